@@ -1,0 +1,64 @@
+# The words of the README as commands. `make` alone lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+PROTOOLS := $(BIN)/protools
+
+.DEFAULT_GOAL := help
+.PHONY: help install lock run run-pulsar stop test lint format bench k6
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.stamp: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: .venv/.stamp ## Build .venv from requirements.txt (done once, and again when that changes)
+
+LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes pyproject.toml
+
+lock: ## Write requirements.txt (all) and requirements-run.txt (the image's) anew from pyproject.toml, with hashes
+	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
+	$(LOCK) --extra dev -o requirements.txt
+	$(LOCK) --constraint requirements.txt -o requirements-run.txt
+
+run: .venv/.stamp ## Run everything on this machine: embedded broker, SQLite (ARGS="--replicas generador=3")
+	@exec $(PROTOOLS) up $(ARGS)
+
+run-pulsar: .venv/.stamp ## Run everything on a local Pulsar and PostgreSQL, started first if need be
+	@$(PROTOOLS) broker start >/dev/null && $(PROTOOLS) postgres start >/dev/null
+	@echo 'Pulsar and PostgreSQL run. To point another terminal at them:'
+	@echo '  eval "$$($(PROTOOLS) env)"'
+	@echo 'Ctrl-C ends Protools; "make stop" ends Pulsar and PostgreSQL.'
+	@environment="$$($(PROTOOLS) env)" && eval "$$environment" && exec $(PROTOOLS) up $(ARGS)
+
+stop: .venv/.stamp ## Stop the local Pulsar and PostgreSQL; their data stays
+	@$(PROTOOLS) broker stop; $(PROTOOLS) postgres stop
+
+test: .venv/.stamp ## Lint, then the whole test suite; it starts a Pulsar and a PostgreSQL of its own
+	@status=0; $(MAKE) --no-print-directory lint || status=1; \
+		$(BIN)/pytest $(ARGS) || status=1; exit $$status
+
+lint: .venv/.stamp ## ruff, mypy and the import contracts
+	@status=0; \
+		$(BIN)/ruff check . || status=1; \
+		$(BIN)/ruff format --check . || status=1; \
+		$(BIN)/mypy || status=1; \
+		$(BIN)/lint-imports --no-logo || status=1; \
+		exit $$status
+
+format: .venv/.stamp ## Let ruff put imports and lines in order
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+bench: .venv/.stamp ## Measure (ARGS="--help" says what)
+	@exec $(BIN)/python -m bench $(ARGS)
+
+k6: ## Load a running system (needs k6: go install go.k6.io/k6@v1.8.1)
+	@command -v k6 >/dev/null || { echo 'k6 is missing: go install go.k6.io/k6@v1.8.1'; exit 1; }
+	k6 run $(ARGS) $(or $(SCRIPT),k6/passwords.js)

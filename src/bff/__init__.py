@@ -1,0 +1,25 @@
+"""Be the front door: accept commands over HTTP, show where they stand, reveal a password once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from sqlalchemy import Engine
+
+    from seedwork.service import Runtime
+
+
+def create_app(runtime: Runtime, read: Engine) -> Flask:
+    """Return the WSGI app. `app.extensions["waiting"]` holds the `Waiting`, for the process to start and stop."""
+    from bff import pages, routes
+    from bff.reveals import Reveals
+    from bff.waiting import Waiting
+    from seedwork import webapp
+
+    app = webapp.create("bff", runtime, read, routes.api, pages.pages, static=True)
+    app.extensions["waiting"] = waiting = Waiting(runtime.broker)
+    app.extensions["reveals"] = Reveals(runtime.settings)
+    webapp.on_stopping(app, waiting.release)
+    return app

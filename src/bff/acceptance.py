@@ -1,0 +1,105 @@
+"""Accept commands: the acceptance row and the outbox row in one transaction, before anybody hears `202`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Engine, select
+from sqlalchemy.exc import IntegrityError
+
+from bff.schemas import Wish
+from bff.tables import acceptance
+from protools_saga.messages import IssuePassword
+from seedwork.formats import Problem
+from seedwork.messages import Context, new_id
+from seedwork.relay import Relay
+from seedwork.unit_of_work import Row, UnitOfWork
+
+TYPE = "issue-password"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Hold a command to accept. `body_hash` is of what the caller said, whatever the format; see `hash_of`."""
+
+    username: str
+    email: str
+    body_hash: str
+    idempotency_key: str | None = None
+    actor: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Tell what was accepted; `replayed` when that happened before. `created_at` is Unix seconds."""
+
+    id: str
+    username: str
+    created_at: float
+    replayed: bool = False
+
+
+def hash_of(wish: Wish) -> str:
+    """Return the SHA-256 of a wish as it was said, in hex: the same in JSON and XML."""
+    return hashlib.sha256(orjson.dumps([TYPE, wish.asked], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def accept(relay: Relay, write: Engine, request: Request) -> Accepted:
+    """Accept one command, durably; a key seen before gives what was accepted then.
+
+    Raise the Problem 422 when that was something else. The unique index makes a racing twin wait for the first.
+    """
+    try:
+        return accept_many(relay, [request])[0]
+    except IntegrityError:
+        row = _find(write, acceptance.c.idempotency_key == request.idempotency_key)
+        if row is None:
+            raise
+    if row["body_hash"] != request.body_hash:
+        raise Problem(422, "idempotency-key-reused", "this idempotency key came with another request before")
+    return _accepted(row, replayed=True)
+
+
+def accept_many(relay: Relay, requests: Sequence[Request]) -> list[Accepted]:
+    """Accept many commands in one commit; raise IntegrityError, with nothing accepted, when a key was seen before."""
+    rows, outgoing = relay.commit(lambda uow: [_append(uow, request) for request in requests])
+    relay.publish_later(outgoing)
+    return [_accepted(row) for row in rows]
+
+
+def find(write: Engine, identifier: str) -> Accepted | None:
+    """Look one acceptance up by the command's id."""
+    row = _find(write, acceptance.c.id == identifier)
+    return _accepted(row) if row else None
+
+
+def _append(uow: UnitOfWork, request: Request) -> Row:
+    identifier = new_id()
+    row = {
+        "id": identifier,
+        "type": TYPE,
+        "username": request.username,
+        "idempotency_key": request.idempotency_key,
+        "body_hash": request.body_hash,
+        "created_at": uow.now,
+    }
+    uow.append(acceptance, row)
+    body = IssuePassword(username=request.username, email=request.email)
+    context = Context(saga_id=identifier, actor=request.actor, traceparent=request.traceparent)
+    uow.send(body, request.username, command_id=identifier, context=context)
+    return row
+
+
+def _find(write: Engine, condition: ColumnElement[bool]) -> Row | None:
+    with write.connect() as connection:
+        row = connection.execute(select(acceptance).where(condition)).mappings().first()
+    return dict(row) if row else None
+
+
+def _accepted(row: Row | Any, *, replayed: bool = False) -> Accepted:
+    return Accepted(row["id"], row["username"], row["created_at"], replayed)

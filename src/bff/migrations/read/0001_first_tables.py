@@ -1,0 +1,54 @@
+"""Create the first tables."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "failure",
+        sa.Column("id", sa.String(), nullable=False, comment="ce_id, or the hash of bytes that have none"),
+        sa.Column("topic", sa.String(), nullable=False),
+        sa.Column(
+            "delivery", sa.LargeBinary(), nullable=False, comment="packed as received, with the writer's schema version"
+        ),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("due_at", sa.Double(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("failure", schema=None) as batch_op:
+        batch_op.create_index("failure_due", ["due_at"], unique=False)
+
+    op.create_table(
+        "command",
+        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("username", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False, comment="running, completed, refused or suspended"),
+        sa.Column("reason_code", sa.String(), nullable=False),
+        sa.Column("reason_detail", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "password",
+        sa.Column("username", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False, comment="issued, revealed, revoked or expired"),
+        sa.Column("issued_at", sa.Double(), nullable=False),
+        sa.Column("changed_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("username"),
+    )
+    with op.batch_alter_table("password", schema=None) as batch_op:
+        batch_op.create_index("password_changed", ["changed_at"], unique=False)

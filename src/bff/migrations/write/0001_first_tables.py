@@ -1,0 +1,28 @@
+"""Create the first tables."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from seedwork.alembic.delivery import create_delivery_tables
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    create_delivery_tables()
+    op.create_table(
+        "acceptance",
+        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False, comment="command id and saga id"),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("username", sa.String(), nullable=False),
+        sa.Column("idempotency_key", sa.String(), nullable=True),
+        sa.Column("body_hash", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("idempotency_key"),
+    )

@@ -1,0 +1,89 @@
+"""Project what the other services tell into the front door's read database, and wake whoever waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Table
+
+from bff.tables import command, password
+from bff.waiting import TOPIC, changed_ids_body
+from generador.messages import PasswordGenerated, PasswordRevealed, PasswordRevoked
+from protools_saga.messages import SagaFailed, SagaMoved, SagaRefused
+from seedwork.messages import Message, unix_seconds
+from seedwork.projection import Changed
+from seedwork.service import Runtime
+from seedwork.unit_of_work import Row
+
+STATUS = {
+    "RUNNING": "running",
+    "COMPENSATING": "running",
+    "COMPLETED": "completed",
+    "COMPENSATED": "refused",
+    "SUSPENDED": "suspended",
+}
+WITH_REASON = ("refused", "suspended")
+
+
+def project_command(message: Message) -> Iterable[tuple[Table, Row]]:
+    """Show where a command stands by the newest move of its saga."""
+    moved, status = message.body, STATUS[message.body.status]
+    told = status in WITH_REASON
+    row = {
+        "id": moved.saga_id,
+        "version": message.version,
+        "type": moved.workflow.partition("@")[0],
+        "username": moved.subject,
+        "status": status,
+        "reason_code": moved.reason_code if told else "",
+        "reason_detail": moved.reason_detail if told else "",
+        "created_at": moved.started_at,
+        "updated_at": moved.moved_at,
+    }
+    return ((command, row),)
+
+
+def project_unstarted(message: Message) -> Iterable[tuple[Table, Row]]:
+    """Show a command that ended before a saga existed."""
+    at = unix_seconds(message.time)
+    status = "refused" if isinstance(message.body, SagaRefused) else "suspended"
+    row = {
+        "id": message.command_id,
+        "version": 1,
+        "type": message.body.command.partition(".")[2],
+        "username": message.subject,
+        "status": status,
+        "reason_code": message.body.code,
+        "reason_detail": message.body.detail,
+        "created_at": at,
+        "updated_at": at,
+    }
+    return ((command, row),)
+
+
+def project_password(message: Message) -> Iterable[tuple[Table, Row]]:
+    """Show a password's newest state, never a secret."""
+    state = message.body
+    row = {name: getattr(state, name) for name in ("username", "status", "issued_at", "changed_at")}
+    return ((password, {**row, "version": message.version}),)
+
+
+def tell_waiters(runtime: Runtime) -> Changed:
+    """Broadcast the ids of a committed batch, changed or not, to every web process."""
+
+    def tell(messages: Sequence[Message]) -> None:
+        ids = {message.saga_id for message in messages}
+        runtime.broker.broadcast(TOPIC, changed_ids_body(ids))
+
+    return tell
+
+
+PROJECTIONS = {
+    SagaMoved: project_command,
+    SagaRefused: project_unstarted,
+    SagaFailed: project_unstarted,
+    PasswordGenerated: project_password,
+    PasswordRevoked: project_password,
+    PasswordRevealed: project_password,
+}
+CHANGED = tell_waiters

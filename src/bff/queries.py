@@ -1,0 +1,85 @@
+"""Ask the front door's read database, and say what it holds as resources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, RowMapping, select
+
+from bff.acceptance import TYPE, Accepted
+from bff.tables import command, password
+from seedwork import http
+from seedwork.unit_of_work import rfc3339
+
+Resource = dict[str, Any]
+ENDED = ("completed", "refused")
+
+
+def find_command(read: Engine, identifier: str) -> Resource | None:
+    """Look up where a command stands, once its saga has moved."""
+    with read.connect() as connection:
+        row = connection.execute(select(command).where(command.c.id == identifier)).mappings().first()
+    return command_resource(row) if row else None
+
+
+def find_password(read: Engine, username: str) -> Resource | None:
+    """Look up a user's password: its state, never a secret."""
+    with read.connect() as connection:
+        row = connection.execute(select(password).where(password.c.username == username)).mappings().first()
+    return password_resource(row) if row else None
+
+
+def list_passwords(read: Engine, after: str | None, limit: int) -> Resource:
+    """List passwords by username, from behind `after` on, with a link to the next page if there is one."""
+    query = select(password).order_by(password.c.username).limit(limit + 1)
+    if after is not None:
+        query = query.where(password.c.username > after)
+    with read.connect() as connection:
+        rows = connection.execute(query).mappings().all()
+    page = {"passwords": [password_resource(row) for row in rows[:limit]]}
+    return page | http.next_page(rows, limit, "after", "username")
+
+
+def command_resource(row: RowMapping) -> Resource:
+    """Say where a command stands."""
+    reason = {"code": row["reason_code"], "detail": row["reason_detail"]}
+    return {
+        "id": row["id"],
+        "type": row["type"],
+        "username": row["username"],
+        "status": row["status"],
+        **({"reason": reason} if row["reason_code"] else {}),
+        "createdAt": rfc3339(row["created_at"]),
+        "updatedAt": rfc3339(row["updated_at"]),
+        "links": _links(row["id"], row["username"]),
+    }
+
+
+def accepted_resource(accepted: Accepted) -> Resource:
+    """Say that a command was accepted and nothing else is known of it."""
+    at = rfc3339(accepted.created_at)
+    return {
+        "id": accepted.id,
+        "type": TYPE,
+        "username": accepted.username,
+        "status": "accepted",
+        "createdAt": at,
+        "updatedAt": at,
+        "links": _links(accepted.id, accepted.username),
+    }
+
+
+def password_resource(row: RowMapping) -> Resource:
+    """Say what is known of a password."""
+    return {
+        "username": row["username"],
+        "status": row["status"],
+        "version": row["version"],
+        "issuedAt": rfc3339(row["issued_at"]),
+        "changedAt": rfc3339(row["changed_at"]),
+        "links": {"self": http.path("passwords", row["username"])},
+    }
+
+
+def _links(identifier: str, username: str) -> dict[str, str]:
+    return {"self": http.path("commands", identifier), "password": http.path("passwords", username)}

@@ -1,0 +1,132 @@
+"""Answer callers in JSON and XML: accept commands, show commands and passwords, reveal once."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from functools import partial
+from typing import cast
+
+import structlog
+from flask import Response, current_app, request
+from sqlalchemy.exc import SQLAlchemyError
+
+from bff import acceptance, queries
+from bff.queries import Resource
+from bff.reveals import Reveals
+from bff.schemas import RevealSchema, load, wish_of
+from bff.waiting import Waiting
+from seedwork import http
+from seedwork.formats import Problem
+
+log = structlog.get_logger()
+KEY = re.compile(r"[\x21-\x7e]{1,255}")
+api = http.api("bff")
+
+
+@api.post("/passwords")
+def issue_password() -> Response:
+    """Accept a wish for a password; `Prefer: wait` stays for its end."""
+    runtime = http.runtime()
+    wish = wish_of(http.body(), runtime.settings.mail_domain)
+    asked = acceptance.Request(
+        username=wish.username,
+        email=wish.email,
+        body_hash=acceptance.hash_of(wish),
+        idempotency_key=idempotency_key(),
+        traceparent=http.traceparent(),
+    )
+    accepted = acceptance.accept(runtime.relay, runtime.write, asked)
+    wait_s = http.preferred_wait()
+    waiting = cast(Waiting, current_app.extensions["waiting"])
+    if wait_s is None or not waiting.has_room():
+        return _accepted(accepted, {})
+    ended = waiting.until(accepted.id, partial(_ended, accepted.id), wait_s)
+    applied = {"Preference-Applied": f"wait={wait_s}"}
+    return _answer(ended, accepted, applied) if ended else _accepted(accepted, applied)
+
+
+def idempotency_key() -> str | None:
+    """Read the key under which a repeated request is the same: Idempotency-Key, else an X-Request-Id that is a GUID."""
+    given = request.headers.get("Idempotency-Key")
+    if given is None:
+        return _guid(request.headers.get("X-Request-Id", ""))
+    key = given.strip().removeprefix('"').removesuffix('"')
+    if not KEY.fullmatch(key):
+        raise Problem(400, "idempotency-key-invalid", "Idempotency-Key must be 1 to 255 visible ASCII characters")
+    return key
+
+
+def _guid(text: str) -> str | None:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return None
+
+
+def _ended(identifier: str) -> Resource | None:
+    try:
+        found = queries.find_command(http.read_engine(), identifier)
+    except SQLAlchemyError as down:  # it is accepted all the same: the caller must hear 202, not 503
+        log.warning("cannot look", id=identifier, error=str(down).partition("\n")[0])
+        return None
+    return found if found and found["status"] in queries.ENDED else None
+
+
+def _headers(accepted: acceptance.Accepted, more: dict[str, str]) -> dict[str, str]:
+    replayed = {"Idempotent-Replayed": "true"} if accepted.replayed else {}
+    return {"Location": http.path("commands", accepted.id), **replayed, **more}
+
+
+def _accepted(accepted: acceptance.Accepted, more: dict[str, str]) -> Response:
+    headers = _headers(accepted, {"Retry-After": str(http.RETRY_AFTER_S), **more})
+    return http.reply("command", queries.accepted_resource(accepted), 202, headers)
+
+
+def _answer(ended: Resource, accepted: acceptance.Accepted, more: dict[str, str]) -> Response:
+    headers = _headers(accepted, more)
+    if ended["status"] == "completed":
+        return http.reply("command", ended, 201, headers)
+    reason = ended.get("reason", {"code": "refused", "detail": "the command was refused"})
+    about = {"instance": ended["links"]["self"], "commandId": ended["id"]}
+    raise Problem(409, reason["code"], reason["detail"], headers=headers, **about)
+
+
+@api.get("/commands/<whole:identifier>")
+def show_command(identifier: str) -> Response:
+    """Show where a command stands; one just accepted is found by its acceptance."""
+    known = http.identifier(identifier)
+    found = known and (queries.find_command(http.read_engine(), known) or _just_accepted(known))
+    if not found:
+        raise http.not_found("command of this id")
+    return http.reply("command", found)
+
+
+def _just_accepted(identifier: str) -> Resource | None:
+    accepted = acceptance.find(http.runtime().write, identifier)
+    return queries.accepted_resource(accepted) if accepted else None
+
+
+@api.get("/passwords")
+def list_passwords() -> Response:
+    """List passwords by username, a page at a time."""
+    return http.reply(
+        "passwords", queries.list_passwords(http.read_engine(), http.argument("after"), http.page_limit())
+    )
+
+
+@api.get("/passwords/<whole:username>")
+def show_password(username: str) -> Response:
+    """Show a user's password, never its secret."""
+    found = None if "\x00" in username else queries.find_password(http.read_engine(), username)
+    if found is None:
+        raise http.not_found("password of this user")
+    return http.reply("password", found)
+
+
+@api.post("/reveals")
+def reveal() -> Response:
+    """Reveal a password once, for the token of its link."""
+    token = load(RevealSchema(), http.body())["token"]
+    reveals = cast(Reveals, current_app.extensions["reveals"])
+    return http.reply("reveal", reveals.reveal(token))

@@ -1,0 +1,46 @@
+"""Lay out the front door's tables: acceptances in the write database, commands and passwords in the read database."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Double, Index, Integer, MetaData, String, Table, Text
+
+from seedwork.delivery import Id
+
+WRITE = MetaData()
+READ = MetaData()
+
+acceptance = Table(
+    "acceptance",
+    WRITE,
+    Column("id", Id, primary_key=True, comment="command id and saga id"),
+    Column("type", String, nullable=False),
+    Column("username", String, nullable=False),
+    Column("idempotency_key", String, unique=True),
+    Column("body_hash", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+command = Table(
+    "command",
+    READ,
+    Column("id", Id, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("type", String, nullable=False),
+    Column("username", String, nullable=False),
+    Column("status", String, nullable=False, comment="running, completed, refused or suspended"),
+    Column("reason_code", String, nullable=False),
+    Column("reason_detail", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+password = Table(
+    "password",
+    READ,
+    Column("username", String, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("status", String, nullable=False, comment="issued, revealed, revoked or expired"),
+    Column("issued_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Index("password_changed", "changed_at"),
+)

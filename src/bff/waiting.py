@@ -1,0 +1,125 @@
+"""Wake who waits for a command when the projector tells that it changed; nobody polls.
+
+A waiter registers, reads once, waits, and reads again when woken, when the broker is back, and before it gives up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import structlog
+
+from seedwork.broker import Broker, Subscription
+from seedwork.errors import Unavailable
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+TOPIC = "bff.commands-changed"
+"""Ephemeral topic on which the projector broadcasts."""
+ROOM = 48
+"""Waiters of one process; each holds a thread of the web server, and the others must stay free to answer."""
+RECEIVE_S = 1.0
+FIRST_DELAY_S = 0.1
+LONGEST_DELAY_S = 5.0
+
+
+def changed_ids_body(ids: Iterable[str]) -> bytes:
+    """Write command ids as the body of one broadcast."""
+    return b"\n".join(identifier.encode() for identifier in ids)
+
+
+class Waiting:
+    """Hold the waiters of one web process and the thread that wakes them."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._waiters: dict[str, set[threading.Event]] = defaultdict(set)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self.run, name="waiting", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen, in a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let go of every waiter and end the thread."""
+        self.release()
+        if self._thread.is_alive():
+            self._thread.join(LONGEST_DELAY_S + RECEIVE_S)
+
+    def release(self) -> None:
+        """Let every waiter answer with what is known now; nobody waits from here on."""
+        self._stopping.set()
+        self._wake_all()
+
+    def has_room(self) -> bool:
+        """Tell whether one more may wait; otherwise it is answered at once."""
+        return len(self._waiters) < ROOM and not self._stopping.is_set()
+
+    def until(self, identifier: str, look: Callable[[], T | None], timeout_s: float) -> T | None:
+        """Return what `look` finds, as soon as it finds something, at the latest after `timeout_s` seconds."""
+        deadline = time.monotonic() + timeout_s
+        with self._registered(identifier) as woken:
+            while (found := look()) is None:
+                left = deadline - time.monotonic()
+                if left <= 0 or self._stopping.is_set():
+                    break
+                woken.wait(left)
+                woken.clear()
+        return found
+
+    @contextmanager
+    def _registered(self, identifier: str) -> Iterator[threading.Event]:
+        woken = threading.Event()
+        with self._lock:
+            self._waiters[identifier].add(woken)
+        try:
+            yield woken
+        finally:
+            with self._lock:
+                self._waiters[identifier].discard(woken)
+                if not self._waiters[identifier]:
+                    del self._waiters[identifier]
+
+    def run(self) -> None:
+        """Listen until `release`; for a process that brings the thread."""
+        delay = FIRST_DELAY_S
+        while not self._stopping.is_set():
+            try:
+                subscription = self._broker.listen(TOPIC)
+                delay = FIRST_DELAY_S
+                self._wake_all()  # what was told while nobody listened is lost
+                self._hear(subscription)
+            except Exception as down:  # whatever it is: without this thread every waiter would wait in vain
+                log.warning("not listening", topic=TOPIC, again_in_s=delay, error=str(down))
+                self._stopping.wait(delay)
+                delay = min(delay * 2, LONGEST_DELAY_S)
+
+    def _hear(self, subscription: Subscription) -> None:
+        try:
+            while not self._stopping.is_set():
+                heard = subscription.receive(500, RECEIVE_S)
+                subscription.ack(heard)
+                self._wake({line.decode() for delivery in heard for line in delivery.wire.body.split(b"\n")})
+                if not heard and self._waiters and not self._broker.is_connected():
+                    raise Unavailable("the broker is gone, broadcasts may be missed")
+        finally:
+            subscription.close()
+
+    def _wake(self, identifiers: set[str]) -> None:
+        with self._lock:
+            woken = [event for name in identifiers & self._waiters.keys() for event in self._waiters[name]]
+        for event in woken:
+            event.set()
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            waiting = set(self._waiters)
+        self._wake(waiting)

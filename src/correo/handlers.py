@@ -1,0 +1,163 @@
+"""Handle correo's commands: keep the mail as a row, then send it outside any transaction."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import orjson
+import structlog
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from correo.mail import compose
+from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
+from correo.smtp import Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
+from correo.tables import mail
+from seedwork.inbox import Handler, Received
+from seedwork.messages import Context, Message, new_id
+from seedwork.service import Runtime
+from seedwork.unit_of_work import Row, UnitOfWork
+from seedwork.worker import Duty
+
+log = structlog.get_logger()
+PAGE = 100
+CLAIM_S = 60.0
+"""Seconds for which claimed mails are left alone by other senders; longer than one batch of SMTP dialogues takes."""
+DELAY_S = 30.0
+"""Seconds after which a mail that its server put off is tried again; grows with the mail's age."""
+LONGEST_DELAY_S = 900.0
+
+
+def send_password_mail(message: Message, uow: UnitOfWork) -> None:
+    """Keep one mail per command; the sender answers the command when the mail has ended."""
+    body = message.body
+    row = {
+        "id": message.id,
+        "username": body.username,
+        "recipient": body.email,
+        "sealed_token": body.sealed_token,
+        "context": orjson.dumps(message.follow()).decode(),
+        "status": "waiting",
+        "attempts": 0,
+        "claim": None,
+        "due_at": uow.now,
+        "created_at": uow.now,
+        "ended_at": None,
+        "error": "",
+    }
+    uow.put(mail, row)
+
+
+def _mail_of_command(message: Message) -> Iterable[tuple[Any, Any]]:
+    return ((mail, message.id),)
+
+
+HANDLERS = {SendPasswordMail: Handler(send_password_mail, reads=_mail_of_command)}
+
+
+# --- the sender
+
+
+class Sender:
+    """Send due mails: claim them, talk SMTP outside any transaction, report what came of it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._relay, self._settings = runtime.relay, runtime.settings
+        self._postman = open_postman(runtime.settings)
+
+    def send_due(self) -> None:
+        """Send until nothing is due; raise Unavailable when the mail server is, with what was sent reported."""
+        while rows := self._relay.run(self._claim):
+            outcomes: dict[str, Outcome] = {}
+            letters = [self._letter(row) for row in rows]
+            try:
+                for letter, outcome in self._postman.deliver(letters):
+                    outcomes[letter.id] = outcome
+            finally:
+                self._relay.run(self._report(rows, outcomes))
+
+    def _claim(self, uow: UnitOfWork) -> list[Row]:
+        due = (mail.c.due_at.is_not(None)) & (mail.c.due_at <= uow.now)
+        rows = uow.claim(mail, due, mail.c.due_at, PAGE)
+        token = new_id()
+        claimed = [{**row, "claim": token, "due_at": uow.now + CLAIM_S} for row in rows]
+        for row in claimed:
+            uow.put(mail, row)
+        return claimed
+
+    def _letter(self, row: Row) -> Letter:
+        token = unseal_token(row["sealed_token"], self._settings.key("LINK_KEY"), row["username"])
+        content = compose(
+            row["id"],
+            row["username"],
+            row["recipient"],
+            token,
+            row["created_at"],
+            public_url=self._settings.public_url,
+            sender=self._settings.mail_from,
+        )
+        return Letter(row["id"], row["recipient"], content)
+
+    def _report(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> Callable[[UnitOfWork], None]:
+        def work(uow: UnitOfWork) -> None:
+            uow.load((mail, row["id"]) for row in rows)
+            for claimed in rows:
+                row = uow.get(mail, claimed["id"])
+                if row is None or row["claim"] != claimed["claim"]:
+                    log.warning("claim lost, not reported", mail=claimed["id"])
+                    continue
+                report(uow, row, outcomes.get(row["id"]))
+
+        return work
+
+
+def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
+    """Write what came of one claimed mail: None means that it was not tried, and it is due again soon."""
+    row = {**row, "claim": None}
+    context = Context(**orjson.loads(row["context"]))
+    match outcome:
+        case Sent():
+            row |= {"status": "sent", "attempts": row["attempts"] + 1, "due_at": None, "ended_at": uow.now}
+            uow.record(_sent(row), row["id"], 1, subject=row["username"], answers=row["id"], context=context)
+        case RefusedForGood(code=code, detail=detail):
+            row |= {"status": "refused", "attempts": row["attempts"] + 1, "due_at": None, "ended_at": uow.now, "error": detail}
+            refused = CorreoRefused(command=SendPasswordMail.contract.name, code=code, detail=detail)
+            uow.record(refused, row["id"], 1, subject=row["username"], answers=row["id"], context=context)
+        case Delayed(detail=detail):
+            delay = min(LONGEST_DELAY_S, max(DELAY_S, uow.now - row["created_at"]))
+            row |= {"attempts": row["attempts"] + 1, "due_at": uow.now + delay, "error": detail}
+        case None:
+            row |= {"due_at": uow.now}
+    uow.put(mail, row)
+
+
+def _sent(row: Row) -> PasswordMailSent:
+    return PasswordMailSent(
+        mail_id=row["id"],
+        username=row["username"],
+        email=row["recipient"],
+        status=row["status"],
+        attempts=row["attempts"],
+        created_at=row["created_at"],
+        sent_at=row["ended_at"],
+    )
+
+
+def unseal_token(sealed: str, link_key: bytes, username: str) -> str:
+    """Open the link's token that generador sealed: AES-256-GCM, nonce of 12 bytes first, bound to the username."""
+    raw = base64.b64decode(sealed)
+    return AESGCM(link_key).decrypt(raw[:12], raw[12:], username.encode()).decode()
+
+
+def send_mails(runtime: Runtime) -> Duty:
+    """Make the sender a duty of the worker, woken by every batch that brought a mail."""
+    sender = Sender(runtime)
+
+    def brings_mail(batch: Sequence[Received]) -> bool:
+        return any(isinstance(received.message.body, SendPasswordMail) for received in batch if received.message)
+
+    return Duty("sender", sender.send_due, woken_by=brings_mail)
+
+
+DUTIES = (send_mails,)

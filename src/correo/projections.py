@@ -1,0 +1,31 @@
+"""Project sent mails into correo's read database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Table
+
+from correo.messages import PasswordMailSent
+from correo.tables import mail_view
+from seedwork.messages import Message
+from seedwork.unit_of_work import Row
+
+
+def project_mail(message: Message) -> Iterable[tuple[Table, Row]]:
+    """Show one mail that was sent."""
+    sent = message.body
+    row = {
+        "id": sent.mail_id,
+        "version": message.version,
+        "username": sent.username,
+        "recipient": sent.email,
+        "status": sent.status,
+        "attempts": sent.attempts,
+        "created_at": sent.created_at,
+        "sent_at": sent.sent_at,
+    }
+    return ((mail_view, row),)
+
+
+PROJECTIONS = {PasswordMailSent: project_mail}

@@ -1,0 +1,66 @@
+"""Make passwords and tokens, and seal them. Pure, but for the system's randomness."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789"
+"""56 characters without the look-alikes 0 O o 1 I l."""
+LENGTH = 25
+"""25 characters of 56 carry 145 bits; 128 are promised."""
+NONCE_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Hold a secret under a key of its own, and that key under the vault's: destroying the key destroys the secret."""
+
+    key: bytes
+    secret: bytes
+
+
+def new_password() -> str:
+    """Draw a password."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+
+
+def new_token() -> str:
+    """Draw the 256 random bits of a link, in base64url."""
+    return secrets.token_urlsafe(32)
+
+
+def token_hash(token: str) -> bytes:
+    """Return the verifier of a token; SHA-256 suffices for 256 random bits (NIST SP 800-63B, look-up secrets)."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def seal(plain: bytes, key: bytes, owner: str) -> bytes:
+    """Encrypt with AES-256-GCM, bound to its owner; the nonce stands before the ciphertext."""
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, plain, owner.encode())
+
+
+def unseal(sealed: bytes, key: bytes, owner: str) -> bytes:
+    """Decrypt what `seal` made; raise InvalidTag for another key or owner."""
+    return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], owner.encode())
+
+
+def seal_password(password: str, vault_key: bytes, username: str) -> Sealed:
+    """Seal a password as the vault keeps it."""
+    key = secrets.token_bytes(32)
+    return Sealed(seal(key, vault_key, username), seal(password.encode(), key, username))
+
+
+def open_password(sealed: Sealed, vault_key: bytes, username: str) -> str:
+    """Read a sealed password."""
+    return unseal(sealed.secret, unseal(sealed.key, vault_key, username), username).decode()
+
+
+def seal_token(token: str, link_key: bytes, username: str) -> str:
+    """Seal a link's token for correo, in base64."""
+    return base64.b64encode(seal(token.encode(), link_key, username)).decode()

@@ -1,0 +1,40 @@
+"""Create the first tables."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from seedwork.alembic.delivery import create_delivery_tables
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    create_delivery_tables()
+    op.create_table(
+        "password",
+        sa.Column("username", sa.String(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column(
+            "version", sa.Integer(), nullable=False, comment="goes on counting when a revoked name gets a next password"
+        ),
+        sa.Column("command_id", sa.Uuid(as_uuid=False), nullable=False, comment="the GeneratePassword that made it"),
+        sa.Column("saga_id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("token_hash", sa.LargeBinary(), nullable=True, comment="SHA-256 of the link's token"),
+        sa.Column(
+            "sealed_key",
+            sa.LargeBinary(),
+            nullable=True,
+            comment="the secret's own key under VAULT_KEY; null once destroyed",
+        ),
+        sa.Column("sealed_secret", sa.LargeBinary(), nullable=False),
+        sa.Column("issued_at", sa.Double(), nullable=False),
+        sa.Column("changed_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("username"),
+        sa.UniqueConstraint("token_hash"),
+    )

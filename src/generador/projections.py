@@ -1,0 +1,26 @@
+"""Project the life of passwords into generador's read database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Table
+
+from generador.messages import PasswordGenerated, PasswordRevealed, PasswordRevoked
+from generador.tables import password_view
+from seedwork.messages import Message
+from seedwork.unit_of_work import Row
+
+
+def project_password(message: Message) -> Iterable[tuple[Table, Row]]:
+    """Show a password's newest state."""
+    state = message.body
+    row = {name: getattr(state, name) for name in ("username", "status", "issued_at", "changed_at")}
+    return ((password_view, {**row, "version": message.version}),)
+
+
+PROJECTIONS = {
+    PasswordGenerated: project_password,
+    PasswordRevoked: project_password,
+    PasswordRevealed: project_password,
+}

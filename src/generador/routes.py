@@ -1,0 +1,60 @@
+"""Show passwords, never a secret; reveal one to the front door, which must prove who it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from sqlalchemy import RowMapping, select
+
+from generador.tables import password_view
+from seedwork import http
+from seedwork.errors import DomainError
+from seedwork.formats import Problem, invalid
+from seedwork.unit_of_work import rfc3339
+
+api = http.api("generador")
+
+
+@api.get("/passwords/<whole:username>")
+def show_password(username: str) -> Response:
+    """Show a user's password, never its secret."""
+    query = select(password_view).where(password_view.c.username == username)
+    with http.read_engine().connect() as connection:
+        row = None if "\x00" in username else connection.execute(query).mappings().first()
+    if row is None:
+        raise http.not_found("password of this user")
+    return http.reply("password", _resource(row))
+
+
+@api.post("/internal/reveals")
+def reveal_once() -> Response:
+    """Reveal the password behind a link's token, once; only services of this installation may ask."""
+    from generador.reveal import reveal
+
+    runtime = http.runtime()
+    http.require_bearer(runtime.settings.key("INTERNAL_TOKEN"))
+    try:
+        username, plain = reveal(runtime, _token())
+    except DomainError as no:
+        raise Problem(404 if no.code == "unknown-token" else 410, no.code, no.detail) from None
+    return http.reply("reveal", {"username": username, "password": plain})
+
+
+def _token() -> str:
+    body = http.body()
+    token = body.get("token") if isinstance(body, dict) else None
+    if not isinstance(token, str):
+        raise invalid({"/token": "must be text"})
+    return token
+
+
+def _resource(row: RowMapping) -> dict[str, Any]:
+    return {
+        "username": row["username"],
+        "status": row["status"],
+        "version": row["version"],
+        "issuedAt": rfc3339(row["issued_at"]),
+        "changedAt": rfc3339(row["changed_at"]),
+        "links": {"self": http.path("passwords", row["username"])},
+    }

@@ -1,0 +1,36 @@
+"""Lay out the vault: sealed passwords in the write database, their life in the read database."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Double, Integer, LargeBinary, MetaData, String, Table
+
+from seedwork.delivery import Id
+
+WRITE = MetaData()
+READ = MetaData()
+
+password = Table(
+    "password",
+    WRITE,
+    Column("username", String, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("version", Integer, nullable=False, comment="goes on counting when a revoked name gets a next password"),
+    Column("command_id", Id, nullable=False, comment="the GeneratePassword that made it"),
+    Column("saga_id", Id, nullable=False),
+    Column("status", String, nullable=False),
+    Column("token_hash", LargeBinary, unique=True, comment="SHA-256 of the link's token"),
+    Column("sealed_key", LargeBinary, comment="the secret's own key under VAULT_KEY; null once destroyed"),
+    Column("sealed_secret", LargeBinary, nullable=False),
+    Column("issued_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+)
+
+password_view = Table(
+    "password_view",
+    READ,
+    Column("username", String, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("status", String, nullable=False),
+    Column("issued_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""Run Protools: command line, supervisor, local servers. The one package that may import every service."""

@@ -1,0 +1,33 @@
+"""End a child process when its supervisor is gone, even when that was killed with SIGKILL."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+PR_SET_PDEATHSIG = 1
+LOOK_SECONDS = 1.0
+
+
+def end_with(supervisor: int) -> None:
+    """Let the kernel kill this process with its parent (Linux), elsewhere a thread that looks every second."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _end_if_orphaned(supervisor)  # it may have died before the kernel was asked
+    else:
+        threading.Thread(target=_watch, args=(supervisor,), daemon=True, name="supervisor-watch").start()
+
+
+def _watch(supervisor: int) -> None:
+    while True:  # no call waits for the end of a process that is not a child
+        _end_if_orphaned(supervisor)
+        time.sleep(LOOK_SECONDS)
+
+
+def _end_if_orphaned(supervisor: int) -> None:
+    if os.getppid() != supervisor:
+        os.kill(os.getpid(), signal.SIGKILL)

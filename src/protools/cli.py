@@ -1,0 +1,249 @@
+"""Offer every part of Protools as one command, `protools`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from seedwork.errors import ProtoolsError, SettingError
+
+if TYPE_CHECKING:
+    from protools.local import LocalPostgres, LocalPulsar
+    from protools.local.postgres import StopMode
+    from seedwork.settings import Settings
+
+WRONG_SETTING = 2
+"""Exit code of a process that was refused its settings: starting it again would not help."""
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn our own errors into one line on stderr: exit 2 for a wrong setting, 1 for the rest."""
+    try:
+        yield
+    except ProtoolsError as error:
+        click.echo(f"protools: {error}", err=True)
+        sys.exit(WRONG_SETTING if isinstance(error, SettingError) else 1)
+
+
+def _settings() -> Settings:
+    from seedwork.settings import Settings
+
+    return Settings.read()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def commands() -> None:
+    """Run sagas over Apache Pulsar."""
+
+
+def main() -> None:
+    """Run the command line; the entry point of the console script."""
+    with plain_errors():
+        commands(prog_name="protools")
+
+
+supervised = click.option("--supervisor", type=int, hidden=True, help="Process id of the parent to end with.")
+
+
+def _end_with(supervisor: int | None) -> None:
+    if supervisor is not None:
+        from protools.child import end_with
+
+        end_with(supervisor)
+
+
+@commands.group()
+def broker() -> None:
+    """Run a local Pulsar, without Docker (fetched by Maven the first time)."""
+
+
+def _pulsar() -> LocalPulsar:
+    from protools.local import LocalPulsar
+
+    return LocalPulsar.recorded(_settings().home / "pulsar")
+
+
+def _exports(environment: Mapping[str, str]) -> str:
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items())
+
+
+@broker.command("start")
+@click.option("--port", default=6650, show_default=True, help="Port for clients.")
+@click.option("--admin-port", default=8080, show_default=True, help="Port of the admin interface.")
+@click.option("--sync/--no-sync", default=True, help="Whether the journal is flushed to disk before an answer.")
+def broker_start(port: int, admin_port: int, sync: bool) -> None:
+    """Start the broker and wait until it is healthy; print the variables that point at it."""
+    from protools.local import LocalPulsar
+
+    pulsar = LocalPulsar(_settings().home / "pulsar", port=port, admin_port=admin_port, journal_sync=sync)
+    click.echo(f"starting Pulsar in {pulsar.folder} (the first time it is fetched, some 245 MB)", err=True)
+    pulsar.start()
+    click.echo(_exports(pulsar.environment()))
+
+
+@broker.command("stop")
+def broker_stop() -> None:
+    """Stop the broker; what it has accepted stays on disk."""
+    _pulsar().stop()
+
+
+@broker.command("status")
+def broker_status() -> None:
+    """Say whether the broker runs and is healthy; exit 1 when it does not."""
+    pulsar = _pulsar()
+    _tell("Pulsar", pulsar.pid(), pulsar.is_ready(), pulsar.url)
+
+
+@broker.command("env")
+def broker_env() -> None:
+    """Print the variables that point at the broker, for `eval`."""
+    click.echo(_exports(_pulsar().environment()))
+
+
+@broker.command("logs")
+@click.option("-n", "--lines", default=50, show_default=True)
+def broker_logs(lines: int) -> None:
+    """Print the end of the broker's log."""
+    from protools.local.process import tail
+
+    click.echo(tail(_pulsar().log, lines))
+
+
+@broker.command("embedded", hidden=True, context_settings={"ignore_unknown_options": True})
+@supervised
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def broker_embedded(supervisor: int | None, arguments: tuple[str, ...]) -> None:
+    """Run the embedded broker in the foreground, with its own options."""
+    import runpy
+
+    _end_with(supervisor)
+    sys.argv[1:] = arguments
+    runpy.run_module("seedwork.broker.embedded_server", run_name="__main__", alter_sys=True)
+
+
+def _tell(name: str, pid: int | None, ready: bool, address: str) -> None:
+    if pid is None:
+        click.echo(f"{name} does not run")
+        sys.exit(1)
+    click.echo(f"{name} runs as process {pid} at {address}: {'ready' if ready else 'not ready yet'}")
+    sys.exit(0 if ready else 1)
+
+
+@commands.group()
+def postgres() -> None:
+    """Run a private PostgreSQL cluster."""
+
+
+def _postgres() -> LocalPostgres:
+    from protools.local import LocalPostgres
+
+    return LocalPostgres.recorded(_settings().home / "postgres")
+
+
+@postgres.command("start")
+@click.option("--port", default=5433, show_default=True)
+def postgres_start(port: int) -> None:
+    """Start the cluster, creating it the first time; print the variables that point at it."""
+    from protools.local import LocalPostgres
+
+    server = LocalPostgres(_settings().home / "postgres", port=port)
+    server.start()
+    click.echo('running; point Protools at it with: eval "$(protools postgres env)"')
+
+
+@postgres.command("stop")
+@click.option("--mode", type=click.Choice(["smart", "fast", "immediate"]), default="fast", show_default=True)
+def postgres_stop(mode: StopMode) -> None:
+    """Stop the cluster; its data stays on disk."""
+    _postgres().stop(mode)
+
+
+@postgres.command("status")
+def postgres_status() -> None:
+    """Say whether the cluster runs; exit 1 when it does not."""
+    server = _postgres()
+    _tell("PostgreSQL", server.pid(), server.is_ready(), f"127.0.0.1:{server.port}")
+
+
+@postgres.command("env")
+def postgres_env() -> None:
+    """Print the DB_* variables that point at the cluster, for `eval`; a password is among them."""
+    click.echo(_exports(_postgres().environment()))
+
+
+@postgres.command("url")
+def postgres_url() -> None:
+    """Print the URL of the maintenance database, password included."""
+    click.echo(_postgres().url)
+
+
+@commands.command("env")
+def local_env() -> None:
+    """Print every variable that points Protools at the local Pulsar and PostgreSQL, keys included, for `eval`."""
+    settings = _settings()
+    click.echo(_exports({**_pulsar().environment(), **_postgres().environment(), **_kept_keys(settings)}))
+
+
+def _kept_keys(settings: Settings) -> dict[str, str]:
+    """Return the keys that embedded mode keeps under the home folder, making those it lacks."""
+    from base64 import b64encode
+
+    embedded = type(settings).read({"PROTOOLS_HOME": str(settings.home)})
+    return {name: b64encode(embedded.key(name)).decode() for name in ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN")}
+
+
+@commands.group()
+def config() -> None:
+    """Look at the settings."""
+
+
+@config.command("show")
+def config_show() -> None:
+    """Print every setting in force by the name of its variable, secrets hidden."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("variable", "value", box=None)
+    for variable, value in _settings().shown().items():
+        table.add_row(variable, value)
+    Console(soft_wrap=True).print(table, markup=False)
+
+
+@commands.command()
+@click.argument("service")
+@click.argument("kind")
+@supervised
+def run(service: str, kind: str, supervisor: int | None) -> None:
+    """Run one process: KIND (web, worker) of SERVICE, in the foreground."""
+    _end_with(supervisor)
+    from protools.processes import run as run_process
+
+    run_process(service, kind, _settings())
+
+
+@commands.command("bootstrap")
+def bootstrap_command() -> None:
+    """Create databases, topics, schemas and subscriptions; safe to repeat."""
+    from protools.bootstrap import bootstrap
+
+    bootstrap(_settings())
+
+
+@commands.command()
+@click.option(
+    "--replicas",
+    multiple=True,
+    metavar="SERVICE[.KIND]=N",
+    help="e.g. generador=3 (its worker), bff.web=2 (on ports 3000, 3100)",
+)
+def up(replicas: tuple[str, ...]) -> None:
+    """Run the whole system on this machine until Ctrl-C."""
+    from protools.up import up as run_all
+
+    sys.exit(run_all(_settings(), replicas))

@@ -1,0 +1,128 @@
+"""Assemble the processes that services run as: `worker` takes messages and projects, `web` answers HTTP."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from protools.bootstrap import projector_of
+from seedwork.database import open_database
+from seedwork.errors import SettingError, Unavailable
+from seedwork.inbox import Inbox, Reader
+from seedwork.process import Process, repeat
+from seedwork.projection import Projector
+from seedwork.service import Runtime, Service, load, open_runtime
+from seedwork.settings import Settings
+from seedwork.telemetry import configure_logging
+from seedwork.worker import Duty, DutyThread, Pause, Worker
+
+T = TypeVar("T")
+
+PROCESSES: tuple[tuple[str, str], ...] = (
+    ("generador", "worker"),
+    ("correo", "worker"),
+    ("protools_saga", "worker"),
+    ("bff", "worker"),
+    ("generador", "web"),
+    ("correo", "web"),
+    ("protools_saga", "web"),
+    ("bff", "web"),
+)
+"""Every kind of process there is, in the order in which they start."""
+
+
+def run(name: str, kind: str, settings: Settings) -> None:
+    """Run one process in the foreground until SIGTERM; exit 1 when a loop of it broke."""
+    if (name, kind) not in PROCESSES:
+        known = ", ".join(f"{service} {kind}" for service, kind in PROCESSES)
+        raise SettingError(f"{name} {kind}", f"no such process; there are: {known}")
+    configure_logging(settings.log_format)
+    runtime = open_runtime(settings, name)
+    process = Process()
+    closing = add_worker(process, runtime) if kind == "worker" else add_web(process, runtime)
+    intact = process.run()
+    for close in [*closing, runtime.broker.close]:
+        close()
+    sys.exit(0 if intact else 1)
+
+
+def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
+    """Add the loops of a worker: messages, duties, projections. Return what must be closed after them."""
+    service = load(runtime.service)
+    closing: list[Callable[[], object]] = []
+    duties = [*_housekeeping(runtime), *(make(runtime) for make in service.duties)]
+    if service.handlers:
+        worker, close = _worker(service, runtime)
+        closing.append(close)
+        process.add("messages", worker.run, worker.stop)
+        duties.append(Duty("failures", worker.retry_failures))
+    for thread in map(DutyThread, duties):
+        process.add(thread.name, thread.run, thread.stop)
+        if service.handlers:
+            worker.handled.append(thread.handled)
+    if service.projections:
+        projector, close = _projector(service, runtime)
+        closing.append(close)
+        process.add("projections", projector.run, projector.stop)
+    return closing
+
+
+def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
+    """Add the loops of a web process: HTTP, and publishing what it commits."""
+    from seedwork.http import serve
+
+    settings, stopping = runtime.settings, threading.Event()
+    read = open_database(settings, runtime.service, "read", "reader")
+    app = importlib.import_module(runtime.service).create_app(runtime, read)
+    port = settings.port(runtime.service)
+    process.add("http", lambda: serve(app, settings.bind, port, stopping), stopping.set)
+    waiting = app.extensions.get("waiting")
+    if waiting is not None:
+        process.add("waiting", waiting.run, waiting.stop)
+    publisher = repeat(runtime.relay.publish_waiting)
+    process.add("publisher", publisher.run, publisher.stop)
+    for thread in map(DutyThread, _housekeeping(runtime)):
+        process.add(thread.name, thread.run, thread.stop)
+    return []
+
+
+def _housekeeping(runtime: Runtime) -> list[Duty]:
+    return [Duty("outbox", runtime.relay.clear), Duty("sweep", runtime.relay.sweep)]
+
+
+def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], object]]:
+    settings = runtime.settings
+    inbox = Inbox(
+        service.handlers,
+        service.answer("command-refused"),
+        service.answer("command-failed"),
+        attempts=settings.failure_attempts,
+        delay_s=settings.failure_delay,
+    )
+    reader = Reader(service.handlers, runtime.codec, runtime.broker)
+    subscription = _patiently(lambda: runtime.broker.subscribe(service.name, service.consumes))
+    return Worker(inbox, reader, runtime.relay, subscription, settings.batch_limit), subscription.close
+
+
+def _projector(service: Service, runtime: Runtime) -> tuple[Projector, Callable[[], object]]:
+    settings = runtime.settings
+    reader = Reader(service.projections, runtime.codec, runtime.broker)
+    engine = open_database(settings, service.name, "read", "projector")
+    subscription = _patiently(lambda: runtime.broker.subscribe(projector_of(service.name), service.projects))
+    changed = service.changed(runtime) if service.changed else None
+    return Projector(
+        service.projections, reader, engine, subscription, settings.batch_limit, changed
+    ), subscription.close
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Try again until the broker is there; a process that starts before it must not end."""
+    pause: Any = Pause(threading.Event())
+    while True:
+        try:
+            return call()
+        except Unavailable as down:
+            pause.wait(down)

@@ -1,0 +1,131 @@
+"""Decide what `protools up` runs on this machine: which programs, in which order, on which ports."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from protools.local.process import PortInUse, only_one, port_is_free
+from protools.supervisor import Program, Role, Supervisor
+from seedwork.errors import ProtoolsError
+from seedwork.settings import Settings
+
+REPLICA_PORT_STEP = 100
+"""The n-th web process of a service listens this much above the one before it: 3000, 3100, ..."""
+
+REPLICAS = re.compile(r"(?P<service>\w+)(\.(?P<kind>\w+))?=(?P<count>[1-9]\d?)")
+
+
+class WrongReplicas(ProtoolsError):
+    """Say which part of --replicas names no process, or no count from 1 to 99."""
+
+
+def up(settings: Settings, replicas: Sequence[str] = ()) -> int:
+    """Run the whole system until Ctrl-C; return the exit code. Refuse a home or a port that is taken."""
+    from protools.processes import PROCESSES
+
+    counts = replica_counts(PROCESSES, replicas)
+    busy = f"another `protools up` runs on {settings.home}: stop it first, or set PROTOOLS_HOME"
+    with only_one(settings.home / "up.lock", busy):
+        refuse_taken_ports(settings, counts)
+        programs = [*_embedded_broker(settings), _bootstrap(settings), *service_programs(settings, counts)]
+        return Supervisor(programs, when_ready=lambda seconds: try_next(settings, seconds)).run()
+
+
+def replica_counts(processes: Sequence[tuple[str, str]], replicas: Sequence[str]) -> dict[tuple[str, str], int]:
+    """Return how many of each process to run: `SERVICE=N` means its worker, `SERVICE.KIND=N` any kind."""
+    counts = dict.fromkeys(processes, 1)
+    for text in replicas:
+        match = REPLICAS.fullmatch(text)
+        process = (match["service"], match["kind"] or "worker") if match else None
+        if match is None or process not in counts:
+            known = ", ".join(f"{service}.{kind}" for service, kind in processes)
+            raise WrongReplicas(f"--replicas {text}: SERVICE=N or SERVICE.KIND=N is expected, of {known}")
+        counts[process] = int(match["count"])
+    return counts
+
+
+def service_programs(settings: Settings, counts: Mapping[tuple[str, str], int]) -> Iterator[Program]:
+    """Yield one program for each replica of each process, in starting order."""
+    for (service, kind), count in counts.items():
+        for replica in range(count):
+            yield Program(
+                name=f"{service}.{kind}" + (f".{replica + 1}" if count > 1 else ""),
+                command=_protools("run", service, kind, "--supervisor", str(os.getpid())),
+                role="web" if kind == "web" else "worker",
+                environment=_environment(settings) | _port_variable(settings, service, kind, replica),
+            )
+
+
+def refuse_taken_ports(settings: Settings, counts: Mapping[tuple[str, str], int]) -> None:
+    """Raise PortInUse for the first web port on which something listens already."""
+    for (service, kind), count in counts.items():
+        for replica in range(count if kind == "web" else 0):
+            port = _port(settings, service, replica)
+            if not port_is_free(port, "127.0.0.1" if settings.bind == "localhost" else settings.bind):
+                raise PortInUse(port, f"stop what listens there, or set {service.upper()}_PORT")
+
+
+def try_next(settings: Settings, seconds: float) -> str:
+    """Return what to show once everything is ready: how long it took and three commands to try."""
+    host = "127.0.0.1" if settings.bind in ("0.0.0.0", "localhost") else settings.bind
+    passwords = f"http://{f'[{host}]' if ':' in host else host}:{settings.bff_port}/passwords"
+    xml = "-H 'Content-Type: application/xml' -H 'Accept: application/xml'"
+    return "\n".join(
+        [
+            f"ready in {seconds:.1f} s. Try:",
+            f"""  curl -i {passwords} -H 'Content-Type: application/json' -d '{{"username":"ada"}}'""",
+            f"  curl -i {passwords} {xml} -d '<root><username>grace</username></root>'",
+            f"  curl -i {passwords}/ada",
+        ]
+    )
+
+
+def _port(settings: Settings, service: str, replica: int) -> int:
+    return settings.port(service) + REPLICA_PORT_STEP * replica
+
+
+def _port_variable(settings: Settings, service: str, kind: str, replica: int) -> dict[str, str]:
+    return {f"{service.upper()}_PORT": str(_port(settings, service, replica))} if kind == "web" and replica else {}
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return {"PROTOOLS_HOME": str(settings.home)}
+
+
+def _protools(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "protools", *arguments]
+
+
+def _bootstrap(settings: Settings) -> Program:
+    return Program(name="bootstrap", role="once", command=_protools("bootstrap"), environment=_environment(settings))
+
+
+def _embedded_broker(settings: Settings) -> Iterator[Program]:
+    if settings.embedded:
+        address = Path(settings.broker_url.removeprefix("unix://"))
+        database = settings.home / "broker" / "broker.sqlite"
+        database.parent.mkdir(parents=True, exist_ok=True)
+        arguments = ["--socket", str(address), "--database", str(database)]
+        broker: Role = "broker"
+        yield Program(
+            name="broker",
+            role=broker,
+            command=_protools("broker", "embedded", "--supervisor", str(os.getpid()), *arguments),
+            environment=_environment(settings),
+            gate=lambda: accepts(address),
+        )
+
+
+def accepts(address: Path) -> bool:
+    """Tell whether something takes connections on this Unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(address))
+        except OSError:
+            return False
+    return True

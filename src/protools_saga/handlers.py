@@ -1,0 +1,234 @@
+"""Drive sagas: start them by commands, move them on by replies, timers and silence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from sqlalchemy import Table, select
+
+from correo.messages import CorreoFailed, CorreoRefused, PasswordMailSent
+from generador.messages import GeneradorFailed, GeneradorRefused, NothingToRevoke, PasswordGenerated, PasswordRevoked
+from protools_saga.issue_password import ISSUE_PASSWORD
+from protools_saga.messages import IssuePassword, LogEntry, SagaMoved, StepView
+from protools_saga.tables import saga, target
+from seedwork.delivery import incident
+from seedwork.inbox import Handler, Received, incident_row
+from seedwork.messages import Context, Message, new_id
+from seedwork.saga import (
+    Due,
+    Entry,
+    Failed,
+    Happening,
+    Move,
+    Progress,
+    Refused,
+    Replied,
+    Saga,
+    Silent,
+    StepState,
+    advance,
+    start,
+)
+from seedwork.service import Runtime
+from seedwork.unit_of_work import Row, UnitOfWork
+from seedwork.worker import Duty
+
+WORKFLOWS: dict[type, Saga] = {IssuePassword: ISSUE_PASSWORD}
+"""Which command starts which workflow."""
+DEFINITIONS: dict[str, Saga] = {workflow.key: workflow for workflow in WORKFLOWS.values()}
+"""Every version that a running saga may have begun with."""
+SUBJECT = "username"
+"""Field of the starting command that names whom the workflow is for."""
+PAGE = 200
+PROBE_EVERY_S = 5.0
+
+
+def start_saga(message: Message, uow: UnitOfWork) -> None:
+    """Begin the workflow that this command asks for; its id is the command's."""
+    workflow = WORKFLOWS[type(message.body)]
+    _save(uow, start(workflow, message.saga_id, vars(message.body), uow.now, new_id), message.follow())
+
+
+def on_reply(message: Message, uow: UnitOfWork) -> None:
+    """Move a saga on by a success."""
+    _advance(uow, message.saga_id, Replied(message.command_id or "", message.body), message.follow())
+
+
+def on_refused(message: Message, uow: UnitOfWork) -> None:
+    """Move a saga on by a business no."""
+    no = message.body
+    _advance(uow, message.saga_id, Refused(message.command_id or "", no.code, no.detail), message.follow())
+
+
+def on_failed(message: Message, uow: UnitOfWork) -> None:
+    """Suspend a saga whose command became a dead letter."""
+    body = message.body
+    _advance(uow, message.saga_id, Failed(message.command_id or "", body.code, body.detail), message.follow())
+
+
+def on_dead_reply(message: Message, uow: UnitOfWork, error: str) -> None:
+    """Suspend a saga whose reply became a dead letter here."""
+    if uow.get(saga, message.saga_id):
+        lost = Failed(message.command_id or "", "reply-failed", error, reply_lost=True)
+        _advance(uow, message.saga_id, lost, message.follow())
+
+
+def _advance(uow: UnitOfWork, saga_id: str, happening: Happening, context: Context) -> None:
+    row = uow.get(saga, saga_id)
+    if row is None:
+        raise LookupError(f"no saga {saga_id}")
+    progress = load_progress(row)
+    _save(uow, advance(DEFINITIONS[progress.workflow], progress, happening, uow.now, new_id), context)
+
+
+def _save(uow: UnitOfWork, move: Move, context: Context) -> None:
+    progress, entries, commands = move
+    if not entries:
+        return
+    uow.put(saga, _row(progress, context))
+    uow.record(_moved(progress, entries), progress.saga_id, progress.seq, subject=_subject(progress), context=context)
+    for command in commands:
+        uow.send(command.body, _subject(progress), command_id=command.command_id, context=context)
+    for entry in entries:
+        if entry.kind in ("suspended", "parked"):
+            uow.append(incident, incident_row(entry.kind, progress.saga_id, entry.code, entry.detail, uow.now))
+
+
+def load_progress(row: Row) -> Progress:
+    """Read the snapshot in a saga's row."""
+    values = orjson.loads(row["progress"])
+    steps = tuple(StepState(**step) for step in values.pop("steps"))
+    cause, reason = tuple(values.pop("cause")), tuple(values.pop("reason"))
+    return Progress(**values, steps=steps, cause=cause, reason=reason)
+
+
+def _row(progress: Progress, context: Context) -> Row:
+    waiting = progress.outstanding if progress.sent_at is not None else None
+    resend_at = progress.sent_at + _step(progress, waiting[0]).retry.seconds if waiting and progress.sent_at else None
+    return {
+        "id": progress.saga_id,
+        "workflow": progress.workflow,
+        "status": progress.status,
+        "seq": progress.seq,
+        "subject": _subject(progress),
+        "progress": orjson.dumps(progress).decode(),
+        "context": orjson.dumps(context).decode(),
+        "target": _target(progress, waiting[0]) if waiting else None,
+        "resend_at": resend_at,
+        "wake_at": progress.wake_at,
+        "moved_at": progress.moved_at,
+    }
+
+
+def _step(progress: Progress, index: int) -> Any:
+    return DEFINITIONS[progress.workflow].steps[index]
+
+
+def _target(progress: Progress, index: int) -> str:
+    state = progress.steps[index]
+    return (state.undo if progress.compensating else state.command).partition(".")[0]
+
+
+def _subject(progress: Progress) -> str:
+    return str(progress.data[SUBJECT])
+
+
+def _moved(progress: Progress, entries: Sequence[Entry]) -> SagaMoved:
+    return SagaMoved(
+        saga_id=progress.saga_id,
+        workflow=progress.workflow,
+        subject=_subject(progress),
+        status=progress.status,
+        reason_code=progress.reason[0],
+        reason_detail=progress.reason[1],
+        started_at=progress.started_at,
+        moved_at=progress.moved_at,
+        steps=tuple(StepView(**vars(step)) for step in progress.steps),
+        entries=tuple(LogEntry(**{**vars(entry), "data": orjson.dumps(entry.data).decode()}) for entry in entries),
+    )
+
+
+def entry_of(logged: LogEntry) -> Entry:
+    """Read a log entry back, for folding."""
+    return Entry(**{**asdict(logged), "data": orjson.loads(logged.data)})
+
+
+def _of_saga(message: Message) -> Iterable[tuple[Table, Any]]:
+    return ((saga, message.saga_id),)
+
+
+_REPLY = Handler(on_reply, reads=_of_saga, on_dead=on_dead_reply)
+_REFUSED = Handler(on_refused, reads=_of_saga, on_dead=on_dead_reply)
+_FAILED = Handler(on_failed, reads=_of_saga, on_dead=on_dead_reply)
+
+HANDLERS = {
+    IssuePassword: Handler(start_saga),
+    PasswordGenerated: _REPLY,
+    PasswordRevoked: _REPLY,
+    NothingToRevoke: _REPLY,
+    PasswordMailSent: _REPLY,
+    GeneradorRefused: _REFUSED,
+    CorreoRefused: _REFUSED,
+    GeneradorFailed: _FAILED,
+    CorreoFailed: _FAILED,
+}
+
+
+# --- timers and silence
+
+
+def wake_due_sagas(runtime: Runtime) -> Duty:
+    """Give the sagas whose deadline has passed their turn."""
+
+    def work(uow: UnitOfWork) -> int:
+        return _happen(uow, saga.c.wake_at <= uow.now, saga.c.wake_at, PAGE, Due())
+
+    def until_none_is_due() -> None:
+        while runtime.relay.run(work) == PAGE:
+            continue
+
+    return Duty("wake-ups", until_none_is_due)
+
+
+def resend_to_silent(runtime: Runtime) -> Duty:
+    """Send unanswered commands again, within a budget per target: one probe an interval while it is silent, else 10 % of
+    the replies just handled."""
+    answered: Counter[str] = Counter()
+
+    def count(batch: Sequence[Received]) -> bool:
+        answered.update(r.message.contract.owner for r in batch if r.message and r.message.command_id)
+        return False
+
+    def work(uow: UnitOfWork) -> None:
+        for name in uow.values(select(saga.c.target).where(saga.c.resend_at <= uow.now).distinct()):
+            budget = answered.pop(name, 0) // 10 or _probe(uow, name)
+            if budget:
+                due = (saga.c.target == name) & (saga.c.resend_at <= uow.now)
+                _happen(uow, due, saga.c.resend_at, budget, Silent())
+        answered.clear()
+
+    return Duty("re-sending", lambda: runtime.relay.run(work), woken_by=count)
+
+
+def _probe(uow: UnitOfWork, name: str) -> int:
+    """Return 1 when no coordinator has probed this target within the interval, else 0."""
+    uow.load([(target, name)])
+    row = uow.get(target, name)
+    if row and row["probe_at"] > uow.now:
+        return 0
+    uow.put(target, {"name": name, "probe_at": uow.now + PROBE_EVERY_S})
+    return 1
+
+
+def _happen(uow: UnitOfWork, condition: Any, order: Any, limit: int, happening: Happening) -> int:
+    rows = uow.claim(saga, condition, order, limit)
+    for row in rows:
+        _advance(uow, row["id"], happening, Context(**orjson.loads(row["context"])))
+    return len(rows)
+
+
+DUTIES = (wake_due_sagas, resend_to_silent)

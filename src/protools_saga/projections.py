@@ -1,0 +1,30 @@
+"""Project the moves of sagas into the coordinator's read database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import orjson
+from sqlalchemy import Table
+
+from protools_saga.messages import SagaMoved
+from protools_saga.tables import saga_move, saga_view
+from seedwork.messages import Message
+from seedwork.unit_of_work import Row
+
+
+def project_saga(message: Message) -> Iterable[tuple[Table, Row]]:
+    """Show a saga's newest state and keep every move; what the entries learned stays in the log."""
+    moved = message.body
+    shown = ("workflow", "subject", "status", "reason_code", "reason_detail", "started_at", "moved_at")
+    view = {name: getattr(moved, name) for name in shown}
+    steps = orjson.dumps([vars(step) for step in moved.steps]).decode()
+    entries = [{name: value for name, value in vars(entry).items() if name != "data"} for entry in moved.entries]
+    key = {"id": moved.saga_id, "version": message.version}
+    return (
+        (saga_view, {**key, **view, "steps": steps}),
+        (saga_move, {**key, "entries": orjson.dumps(entries).decode()}),
+    )
+
+
+PROJECTIONS = {SagaMoved: project_saga}

@@ -1,0 +1,71 @@
+"""Lay out the coordinator's tables: the saga row is a snapshot of its log, which is the `event` table."""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text, text
+
+from seedwork.delivery import Id
+
+WRITE = MetaData()
+READ = MetaData()
+
+saga = Table(
+    "saga",
+    WRITE,
+    Column("id", Id, primary_key=True),
+    Column("revision", Integer, nullable=False, comment="number of writes; an update says which one it saw"),
+    Column("workflow", String, nullable=False, comment="name@version"),
+    Column("status", String, nullable=False),
+    Column("seq", Integer, nullable=False, comment="number of moves"),
+    Column("subject", String, nullable=False),
+    Column("progress", Text, nullable=False, comment="JSON of Progress"),
+    Column("context", Text, nullable=False, comment="JSON of Context: what later messages inherit"),
+    Column("target", String, comment="service whose answer is awaited"),
+    Column("resend_at", Double, comment="when the outstanding command may be sent again"),
+    Column("wake_at", Double, comment="deadline of the outstanding command"),
+    Column("moved_at", Double, nullable=False),
+    CheckConstraint("(status IN ('RUNNING', 'COMPENSATING')) = (wake_at IS NOT NULL)", name="saga_never_waits_for_ever"),
+    CheckConstraint(
+        "status IN ('RUNNING', 'COMPENSATING', 'COMPLETED', 'COMPENSATED', 'SUSPENDED')", name="saga_status_is_known"
+    ),
+    Index("saga_wake", "wake_at", postgresql_where=text("wake_at IS NOT NULL"), sqlite_where=text("wake_at IS NOT NULL")),
+    Index(
+        "saga_resend",
+        "target",
+        "resend_at",
+        postgresql_where=text("resend_at IS NOT NULL"),
+        sqlite_where=text("resend_at IS NOT NULL"),
+    ),
+)
+
+target = Table(
+    "target",
+    WRITE,
+    Column("name", String, primary_key=True, comment="a service that commands are sent to"),
+    Column("revision", Integer, nullable=False),
+    Column("probe_at", Double, nullable=False, comment="before this time a silent service gets no further probe"),
+)
+
+saga_view = Table(
+    "saga_view",
+    READ,
+    Column("id", Id, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("workflow", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("reason_code", String, nullable=False),
+    Column("reason_detail", Text, nullable=False),
+    Column("steps", Text, nullable=False, comment="JSON list"),
+    Column("started_at", Double, nullable=False),
+    Column("moved_at", Double, nullable=False),
+    Index("saga_view_started", "started_at"),
+)
+
+saga_move = Table(
+    "saga_move",
+    READ,
+    Column("id", Id, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("entries", Text, nullable=False, comment="JSON list of log entries, without data"),
+)

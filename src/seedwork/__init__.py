@@ -1,0 +1,1 @@
+"""Hold the building blocks of a saga system; know no service."""

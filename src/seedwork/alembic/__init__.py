@@ -1,0 +1,1 @@
+"""Hold what every migration history shares."""

@@ -1,0 +1,112 @@
+"""Turn message bodies into Avro bytes and back, always by the writer's schema version.
+
+Schemas are committed beside their owner as `<owner>/avro/<message-name>.v<version>.avsc`; at run time nothing is derived.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
+from typing import Any, get_args, get_origin, get_type_hints
+
+import fastavro
+
+from seedwork.errors import MessageRejected, SchemaIncompatible, Undecodable
+from seedwork.messages import SCHEMA_PREFIX, Contract
+
+
+class CommittedSchemas(Mapping[str, str]):
+    """Map a `ce_dataschema` to the text of its committed `.avsc`; read at first use."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def __getitem__(self, dataschema: str) -> str:
+        if dataschema not in self._texts:
+            self._texts[dataschema] = _read(dataschema)
+        return self._texts[dataschema]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
+def _read(dataschema: str) -> str:
+    name, _, version = dataschema.removeprefix(SCHEMA_PREFIX).rpartition(":")
+    owner, _, message = name.partition(".")
+    try:
+        return (resources.files(owner) / "avro" / f"{message}.v{version}.avsc").read_text()
+    except (FileNotFoundError, ModuleNotFoundError, ValueError, TypeError):
+        raise SchemaIncompatible(f"{name}: no committed schema for version {version or '?'}") from None
+
+
+def versions_of(contract: Contract) -> list[str]:
+    """Return the texts of every committed version of a message up to its current one, oldest first."""
+    return [_read(f"{SCHEMA_PREFIX}{contract.name}:{version}") for version in range(1, contract.version + 1)]
+
+
+class Codec:
+    """Encode and decode message bodies; caches parsed schemas, thread-safe by idempotence."""
+
+    def __init__(self, schemas: Mapping[str, str]) -> None:
+        self._schemas = schemas
+        self._own: dict[type, tuple[Any, Callable[[Any], Mapping[str, Any]]]] = {}
+        self._builders: dict[type, Callable[[dict[str, Any]], Any]] = {}
+        self._writers: dict[str, Any] = {}
+
+    def encode(self, body: Any) -> bytes:
+        """Return the Avro bytes of a body under its current version; raise MessageRejected when it does not fit."""
+        schema, plain = self._schema(type(body))
+        buffer = io.BytesIO()
+        try:
+            fastavro.schemaless_writer(buffer, schema, plain(body))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise MessageRejected(f"{body.contract.name}: {error}") from error
+        return buffer.getvalue()
+
+    def decode(self, cls: type, data: bytes, writer: str) -> Any:
+        """Read bytes written under the schema text `writer` as a `cls`; raise Undecodable when they are not that."""
+        reader, _ = self._schema(cls)
+        if writer not in self._writers:
+            self._writers[writer] = fastavro.parse_schema(json.loads(writer))
+        try:
+            values = fastavro.schemaless_reader(io.BytesIO(data), self._writers[writer], reader)
+            return self._builder(cls)(values)
+        except (ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError, fastavro.read.SchemaResolutionError) as error:
+            raise Undecodable(f"{cls.contract.name}: {type(error).__name__}: {error}") from error  # type: ignore[attr-defined]
+
+    def _schema(self, cls: type) -> tuple[Any, Callable[[Any], Mapping[str, Any]]]:
+        if cls not in self._own:
+            contract: Contract = cls.contract  # type: ignore[attr-defined]
+            schema = fastavro.parse_schema(json.loads(self._schemas[contract.dataschema]))
+            self._own[cls] = schema, _plain(cls)
+        return self._own[cls]
+
+    def _builder(self, cls: type) -> Callable[[dict[str, Any]], Any]:
+        if cls not in self._builders:
+            self._builders[cls] = _build(cls)
+        return self._builders[cls]
+
+
+def _nested(cls: type) -> dict[str, type]:
+    hints = get_type_hints(cls)
+    lists = {name: get_args(hint)[0] for name, hint in hints.items() if get_origin(hint) in (tuple, list)}
+    return {name: item for name, item in lists.items() if hasattr(item, "__dataclass_fields__")}
+
+
+def _plain(cls: type) -> Callable[[Any], Mapping[str, Any]]:
+    nested = _nested(cls)
+    if not nested:
+        return lambda body: body.__dict__
+    return lambda body: body.__dict__ | {name: [vars(item) for item in getattr(body, name)] for name in nested}
+
+
+def _build(cls: type) -> Callable[[dict[str, Any]], Any]:
+    nested = _nested(cls)
+    if not nested:
+        return lambda values: cls(**values)
+    return lambda values: cls(**values | {name: tuple(item(**v) for v in values[name]) for name, item in nested.items()})

@@ -1,0 +1,146 @@
+"""Define the broker port: what Protools asks of a broker, and no more.
+
+Two adapters keep it: `pulsar` and `embedded`. `tests/contract/test_broker.py` is the one suite that both pass.
+Topics are named by wire name (`generador.generate-password`); adapters add tenant and namespace themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from seedwork.errors import MessageTooLarge
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Largest body in bytes; below Pulsar's default `maxMessageSize` of 5 MiB so that the properties fit beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Carry one message as it travels: encoded body, CloudEvents attributes as properties.
+
+    `key` is the saga id (order holds per key and topic); `properties["ce_dataschema"]` names the writer's schema.
+    """
+
+    topic: str
+    key: str
+    properties: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Carry one received message with the handle by which its subscription acknowledges it."""
+
+    wire: Wire
+    schema: str
+    """Opaque version of the writer's schema within the topic, for `Broker.schema`; empty when it has none."""
+    handle: Any
+
+
+class Subscription(Protocol):
+    """Receive from a set of topics; unacknowledged messages come back."""
+
+    def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
+        """Block for the first message, up to `timeout_s`, then take what is there, at most `limit` in all.
+
+        Return an empty list when nothing came. Raise Unavailable when the connection is gone for good.
+        """
+
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """Acknowledge; fire and forget, a lost acknowledgement is a redelivery."""
+
+    def close(self) -> None:
+        """Send pending acknowledgements and hand what was not acknowledged to the other consumers at once."""
+
+
+class Broker(Protocol):
+    """One connection of one process. Thread-safe."""
+
+    def publish(self, wires: Sequence[Wire]) -> None:
+        """Return when every message is durably stored, in order per key.
+
+        Raise Unavailable when one was not confirmed (all may be sent again: readers fold twins), MessageTooLarge
+        before anything is sent, SchemaIncompatible when `ce_dataschema` is not registered for its topic.
+        """
+
+    def subscribe(self, name: str, topics: Sequence[str]) -> Subscription:
+        """Share the durable subscription `name`, from the earliest message on, in order per key (Key_Shared)."""
+
+    def browse(self, topics: Sequence[str], *, earliest: bool) -> Subscription:
+        """Read topics on a temporary subscription of one's own that leaves no trace after `close`."""
+
+    def broadcast(self, topic: str, body: bytes) -> None:
+        """Tell whoever listens now; not stored, never confirmed. Raise Unavailable when it cannot be sent."""
+
+    def listen(self, topic: str) -> Subscription:
+        """Hear what is broadcast on an ephemeral topic from now on. Every listener hears everything."""
+
+    def schema(self, topic: str, version: str) -> str:
+        """Return the Avro schema (JSON text) under which a delivery of `topic` was written. Cached by the adapter."""
+
+    def is_connected(self) -> bool:
+        """Tell whether the broker answers now; used for readiness."""
+
+    def close(self) -> None:
+        """Flush what is being published, then leave."""
+
+
+class BrokerAdmin(Protocol):
+    """Prepare a broker: used by bootstrap and by tests, never by a worker. Every call is idempotent."""
+
+    def prepare_namespace(self) -> None:
+        """Create tenant and namespace with the policies Protools relies on."""
+
+    def topics(self) -> list[str]:
+        """List the persistent topics by wire name, sorted."""
+
+    def create_topic(self, topic: str) -> None:
+        """Create a persistent topic that is kept while idle."""
+
+    def check_schema(self, topic: str, avsc: str) -> None:
+        """Raise SchemaIncompatible, naming topic and field, when `avsc` breaks any registered version; change nothing."""
+
+    def register_schema(self, topic: str, avsc: str) -> None:
+        """Register as the next version (or find the equal one); raise SchemaIncompatible as `check_schema` does."""
+
+    def create_subscription(self, topic: str, name: str) -> None:
+        """Create a durable subscription at the earliest message."""
+
+    def subscriptions(self, topic: str) -> list[str]:
+        """List the durable subscriptions of a topic, sorted."""
+
+    def close(self) -> None:
+        """Leave."""
+
+
+def check_size(wire: Wire) -> None:
+    """Raise MessageTooLarge, with both sizes in bytes, when a body exceeds MAX_MESSAGE_BYTES."""
+    if len(wire.body) > MAX_MESSAGE_BYTES:
+        raise MessageTooLarge(f"{wire.topic}: body of {len(wire.body)} bytes, the limit is {MAX_MESSAGE_BYTES}")
+
+
+def connect(url: str, schemas: Mapping[str, str], namespace: str) -> Broker:
+    """Connect to the broker at `url` (`pulsar://…` or `unix://…`) for one namespace.
+
+    `schemas` maps every `ce_dataschema` this process may write to its Avro schema (JSON text).
+    """
+    if url.startswith("unix://"):
+        from seedwork.broker.embedded import EmbeddedBroker
+
+        return EmbeddedBroker(url, schemas, namespace)
+    from seedwork.broker.pulsar import PulsarBroker
+
+    return PulsarBroker(url, schemas, namespace)
+
+
+def connect_admin(url: str, admin_url: str, namespace: str) -> BrokerAdmin:
+    """Connect to the administrative side of the same broker; `admin_url` is Pulsar's HTTP address."""
+    if url.startswith("unix://"):
+        from seedwork.broker.embedded import EmbeddedAdmin
+
+        return EmbeddedAdmin(url, namespace)
+    from seedwork.broker.pulsar import PulsarAdmin
+
+    return PulsarAdmin(admin_url, namespace)

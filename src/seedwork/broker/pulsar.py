@@ -1,0 +1,326 @@
+"""Keep the broker port over Apache Pulsar. The facts behind each choice stand in docs/decisions/0002-pulsar-client.md."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import pulsar
+import urllib3
+
+from seedwork.broker import Delivery, Subscription, Wire, check_size
+from seedwork.broker.compatibility import check_compatible
+from seedwork.errors import SchemaIncompatible, Unavailable
+from seedwork.messages import new_id
+
+T = TypeVar("T")
+
+TENANT = "protools"
+ORDERING_BUCKETS = 64
+SEND_TIMEOUT_MS = 3_000
+DRAIN_WITHIN_S = 0.0003
+"""A `receive` that returned faster than this had its message waiting: there may be more."""
+
+
+class _ReadyAvro(pulsar.schema.AvroSchema):  # type: ignore[misc]
+    """Announce an Avro schema and pass on bytes that are encoded already."""
+
+    def __init__(self, avsc: str) -> None:
+        super().__init__(None, schema_definition=json.loads(avsc))
+
+    def encode(self, obj: bytes) -> bytes:
+        return obj
+
+
+class PulsarBroker:
+    """Hold the one Pulsar client of this process, its producers and consumers."""
+
+    def __init__(self, url: str, schemas: Mapping[str, str], namespace: str) -> None:
+        self._client = pulsar.Client(
+            url,
+            operation_timeout_seconds=5,
+            stats_interval_in_seconds=0,
+            logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+        )
+        self._url = url
+        self._schemas = schemas
+        self._prefix = f"persistent://{TENANT}/{namespace}/"
+        self._live = f"non-persistent://{TENANT}/{namespace}-live/"
+        self._producers: dict[tuple[str, str], pulsar.Producer] = {}
+        self._texts: dict[tuple[str, str], str] = {}
+        self._lock = threading.Lock()
+
+    def publish(self, wires: Sequence[Wire]) -> None:
+        """Send all, wait once; raise Unavailable when anything but Ok came back."""
+        for wire in wires:
+            check_size(wire)
+        outcomes: dict[Any, Any] = {}
+        producers = {}
+        for wire in wires:
+            producer = self._producer(wire.topic, wire.properties.get("ce_dataschema", ""))
+            producers[id(producer)] = producer
+            _send(producer, wire, outcomes.setdefault)
+        for producer in producers.values():
+            _guarded(producer.flush)
+        failed = [result for result in outcomes if result != pulsar.Result.Ok]
+        if failed:
+            raise Unavailable(f"the broker did not confirm: {', '.join(map(str, failed))}")
+
+    def subscribe(self, name: str, topics: Sequence[str]) -> _Consumer:
+        """Share a durable subscription, Key_Shared, from the earliest message on."""
+        consumer = _guarded(
+            lambda: self._client.subscribe(
+                [self._prefix + topic for topic in topics],
+                name,
+                consumer_type=pulsar.ConsumerType.KeyShared,
+                schema=pulsar.schema.BytesSchema(),
+                initial_position=pulsar.InitialPosition.Earliest,
+                receiver_queue_size=2000,
+                batch_index_ack_enabled=True,
+            )
+        )
+        return _Consumer(consumer)
+
+    def browse(self, topics: Sequence[str], *, earliest: bool) -> Subscription:
+        """Read topics by non-durable readers."""
+        return _Browser(self._client, [self._prefix + topic for topic in topics], earliest=earliest)
+
+    def broadcast(self, topic: str, body: bytes) -> None:
+        """Send on a non-persistent topic, unconfirmed."""
+        producer = self._producer(topic, "")
+        _guarded(lambda: producer.send_async(body, {}.setdefault))
+
+    def listen(self, topic: str) -> _Consumer:
+        """Hear a non-persistent topic on a subscription of one's own, which goes when its consumer goes."""
+        consumer = _guarded(lambda: self._client.subscribe(self._live + topic, f"listener-{new_id()}"))
+        return _Consumer(consumer)
+
+    def schema(self, topic: str, version: str) -> str:
+        """Ask the registry for one version of a topic's schema, once."""
+        if (topic, version) not in self._texts:
+            info = _guarded(lambda: self._client._client.get_schema_info(self._prefix + topic, int(version)))
+            self._texts[topic, version] = info.schema()
+        return self._texts[topic, version]
+
+    def is_connected(self) -> bool:
+        """Tell whether the broker answers a look-up now."""
+        try:
+            self._client._client.get_topic_partitions(self._live + "probe")
+        except pulsar.PulsarException:
+            return False
+        return all(producer.is_connected() for producer in self._producers.values())
+
+    def close(self) -> None:
+        """Flush producers, then close the client."""
+        for producer in self._producers.values():
+            _quietly(producer.flush)
+        _quietly(self._client.close)
+
+    def _producer(self, topic: str, dataschema: str) -> pulsar.Producer:
+        with self._lock:
+            if (topic, dataschema) not in self._producers:
+                make = self._make_producer if dataschema else self._make_live_producer
+                self._producers[topic, dataschema] = _guarded(lambda: make(topic, dataschema))
+            return self._producers[topic, dataschema]
+
+    def _make_producer(self, topic: str, dataschema: str) -> pulsar.Producer:
+        return self._client.create_producer(
+            self._prefix + topic,
+            schema=_ReadyAvro(self._schemas[dataschema]),
+            batching_enabled=True,
+            batching_type=pulsar.BatchingType.KeyBased,
+            batching_max_messages=1000,
+            batching_max_allowed_size_in_bytes=1024 * 1024,
+            batching_max_publish_delay_ms=5,
+            block_if_queue_full=True,
+            max_pending_messages=5000,
+            send_timeout_millis=SEND_TIMEOUT_MS,
+        )
+
+    def _make_live_producer(self, topic: str, _dataschema: str) -> pulsar.Producer:
+        return self._client.create_producer(self._live + topic, send_timeout_millis=SEND_TIMEOUT_MS)
+
+
+def _send(producer: pulsar.Producer, wire: Wire, note: Callable[..., Any]) -> None:
+    bucket = str(zlib.crc32(wire.key.encode()) % ORDERING_BUCKETS)
+    try:
+        producer.send_async(
+            wire.body, note, properties=dict(wire.properties), partition_key=wire.key, ordering_key=bucket
+        )
+    except pulsar.PulsarException as error:
+        raise Unavailable(f"the broker does not take {wire.topic}: {error}") from error
+
+
+def _guarded(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except pulsar.IncompatibleSchema as error:
+        raise SchemaIncompatible(f"the broker refused the schema: {error}") from error
+    except pulsar.PulsarException as error:
+        raise Unavailable(f"the broker does not answer: {error}") from error
+
+
+def _quietly(call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except pulsar.PulsarException:
+        return
+
+
+class _Consumer:
+    """Receive through one Pulsar consumer; keep the Message objects, for only they acknowledge one of a batch."""
+
+    def __init__(self, consumer: pulsar.Consumer) -> None:
+        self._consumer = consumer
+        self._names: dict[str, str] = {}
+
+    def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
+        began = time.monotonic()
+        first = self._next(max(1, int(timeout_s * 1000)))
+        if first is None:
+            return []
+        taken = [first]
+        if time.monotonic() - began < DRAIN_WITHIN_S:
+            while len(taken) < limit and (message := self._next(0)) is not None:
+                taken.append(message)
+        return [_delivery(message, self._names) for message in taken]
+
+    def _next(self, timeout_ms: int) -> pulsar.Message | None:
+        try:
+            return self._consumer.receive(timeout_millis=timeout_ms)
+        except pulsar.Timeout:
+            return None
+        except pulsar.PulsarException as error:
+            raise Unavailable(f"cannot receive: {error}") from error
+
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            _quietly(lambda handle=delivery.handle: self._consumer.acknowledge(handle))  # type: ignore[misc]
+
+    def close(self) -> None:
+        _quietly(self._consumer.close)
+
+
+class _Browser:
+    """Merge one non-durable reader per topic into one stream."""
+
+    def __init__(self, client: pulsar.Client, topics: Sequence[str], *, earliest: bool) -> None:
+        self._arrived: queue.Queue[pulsar.Message] = queue.Queue(maxsize=1000)
+        self._names: dict[str, str] = {}
+        begin = pulsar.MessageId.earliest if earliest else pulsar.MessageId.latest
+        self._readers = [
+            _guarded(lambda topic=topic: client.create_reader(topic, begin, reader_listener=self._arrive))  # type: ignore[misc]
+            for topic in topics
+        ]
+
+    def _arrive(self, _reader: Any, message: pulsar.Message) -> None:
+        self._arrived.put(message)
+
+    def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
+        taken: list[pulsar.Message] = []
+        try:
+            taken.append(self._arrived.get(timeout=timeout_s))
+            while len(taken) < limit:
+                taken.append(self._arrived.get_nowait())
+        except queue.Empty:
+            pass  # nothing more has arrived: what was taken is the answer
+        return [_delivery(message, self._names) for message in taken]
+
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """Do nothing: a reader keeps no place."""
+
+    def close(self) -> None:
+        for reader in self._readers:
+            _quietly(reader.close)
+
+
+def _delivery(message: pulsar.Message, names: dict[str, str]) -> Delivery:
+    full = message.topic_name()
+    topic = names.get(full) or names.setdefault(full, full.rpartition("/")[2].partition("-partition-")[0])
+    raw = message._message
+    version = raw.int_schema_version()
+    wire = Wire(topic, message.partition_key(), message.properties(), message.data())
+    return Delivery(wire, str(version) if version >= 0 else "", message)
+
+
+class PulsarAdmin:
+    """Prepare a Pulsar cluster through its admin REST interface (`/admin/v2`)."""
+
+    def __init__(self, admin_url: str, namespace: str) -> None:
+        self._http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=30), retries=False)
+        self._base = f"{admin_url}/admin/v2"
+        self._namespace = f"{TENANT}/{namespace}"
+
+    def prepare_namespace(self) -> None:
+        """Create the tenant, the namespace with its policies, and the namespace of ephemeral topics."""
+        clusters = json.loads(self._call("GET", "/clusters").data)
+        self._call("PUT", f"/tenants/{TENANT}", {"adminRoles": [], "allowedClusters": clusters}, also=(409,))
+        for namespace in (self._namespace, f"{self._namespace}-live"):
+            self._call("PUT", f"/namespaces/{namespace}", also=(409,))
+        for method, policy, value in POLICIES:
+            self._call(method, f"/namespaces/{self._namespace}/{policy}", value)
+
+    def topics(self) -> list[str]:
+        names = json.loads(self._call("GET", f"/persistent/{self._namespace}").data)
+        return sorted({name.rpartition("/")[2].partition("-partition-")[0] for name in names})
+
+    def create_topic(self, topic: str) -> None:
+        self._call("PUT", f"/persistent/{self._namespace}/{topic}", also=(409,))
+
+    def check_schema(self, topic: str, avsc: str) -> None:
+        check_compatible(topic, avsc, self._schemas(topic))
+
+    def register_schema(self, topic: str, avsc: str) -> None:
+        self.check_schema(topic, avsc)
+        answer = self._call("POST", f"/schemas/{self._namespace}/{topic}/schema", _schema(avsc), also=(409,))
+        if answer.status == 409:
+            raise SchemaIncompatible(f"{topic}: {_reason(answer)}")
+
+    def create_subscription(self, topic: str, name: str) -> None:
+        self._call("PUT", f"/persistent/{self._namespace}/{topic}/subscription/{name}", "earliest", also=(409,))
+
+    def subscriptions(self, topic: str) -> list[str]:
+        return sorted(json.loads(self._call("GET", f"/persistent/{self._namespace}/{topic}/subscriptions").data))
+
+    def close(self) -> None:
+        self._http.clear()
+
+    def _schemas(self, topic: str) -> list[str]:
+        answer = self._call("GET", f"/schemas/{self._namespace}/{topic}/schemas", also=(404,))
+        found = [] if answer.status == 404 else json.loads(answer.data)["getSchemaResponses"]
+        return [schema["data"] for schema in found]
+
+    def _call(self, method: str, path: str, body: Any = None, also: tuple[int, ...] = ()) -> urllib3.BaseHTTPResponse:
+        try:
+            answer = self._http.request(method, self._base + path, json=body if body is not None else {})
+        except urllib3.exceptions.HTTPError as error:
+            raise Unavailable(f"{self._base} does not answer: {error}") from error
+        if answer.status >= 300 and answer.status not in also:
+            raise Unavailable(f"{method} {path}: {answer.status} {_reason(answer)}")
+        return answer
+
+
+POLICIES: tuple[tuple[str, str, Any], ...] = (
+    ("PUT", "schemaCompatibilityStrategy", "FULL_TRANSITIVE"),
+    ("POST", "isAllowAutoUpdateSchema", False),
+    ("POST", "schemaValidationEnforced", True),
+    ("POST", "inactiveTopicPolicies", {"inactiveTopicDeleteMode": "delete_when_no_subscriptions", "maxInactiveDurationSeconds": 86400, "deleteWhileInactive": False}),
+    ("POST", "backlogQuota", {"limitSize": 10 * 1024**3, "limitTime": -1, "policy": "producer_request_hold"}),
+)  # fmt: skip
+"""What every namespace of Protools relies on; TTL stays 0, for it would drop commands silently."""
+
+
+def _schema(avsc: str) -> dict[str, Any]:
+    return {"type": "AVRO", "schema": avsc, "properties": {}}
+
+
+def _reason(answer: urllib3.BaseHTTPResponse) -> str:
+    try:
+        return str(json.loads(answer.data)["reason"])
+    except (ValueError, KeyError, TypeError):
+        return answer.data.decode(errors="replace")[:200]

@@ -1,0 +1,79 @@
+"""Open databases: one engine per role, the same statements on PostgreSQL and SQLite.
+
+Times are stored as Unix seconds (double). The clock is the database's own, plus a test offset.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Double, Engine, create_engine, event, select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.expression import literal_column
+
+from seedwork.settings import Role, Settings, Side
+
+POSTGRESQL_CLOCK = "extract(epoch from clock_timestamp())"
+SQLITE_CLOCK = "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+def open_database(settings: Settings, service: str, side: Side, role: Role) -> Engine:
+    """Return an engine for one side of a service's databases, acting as `role` (a reader cannot write)."""
+    url = settings.database_url(service, side)
+    if url.startswith("sqlite"):
+        return _sqlite(url, read_only=role == "reader")
+    options = {
+        "role": role_name(settings, service, role),
+        "idle_in_transaction_session_timeout": f"{settings.transaction_timeout * 1000:.0f}",
+        "lock_timeout": f"{settings.lock_timeout * 1000:.0f}",
+    }
+    arguments = " ".join(f"-c {name}={value}" for name, value in options.items())
+    return create_engine(url, connect_args={"options": arguments, "connect_timeout": 5}, pool_pre_ping=False)
+
+
+def role_name(settings: Settings, service: str, role: Role) -> str:
+    """Name the NOLOGIN role that the one database user takes on."""
+    return f"{settings.db_name}_{service}_{role}"
+
+
+def clock(connection: Connection, offset: float = 0.0) -> ColumnElement[float]:
+    """Return the SQL expression for now, in Unix seconds, by the database's clock plus `offset`."""
+    sql = POSTGRESQL_CLOCK if connection.dialect.name == "postgresql" else SQLITE_CLOCK
+    return literal_column(f"CAST({sql} AS DOUBLE PRECISION) + {float(offset)!r}", Double)
+
+
+def now(connection: Connection, offset: float = 0.0) -> float:
+    """Ask the database for the time, in Unix seconds."""
+    return float(connection.execute(select(clock(connection, offset))).scalar_one())
+
+
+def is_answering(engine: Engine) -> bool:
+    """Tell whether the database answers a query now."""
+    try:
+        with engine.connect() as connection:
+            return connection.execute(text("SELECT 1")).scalar() == 1
+    except Exception:
+        return False
+
+
+def _sqlite(url: str, *, read_only: bool) -> Engine:
+    path = make_url(url).database
+    if path and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False})
+    pragmas = ["journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"]
+    pragmas += ["query_only=ON"] if read_only else []
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,126 @@
+"""Keep what makes delivery exactly once in effect: inbox, event history, outbox, failures, dead letters, incidents.
+
+Every write database holds these tables beside the service's own. Times are Unix seconds by the database's clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import msgpack
+from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, Uuid
+
+from seedwork.broker import Delivery, Wire
+
+DELIVERY = MetaData()
+Id = Uuid(as_uuid=False)
+
+inbox = Table(
+    "inbox",
+    DELIVERY,
+    Column("consumer", String, primary_key=True),
+    Column("id", Id, primary_key=True),
+    Column("hash", LargeBinary, comment="of the body; null is a tombstone that refuses any body"),
+    Column("at", Double, nullable=False),
+)
+
+event = Table(
+    "event",
+    DELIVERY,
+    Column("aggregate", String, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("id", Id, nullable=False),
+    Column("type", String, nullable=False),
+    Column("answers", Id, unique=True, comment="the command whose reply this is; published again on redelivery"),
+    Column("wire", LargeBinary, nullable=False, comment="packed wire: envelope and full state in Avro"),
+    Column("at", Double, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    DELIVERY,
+    Column("id", Id, primary_key=True),
+    Column("topic", String, nullable=False),
+    Column("wire", LargeBinary, nullable=False),
+    Column("due_at", Double, nullable=False, comment="the sweep publishes what is still here then"),
+    Index("outbox_due", "due_at"),
+)
+
+failure = Table(
+    "failure",
+    DELIVERY,
+    Column("id", String, primary_key=True, comment="ce_id, or the hash of bytes that have none"),
+    Column("topic", String, nullable=False),
+    Column("delivery", LargeBinary, nullable=False, comment="packed as received, with the writer's schema version"),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("at", Double, nullable=False),
+    Index("failure_due", "due_at"),
+)
+
+dead_letter = Table(
+    "dead_letter",
+    DELIVERY,
+    Column("id", String, primary_key=True),
+    Column("topic", String, nullable=False),
+    Column("delivery", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("saga_id", String),
+    Column("at", Double, nullable=False),
+)
+
+incident = Table(
+    "incident",
+    DELIVERY,
+    Column("id", Id, primary_key=True),
+    Column("kind", String, nullable=False, comment="what an operator must look at"),
+    Column("subject", String, nullable=False, comment="saga id or message id"),
+    Column("code", String, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Hold what the inbox knows of one id: the body's hash (None for a tombstone) and the reply, if there is one yet."""
+
+    hash: bytes | None
+    reply: Wire | None
+
+
+def hash_of(body: bytes) -> bytes:
+    """Return the SHA-256 of a body: the same id with another hash is a conflict."""
+    return hashlib.sha256(body).digest()
+
+
+def pack(wire: Wire) -> bytes:
+    """Write a wire as bytes for a database column."""
+    packed: bytes = msgpack.packb((wire.topic, wire.key, wire.properties, wire.body))
+    return packed
+
+
+def unpack(packed: bytes) -> Wire:
+    """Read what `pack` wrote."""
+    return Wire(*msgpack.unpackb(packed))
+
+
+def pack_delivery(delivery: Delivery) -> bytes:
+    """Write a received message as bytes, with the version of its writer's schema."""
+    packed: bytes = msgpack.packb((pack(delivery.wire), delivery.schema))
+    return packed
+
+
+def unpack_delivery(packed: bytes) -> Delivery:
+    """Read what `pack_delivery` wrote; there is nothing left to acknowledge."""
+    wire, schema = msgpack.unpackb(packed)
+    return Delivery(unpack(wire), schema, None)
+
+
+def identity(delivery: Delivery) -> str:
+    """Name a message for the failure tables: its `ce_id` when that can be stored, else the hash of what came."""
+    given = delivery.wire.properties.get("ce_id", "")
+    return given if given.isprintable() and 0 < len(given) <= 100 else hash_of(pack(delivery.wire)).hex()

@@ -1,0 +1,59 @@
+"""Name every way in which Protools can say no.
+
+    ProtoolsError
+    ├── SettingError          a wrong value in the environment; the program stops at start
+    ├── DomainError           a business no: it is an answer, never retried
+    ├── Unavailable           something else is down: wait, uncounted
+    ├── MessageRejected       this message can never be sent or read
+    │   ├── MessageTooLarge   over the broker's limit; refused at the sender
+    │   └── Undecodable       not an envelope and body of ours
+    ├── SchemaIncompatible    a schema would break a reader or a writer; the field is named
+    └── Stale                 a row changed since it was read; the batch runs again
+"""
+
+from __future__ import annotations
+
+
+class ProtoolsError(Exception):
+    """Root of all errors that Protools raises on purpose."""
+
+
+class SettingError(ProtoolsError):
+    """Say which environment variable has a value that cannot be used."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        super().__init__(f"{variable}: {problem}")
+        self.variable = variable
+
+
+class DomainError(ProtoolsError):
+    """Refuse for a business reason, with a stable code and a detail for people."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class Unavailable(ProtoolsError):
+    """Say that something this work depends on is down for now."""
+
+
+class MessageRejected(ProtoolsError):
+    """Say that this message can never be sent or read."""
+
+
+class MessageTooLarge(MessageRejected):
+    """Say by how much a message is over the broker's limit."""
+
+
+class Undecodable(MessageRejected):
+    """Say which part of the received bytes is not ours."""
+
+
+class SchemaIncompatible(ProtoolsError):
+    """Say which topic and field would break, and change nothing."""
+
+
+class Stale(ProtoolsError):
+    """Say that a row was changed by a rival since this transaction read it."""

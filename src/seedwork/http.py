@@ -1,0 +1,173 @@
+"""Read requests and write answers in the format the caller speaks: what every service's routes use, on Flask."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+from urllib.parse import quote, urlencode
+
+from flask import Blueprint, Response, current_app, g, request
+from sqlalchemy import Engine
+from werkzeug.http import parse_list_header
+
+from seedwork import formats
+from seedwork.formats import Document, Problem, invalid
+from seedwork.service import Runtime
+
+BODY_LIMIT_BYTES = 64 * 1024
+RETRY_AFTER_S = 1
+WAIT_LIMIT_S = 30
+PAGE_LIMIT = 200
+PAGE_DEFAULT = 50
+ALWAYS = {"Vary": "Accept", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context level 1, §3.2."""
+
+
+def api(name: str) -> Blueprint:
+    """Return a blueprint whose answers are negotiated before anything is done, and never cached."""
+    blueprint = Blueprint(name, name)
+    blueprint.before_request(_negotiate)
+    return blueprint
+
+
+def runtime() -> Runtime:
+    """Return what this process works with."""
+    return cast(Runtime, current_app.extensions["runtime"])
+
+
+def read_engine() -> Engine:
+    """Return the read database."""
+    return cast(Engine, current_app.extensions["read"])
+
+
+# --- answers
+
+
+def _asked() -> tuple[str, str]:
+    return request.headers.get("Accept", ""), request.headers.get("Content-Type", "")
+
+
+def _negotiate() -> None:
+    face = formats.face_for(*_asked())
+    if face is None:
+        raise Problem(406, "not-acceptable", f"this can be had as {', '.join(formats.FACES)}")
+    g.face = face
+
+
+def reply(name: str, document: Document, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with a resource in the negotiated format; `name` is its XML root."""
+    face = g.get("face") or formats.problem_face(*_asked())
+    response = Response(face.write(name, document), status, content_type=face.content_type)
+    return _finish(response, headers or {})
+
+
+def refuse(problem: Problem) -> Response:
+    """Answer with a problem in the caller's format, whatever went before."""
+    face = formats.problem_face(*_asked())
+    response = Response(face.write_problem(problem.document), problem.status, content_type=face.problem_type)
+    return _finish(response, problem.headers)
+
+
+def _finish(response: Response, headers: Mapping[str, str]) -> Response:
+    response.headers.update(ALWAYS)
+    response.headers.update(headers)
+    return response
+
+
+# --- requests
+
+
+def body() -> Any:
+    """Read the request's body by its Content-Type; raise the Problem 415, 413 or 400."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        plain = {"Accept-Encoding": "identity"}
+        raise Problem(415, "unsupported-media-type", "send the body uncompressed", headers=plain)
+    return formats.read(request.headers.get("Content-Type", ""), request.get_data(cache=False))
+
+
+def page_limit() -> int:
+    """Read the `limit` of a list, 1 to PAGE_LIMIT; raise the Problem 422."""
+    text = request.args.get("limit", str(PAGE_DEFAULT))
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= PAGE_LIMIT:
+        raise invalid({"limit": f"must be a whole number from 1 to {PAGE_LIMIT}"}, "parameter")
+    return int(text)
+
+
+def next_page(rows: Sequence[Mapping[Any, Any]], limit: int, parameter: str, key: str) -> dict[str, Any]:
+    """Link to the page behind `limit` rows, if one more row was found; `parameter` takes the last row's `key`."""
+    if len(rows) <= limit:
+        return {}
+    query = request.args.to_dict() | {"limit": str(limit), parameter: rows[limit - 1][key]}
+    return {"links": {"next": f"{quote(request.path)}?{urlencode(query)}"}}
+
+
+def argument(name: str) -> str | None:
+    """Read one query parameter; raise the Problem 422 for text that no database holds."""
+    value = request.args.get(name)
+    if value is not None and "\x00" in value:
+        raise invalid({name: "must not hold a NUL"}, "parameter")
+    return value
+
+
+def argument_id(name: str) -> str | None:
+    """Read a query parameter that is an id; raise the Problem 422 for anything else."""
+    value = request.args.get(name)
+    if value is not None and identifier(value) is None:
+        raise invalid({name: "must be an id"}, "parameter")
+    return value and identifier(value)
+
+
+def identifier(text: str) -> str | None:
+    """Read a UUID in its usual form of 36 characters; None for anything else."""
+    try:
+        return str(uuid.UUID(text)) if len(text) == 36 else None
+    except ValueError:
+        return None
+
+
+def unavailable(detail: str) -> Problem:
+    """Make the Problem 503 that asks to come back."""
+    return Problem(503, "unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def not_found(what: str) -> Problem:
+    """Make the Problem 404 of a resource that does not exist."""
+    return Problem(404, "not-found", f"there is no {what}")
+
+
+def path(*parts: str) -> str:
+    """Write a path of any texts; what is not plain is percent-encoded."""
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def preferred_wait() -> int | None:
+    """Read `Prefer: wait=N` (RFC 7240 §4.3) in seconds, at most WAIT_LIMIT_S; None when it is absent or no number."""
+    for preference in parse_list_header(",".join(request.headers.getlist("Prefer"))):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait":
+            digits = value.strip().strip('"')
+            return min(int(digits), WAIT_LIMIT_S) if re.fullmatch("[0-9]{1,9}", digits) else None
+    return None
+
+
+def traceparent() -> str | None:
+    """Read the caller's `traceparent`; None when it is absent or not valid."""
+    given = request.headers.get("traceparent", "")
+    return given if TRACEPARENT.fullmatch(given) else None
+
+
+def bearer(key: bytes) -> str:
+    """Write the Authorization header by which services of one installation know each other."""
+    return f"Bearer {base64.urlsafe_b64encode(key).decode()}"
+
+
+def require_bearer(key: bytes) -> None:
+    """Raise the Problem 401 unless the request carries `bearer(key)`; takes the same time whatever it carries."""
+    if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), bearer(key).encode()):
+        how = {"WWW-Authenticate": "Bearer"}
+        raise Problem(401, "unauthorized", "this is for services of this installation", headers=how)

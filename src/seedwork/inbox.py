@@ -1,0 +1,243 @@
+"""Take a batch through its handlers: fold twins, replay what was seen, run what is new, keep what failed.
+
+The outcomes of a handler (DESIGN §4.5): it returns; it raises DomainError, which is an answer; it raises Unavailable,
+which waits uncounted; anything else blames the message, which is kept as a failure row and, after N attempts, a dead letter.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Table
+
+from seedwork.avro import Codec
+from seedwork.broker import Broker, Delivery
+from seedwork.delivery import dead_letter, failure, hash_of, identity, incident, pack_delivery
+from seedwork.errors import DomainError, MessageRejected, Unavailable, Undecodable
+from seedwork.messages import Message, message_of, new_id
+from seedwork.unit_of_work import Row, UnitOfWork
+
+log = structlog.get_logger()
+
+HandlerFunction = Callable[[Message, UnitOfWork], None]
+Reads = Callable[[Message], Iterable[tuple[Table, Any]]]
+
+
+def _reads_nothing(_message: Message) -> Iterable[tuple[Table, Any]]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Handler:
+    """Bind a function to the rows it reads; `on_dead` tells the service that the message became a dead letter."""
+
+    function: HandlerFunction
+    reads: Reads = _reads_nothing
+    on_dead: Callable[[Message, UnitOfWork, str], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Hold a delivery with what it says, or with the reason why that cannot be read."""
+
+    delivery: Delivery
+    hash: bytes
+    message: Message | None = None
+    error: Exception | None = None
+
+    @property
+    def id(self) -> str:
+        """The message's id, or the hash of what came."""
+        return self.message.id if self.message else identity(self.delivery)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Hold what the failure row said: attempts so far and when the first one was (Unix seconds)."""
+
+    attempts: int = 0
+    first_at: float | None = None
+
+
+FIRST = Retry()
+
+
+class Reader:
+    """Decode deliveries by their writer's schema version into the classes a service knows."""
+
+    def __init__(self, classes: Iterable[type], codec: Codec, broker: Broker) -> None:
+        self._classes: dict[str, type] = {cls.contract.name: cls for cls in classes}  # type: ignore[attr-defined]
+        self._codec = codec
+        self._broker = broker
+
+    def read(self, deliveries: Sequence[Delivery]) -> list[Received]:
+        """Decode each on its own; raise Unavailable when the registry is down and a schema is not cached."""
+        return [self._read(delivery) for delivery in deliveries]
+
+    def _read(self, delivery: Delivery) -> Received:
+        wire, digest = delivery.wire, hash_of(delivery.wire.body)
+        try:
+            cls = self._classes.get(wire.properties.get("ce_type", ""))
+            if cls is None:
+                raise Undecodable(f"ce_type {wire.properties.get('ce_type')!r} is unknown here")
+            if not delivery.schema:
+                raise Undecodable("the message names no schema version")
+            writer = self._broker.schema(wire.topic, delivery.schema)
+            message = message_of(wire.properties, self._codec.decode(cls, wire.body, writer))
+        except MessageRejected as error:
+            return Received(delivery, digest, error=error)
+        return Received(delivery, digest, message)
+
+
+class Inbox:
+    """Run handlers for one service; knows how it says no and what it does with what fails."""
+
+    def __init__(
+        self,
+        handlers: Mapping[type, Handler],
+        refused: type | None,
+        failed: type | None,
+        *,
+        attempts: int,
+        delay_s: float,
+    ) -> None:
+        self._handlers = handlers
+        self._refused, self._failed = refused, failed
+        self._attempts, self._delay_s = attempts, delay_s
+
+    def handle(self, batch: Sequence[Received], uow: UnitOfWork, retry: Retry = FIRST, blamed: Exception | None = None) -> None:
+        """Handle a batch inside a transaction; `blamed` is the database's error against the one message in it."""
+        unique = self._fold(batch, uow)
+        readable = [r.message for r in unique if r.message]
+        uow.load_inbox([m.id for m in readable] + [m.body.undoes for m in readable if hasattr(m.body, "undoes")])
+        uow.load(wanted for received in unique for wanted in self._reads(received))
+        for received in unique:
+            if self._is_fresh(received, uow):
+                self._handle_one(received, uow, retry, blamed)
+
+    def _fold(self, batch: Sequence[Received], uow: UnitOfWork) -> list[Received]:
+        unique: dict[str, Received] = {}
+        for received in batch:
+            first = unique.setdefault(received.id, received)
+            if first.hash != received.hash:
+                self._conflict(received, uow)
+        return list(unique.values())
+
+    def _is_fresh(self, received: Received, uow: UnitOfWork) -> bool:
+        if received.message is None or (seen := uow.seen(received.message.id)) is None:
+            return True
+        if seen.hash not in (None, received.hash):
+            self._conflict(received, uow)
+        elif seen.reply is not None:
+            uow.replay(seen.reply)
+        elif seen.hash is None:
+            uow.message = received.message
+            self._refuse(received.message, DomainError("withdrawn", "the command was undone before it arrived"), uow)
+        uow.keep()
+        return False
+
+    def _conflict(self, received: Received, uow: UnitOfWork) -> None:
+        self._report(uow, "conflict", received.id, "same-id-other-body", f"{received.delivery.wire.topic}: refused, nothing changed")
+        uow.keep()
+
+    def _reads(self, received: Received) -> Iterable[tuple[Table, Any]]:
+        message = received.message
+        return self._handlers[type(message.body)].reads(message) if message else ()
+
+    def _handle_one(self, received: Received, uow: UnitOfWork, retry: Retry, blamed: Exception | None) -> None:
+        uow.message = message = received.message
+        try:
+            if message is None or blamed:
+                raise blamed or received.error or Undecodable("nothing to read")
+            self._run(message, received.hash, uow)
+        except Unavailable as down:
+            uow.drop()
+            self._wait(received, down, uow, retry)
+        except Exception as error:
+            uow.drop()
+            self._fail(received, error, uow, retry)
+        uow.keep()
+
+    def _run(self, message: Message, digest: bytes, uow: UnitOfWork) -> None:
+        is_command = message.contract.kind == "command"
+        uow.remember(message.id, digest)
+        try:
+            if message.expires_at and message.expires_at < uow.time:
+                self._report(uow, "expired", message.id, "expired", f"{message.contract.name} expired at {message.expires_at}")
+                raise DomainError("expired", f"expired at {message.expires_at}")
+            self._handlers[type(message.body)].function(message, uow)
+        except DomainError as no:
+            if not is_command:
+                raise
+            uow.drop()
+            uow.remember(message.id, digest)
+            self._refuse(message, no, uow)
+
+    def _refuse(self, message: Message, no: DomainError, uow: UnitOfWork) -> None:
+        if self._refused is not None and message.contract.kind == "command":
+            uow.reply(self._refused(command=message.contract.name, code=no.code, detail=no.detail))
+
+    # --- what could not be handled
+
+    def _wait(self, received: Received, down: Unavailable, uow: UnitOfWork, retry: Retry) -> None:
+        log.warning("waiting", topic=received.delivery.wire.topic, id=received.id, error=str(down))
+        self._keep_failure(received, down, uow, retry, retry.attempts)
+
+    def _fail(self, received: Received, error: Exception, uow: UnitOfWork, retry: Retry) -> None:
+        attempts = retry.attempts + 1
+        log.error("failed", topic=received.delivery.wire.topic, id=received.id, attempt=attempts, error=_said(error))
+        if attempts < self._attempts:
+            self._keep_failure(received, error, uow, retry, attempts)
+        else:
+            self._bury(received, error, uow, attempts)
+
+    def _keep_failure(self, received: Received, error: Exception, uow: UnitOfWork, retry: Retry, attempts: int) -> None:
+        first_at = uow.now if retry.first_at is None else retry.first_at
+        delay = min(60.0, max(self._delay_s, uow.now - first_at))
+        row = {**failure_row(received, error, attempts, first_at), "due_at": uow.now + delay}
+        uow.append(failure, row)
+
+    def _bury(self, received: Received, error: Exception, uow: UnitOfWork, attempts: int) -> None:
+        message, topic = received.message, received.delivery.wire.topic
+        saga_id = message.saga_id if message else None
+        uow.append(dead_letter, {**failure_row(received, error, attempts, uow.now), "saga_id": saga_id})
+        self._report(uow, "dead-letter", received.id, "dead-letter", f"{topic}: {_said(error)}")
+        if message is None:
+            return
+        uow.remember(message.id, received.hash)
+        handler = self._handlers[type(message.body)]
+        if handler.on_dead:
+            handler.on_dead(message, uow, _said(error))
+        if message.contract.kind == "command" and self._failed is not None:
+            uow.reply(self._failed(command=message.contract.name, code="dead-letter", detail=_said(error)))
+
+    def _report(self, uow: UnitOfWork, kind: str, subject: str, code: str, detail: str) -> None:
+        uow.append(incident, incident_row(kind, subject, code, detail, uow.now))
+
+
+def incident_row(kind: str, subject: str, code: str, detail: str, at: float) -> Row:
+    """Put something in front of an operator."""
+    return {"id": new_id(), "kind": kind, "subject": subject, "code": code, "detail": detail, "at": at}
+
+
+def failure_row(received: Received, error: Exception, attempts: int, at: float) -> Row:
+    """Describe a message that could not be handled, as the failure tables keep it."""
+    return {
+        "id": received.id,
+        "topic": received.delivery.wire.topic,
+        "delivery": pack_delivery(received.delivery),
+        "attempts": attempts,
+        "error": _said(error),
+        "at": at,
+    }
+
+
+def _said(error: Exception) -> str:
+    """Name an error in one line with the place it came from, free of NUL, at most 2,000 characters."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}".replace("\x00", "\\0")[:2000]

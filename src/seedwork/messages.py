@@ -1,0 +1,205 @@
+"""Describe messages: the dataclasses that services exchange and the CloudEvents 1.0 envelope around them.
+
+Only the standard library is used here, so that importing another service's `messages` loads no framework.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal, TypeVar
+
+from seedwork.errors import Undecodable
+
+Kind = Literal["command", "event"]
+T = TypeVar("T")
+
+SCHEMA_PREFIX = "urn:protools:schema:"
+CONTENT_TYPE = "application/avro"
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """Fix how one message class is called on the wire: `owner.message-name`, which is its topic too."""
+
+    name: str
+    version: int
+    kind: Kind
+
+    @property
+    def owner(self) -> str:
+        """The service that receives this command or speaks this event."""
+        return self.name.partition(".")[0]
+
+    @property
+    def dataschema(self) -> str:
+        """The `ce_dataschema` of what this code writes."""
+        return f"{SCHEMA_PREFIX}{self.name}:{self.version}"
+
+
+class Body:
+    """Mark a frozen dataclass as a message body; `contract` is set by `command` or `event`."""
+
+    contract: ClassVar[Contract]
+
+
+def command(name: str, version: int = 1) -> Callable[[type[T]], type[T]]:
+    """Declare a command, named in the imperative and owned by its receiver."""
+    return _declare(Contract(name, version, "command"))
+
+
+def event(name: str, version: int = 1) -> Callable[[type[T]], type[T]]:
+    """Declare an event, named in the past tense and owned by its speaker."""
+    return _declare(Contract(name, version, "event"))
+
+
+def _declare(contract: Contract) -> Callable[[type[T]], type[T]]:
+    def mark(cls: type[T]) -> type[T]:
+        cls.contract = contract  # type: ignore[attr-defined]
+        return cls
+
+    return mark
+
+
+@dataclass(frozen=True)
+class CommandRefused(Body):
+    """Answer a command with a business no. Each service declares its own `<owner>.command-refused`."""
+
+    command: str
+    """Wire name of the refused command."""
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class CommandFailed(Body):
+    """Answer a command that became a dead letter. Each service declares its own `<owner>.command-failed`."""
+
+    command: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Carry what every message of one saga hands on to the next."""
+
+    saga_id: str
+    causation_id: str | None = None
+    actor: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Hold one body in its envelope. `id` is `ce_id`; for a command it *is* the command id, whatever the attempt."""
+
+    body: Any
+    id: str
+    source: str
+    subject: str
+    time: str
+    context: Context
+    command_id: str | None = None
+    """Of a reply: the command it answers."""
+    version: int | None = None
+    """Of an event: the version of its aggregate."""
+    expires_at: str | None = None
+
+    @property
+    def contract(self) -> Contract:
+        """The wire contract of the body."""
+        contract: Contract = self.body.contract
+        return contract
+
+    @property
+    def saga_id(self) -> str:
+        """Correlation id and partition key."""
+        return self.context.saga_id
+
+    def follow(self) -> Context:
+        """Context for a message that this one causes."""
+        return replace(self.context, causation_id=self.id)
+
+
+def new_id() -> str:
+    """Make a UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, 74 random bits."""
+    value = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 7 << 76
+    text = f"{value & ~(3 << 62) | 2 << 62:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def id_time(identifier: str) -> datetime:
+    """Tell when a UUIDv7 was made, to the millisecond; raise Undecodable when it is none."""
+    digits = identifier.replace("-", "")
+    if len(identifier) != 36 or len(digits) != 32 or digits[12] != "7":
+        raise Undecodable(f"{identifier!r} is not a UUIDv7")
+    try:
+        return datetime.fromtimestamp(int(digits[:12], 16) / 1000, UTC)
+    except (ValueError, OverflowError):
+        raise Undecodable(f"{identifier!r} is not a UUIDv7") from None
+
+
+def properties_of(message: Message) -> dict[str, str]:
+    """Write the envelope as CloudEvents attributes in binary mode, absent ones left out."""
+    contract, context = message.contract, message.context
+    properties = {
+        "ce_id": message.id,
+        "ce_source": message.source,
+        "ce_type": contract.name,
+        "ce_specversion": "1.0",
+        "ce_time": message.time,
+        "ce_subject": message.subject,
+        "ce_dataschema": contract.dataschema,
+        "content-type": CONTENT_TYPE,
+        "ce_correlationid": context.saga_id,
+    }
+    optional = (
+        ("ce_causationid", context.causation_id),
+        ("ce_commandid", message.command_id),
+        ("ce_version", None if message.version is None else str(message.version)),
+        ("ce_expirytime", message.expires_at),
+        ("ce_actor", context.actor),
+        ("traceparent", context.traceparent),
+    )
+    properties.update((name, value) for name, value in optional if value is not None)
+    return properties
+
+
+def message_of(properties: Mapping[str, str], body: Any) -> Message:
+    """Read the envelope back; raise Undecodable naming the attribute that is missing or wrong."""
+    try:
+        identifier, version = properties["ce_id"], properties.get("ce_version")
+        if properties["ce_specversion"] != "1.0":
+            raise Undecodable(f"ce_specversion {properties['ce_specversion']!r} is not 1.0")
+        id_time(identifier)
+        id_time(properties["ce_correlationid"])
+        return Message(
+            body=body,
+            id=identifier,
+            source=properties["ce_source"],
+            subject=properties.get("ce_subject", ""),
+            time=properties["ce_time"],
+            context=Context(
+                saga_id=properties["ce_correlationid"],
+                causation_id=properties.get("ce_causationid"),
+                actor=properties.get("ce_actor"),
+                traceparent=properties.get("traceparent"),
+            ),
+            command_id=properties.get("ce_commandid"),
+            version=None if version is None else int(version),
+            expires_at=properties.get("ce_expirytime"),
+        )
+    except KeyError as missing:
+        raise Undecodable(f"CloudEvents attribute {missing.args[0]} is missing") from None
+    except ValueError as error:
+        raise Undecodable(f"ce_version: {error}") from None
+
+
+def unix_seconds(time_text: str) -> float:
+    """Read an RFC 3339 time as Unix seconds."""
+    return datetime.fromisoformat(time_text).timestamp()

@@ -1,0 +1,82 @@
+"""Run the loops of one process side by side until it is told to stop, or until one of them breaks."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+log = structlog.get_logger()
+LEAVE_WITHIN_S = 4.0
+"""Seconds that the batches in hand have to finish after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Name a loop: `run` blocks until `stop` was called."""
+
+    name: str
+    run: Callable[[], object]
+    stop: Callable[[], object]
+
+
+class Process:
+    """Hold the loops of this process."""
+
+    def __init__(self) -> None:
+        self._loops: list[Loop] = []
+        self._end = threading.Event()
+        self._broken = False
+
+    def add(self, name: str, run: Callable[[], object], stop: Callable[[], object]) -> None:
+        """Add a loop; loops are stopped in the order in which they were added."""
+        self._loops.append(Loop(name, run, stop))
+
+    def end(self) -> None:
+        """Ask the process to end."""
+        self._end.set()
+
+    def run(self, *, signals: bool = True) -> bool:
+        """Run every loop in a thread until SIGTERM, SIGINT or `end`; return False when a loop broke."""
+        if signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self.end())
+        threads = [threading.Thread(target=self._guard, args=(loop,), name=loop.name, daemon=True) for loop in self._loops]
+        for thread in threads:
+            thread.start()
+        log.info("ready")
+        self._end.wait()
+        self._stop(threads)
+        return not self._broken
+
+    def _guard(self, loop: Loop) -> None:
+        try:
+            loop.run()
+        except BaseException:
+            log.exception("loop broke", loop=loop.name)
+            self._broken = True
+            self.end()
+
+    def _stop(self, threads: list[threading.Thread]) -> None:
+        deadline = time.monotonic() + LEAVE_WITHIN_S
+        for loop in self._loops:
+            loop.stop()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                log.warning("left without waiting", loop=thread.name)
+
+
+def repeat(work: Callable[[], object]) -> Loop:
+    """Make a loop of a piece of work that blocks for at most a second or so."""
+    stopping = threading.Event()
+
+    def run() -> None:
+        while not stopping.is_set():
+            work()
+
+    return Loop(getattr(work, "__name__", "loop"), run, stopping.set)

@@ -1,0 +1,141 @@
+"""Bring read databases up to date: a projection turns an event into rows, the newest version of each row wins.
+
+Every event carries the full state of its aggregate, so a projection needs neither order nor an inbox: a table with a
+`version` column is upserted `WHERE version < new`, a history keyed `(aggregate, version)` keeps what it has.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine, Table
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+
+from seedwork import database
+from seedwork.broker import Delivery, Subscription
+from seedwork.delivery import failure
+from seedwork.errors import Unavailable
+from seedwork.inbox import Reader, Received, failure_row
+from seedwork.messages import Message
+from seedwork.unit_of_work import Row, dialect_insert, ignore_twins
+from seedwork.worker import RECEIVE_S, Pause
+
+log = structlog.get_logger()
+
+Projection = Callable[[Message], Iterable[tuple[Table, Row]]]
+Changed = Callable[[Sequence[Message]], None]
+Rows = dict[Table, dict[tuple[Any, ...], Row]]
+
+
+class Projector:
+    """Run a service's projections batch by batch; tell `changed` after each commit."""
+
+    def __init__(
+        self,
+        projections: Mapping[type, Projection],
+        reader: Reader,
+        engine: Engine,
+        subscription: Subscription,
+        limit: int,
+        changed: Changed | None = None,
+    ) -> None:
+        self._projections, self._reader, self._engine = projections, reader, engine
+        self._subscription, self._limit, self._changed = subscription, limit, changed
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Loop until `stop`; the batch in hand is finished first."""
+        pause = Pause(self._stopping)
+        while not self._stopping.is_set():
+            try:
+                batch = self._subscription.receive(self._limit, RECEIVE_S)
+            except Unavailable as down:
+                pause.wait(down)
+                continue
+            if batch:
+                self.settle(batch)
+
+    def stop(self) -> None:
+        """Ask the loop to end after the batch in hand."""
+        self._stopping.set()
+
+    def settle(self, batch: Sequence[Delivery]) -> None:
+        """Project a batch until it is committed, then acknowledge it and tell who waits."""
+        pause = Pause(self._stopping)
+        while True:
+            try:
+                received = self._reader.read(batch)
+                self._commit(received)
+                break
+            except (Unavailable, SQLAlchemyError) as down:
+                if not pause.wait(down):
+                    return
+        self._subscription.ack(batch)
+        self._tell([r.message for r in received if r.message])
+
+    def _tell(self, messages: Sequence[Message]) -> None:
+        try:
+            if self._changed:
+                self._changed(messages)
+        except Unavailable as down:
+            log.warning("nobody told", error=str(down))
+
+    def _commit(self, batch: Sequence[Received]) -> None:
+        try:
+            self._write(batch)
+        except (IntegrityError, DataError, ValueError) as blame:
+            if len(batch) == 1:
+                self._keep_failures([(batch[0], blame)])
+                return
+            self._commit(batch[: len(batch) // 2])
+            self._commit(batch[len(batch) // 2 :])
+
+    def _write(self, batch: Sequence[Received]) -> None:
+        rows, failed = self._projected(batch)
+        with self._engine.begin() as tx:
+            for table in sorted(rows, key=lambda t: t.name):
+                ordered = [row for _, row in sorted(rows[table].items())]
+                tx.execute(_newest(table, tx.dialect.name), ordered)
+        self._keep_failures(failed)
+
+    def _projected(self, batch: Sequence[Received]) -> tuple[Rows, list[tuple[Received, Exception]]]:
+        rows: Rows = defaultdict(dict)
+        failed: list[tuple[Received, Exception]] = []
+        for received in batch:
+            try:
+                if received.message is None:
+                    raise received.error or ValueError("nothing to read")
+                for table, row in self._projections[type(received.message.body)](received.message):
+                    _keep_newest(rows[table], table, row)
+            except Exception as error:
+                failed.append((received, error))
+        return rows, failed
+
+    def _keep_failures(self, failed: Sequence[tuple[Received, Exception]]) -> None:
+        if failed:
+            with self._engine.begin() as tx:
+                now = database.now(tx)
+                tx.execute(ignore_twins(failure, tx.dialect.name), [{**failure_row(r, e, 1, now), "due_at": now} for r, e in failed])
+
+
+def _keep_newest(rows: dict[tuple[Any, ...], Row], table: Table, row: Row) -> None:
+    key = tuple(row[column.name] for column in table.primary_key.columns)
+    if key not in rows or rows[key]["version"] < row["version"]:
+        rows[key] = row
+
+
+@cache
+def _newest(table: Table, dialect: str) -> Any:
+    if "version" in table.primary_key.columns:
+        return ignore_twins(table, dialect)
+    statement, keys = dialect_insert(table, dialect), list(table.primary_key.columns)
+    values = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
+    newer = table.c.version < statement.excluded.version
+    return statement.on_conflict_do_update(index_elements=keys, set_=values, where=newer).returning(*keys)
+
+

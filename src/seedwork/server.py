@@ -1,0 +1,180 @@
+"""Serve an app over HTTP/1.1 with waitress: a shared port, slow clients cut, errors as problems, a clean stop."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+from typing import Any
+
+from flask import Flask
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import TcpWSGIServer
+from waitress.task import ErrorTask, WSGITask
+
+from seedwork import formats
+from seedwork.errors import SettingError
+
+THREADS = 64
+CONNECTION_LIMIT = 1000
+BACKLOG = 1024
+IDLE_S = 10
+"""Seconds after which a connection on which nothing moves is closed."""
+REQUEST_S = 10
+"""Seconds within which a request must have arrived whole, however it drips."""
+STOP_S = 3
+"""Seconds that running requests get to finish."""
+BUFFER_BYTES = 1024 * 1024
+"""Largest body that is taken off the wire; the app refuses from BODY_LIMIT_BYTES on."""
+
+
+def serve(app: Flask, host: str, port: int, stopping: threading.Event) -> None:
+    """Answer requests until `stopping` is set, then let running ones finish, at most STOP_S seconds.
+
+    Several processes may serve one port. Raise SettingError when the address cannot be had.
+    """
+    run(app, listen(app.name, host, port), stopping)
+
+
+def listen(service: str, host: str, port: int) -> socket.socket:
+    """Return a listening socket that other processes of ours may share; raise SettingError naming the variable."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise SettingError("BIND_HOST", f"{host!r} is no address of this machine: {error.strerror}") from None
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _not_to_be_had(service, host, port, error) from None
+    return sock
+
+
+def _not_to_be_had(service: str, host: str, port: int, error: OSError) -> SettingError:
+    if error.errno == errno.EADDRNOTAVAIL:
+        return SettingError("BIND_HOST", f"{host!r} is no address of this machine")
+    reason = "is in use by another program" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+    return SettingError(f"{service.upper()}_PORT", f"port {port} of {host} {reason}")
+
+
+def run(app: Flask, sock: socket.socket, stopping: threading.Event) -> None:
+    """Do what `serve` does, on a socket of `listen`."""
+    server = _server(app, sock)
+    threading.Thread(target=_awake, args=(server, stopping), name="http-stop", daemon=True).start()
+    try:
+        while not stopping.is_set():
+            _turn(server, 1.0)
+        for action in app.extensions["stopping"]:
+            action()
+        _drain(server)
+    finally:
+        wasyncore.close_all(server._map)
+
+
+def _server(app: Flask, sock: socket.socket) -> Any:
+    adjustments = Adjustments(
+        sockets=[sock],
+        threads=THREADS,
+        connection_limit=CONNECTION_LIMIT,
+        backlog=BACKLOG,
+        channel_timeout=IDLE_S,
+        cleanup_interval=1,
+        max_request_body_size=BUFFER_BYTES,
+        max_request_header_size=16 * 1024,
+        asyncore_use_poll=True,
+        ident=None,
+    )
+    info = (sock.family, sock.type, sock.proto, sock.getsockname())
+    return _Server(app, {}, _sock=sock, adj=adjustments, sockinfo=info, bind_socket=False)
+
+
+def _awake(server: Any, stopping: threading.Event) -> None:
+    stopping.wait()
+    server.pull_trigger()
+
+
+def _turn(server: Any, timeout_s: float) -> None:
+    wasyncore.loop(timeout=timeout_s, use_poll=True, map=server._map, count=1)
+
+
+def _drain(server: Any) -> None:
+    deadline = time.monotonic() + STOP_S
+    _turn(server, 0)  # who is connected already is still let in
+    server.stop_accepting()
+    while server.is_busy() and time.monotonic() < deadline:
+        _turn(server, 0.05)
+    server.task_dispatcher.shutdown(timeout=max(0.0, deadline - time.monotonic()))
+
+
+class _Parser(HTTPRequestParser):
+    """Remember when a request began to arrive."""
+
+    def __init__(self, adj: Any) -> None:
+        super().__init__(adj)
+        self.began = time.time()
+
+
+class _Task(WSGITask):
+    """Tell the client that the connection ends when the server is about to."""
+
+    channel: Any
+
+    def build_response_header(self) -> bytes:
+        if self.channel.server.stopping:
+            self.set_close_on_finish()
+        return super().build_response_header()
+
+
+class _ProblemTask(ErrorTask):
+    """Answer what never reaches the app (not HTTP, header or body too large) with a problem too."""
+
+    request: Any
+    response_headers: Any
+
+    def execute(self) -> None:
+        headers, error = self.request.headers, self.request.error
+        face = formats.problem_face(headers.get("ACCEPT", ""), headers.get("CONTENT_TYPE", ""))
+        problem = formats.problem_of_status(error.code, str(error.body))
+        body = face.write_problem(problem.document)
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", face.problem_type))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):
+    parser_class = _Parser
+    task_class = _Task
+    error_task_class = _ProblemTask
+
+
+class _Server(TcpWSGIServer):
+    """Cut requests that drip, and stop in two moves: accept no more, then finish."""
+
+    channel_class = _Channel
+    active_channels: Any
+    stopping = False
+
+    def maintenance(self, now: Any) -> None:
+        super().maintenance(now)
+        for channel in list(self.active_channels.values()):
+            if channel.request is not None and channel.request.began < now - REQUEST_S:
+                channel.will_close = True
+
+    def stop_accepting(self) -> None:
+        self.stopping = True
+        wasyncore.dispatcher.close(self)
+        for channel in list(self.active_channels.values()):
+            channel.will_close |= not (channel.requests or channel.request or channel.total_outbufs_len)
+
+    def is_busy(self) -> bool:
+        return any(c.requests or c.total_outbufs_len for c in list(self.active_channels.values()))

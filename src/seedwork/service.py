@@ -1,0 +1,101 @@
+"""Put a service together from its rooms: which module holds what is a convention, an absent room is empty.
+
+`<service>/messages.py` MESSAGES · `handlers.py` HANDLERS, DUTIES · `projections.py` PROJECTIONS, CHANGED · `tables.py` WRITE,
+READ · `__init__.py` create_app.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Engine, MetaData
+
+from seedwork import broker as brokers
+from seedwork.avro import Codec, CommittedSchemas
+from seedwork.broker import Broker
+from seedwork.database import open_database
+from seedwork.inbox import Handler
+from seedwork.projection import Changed, Projection
+from seedwork.relay import Relay
+from seedwork.settings import Settings
+from seedwork.unit_of_work import Speaker
+from seedwork.worker import Duty
+
+
+@dataclass(frozen=True)
+class Service:
+    """Hold what a service is made of."""
+
+    name: str
+    messages: Sequence[type]
+    handlers: Mapping[type, Handler]
+    projections: Mapping[type, Projection]
+    duties: Sequence[DutyMaker]
+    changed: Callable[[Runtime], Changed] | None
+    write: MetaData
+    read: MetaData
+
+    def answer(self, kind: str) -> type | None:
+        """Return the service's own `<name>.command-refused` or `.command-failed` class, if it declares one."""
+        return next((m for m in self.messages if m.contract.name == f"{self.name}.{kind}"), None)  # type: ignore[attr-defined]
+
+    @property
+    def consumes(self) -> list[str]:
+        """Topics its worker reads."""
+        return [cls.contract.name for cls in self.handlers]  # type: ignore[attr-defined]
+
+    @property
+    def projects(self) -> list[str]:
+        """Topics its projector reads."""
+        return [cls.contract.name for cls in self.projections]  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Hold what one process of a service works with: one broker connection, its databases, its relay."""
+
+    settings: Settings
+    service: str
+    broker: Broker
+    codec: Codec
+    write: Engine
+    relay: Relay
+
+
+DutyMaker = Callable[[Runtime], Duty]
+
+
+def load(name: str) -> Service:
+    """Import the rooms of a service and return what they hold."""
+    return Service(
+        name=name,
+        messages=_room(name, "messages", "MESSAGES", ()),
+        handlers=_room(name, "handlers", "HANDLERS", {}),
+        projections=_room(name, "projections", "PROJECTIONS", {}),
+        duties=_room(name, "handlers", "DUTIES", ()),
+        changed=_room(name, "projections", "CHANGED", None),
+        write=_room(name, "tables", "WRITE", MetaData()),
+        read=_room(name, "tables", "READ", MetaData()),
+    )
+
+
+def open_runtime(settings: Settings, service: str) -> Runtime:
+    """Connect to broker and write database, as the owner of the service's data."""
+    schemas = CommittedSchemas()
+    codec = Codec(schemas)
+    broker = brokers.connect(settings.broker_url, schemas, settings.namespace)
+    write = open_database(settings, service, "write", "owner")
+    speaker = Speaker(service, codec, settings.clock_offset, cache(settings.key))
+    return Runtime(settings, service, broker, codec, write, Relay(write, broker, speaker, settings.sweep_after))
+
+
+def _room(service: str, module: str, name: str, empty: Any) -> Any:
+    full = f"{service}.{module}"
+    if importlib.util.find_spec(full) is None:
+        return empty
+    return getattr(importlib.import_module(full), name, empty)

@@ -1,0 +1,251 @@
+"""Read the environment, once, in one place; refuse a wrong value by the name of its variable."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote, urlsplit
+
+from seedwork.errors import SettingError
+
+Side = Literal["write", "read"]
+Role = Literal["owner", "projector", "reader"]
+KeyName = Literal["VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"]
+KEY_BYTES = 32
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+def _optional(value: str) -> str | None:
+    return value or None
+
+
+def _port(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
+        raise ValueError(f"{value!r} is not a port (1 to 65535)")
+    return int(value)
+
+
+def _seconds(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a number of seconds") from None
+
+
+def _count(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise ValueError(f"{value!r} is not a whole number from 1")
+    return int(value)
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not (parts.netloc or parts.path):
+            raise ValueError(f"{value!r} is not a URL of {' or '.join(s + '://' for s in schemes)}")
+        return value.rstrip("/")
+
+    return parse
+
+
+def _smtp(value: str) -> str | None:
+    return _url("smtp", "smtps", "smtp+starttls")(value) if value else None
+
+
+def _namespace(value: str) -> str:
+    if not value.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"{value!r} may hold letters, digits, - and _ only")
+    return value
+
+
+def _domains(value: str) -> frozenset[str]:
+    return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
+
+
+def _key(value: str) -> bytes | None:
+    if not value:
+        return None
+    try:
+        key = base64.b64decode(value, validate=True)
+    except ValueError:
+        raise ValueError("is not base64") from None
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"holds {len(key)} bytes, {KEY_BYTES} are needed")
+    return key
+
+
+def _path(value: str) -> Path:
+    return Path(value).expanduser().resolve()
+
+
+def _from(variable: str, parse: Callable[[str], Any], default: str = "", *, secret: bool = False) -> Any:
+    return field(metadata={"variable": variable, "parse": parse, "default": default, "secret": secret})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Hold every setting of one process. Build it with `read`; times are in seconds."""
+
+    home: Path = _from("PROTOOLS_HOME", _path, ".protools")
+    bind: str = _from("BIND_HOST", _text, "127.0.0.1")
+    public_url: str = _from("PUBLIC_URL", _url("http", "https"), "http://127.0.0.1:3000")
+    bff_port: int = _from("BFF_PORT", _port, "3000")
+    protools_saga_port: int = _from("PROTOOLS_SAGA_PORT", _port, "3001")
+    generador_port: int = _from("GENERADOR_PORT", _port, "3002")
+    correo_port: int = _from("CORREO_PORT", _port, "3003")
+    generador_url: str = _from("GENERADOR_URL", _url("http", "https"), "http://127.0.0.1:3002")
+
+    broker_url_given: str | None = _from("BROKER_URL", _optional)
+    broker_host: str | None = _from("BROKER_HOST", _optional)
+    broker_admin_url_given: str | None = _from("BROKER_ADMIN_URL", _optional)
+    namespace: str = _from("BROKER_NAMESPACE", _namespace, "main")
+
+    db_username: str | None = _from("DB_USERNAME", _optional)
+    db_password: str | None = _from("DB_PASSWORD", _optional, secret=True)
+    db_hostname: str | None = _from("DB_HOSTNAME", _optional)
+    db_name: str = _from("DB_NAME", _namespace, "protools")
+    db_read_hostname: str | None = _from("DB_READ_HOSTNAME", _optional)
+    db_read_name: str = _from("DB_READ_NAME", _namespace, "protools_read")
+
+    mail_domain: str = _from("MAIL_DOMAIN", _text, "example.test")
+    mail_from: str = _from("MAIL_FROM", _text, "Protools <no-reply@example.test>")
+    mail_refused_domains: frozenset[str] = _from("MAIL_REFUSED_DOMAINS", _domains, "refused.test")
+    smtp_url: str | None = _from("SMTP_URL", _smtp, secret=True)
+
+    vault_key_given: bytes | None = _from("VAULT_KEY", _key, secret=True)
+    link_key_given: bytes | None = _from("LINK_KEY", _key, secret=True)
+    internal_token_given: bytes | None = _from("INTERNAL_TOKEN", _key, secret=True)
+
+    batch_limit: int = _from("BATCH_LIMIT", _count, "500")
+    failure_attempts: int = _from("FAILURE_ATTEMPTS", _count, "5")
+    failure_delay: float = _from("FAILURE_DELAY", _seconds, "1")
+    sweep_after: float = _from("SWEEP_AFTER", _seconds, "5")
+    transaction_timeout: float = _from("TRANSACTION_TIMEOUT", _seconds, "10")
+    lock_timeout: float = _from("LOCK_TIMEOUT", _seconds, "5")
+    clock_offset: float = _from("PROTOOLS_CLOCK_OFFSET", _seconds, "0")
+    log_format: str = _from("LOG_FORMAT", _text, "console")
+
+    service_urls: Mapping[str, str] = field(default_factory=dict)
+    """`<SERVICE>_DB_URL` and `<SERVICE>_DB_READ_URL` as given, by variable name."""
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read the environment; raise SettingError naming the first variable whose value cannot be used."""
+        environment = os.environ if environment is None else environment
+        values = {f.name: _value(f.metadata, environment) for f in fields(cls) if f.metadata}
+        urls = {name: text for name, text in environment.items() if name.endswith(("_DB_URL", "_DB_READ_URL")) and text}
+        for variable, text in urls.items():
+            if urlsplit(text).scheme.partition("+")[0] not in ("postgresql", "sqlite"):
+                raise SettingError(variable, "is not a URL of postgresql:// or sqlite://")
+        settings = cls(service_urls=urls, **values)
+        _check_broker(settings.broker_url)
+        return settings
+
+    @property
+    def broker_url(self) -> str:
+        """Address of the broker: BROKER_URL, else BROKER_HOST's Pulsar, else the embedded one in the home folder."""
+        if self.broker_url_given:
+            return self.broker_url_given
+        return f"pulsar://{self.broker_host}:6650" if self.broker_host else f"unix://{self.home}/broker.sock"
+
+    @property
+    def broker_admin_url(self) -> str:
+        """HTTP address of Pulsar's admin interface; unused by the embedded broker."""
+        host = urlsplit(self.broker_url).hostname or "127.0.0.1"
+        return self.broker_admin_url_given or f"http://{host}:8080"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the broker is the embedded one."""
+        return self.broker_url.startswith("unix://")
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether the web processes listen on this machine only."""
+        return self.bind == "localhost" or ipaddress.ip_address(self.bind).is_loopback
+
+    def port(self, service: str) -> int:
+        """Port of a service's web process; raise SettingError for a service that has none."""
+        value = getattr(self, f"{service}_port", None)
+        if value is None:
+            raise SettingError(f"{service.upper()}_PORT", "no such web service")
+        return int(value)
+
+    def database_url(self, service: str, side: Side) -> str:
+        """URL of one service's write or read database, without a role."""
+        variable = f"{service.upper()}_DB_{'READ_' if side == 'read' else ''}URL"
+        if variable in self.service_urls:
+            return self.service_urls[variable]
+        if self.db_hostname is None:
+            return f"sqlite:///{self.home}/db/{service}-{side}.sqlite"
+        host = (self.db_read_hostname or self.db_hostname) if side == "read" else self.db_hostname
+        name = f"{self.db_read_name if side == 'read' else self.db_name}_{service}"
+        user = quote(self.db_username or "protools", safe="")
+        password = f":{quote(self.db_password, safe='')}" if self.db_password else ""
+        return f"postgresql+psycopg2://{user}{password}@{host}/{name}"
+
+    def key(self, variable: KeyName) -> bytes:
+        """Return a 32-byte key; embedded mode makes a missing one under home/keys (0600), elsewhere it is refused."""
+        given: bytes | None = getattr(self, f"{variable.lower()}_given")
+        if given is not None:
+            return given
+        if not self.embedded:
+            raise SettingError(variable, f"is missing: {KEY_BYTES} random bytes in base64 are needed")
+        return _kept_key(self.home / "keys" / variable.lower())
+
+    def shown(self) -> dict[str, str]:
+        """What is in force, by variable name, secrets hidden."""
+        rows = {f.metadata["variable"]: _shown(f.metadata, getattr(self, f.name)) for f in fields(self) if f.metadata}
+        return rows | {name: _without_password(url) for name, url in self.service_urls.items()}
+
+
+def _value(meta: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
+    text = environment.get(meta["variable"], "") or meta["default"]
+    try:
+        return meta["parse"](text)
+    except ValueError as error:
+        raise SettingError(meta["variable"], str(error)) from None
+
+
+def _check_broker(url: str) -> None:
+    try:
+        _url("pulsar", "pulsar+ssl", "unix")(url)
+    except ValueError as error:
+        raise SettingError("BROKER_URL", str(error)) from None
+
+
+def _shown(meta: Mapping[str, Any], value: Any) -> str:
+    if value is None or value == "":
+        return ""
+    if meta["secret"]:
+        return "(hidden)"
+    return ",".join(sorted(value)) if isinstance(value, frozenset) else str(value)
+
+
+def _without_password(url: str) -> str:
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", ":(hidden)@") if password else url
+
+
+def _kept_key(path: Path) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)))
+    except FileExistsError:
+        pass
+    key = _key(path.read_text())
+    if key is None:
+        raise SettingError(path.name.upper(), f"{path} is empty")
+    return key

@@ -1,0 +1,299 @@
+"""Work on one batch in one transaction: load rows once, buffer what handlers decide, write one statement per table.
+
+A handler reads with `get` and buffers with `put`, `append`, `send`, `record` and `reply`. What one message buffered is
+kept or dropped alone, so a failing message cannot spoil its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Column, Connection, Table, and_, delete, insert, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from seedwork import database
+from seedwork.avro import Codec
+from seedwork.broker import Wire, check_size
+from seedwork.delivery import Seen, event, inbox, outbox, pack, unpack
+from seedwork.errors import SettingError, Stale
+from seedwork.messages import Context, Message, new_id, properties_of
+from seedwork.settings import KeyName
+
+Row = dict[str, Any]
+COMMAND_LIFETIME_S = 7 * 24 * 3600.0
+"""Seconds after which an unhandled command is refused as expired; the inbox remembers at least as long."""
+SWEEP_AFTER_S = 5.0
+"""Seconds an outbox row rests before the sweep publishes it."""
+
+
+def _no_key(name: KeyName) -> bytes:
+    raise SettingError(name, "no keys were given to this process")
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Say who speaks: the service's name, its codec, the test offset of its clock in seconds, its keys."""
+
+    service: str
+    codec: Codec
+    clock_offset: float = 0.0
+    key: Callable[[KeyName], bytes] = _no_key
+
+
+class UnitOfWork:
+    """Buffer the work of one transaction. `now` is Unix seconds by the database's clock."""
+
+    def __init__(self, tx: Connection, speaker: Speaker) -> None:
+        self._tx = tx
+        self._speaker = speaker
+        self._rows: dict[Table, dict[Any, Row | None]] = defaultdict(dict)
+        self._changed: dict[Table, dict[Any, Row]] = defaultdict(dict)
+        self._appended: dict[Table, list[Row]] = defaultdict(list)
+        self._removed: dict[Table, list[Any]] = defaultdict(list)
+        self._inbox: dict[str, Seen] = {}
+        self._now: float | None = None
+        self._buffer = _Buffer()
+        self.message: Message | None = None
+        self.outgoing: list[Wire] = []
+        """What is to be published after the commit."""
+
+    # --- loading
+
+    @property
+    def now(self) -> float:
+        """Unix seconds by the database's clock, read once per transaction."""
+        if self._now is None:
+            self._now = database.now(self._tx, self._speaker.clock_offset)
+        return self._now
+
+    @property
+    def time(self) -> str:
+        """`now` as RFC 3339."""
+        return rfc3339(self.now)
+
+    def load_inbox(self, ids: Iterable[str]) -> None:
+        """Load what the inbox knows of these ids, with their replies, and the clock: one statement."""
+        one = select(literal(1).label("one")).subquery()
+        known = and_(inbox.c.consumer == self._speaker.service, inbox.c.id.in_(list(ids)))
+        rows = self._tx.execute(
+            select(database.clock(self._tx, self._speaker.clock_offset), inbox.c.id, inbox.c.hash, event.c.wire).select_from(
+                one.outerjoin(inbox, known).outerjoin(event, event.c.answers == inbox.c.id)
+            )
+        )
+        for now, identifier, digest, wire in rows:
+            self._now = now
+            if identifier is not None:
+                self._inbox[identifier] = Seen(digest, unpack(wire) if wire else None)
+
+    def seen(self, identifier: str) -> Seen | None:
+        """Return what the inbox knows of an id, or None."""
+        return self._buffer.inbox.get(identifier) or self._inbox.get(identifier)
+
+    def load(self, wanted: Iterable[tuple[Table, Any]]) -> None:
+        """Load and lock rows by primary key, in key order: one statement per table."""
+        keys: dict[Table, set[Any]] = defaultdict(set)
+        for table, key in wanted:
+            if key not in self._rows[table]:
+                keys[table].add(key)
+        for table in sorted(keys, key=lambda t: t.name):
+            column = _key(table)
+            found = self._tx.execute(select(table).where(column.in_(sorted(keys[table]))).order_by(column).with_for_update())
+            self._rows[table] |= dict.fromkeys(keys[table]) | {row[column.name]: dict(row) for row in found.mappings()}
+
+    def claim(self, table: Table, condition: Any, order: Column[Any], limit: int) -> list[Row]:
+        """Load and lock rows that match, passing over those a rival holds (SKIP LOCKED)."""
+        query = select(table).where(condition).order_by(order).limit(limit).with_for_update(skip_locked=True)
+        rows = [dict(row) for row in self._tx.execute(query).mappings()]
+        self._rows[table] |= {row[_key(table).name]: row for row in rows}
+        return rows
+
+    def find(self, table: Table, condition: Any) -> Row | None:
+        """Load and lock the one row that matches, waiting for a rival that holds it."""
+        rows = [dict(row) for row in self._tx.execute(select(table).where(condition).with_for_update()).mappings()]
+        self._rows[table] |= {row[_key(table).name]: row for row in rows}
+        return rows[0] if rows else None
+
+    def values(self, query: Any) -> list[Any]:
+        """Return the first column of a query that locks nothing."""
+        return list(self._tx.execute(query).scalars())
+
+    def get(self, table: Table, key: Any) -> Row | None:
+        """Return a loaded row as this message would see it, or None; raise LookupError when it was not asked for."""
+        for rows in (self._buffer.changed[table], self._changed[table], self._rows[table]):
+            if key in rows:
+                row = rows[key]
+                return None if row is None else dict(row)
+        raise LookupError(f"{table.name} {key!r} was not loaded: name it in the handler's reads")
+
+    def key(self, name: KeyName) -> bytes:
+        """Return one of the process's keys."""
+        return self._speaker.key(name)
+
+    # --- buffering
+
+    def put(self, table: Table, row: Row) -> None:
+        """Write a whole row over the one that was loaded, or as a new one."""
+        self._buffer.changed[table][row[_key(table).name]] = row
+
+    def append(self, table: Table, row: Row) -> None:
+        """Add a row; an equal key already there leaves it as it is where the table is a log of ours."""
+        self._buffer.appended.append((table, row))
+
+    def remove(self, table: Table, key: Any) -> None:
+        """Delete a row by primary key, before anything is written; not undone by `drop`."""
+        self._removed[table].append(key)
+
+    def send(self, body: Any, subject: str, *, command_id: str | None = None, context: Context | None = None) -> Message:
+        """Send a command; a re-sent one keeps its id."""
+        expires_at = rfc3339(self.now + COMMAND_LIFETIME_S)
+        message = self._message(body, subject, context, identifier=command_id, expires_at=expires_at)
+        self._post(message)
+        return message
+
+    def record(
+        self,
+        body: Any,
+        aggregate: str,
+        version: int,
+        *,
+        subject: str | None = None,
+        answers: str | None = None,
+        context: Context | None = None,
+    ) -> Message:
+        """Tell an event: the full state of an aggregate at a version; `answers` makes it the reply to that command."""
+        message = self._message(body, subject or aggregate, context, command_id=answers, version=version)
+        wire = self._post(message)
+        names = {"aggregate": aggregate, "version": version, "id": message.id, "type": body.contract.name}
+        self.append(event, {**names, "answers": answers, "wire": pack(wire), "at": self.now})
+        return message
+
+    def reply(self, body: Any, aggregate: str | None = None, version: int = 1) -> Message:
+        """Answer the command in hand: the reply is the event. A reply that changes no aggregate is one of the command's own."""
+        assert self.message is not None
+        command = self.message
+        return self.record(body, aggregate or command.id, version, subject=command.subject, answers=command.id)
+
+    def replay(self, wire: Wire) -> None:
+        """Publish a stored reply again, under the same `ce_id`, without a new outbox row."""
+        self._buffer.outgoing.append(wire)
+
+    def remember(self, identifier: str, digest: bytes | None) -> None:
+        """Note an id as handled; without a digest it is a tombstone that refuses the command later."""
+        self._buffer.inbox[identifier] = Seen(digest, None)
+        self.append(inbox, {"consumer": self._speaker.service, "id": identifier, "hash": digest, "at": self.now})
+
+    def _message(self, body: Any, subject: str, context: Context | None, identifier: str | None = None, **rest: Any) -> Message:
+        if context is None:
+            assert self.message is not None
+            context = self.message.follow()
+        source = f"/protools/{self._speaker.service}"
+        return Message(body, identifier or new_id(), source, subject, self.time, context, **rest)
+
+    def _post(self, message: Message) -> Wire:
+        body = self._speaker.codec.encode(message.body)
+        wire = Wire(message.contract.name, message.saga_id, properties_of(message), body)
+        check_size(wire)
+        row = {"id": message.id, "topic": wire.topic, "wire": pack(wire), "due_at": self.now + SWEEP_AFTER_S}
+        self.append(outbox, row)
+        self._buffer.outgoing.append(wire)
+        return wire
+
+    # --- one message of the batch
+
+    def keep(self) -> None:
+        """Take over what the message in hand buffered."""
+        buffer, self._buffer = self._buffer, _Buffer()
+        for table, rows in buffer.changed.items():
+            self._changed[table] |= rows
+        for table, row in buffer.appended:
+            self._appended[table].append(row)
+        self._inbox |= buffer.inbox
+        self.outgoing += buffer.outgoing
+
+    def drop(self) -> None:
+        """Forget what the message in hand buffered, and only that."""
+        self._buffer = _Buffer()
+
+    # --- the end
+
+    def flush(self) -> None:
+        """Write everything, one statement per table; raise Stale when a rival changed a row that was loaded."""
+        self.keep()
+        for table, keys in self._removed.items():
+            self._tx.execute(delete(table).where(_key(table).in_(keys)))
+        for table in sorted(filter(self._changed.get, self._changed), key=lambda t: t.name):
+            self._write(table, self._changed[table])
+        for table, rows in self._appended.items():
+            self._tx.execute(_append(table, self._tx.dialect.name), rows)
+
+    def _write(self, table: Table, changed: dict[Any, Row]) -> None:
+        rows = [{**row, "revision": self._revision(table, key) + 1} for key, row in sorted(changed.items())]
+        written = self._tx.execute(_upsert(table, self._tx.dialect.name), rows).all()
+        if len(written) != len(rows):
+            raise Stale(f"{len(rows) - len(written)} rows of {table.name} were changed by a rival")
+
+    def _revision(self, table: Table, key: Any) -> int:
+        loaded = self._rows[table].get(key)
+        return loaded["revision"] if loaded else 0
+
+
+class _Buffer:
+    """Hold what one message wants written."""
+
+    def __init__(self) -> None:
+        self.changed: dict[Table, dict[Any, Row]] = defaultdict(dict)
+        self.appended: list[tuple[Table, Row]] = []
+        self.inbox: dict[str, Seen] = {}
+        self.outgoing: list[Wire] = []
+
+
+def rfc3339(at: float) -> str:
+    """Write Unix seconds as RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def pages(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Cut a sequence into pieces of at most `size`."""
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]
+
+
+def _key(table: Table) -> Column[Any]:
+    (column,) = table.primary_key.columns
+    return column
+
+
+def dialect_insert(table: Table, dialect: str) -> Any:
+    """Return the dialect's own INSERT, which knows ON CONFLICT."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+@cache
+def _upsert(table: Table, dialect: str) -> Any:
+    statement, key = dialect_insert(table, dialect), _key(table)
+    values = {column.name: statement.excluded[column.name] for column in table.columns if column is not key}
+    unchanged = table.c.revision == statement.excluded.revision - 1
+    return statement.on_conflict_do_update(index_elements=[key], set_=values, where=unchanged).returning(key)
+
+
+LOGS = frozenset({"outbox", "failure", "dead_letter"})
+"""Tables in which the same id again is the same fact again."""
+
+
+@cache
+def _append(table: Table, dialect: str) -> Any:
+    return ignore_twins(table, dialect) if table.name in LOGS else insert(table)
+
+
+@cache
+def ignore_twins(table: Table, dialect: str) -> Any:
+    """Return an INSERT that leaves rows as they are which are there already.
+
+    RETURNING is what makes SQLAlchemy send many rows in one statement when there is an ON CONFLICT clause.
+    """
+    return dialect_insert(table, dialect).on_conflict_do_nothing().returning(*table.primary_key.columns)

@@ -1,0 +1,165 @@
+"""Build the app of a web process, on Flask: errors become problems, health and metrics are shown.
+
+What its routes use stands in `http`; how it is served in `server`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from flask import Blueprint, Flask, Response, current_app, g, request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from sqlalchemy import Engine
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
+
+from seedwork import formats, http
+from seedwork.database import is_answering
+from seedwork.errors import Unavailable
+from seedwork.formats import Problem
+from seedwork.http import BODY_LIMIT_BYTES
+from seedwork.service import Runtime
+from seedwork.unit_of_work import rfc3339
+
+log = structlog.get_logger()
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+Check = Callable[[], bool]
+
+
+class Whole(BaseConverter):
+    """Match the rest of a path whole, slashes included: a username may hold any."""
+
+    part_isolating = False
+    regex = ".+"
+
+
+def create(service: str, runtime: Runtime, read: Engine, *blueprints: Blueprint, static: bool = False) -> Flask:
+    """Return the app of one service, its package being the root of templates and static files."""
+    app = Flask(service, static_folder="static" if static else None)
+    app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT_BYTES
+    app.url_map.merge_slashes = False
+    app.url_map.converters["whole"] = Whole
+    app.extensions |= {"runtime": runtime, "read": read, "started": time.time(), "stopping": []}
+    _count_requests(app)
+    _answer_errors(app)
+    for blueprint in (*blueprints, health_blueprint()):
+        app.register_blueprint(blueprint)
+    return app
+
+
+def on_stopping(app: Flask, action: Callable[[], None]) -> None:
+    """Have `server.serve` call `action` as soon as the process is asked to stop: let go of who waits."""
+    app.extensions["stopping"].append(action)
+
+
+# --- errors
+
+
+def _answer_errors(app: Flask) -> None:
+    app.register_error_handler(Problem, http.refuse)
+    app.register_error_handler(HTTPException, _http_error)
+    for down in (Unavailable, OperationalError, InterfaceError, PoolTimeout):
+        app.register_error_handler(down, _down)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _http_error(error: HTTPException) -> Any:
+    if error.code is None or error.code < 400:
+        return error
+    detail = f"the body is over {BODY_LIMIT_BYTES} bytes" if error.code == 413 else error.description or ""
+    problem = formats.problem_of_status(error.code, detail)
+    problem.headers |= {name: value for name, value in error.get_headers() if name != "Content-Type"}
+    return http.refuse(problem)
+
+
+def _down(error: Exception) -> Response:
+    log.warning("unavailable", path=request.path, error=str(error).partition("\n")[0])
+    return http.refuse(http.unavailable("something this needs is down for now; try again"))
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("request failed", method=request.method, path=request.path, exc_info=error)
+    return http.refuse(formats.problem_of_status(500, "this is our fault; it was logged"))
+
+
+# --- health and metrics
+
+
+def health_blueprint() -> Blueprint:
+    """Return `/livez`, `/readyz`, `/health` and `/metrics`."""
+    blueprint = Blueprint("health", __name__)
+    for route, view in (("/livez", _livez), ("/readyz", _readyz), ("/health", _health), ("/metrics", _metrics)):
+        blueprint.add_url_rule(route, view_func=view)
+    return blueprint
+
+
+def _livez() -> Response:
+    return http.reply("health", {"status": "ok"})
+
+
+def _readyz() -> Response:
+    checks = _checked(_required())
+    ready = "failed" not in checks.values()
+    return http.reply("health", {"status": "ready" if ready else "not-ready", "checks": checks}, 200 if ready else 503)
+
+
+def _health() -> Response:
+    needed = _checked(_required())
+    checks = needed | _checked({"broker": http.runtime().broker.is_connected})
+    status = "failing" if "failed" in needed.values() else "degraded" if "failed" in checks.values() else "ok"
+    started = current_app.extensions["started"]
+    document = {
+        "status": status,
+        "service": current_app.name,
+        "startedAt": rfc3339(started),
+        "uptimeSeconds": int(time.time() - started),
+        "checks": checks,
+    }
+    return http.reply("health", document, 503 if status == "failing" else 200)
+
+
+def _required() -> dict[str, Check]:
+    write, read = http.runtime().write, http.read_engine()
+    return {"write-database": lambda: is_answering(write), "read-database": lambda: is_answering(read)}
+
+
+def _checked(checks: Mapping[str, Check]) -> dict[str, str]:
+    return {name: "ok" if _passes(check) else "failed" for name, check in checks.items()}
+
+
+def _passes(check: Check) -> bool:
+    try:
+        return check()
+    except Exception as error:  # whatever it raises, the answer is no
+        log.warning("check failed", error=str(error))
+        return False
+
+
+def _metrics() -> Response:
+    return Response(generate_latest(current_app.extensions["registry"]), content_type=CONTENT_TYPE_LATEST)
+
+
+def _count_requests(app: Flask) -> None:
+    registry = app.extensions["registry"] = CollectorRegistry()
+    labels = ("route", "method", "status")
+    requests = Counter("protools_http_requests", "Requests answered.", labels, registry=registry)
+    seconds = Histogram("protools_http_request_seconds", "Time to answer.", labels, registry=registry)
+
+    @app.before_request
+    def begin() -> None:
+        g.began = time.perf_counter()
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "(none)"
+        method = request.method if request.method in METHODS else "(other)"
+        values = (route, method, str(response.status_code))
+        requests.labels(*values).inc()
+        seconds.labels(*values).observe(time.perf_counter() - g.began)
+        return response

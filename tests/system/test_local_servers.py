@@ -1,0 +1,84 @@
+"""Hold the local Pulsar and PostgreSQL to what the fault tests rest on: a kill loses nothing that was promised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from protools.local import LocalPostgres, LocalPulsar, LocalServerError, PortInUse
+from protools.local.process import free_ports
+
+
+@pytest.mark.pulsar
+def test_a_killed_broker_comes_back_with_its_data(pulsar: LocalPulsar) -> None:
+    """The tests of lost messages kill it, and must find what was acknowledged."""
+    before = pulsar.pid()
+    pulsar.kill()
+    assert pulsar.pid() is None
+    assert not pulsar.is_ready()
+    pulsar.start()
+    assert pulsar.is_ready()
+    assert pulsar.pid() != before
+
+
+@pytest.mark.pulsar
+def test_starting_a_running_broker_changes_nothing(pulsar: LocalPulsar) -> None:
+    """`make run-pulsar` may be typed twice."""
+    before = pulsar.pid()
+    pulsar.start()
+    assert pulsar.pid() == before
+    with pytest.raises(LocalServerError, match=f"on port {pulsar.port}"):
+        LocalPulsar(pulsar.folder, port=free_ports(1)[0]).start()
+
+
+@pytest.mark.pulsar
+def test_a_taken_port_is_named(pulsar: LocalPulsar, tmp_path: Path) -> None:
+    """Two brokers side by side are usual: one for development, one for tests."""
+    with pytest.raises(PortInUse, match=f"port {pulsar.port} is in use"):
+        LocalPulsar(tmp_path / "other", port=pulsar.port, admin_port=free_ports(1)[0]).start()
+
+
+@pytest.mark.postgres
+def test_the_role_may_create_databases_and_roles_and_no_more(postgres: LocalPostgres) -> None:
+    """Bootstrap needs the two; a service that is broken into must not read the server's files."""
+    assert ask(postgres, "SELECT rolcreatedb, rolcreaterole, rolsuper FROM pg_roles WHERE rolname = current_user") == (
+        True,
+        True,
+        False,
+    )
+
+
+@pytest.mark.postgres
+def test_a_wrong_password_is_refused(postgres: LocalPostgres) -> None:
+    """The server listens on a port that every user of the machine can reach."""
+    with pytest.raises(psycopg2.OperationalError, match="password"):
+        psycopg2.connect(host="127.0.0.1", port=postgres.port, user="protools", password="guess", dbname="postgres")
+
+
+@pytest.mark.postgres
+def test_a_killed_server_comes_back_with_what_was_committed(postgres: LocalPostgres) -> None:
+    """The tests of lost commits kill it."""
+    ask(postgres, "CREATE ROLE kept")
+    postgres.kill()
+    assert not postgres.is_ready()
+    postgres.start()
+    assert ask(postgres, "DROP ROLE kept") is None  # an error, were it not there
+
+
+@pytest.mark.postgres
+def test_the_server_syncs_to_disk(postgres: LocalPostgres) -> None:
+    """A promise kept with fsync off would be kept by luck."""
+    assert ask(postgres, "SHOW fsync") == ("on",)
+
+
+def ask(postgres: LocalPostgres, statement: str) -> object:
+    """Run one statement as the role `protools` and return its first row, if any."""
+    connection = psycopg2.connect(postgres.url.replace("+psycopg2", ""))
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchone() if cursor.description else None
+    finally:
+        connection.close()
