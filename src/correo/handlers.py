@@ -14,6 +14,7 @@ from correo.mail import compose
 from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
 from correo.smtp import Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
 from correo.tables import mail
+from seedwork.errors import DomainError
 from seedwork.inbox import Handler, Received
 from seedwork.messages import Context, Message, new_id
 from seedwork.service import Runtime
@@ -70,12 +71,24 @@ class Sender:
         """Send until nothing is due; raise Unavailable when the mail server is, with what was sent reported."""
         while rows := self._relay.run(self._claim):
             outcomes: dict[str, Outcome] = {}
-            letters = [self._letter(row) for row in rows]
             try:
-                for letter, outcome in self._postman.deliver(letters):
+                for letter, outcome in self._postman.deliver(self._letters(rows, outcomes)):
                     outcomes[letter.id] = outcome
             finally:
                 self._relay.run(self._report(rows, outcomes))
+
+    def _letters(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> list[Letter]:
+        """Compose what can be composed; what cannot is an outcome of that mail alone."""
+        letters = []
+        for row in rows:
+            try:
+                letters.append(self._letter(row))
+            except DomainError as no:
+                outcomes[row["id"]] = RefusedForGood(no.code, no.detail)
+            except Exception as error:  # one mail that cannot be composed must not stop the others
+                log.exception("mail not composed", mail=row["id"])
+                outcomes[row["id"]] = Delayed(f"not composed: {type(error).__name__}")
+        return letters
 
     def _claim(self, uow: UnitOfWork) -> list[Row]:
         due = (mail.c.due_at.is_not(None)) & (mail.c.due_at <= uow.now)

@@ -72,16 +72,16 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
 
 def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
     """Add the loops of a web process: HTTP, and publishing what it commits."""
-    from seedwork.http import serve
+    from seedwork import server
 
     settings, stopping = runtime.settings, threading.Event()
     read = open_database(settings, runtime.service, "read", "reader")
     app = importlib.import_module(runtime.service).create_app(runtime, read)
-    port = settings.port(runtime.service)
-    process.add("http", lambda: serve(app, settings.bind, port, stopping), stopping.set)
+    listener = server.listen(app.name, settings.bind, settings.port(runtime.service))
+    process.add("http", lambda: server.run(app, listener, stopping), stopping.set)
     waiting = app.extensions.get("waiting")
     if waiting is not None:
-        process.add("waiting", waiting.run, waiting.stop)
+        process.add("waiting", waiting.run, waiting.release)
     publisher = repeat(runtime.relay.publish_waiting)
     process.add("publisher", publisher.run, publisher.stop)
     for thread in map(DutyThread, _housekeeping(runtime)):

@@ -5,7 +5,7 @@ Only the standard library is used here, so that importing another service's `mes
 
 from __future__ import annotations
 
-import os
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -126,10 +126,9 @@ class Message:
 
 
 def new_id() -> str:
-    """Make a UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, 74 random bits."""
-    value = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 7 << 76
-    text = f"{value & ~(3 << 62) | 2 << 62:032x}"
+    """Make a UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, 74 random bits; unique, not secret."""
+    milliseconds, chance = time.time_ns() // 1_000_000, random.getrandbits(74)
+    text = f"{milliseconds << 80 | 7 << 76 | chance >> 62 << 64 | 2 << 62 | chance & (1 << 62) - 1:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -373,42 +373,44 @@ def fold(progress: Progress, entries: Iterable[Entry]) -> Progress:
 
 def apply(progress: Progress, entry: Entry) -> Progress:
     """Return the progress after one log entry: the one place where progress changes."""
-    progress = replace(_step_applied(progress, entry), moved_at=entry.at)
+    return replace(progress, moved_at=entry.at, **_step_change(progress, entry), **_change(progress, entry))
+
+
+def _change(progress: Progress, entry: Entry) -> dict[str, Any]:
+    why, waits_no_more = (entry.code, entry.detail), {"wake_at": None, "sent_at": None}
     match entry.kind:
         case "started":
-            return replace(progress, data=entry.data, started_at=entry.at)
+            return {"data": entry.data, "started_at": entry.at}
         case "issued" | "undo-issued":
-            return replace(progress, wake_at=entry.wake_at, sent_at=entry.at)
+            return {"wake_at": entry.wake_at, "sent_at": entry.at}
         case "replied":
-            return replace(progress, data={**progress.data, **entry.data}, sent_at=None)
+            return {"data": {**progress.data, **entry.data}, "sent_at": None}
         case "compensating":
-            why = (entry.code, entry.detail)
-            return replace(progress, status="COMPENSATING", compensating=True, cause=why, reason=why, sent_at=None)
+            return {"status": "COMPENSATING", "compensating": True, "cause": why, "reason": why, "sent_at": None}
         case "suspended":
-            why = (entry.code, entry.detail)
-            return replace(progress, status="SUSPENDED", reason=why, wake_at=None, sent_at=None)
+            return {"status": "SUSPENDED", "reason": why, **waits_no_more}
         case "resumed":
-            status: Status = "COMPENSATING" if progress.compensating else "RUNNING"
-            return replace(progress, status=status, reason=progress.cause, wake_at=entry.wake_at)
+            status = "COMPENSATING" if progress.compensating else "RUNNING"
+            return {"status": status, "reason": progress.cause, "wake_at": entry.wake_at}
         case "ended":
-            ended: Status = "COMPLETED" if entry.code == "COMPLETED" else "COMPENSATED"
-            return replace(progress, status=ended, reason=progress.cause, wake_at=None, sent_at=None)
-    return progress
+            return {"status": entry.code, "reason": progress.cause, **waits_no_more}
+    return {}
 
 
-def _step_applied(progress: Progress, entry: Entry) -> Progress:
-    change: dict[str, Any] = {}
+def _step_change(progress: Progress, entry: Entry) -> dict[str, Any]:
     match entry.kind:
         case "issued":
-            change = {"status": "issued", "command": entry.command, "command_id": entry.command_id, "attempts": entry.attempt}
+            named = {"command": entry.command, "command_id": entry.command_id, "attempts": entry.attempt}
+            change: dict[str, Any] = {"status": "issued", **named}
         case "undo-issued":
-            change = {"status": "undoing", "undo": entry.command, "undo_id": entry.command_id, "undo_attempts": entry.attempt}
+            named = {"undo": entry.command, "undo_id": entry.command_id, "undo_attempts": entry.attempt}
+            change = {"status": "undoing", **named}
         case "replied":
             change = {"status": "done"}
         case "refused" | "failed" | "undone":
             change = {"status": entry.kind}
-    if not change:
-        return progress
+        case _:
+            return {}
     steps = list(progress.steps)
     steps[entry.step] = replace(steps[entry.step], **change)
-    return replace(progress, steps=tuple(steps))
+    return {"steps": tuple(steps)}

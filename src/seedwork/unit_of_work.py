@@ -57,6 +57,7 @@ class UnitOfWork:
         self._removed: dict[Table, list[Any]] = defaultdict(list)
         self._inbox: dict[str, Seen] = {}
         self._now: float | None = None
+        self._time: str | None = None
         self._buffer = _Buffer()
         self.message: Message | None = None
         self.outgoing: list[Wire] = []
@@ -74,7 +75,9 @@ class UnitOfWork:
     @property
     def time(self) -> str:
         """`now` as RFC 3339."""
-        return rfc3339(self.now)
+        if self._time is None:
+            self._time = rfc3339(self.now)
+        return self._time
 
     def load_inbox(self, ids: Iterable[str]) -> None:
         """Load what the inbox knows of these ids, with their replies, and the clock: one statement."""

@@ -36,8 +36,12 @@ def test_starting_a_running_broker_changes_nothing(pulsar: LocalPulsar) -> None:
 @pytest.mark.pulsar
 def test_a_taken_port_is_named(pulsar: LocalPulsar, tmp_path: Path) -> None:
     """Two brokers side by side are usual: one for development, one for tests."""
-    with pytest.raises(PortInUse, match=f"port {pulsar.port} is in use"):
-        LocalPulsar(tmp_path / "other", port=pulsar.port, admin_port=free_ports(1)[0]).start()
+    other = LocalPulsar(tmp_path / "other", port=pulsar.port, admin_port=free_ports(1)[0])
+    try:
+        with pytest.raises(PortInUse, match=f"port {pulsar.port} is in use"):
+            other.start()
+    finally:
+        other.stop()
 
 
 @pytest.mark.postgres

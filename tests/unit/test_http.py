@@ -141,7 +141,14 @@ def test_parameters_of_a_content_type_are_understood() -> None:
 
 def test_both_faces_say_the_same_in_the_same_order() -> None:
     """Whoever switches the format must find every field where it was."""
-    document = {"id": "1", "done": True, "attempts": 2, "links": {"self": "/x"}, "steps": [{"n": 1}, {"n": 2}], "log": []}
+    document = {
+        "id": "1",
+        "done": True,
+        "attempts": 2,
+        "links": {"self": "/x"},
+        "steps": [{"n": 1}, {"n": 2}],
+        "log": [],
+    }
     root = etree.fromstring(XML.write("command", document))
     assert root.tag == "command"
     assert [child.tag for child in root] == list(orjson.loads(JSON.write("command", document)))

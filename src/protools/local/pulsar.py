@@ -28,6 +28,7 @@ from protools.local.process import (
 
 READY_SECONDS = 90.0
 STOP_SECONDS = 15.0
+CRASH_SECONDS = 5.0
 KEEP_LOG_BYTES = 20_000_000
 
 TUNED: Mapping[str, str] = MappingProxyType(
@@ -155,10 +156,12 @@ class LocalPulsar:
             raise LocalServerError(
                 f"Pulsar cannot keep data under a path with spaces ({self.folder}): set PROTOOLS_HOME"
             )
+        # After a kill the ports are held until the last thread is gone.
+        patience = CRASH_SECONDS if (self.folder / "pulsar.pid").exists() else 0
         advice = "stop what listens there, or give the broker another one with"
-        _needs_port(self.port, f"{advice} --port")
-        _needs_port(self.admin_port, f"{advice} --admin-port")
-        _needs_port(self._bookie_port(), f"the data in {self.folder} belongs to it, stop what listens there")
+        _needs_port(self.port, f"{advice} --port", patience)
+        _needs_port(self.admin_port, f"{advice} --admin-port", patience)
+        _needs_port(self._bookie_port(), f"the data in {self.folder} belongs to it, stop what listens there", patience)
         distribution = pulsar_distribution()
         self._configure(distribution)
         if self.log.exists() and self.log.stat().st_size > KEEP_LOG_BYTES:
@@ -219,8 +222,8 @@ def _some_port() -> int:
     return 20_000 + secrets.randbelow(10_000)
 
 
-def _needs_port(port: int, advice: str) -> None:
-    if not port_is_free(port):
+def _needs_port(port: int, advice: str, patience: float) -> None:
+    if not wait_until(lambda: port_is_free(port), patience):
         raise PortInUse(port, advice)
 
 

@@ -1,0 +1,161 @@
+"""Write the mail with the reveal link, byte-identical each time, and read the addresses it goes from and to."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8
+from email.utils import unquote
+from functools import cache
+from typing import NoReturn
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from seedwork.errors import DomainError, SettingError
+
+SUBJECT = "Your password is ready"
+REFUSED = "mailbox-refused"
+LINE_OCTETS = 998
+"""Longest line without its CRLF (RFC 5322 §2.1.1)."""
+_MAIL_ID = re.compile(r"[0-9A-Za-z-]{1,60}")
+_TOKEN = re.compile(r"[0-9A-Za-z._~-]+")
+_ATOM = r"[0-9A-Za-z!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+"
+_LOCAL = re.compile(rf"(?!.*=\?){_ATOM}(\.{_ATOM})*")
+_DOMAIN = re.compile(r"(?!-)[0-9a-z-]{1,63}(?<!-)(\.(?!-)[0-9a-z-]{1,63}(?<!-))*")
+_SENDER = re.compile(r"(?P<name>[^<>]*)<(?P<boxed>[^<>\s]+)>|(?P<bare>[^<>\s]+)")
+_BREAKS_LINES = frozenset(["Cc", "Cs", "Zl", "Zp"])
+"""Unicode categories of control characters, lone surrogates, line and paragraph separators."""
+_OTHER_IN_IDNA_2008 = frozenset("ßẞς\u200c\u200d")
+"""Characters that the standard library's IDNA 2003 maps to another domain than IDNA 2008 does (RFC 5894 §7.2)."""
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """Hold one address that is safe in a header and in an SMTP command; the domain is in lower case and in ASCII."""
+
+    local: str
+    domain: str
+
+    @property
+    def address(self) -> str:
+        """The address as the envelope says it."""
+        return f"{self.local}@{self.domain}"
+
+    @property
+    def international(self) -> bool:
+        """Whether only a server with SMTPUTF8 can take it (RFC 6531)."""
+        return not self.local.isascii()
+
+
+def mailbox(address: str) -> Mailbox:
+    """Read a bare address; raise DomainError `mailbox-refused` for one that no mail can go to.
+
+    Dot-atoms only (RFC 5321 §4.1.2): quoted local parts and address literals are refused, and `=?`, because mail
+    programs decode it to another address (RFC 2047). Non-ASCII local parts stand
+    as they are, non-ASCII domains become A-labels.
+    """
+    local, at, domain = address.rpartition("@")
+    if not at or not local.isprintable() or not _LOCAL.fullmatch(local) or len(local.encode()) > 64:
+        _refuse(address, "is not a mail address")
+    return Mailbox(local, _ascii_domain(domain) or _refuse(address, "has no domain that mail can go to"))
+
+
+def sender_mailbox(mail_from: str) -> tuple[str, Mailbox]:
+    """Read `Name <address>` or `address` into name and mailbox; raise SettingError naming MAIL_FROM."""
+    found = _SENDER.fullmatch(mail_from) if mail_from.isprintable() else None
+    if found is None:
+        raise SettingError("MAIL_FROM", f"{mail_from!r} is not one address (Name <address>)")
+    try:
+        box = mailbox(found["boxed"] or found["bare"])
+    except DomainError as refused:
+        raise SettingError("MAIL_FROM", refused.detail) from None
+    if box.international:
+        raise SettingError("MAIL_FROM", f"{box.address!r} has letters before the @ that not every server can take")
+    return unquote((found["name"] or "").strip()), box
+
+
+def domain_key(domain: str) -> str:
+    """Return the form in which two spellings of one domain are equal."""
+    return _ascii_domain(domain) or domain.lower()
+
+
+def checked_mail_id(mail_id: str) -> str:
+    """Return a mail's id that may stand in a header, a boundary and a file name; raise ValueError for any other."""
+    if not _MAIL_ID.fullmatch(mail_id):
+        raise ValueError(f"{mail_id!r} is not a mail id (letters, digits and -, at most 60)")
+    return mail_id
+
+
+def compose(
+    mail_id: str,
+    username: str,
+    recipient: str,
+    token: str,
+    created_at: float,
+    *,
+    public_url: str,
+    sender: str,
+) -> bytes:
+    """Write the mail (RFC 5322, CRLF) whose link reveals a password: the same arguments give the same bytes.
+
+    `created_at` is in seconds since the epoch. Raise DomainError `mailbox-refused` for the recipient's address,
+    SettingError for the sender's, ValueError for anything else that must not stand in a mail.
+    """
+    boundary = f"=_{checked_mail_id(mail_id)}"
+    if not _TOKEN.fullmatch(token):
+        raise ValueError("the token holds characters that cannot stand in a URL's fragment")
+    if any(unicodedata.category(character) in _BREAKS_LINES for character in username):
+        raise ValueError(f"{username!r} holds control characters")
+    words = {"subject": SUBJECT, "username": username, "link": f"{public_url}/reveal#{token}"}
+    message = _headed(mail_id, mailbox(recipient), created_at, sender)
+    _add_text(message, "plain", _templates().get_template("password.txt").render(words))
+    message.make_alternative(boundary=boundary)
+    _add_text(message, "html", _templates().get_template("password.html").render(words))
+    return message.as_bytes()
+
+
+def _headed(mail_id: str, to: Mailbox, created_at: float, sender: str) -> EmailMessage:
+    name, box = sender_mailbox(sender)
+    message = EmailMessage(policy=SMTPUTF8 if to.international else SMTP)
+    message["From"] = Address(name, box.local, box.domain)
+    message["To"] = Address(username=to.local, domain=to.domain)
+    message["Subject"] = SUBJECT
+    message["Date"] = datetime.fromtimestamp(int(created_at), UTC)
+    message["Message-ID"] = f"<{mail_id}@{box.domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    return message
+
+
+def _add_text(message: EmailMessage, subtype: str, text: str) -> None:
+    # Plain 7 bit where it can be: people grep a Maildir for the link. Never 8 bit: not every server relays it.
+    plain = text.isascii() and max(map(len, text.split("\n"))) <= LINE_OCTETS
+    add = message.add_alternative if message.is_multipart() else message.set_content
+    add(text, subtype=subtype, charset="utf-8", cte="7bit" if plain else "quoted-printable")
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("correo"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+
+
+def _ascii_domain(domain: str) -> str | None:
+    if not _OTHER_IN_IDNA_2008.isdisjoint(domain):
+        return None
+    try:
+        ascii_form = domain.encode("idna").decode().lower()
+    except UnicodeError:
+        return None
+    return ascii_form if len(ascii_form) <= 253 and _DOMAIN.fullmatch(ascii_form) else None
+
+
+def _refuse(address: str, problem: str) -> NoReturn:
+    raise DomainError(REFUSED, f"{address[:100]!r} {problem}")

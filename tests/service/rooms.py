@@ -1,0 +1,70 @@
+"""Set up one service in a folder: SQLite files, a fake broker, its app."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, Table, insert, select
+from tests.service.fakes import FakeBroker
+
+from seedwork.avro import Codec, CommittedSchemas
+from seedwork.database import open_database
+from seedwork.delivery import DELIVERY
+from seedwork.relay import Relay
+from seedwork.service import Runtime, load
+from seedwork.settings import Settings
+from seedwork.unit_of_work import Speaker
+
+
+@dataclass
+class Room:
+    """Hold a service as its processes see it; `projector` writes the read database that `app` only reads."""
+
+    runtime: Runtime
+    broker: FakeBroker
+    projector: Engine
+    app: Flask
+
+    @property
+    def http(self) -> FlaskClient:
+        return self.app.test_client()
+
+    def write_view(self, table: Table, **row: Any) -> None:
+        with self.projector.begin() as tx:
+            tx.execute(insert(table).values(**row))
+
+    def rows(self, table: Table) -> list[Any]:
+        with self.runtime.write.connect() as connection:
+            return list(connection.execute(select(table)).mappings())
+
+    def close(self) -> None:
+        for engine in (self.runtime.write, self.projector, self.app.extensions["read"]):
+            engine.dispose()
+
+
+def room(service: str, home: Path, **environment: str) -> Room:
+    settings = Settings.read({"PROTOOLS_HOME": str(home), **environment})
+    broker, rooms = FakeBroker(), load(service)
+    codec = Codec(CommittedSchemas())
+    write = open_database(settings, service, "write", "owner")
+    projector = open_database(settings, service, "read", "projector")
+    for metadata, engine in ((DELIVERY, write), (rooms.write, write), (rooms.read, projector)):
+        metadata.create_all(engine)
+    relay = Relay(write, broker, Speaker(service, codec, 0.0, settings.key), settings.sweep_after)
+    runtime = Runtime(settings, service, broker, codec, write, relay)
+    read = open_database(settings, service, "read", "reader")
+    return Room(runtime, broker, projector, importlib.import_module(service).create_app(runtime, read))
+
+
+def eventually(check: Callable[[], object], within_s: float = 5.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)  # the pause of a poll with a deadline

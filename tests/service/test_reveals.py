@@ -1,0 +1,116 @@
+"""Hold front door and vault to one reveal per password, over the HTTP that is between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.service.rooms import Room, room
+from tests.service.web import serving
+
+from generador import domain
+from generador.tables import password, password_view
+from seedwork import http
+from seedwork.delivery import event
+from seedwork.messages import new_id
+
+TOKEN = domain.new_token()
+PLAIN = "correct-horse-battery"
+
+
+@pytest.fixture
+def generador(tmp_path: Path) -> Iterator[Room]:
+    made = room("generador", tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bff(tmp_path: Path, generador: Room) -> Iterator[Room]:
+    with serving(generador.app) as web:
+        made = room("bff", tmp_path, GENERADOR_URL=web.url)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def ada(generador: Room) -> None:
+    sealed = domain.seal_password(PLAIN, generador.runtime.settings.key("VAULT_KEY"), "ada")
+    row = {
+        "username": "ada",
+        "revision": 1,
+        "version": 1,
+        "command_id": new_id(),
+        "saga_id": new_id(),
+        "status": "issued",
+        "token_hash": domain.token_hash(TOKEN),
+        "sealed_key": sealed.key,
+        "sealed_secret": sealed.secret,
+        "issued_at": 1.0,
+        "changed_at": 1.0,
+    }
+    with generador.runtime.write.begin() as tx:
+        tx.execute(password.insert().values(row))
+
+
+@pytest.mark.usefixtures("ada")
+def test_a_link_reveals_once(bff: Room, generador: Room) -> None:
+    """The second one to come may be the thief, or may be told by the first that there was one."""
+    first = bff.http.post("/reveals", json={"token": TOKEN})
+    assert (first.status_code, first.json) == (200, {"username": "ada", "password": PLAIN})
+    assert first.headers["Cache-Control"] == "no-store"
+    again = bff.http.post("/reveals", json={"token": TOKEN})
+    assert (again.status_code, again.json["code"]) == (410, "already-revealed")
+    assert [row["sealed_key"] for row in generador.rows(password)] == [None]
+    assert [row["version"] for row in generador.rows(event)] == [2]
+
+
+@pytest.mark.usefixtures("ada")
+def test_a_link_reveals_in_xml_as_well(bff: Room) -> None:
+    """Both faces, here too."""
+    headers = {"Content-Type": "application/xml"}
+    answer = bff.http.post("/reveals", data=f"<reveal><token>{TOKEN}</token></reveal>", headers=headers)
+    assert f"<password>{PLAIN}</password>" in answer.text
+
+
+@pytest.mark.parametrize("token", ["nonsense", domain.new_token(), "é\x00"])
+def test_a_token_that_nobody_was_sent_is_unknown(bff: Room, token: str) -> None:
+    """404, whatever the text."""
+    answer = bff.http.post("/reveals", json={"token": token})
+    assert (answer.status_code, answer.json["code"]) == (404, "unknown-token")
+
+
+@pytest.mark.parametrize("body", [{}, {"token": ""}, {"token": 1}, {"token": "t", "more": 1}, []])
+def test_a_body_without_a_token_is_refused_at_the_door(bff: Room, body: object) -> None:
+    """Only what may be a token is passed on."""
+    assert bff.http.post("/reveals", json=body).status_code == 422
+
+
+@pytest.mark.usefixtures("ada")
+@pytest.mark.parametrize("authorization", [None, "Bearer nonsense", "Bearer é", http.bearer(b"x" * 32)])
+def test_the_vault_opens_to_the_front_door_alone(generador: Room, authorization: str | None) -> None:
+    """Whoever reaches generador's port must not be able to try tokens there."""
+    headers = {"Authorization": authorization} if authorization else {}
+    answer = generador.http.post("/internal/reveals", json={"token": TOKEN}, headers=headers)
+    assert (answer.status_code, answer.json["code"]) == (401, "unauthorized")
+    assert [row["status"] for row in generador.rows(password)] == ["issued"]
+
+
+def test_a_front_door_that_the_vault_does_not_know_answers_503(tmp_path: Path, generador: Room) -> None:
+    """A wrong INTERNAL_TOKEN is our trouble: the link stays good, and the log says why."""
+    with serving(generador.app) as web:
+        bff = room(
+            "bff", tmp_path, GENERADOR_URL=web.url, INTERNAL_TOKEN="eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHg="
+        )
+        assert bff.http.post("/reveals", json={"token": TOKEN}).status_code == 503
+        bff.close()
+
+
+def test_the_vault_shows_a_password_without_its_secret(generador: Room) -> None:
+    """State is for everybody who may ask, the secret for one."""
+    generador.write_view(password_view, username="a/da", version=2, status="revealed", issued_at=1.0, changed_at=2.0)
+    shown = generador.http.get("/passwords/a%2Fda")
+    assert shown.json["status"] == "revealed"
+    assert list(shown.json) == ["username", "status", "version", "issuedAt", "changedAt", "links"]
+    assert generador.http.get("/passwords/eve").status_code == 404

@@ -1,0 +1,161 @@
+"""Hold the HTTP server to what it promises, over real sockets."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import urllib3
+from tests.service.rooms import Room, eventually, room
+from tests.service.web import Serving, serving
+
+from bff.tables import acceptance
+from seedwork import server
+from seedwork.errors import SettingError
+
+
+@pytest.fixture
+def bff(tmp_path: Path) -> Iterator[Room]:
+    made = room("bff", tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def web(bff: Room) -> Iterator[Serving]:
+    with serving(bff.app) as running:
+        yield running
+
+
+@pytest.fixture
+def client() -> Iterator[urllib3.PoolManager]:
+    with urllib3.PoolManager(retries=False, timeout=10) as pool:
+        yield pool
+
+
+def test_a_wish_is_accepted_over_the_wire(web: Serving, client: urllib3.PoolManager) -> None:
+    """The app is only as good as the server in front of it; which server that is, is nobody's business."""
+    answer = client.request("POST", f"{web.url}/passwords", json={"username": "ada"})
+    assert answer.status == 202
+    assert "Server" not in answer.headers
+    assert client.request("GET", web.url + answer.headers["Location"]).json() == answer.json()
+
+
+def test_what_never_reaches_the_app_is_a_problem_too(web: Serving) -> None:
+    """The server's own refusals must be as readable as ours."""
+    with web.connect() as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: application/xml\r\nTransfer-Encoding: nonsense\r\n\r\n")
+        answer = read_all(sock)
+    assert b" 501 " in answer.partition(b"\r\n")[0]
+    assert b"application/problem+xml" in answer
+    assert b"waitress" not in answer.lower()
+
+
+def test_a_body_far_over_the_limit_is_413_in_the_callers_format(web: Serving, client: urllib3.PoolManager) -> None:
+    """The limit holds before the body is in memory."""
+    headers = {"Content-Type": "application/json", "Content-Length": str(10**9)}
+    with web.connect() as sock:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        sock.sendall(f"POST /passwords HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+        answer = read_all(sock)
+    assert b" 413 " in answer.partition(b"\r\n")[0]
+    assert b"application/problem+json" in answer
+
+
+def test_a_client_that_drips_is_cut(web: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte now and then keeps a connection for ever on a server that only looks for silence."""
+    monkeypatch.setattr(server, "REQUEST_S", 0.2)
+    with web.connect() as sock:
+        sock.sendall(b"POST /passwords HTTP/1.1\r\nHost: x\r\n")
+        sock.settimeout(0.05)
+        eventually(lambda: is_closed_after_a_drip(sock), within_s=10)
+
+
+def is_closed_after_a_drip(sock: socket.socket) -> bool:
+    try:
+        sock.sendall(b"X")
+        return sock.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_two_replicas_share_a_port(bff: Room, web: Serving, client: urllib3.PoolManager) -> None:
+    """`--replicas bff=2` needs no proxy."""
+    second = threading.Event()
+    sock = server.listen("bff", "127.0.0.1", web.port)
+    thread = threading.Thread(target=server.run, args=(bff.app, sock, second))
+    thread.start()
+    try:
+        statuses = {
+            client.request("GET", f"{web.url}/livez", headers={"Connection": "close"}).status for _ in range(20)
+        }
+    finally:
+        second.set()
+        thread.join(10)
+    assert statuses == {200}
+
+
+def test_a_port_in_use_is_named_by_its_variable() -> None:
+    """Whoever starts it must read which setting to change."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(SettingError, match=f"PROTOOLS_SAGA_PORT: port {port} of 127.0.0.1 is in use"):
+            server.listen("protools_saga", "127.0.0.1", port)
+
+
+def test_an_address_of_another_machine_is_named_by_its_variable() -> None:
+    """Binding to what this machine does not have is a setting, not a crash."""
+    with pytest.raises(SettingError, match="BIND_HOST"):
+        server.listen("bff", "203.0.113.7", 0)
+
+
+def test_a_request_in_hand_is_answered_before_the_server_leaves(bff: Room, client: urllib3.PoolManager) -> None:
+    """A restart must not turn an accepted wish into a broken connection."""
+    web = Serving(bff.app)
+    began = time.monotonic()
+    headers = {"Prefer": "wait=30"}
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(
+            client.request, "POST", f"{web.url}/passwords", json={"username": "ada"}, headers=headers
+        )
+        eventually(lambda: bff.app.extensions["waiting"]._waiters)
+        web.stop()
+        assert asked.result(5).status == 202
+    assert len(bff.rows(acceptance)) == 1
+    assert time.monotonic() - began < 10
+
+
+def test_a_request_that_will_not_end_does_not_hold_the_server(bff: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor gives five seconds; three of them are for requests."""
+    monkeypatch.setattr(server, "STOP_S", 0.3)
+    entered, leave = threading.Event(), threading.Event()
+
+    def stuck() -> bool:
+        entered.set()
+        return leave.wait(20)
+
+    monkeypatch.setattr("seedwork.webapp.is_answering", lambda _engine: stuck())
+    web = Serving(bff.app)
+    with web.connect() as sock:
+        sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert entered.wait(5)
+        began = time.monotonic()
+        web.stop()
+        assert time.monotonic() - began < 5
+        leave.set()
+
+
+def read_all(sock: socket.socket) -> bytes:
+    parts = []
+    while part := sock.recv(65536):
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,41 @@
+"""Serve an app on a port of this machine for the length of a test."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask import Flask
+
+from seedwork import server
+
+
+class Serving:
+    """Hold a running server: where it answers, and how to stop it."""
+
+    def __init__(self, app: Flask) -> None:
+        sock = server.listen(app.name, "127.0.0.1", 0)
+        self.port: int = sock.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=server.run, args=(app, sock, self.stopping))
+        self.thread.start()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=15)
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.thread.join(10)
+        assert not self.thread.is_alive(), "the server did not stop"
+
+
+@contextmanager
+def serving(app: Flask) -> Iterator[Serving]:
+    running = Serving(app)
+    try:
+        yield running
+    finally:
+        running.stop()
