@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 def create_app(runtime: Runtime, read: Engine) -> Flask:
     """Return the WSGI app. `app.extensions["waiting"]` holds the `Waiting`, for the process to start and stop."""
     from bff import pages, routes
+    from bff.acceptance import GroupCommit
     from bff.reveals import Reveals
     from bff.waiting import Waiting
     from seedwork import webapp
 
     app = webapp.create("bff", runtime, read, routes.api, pages.pages, static=True)
     app.extensions["waiting"] = waiting = Waiting(runtime.broker)
+    app.extensions["acceptance"] = GroupCommit(runtime.relay, runtime.write)
     app.extensions["reveals"] = Reveals(runtime.settings)
     webapp.on_stopping(app, waiting.release)
     return app

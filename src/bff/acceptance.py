@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Engine, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from bff.schemas import Wish
 from bff.tables import acceptance
@@ -17,7 +20,8 @@ from protools_saga.messages import IssuePassword
 from seedwork.formats import Problem
 from seedwork.messages import Context, new_id
 from seedwork.relay import Relay
-from seedwork.unit_of_work import Row, UnitOfWork
+from seedwork.rows import Row
+from seedwork.unit_of_work import UnitOfWork
 
 TYPE = "issue-password"
 
@@ -47,6 +51,50 @@ class Accepted:
 def hash_of(wish: Wish) -> str:
     """Return the SHA-256 of a wish as it was said, in hex: the same in JSON and XML."""
     return hashlib.sha256(orjson.dumps([TYPE, wish.asked], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+class GroupCommit:
+    """Accept the requests of many threads: who comes while one commit runs shares the next.
+
+    A commit costs a disk's flush; under load it is paid once for all who wait, alone it is not delayed.
+    """
+
+    def __init__(self, relay: Relay, write: Engine) -> None:
+        self._relay, self._write = relay, write
+        self._waiting: list[tuple[Request, Future[Accepted]]] = []
+        self._lock, self._committing = threading.Lock(), threading.Lock()
+
+    def accept(self, request: Request) -> Accepted:
+        """Accept one command, durably; raise what `accept` raises."""
+        outcome: Future[Accepted] = Future()
+        with self._lock:
+            self._waiting.append((request, outcome))
+        with self._committing:
+            if not outcome.done():
+                self._accept_waiting()
+        return outcome.result()
+
+    def _accept_waiting(self) -> None:
+        with self._lock:
+            taken, self._waiting = self._waiting, []
+        try:
+            accepted = accept_many(self._relay, [request for request, _ in taken])
+        except (IntegrityError, DataError, ValueError):  # one of them is to blame: each on its own
+            for request, outcome in taken:
+                _settle(outcome, partial(accept, self._relay, self._write, request))
+        except BaseException as error:  # each of them must hear of it, or it would wait for ever
+            for _, outcome in taken:
+                outcome.set_exception(error)
+        else:
+            for (_, outcome), one in zip(taken, accepted, strict=True):
+                outcome.set_result(one)
+
+
+def _settle(outcome: Future[Accepted], accept_one: Callable[[], Accepted]) -> None:
+    try:
+        outcome.set_result(accept_one())
+    except BaseException as error:  # it belongs to whoever asked
+        outcome.set_exception(error)
 
 
 def accept(relay: Relay, write: Engine, request: Request) -> Accepted:

@@ -12,8 +12,8 @@ from generador.messages import PasswordGenerated, PasswordRevealed, PasswordRevo
 from protools_saga.messages import SagaFailed, SagaMoved, SagaRefused
 from seedwork.messages import Message, unix_seconds
 from seedwork.projection import Changed
+from seedwork.rows import Row
 from seedwork.service import Runtime
-from seedwork.unit_of_work import Row
 
 STATUS = {
     "RUNNING": "running",

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bff import acceptance, queries
 from bff.queries import Resource
 from bff.reveals import Reveals
-from bff.schemas import RevealSchema, load, wish_of
+from bff.schemas import REVEAL, load, wish_of
 from bff.waiting import Waiting
 from seedwork import http
 from seedwork.formats import Problem
@@ -36,7 +36,8 @@ def issue_password() -> Response:
         idempotency_key=idempotency_key(),
         traceparent=http.traceparent(),
     )
-    accepted = acceptance.accept(runtime.relay, runtime.write, asked)
+    group = cast(acceptance.GroupCommit, current_app.extensions["acceptance"])
+    accepted = group.accept(asked)
     wait_s = http.preferred_wait()
     waiting = cast(Waiting, current_app.extensions["waiting"])
     if wait_s is None or not waiting.has_room():
@@ -127,6 +128,6 @@ def show_password(username: str) -> Response:
 @api.post("/reveals")
 def reveal() -> Response:
     """Reveal a password once, for the token of its link."""
-    token = load(RevealSchema(), http.body())["token"]
+    token = load(REVEAL, http.body())["token"]
     reveals = cast(Reveals, current_app.extensions["reveals"])
     return http.reply("reveal", reveals.reveal(token))

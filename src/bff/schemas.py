@@ -81,6 +81,10 @@ class RevealSchema(Schema):
     token = fields.String(required=True, validate=Length(min=1, max=512))
 
 
+ISSUE_PASSWORD = IssuePasswordSchema()
+REVEAL = RevealSchema()
+
+
 def load(schema: Schema, data: Any) -> dict[str, Any]:
     """Load a body; raise the Problem 422 with a pointer to each wrong field."""
     try:
@@ -101,7 +105,7 @@ def _pointers(messages: Any, pointer: str) -> Iterator[tuple[str, str]]:
 
 def wish_of(data: Any, mail_domain: str) -> Wish:
     """Read a wish for a password; without an email the mail goes to `<username>@<mail_domain>`."""
-    asked = load(IssuePasswordSchema(), data)
+    asked = load(ISSUE_PASSWORD, data)
     return Wish(asked["username"], asked.get("email") or _default_email(asked["username"], mail_domain), asked)
 
 

@@ -17,8 +17,9 @@ from correo.tables import mail
 from seedwork.errors import DomainError
 from seedwork.inbox import Handler, Received
 from seedwork.messages import Context, Message, new_id
+from seedwork.rows import Row
 from seedwork.service import Runtime
-from seedwork.unit_of_work import Row, UnitOfWork
+from seedwork.unit_of_work import UnitOfWork
 from seedwork.worker import Duty
 
 log = structlog.get_logger()
@@ -134,7 +135,13 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
             row |= {"status": "sent", "attempts": row["attempts"] + 1, "due_at": None, "ended_at": uow.now}
             uow.record(_sent(row), row["id"], 1, subject=row["username"], answers=row["id"], context=context)
         case RefusedForGood(code=code, detail=detail):
-            row |= {"status": "refused", "attempts": row["attempts"] + 1, "due_at": None, "ended_at": uow.now, "error": detail}
+            row |= {
+                "status": "refused",
+                "attempts": row["attempts"] + 1,
+                "due_at": None,
+                "ended_at": uow.now,
+                "error": detail,
+            }
             refused = CorreoRefused(command=SendPasswordMail.contract.name, code=code, detail=detail)
             uow.record(refused, row["id"], 1, subject=row["username"], answers=row["id"], context=context)
         case Delayed(detail=detail):

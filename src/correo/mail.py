@@ -55,8 +55,8 @@ def mailbox(address: str) -> Mailbox:
     """Read a bare address; raise DomainError `mailbox-refused` for one that no mail can go to.
 
     Dot-atoms only (RFC 5321 §4.1.2): quoted local parts and address literals are refused, and `=?`, because mail
-    programs decode it to another address (RFC 2047). Non-ASCII local parts stand
-    as they are, non-ASCII domains become A-labels.
+    programs decode it to another address (RFC 2047). Non-ASCII local parts stand as they are, non-ASCII domains
+    become A-labels.
     """
     local, at, domain = address.rpartition("@")
     if not at or not local.isprintable() or not _LOCAL.fullmatch(local) or len(local.encode()) > 64:

@@ -9,7 +9,7 @@ from sqlalchemy import Table
 from correo.messages import PasswordMailSent
 from correo.tables import mail_view
 from seedwork.messages import Message
-from seedwork.unit_of_work import Row
+from seedwork.rows import Row
 
 
 def project_mail(message: Message) -> Iterable[tuple[Table, Row]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
+from sqlalchemy import Column, Double, Integer, MetaData, String, Table, Text
 
-from seedwork.delivery import Id
+from seedwork.delivery import Id, partial_index
 
 WRITE = MetaData()
 READ = MetaData()
@@ -16,7 +16,9 @@ mail = Table(
     Column("revision", Integer, nullable=False),
     Column("username", String, nullable=False),
     Column("recipient", String, nullable=False),
-    Column("sealed_token", Text, nullable=False, comment="of the link, under LINK_KEY; the mail's text is never stored"),
+    Column(
+        "sealed_token", Text, nullable=False, comment="of the link, under LINK_KEY; the mail's text is never stored"
+    ),
     Column("context", Text, nullable=False, comment="JSON of Context, for the reply"),
     Column("status", String, nullable=False, comment="waiting, sent or refused"),
     Column("attempts", Integer, nullable=False),
@@ -25,7 +27,7 @@ mail = Table(
     Column("created_at", Double, nullable=False),
     Column("ended_at", Double),
     Column("error", Text, nullable=False),
-    Index("mail_due", "due_at", postgresql_where=text("due_at IS NOT NULL"), sqlite_where=text("due_at IS NOT NULL")),
+    partial_index("mail_due", "due_at"),
 )
 
 mail_view = Table(

@@ -13,7 +13,8 @@ from generador.tables import password
 from seedwork.errors import DomainError
 from seedwork.inbox import Handler
 from seedwork.messages import Message
-from seedwork.unit_of_work import Row, UnitOfWork
+from seedwork.rows import Row
+from seedwork.unit_of_work import UnitOfWork
 
 VALID = ("issued", "revealed")
 

@@ -9,7 +9,7 @@ from sqlalchemy import Table
 from generador.messages import PasswordGenerated, PasswordRevealed, PasswordRevoked
 from generador.tables import password_view
 from seedwork.messages import Message
-from seedwork.unit_of_work import Row
+from seedwork.rows import Row
 
 
 def project_password(message: Message) -> Iterable[tuple[Table, Row]]:

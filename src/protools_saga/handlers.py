@@ -18,6 +18,7 @@ from protools_saga.tables import saga, target
 from seedwork.delivery import incident
 from seedwork.inbox import Handler, Received, incident_row
 from seedwork.messages import Context, Message, new_id
+from seedwork.rows import Row
 from seedwork.saga import (
     Due,
     Entry,
@@ -34,7 +35,7 @@ from seedwork.saga import (
     start,
 )
 from seedwork.service import Runtime
-from seedwork.unit_of_work import Row, UnitOfWork
+from seedwork.unit_of_work import UnitOfWork
 from seedwork.worker import Duty
 
 WORKFLOWS: dict[type, Saga] = {IssuePassword: ISSUE_PASSWORD}
@@ -195,8 +196,10 @@ def wake_due_sagas(runtime: Runtime) -> Duty:
 
 
 def resend_to_silent(runtime: Runtime) -> Duty:
-    """Send unanswered commands again, within a budget per target: one probe an interval while it is silent, else 10 % of
-    the replies just handled."""
+    """Send unanswered commands again, oldest first, within a budget per target.
+
+    That is one probe an interval while the target is silent, else 10 % of the replies just handled.
+    """
     answered: Counter[str] = Counter()
 
     def count(batch: Sequence[Received]) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy import Table
 from protools_saga.messages import SagaMoved
 from protools_saga.tables import saga_move, saga_view
 from seedwork.messages import Message
-from seedwork.unit_of_work import Row
+from seedwork.rows import Row
 
 
 def project_saga(message: Message) -> Iterable[tuple[Table, Row]]:

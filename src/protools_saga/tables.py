@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text, text
+from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text
 
-from seedwork.delivery import Id
+from seedwork.delivery import Id, partial_index
 
 WRITE = MetaData()
 READ = MetaData()
@@ -24,18 +24,14 @@ saga = Table(
     Column("resend_at", Double, comment="when the outstanding command may be sent again"),
     Column("wake_at", Double, comment="deadline of the outstanding command"),
     Column("moved_at", Double, nullable=False),
-    CheckConstraint("(status IN ('RUNNING', 'COMPENSATING')) = (wake_at IS NOT NULL)", name="saga_never_waits_for_ever"),
+    CheckConstraint(
+        "(status IN ('RUNNING', 'COMPENSATING')) = (wake_at IS NOT NULL)", name="saga_never_waits_for_ever"
+    ),
     CheckConstraint(
         "status IN ('RUNNING', 'COMPENSATING', 'COMPLETED', 'COMPENSATED', 'SUSPENDED')", name="saga_status_is_known"
     ),
-    Index("saga_wake", "wake_at", postgresql_where=text("wake_at IS NOT NULL"), sqlite_where=text("wake_at IS NOT NULL")),
-    Index(
-        "saga_resend",
-        "target",
-        "resend_at",
-        postgresql_where=text("resend_at IS NOT NULL"),
-        sqlite_where=text("resend_at IS NOT NULL"),
-    ),
+    partial_index("saga_wake", "wake_at"),
+    partial_index("saga_resend", "target", "resend_at"),
 )
 
 target = Table(

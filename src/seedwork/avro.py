@@ -1,6 +1,6 @@
 """Turn message bodies into Avro bytes and back, always by the writer's schema version.
 
-Schemas are committed beside their owner as `<owner>/avro/<message-name>.v<version>.avsc`; at run time nothing is derived.
+Schemas are committed beside their owner as `<owner>/avro/<message-name>.v<version>.avsc`; nothing is derived later.
 """
 
 from __future__ import annotations
@@ -15,6 +15,19 @@ import fastavro
 
 from seedwork.errors import MessageRejected, SchemaIncompatible, Undecodable
 from seedwork.messages import SCHEMA_PREFIX, Contract
+
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    fastavro.read.SchemaResolutionError,
+)
+"""What fastavro raises for bytes that are not of the schema."""
 
 
 class CommittedSchemas(Mapping[str, str]):
@@ -74,9 +87,9 @@ class Codec:
         if writer not in self._writers:
             self._writers[writer] = fastavro.parse_schema(json.loads(writer))
         try:
-            values = fastavro.schemaless_reader(io.BytesIO(data), self._writers[writer], reader)
+            values: Any = fastavro.schemaless_reader(io.BytesIO(data), self._writers[writer], reader)
             return self._builder(cls)(values)
-        except (ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError, fastavro.read.SchemaResolutionError) as error:
+        except UNREADABLE as error:
             raise Undecodable(f"{cls.contract.name}: {type(error).__name__}: {error}") from error  # type: ignore[attr-defined]
 
     def _schema(self, cls: type) -> tuple[Any, Callable[[Any], Mapping[str, Any]]]:
@@ -109,4 +122,6 @@ def _build(cls: type) -> Callable[[dict[str, Any]], Any]:
     nested = _nested(cls)
     if not nested:
         return lambda values: cls(**values)
-    return lambda values: cls(**values | {name: tuple(item(**v) for v in values[name]) for name, item in nested.items()})
+    return lambda values: cls(
+        **values | {name: tuple(item(**v) for v in values[name]) for name, item in nested.items()}
+    )

@@ -9,12 +9,20 @@ import hashlib
 from dataclasses import dataclass
 
 import msgpack
-from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, Uuid
+from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, Uuid, text
 
 from seedwork.broker import Delivery, Wire
 
 DELIVERY = MetaData()
-Id = Uuid(as_uuid=False)
+Id = String(36).with_variant(Uuid(as_uuid=False), "postgresql")
+"""A UUID as text in Python; PostgreSQL keeps 16 bytes of it."""
+
+
+def partial_index(name: str, *columns: str) -> Index:
+    """Index only the rows in which the last of the columns is not null: what still waits."""
+    waiting = text(f"{columns[-1]} IS NOT NULL")
+    return Index(name, *columns, postgresql_where=waiting, sqlite_where=waiting)
+
 
 inbox = Table(
     "inbox",
@@ -86,7 +94,7 @@ incident = Table(
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Hold what the inbox knows of one id: the body's hash (None for a tombstone) and the reply, if there is one yet."""
+    """Hold what the inbox knows of one id: the body's hash (None for a tombstone), and the reply once there is one."""
 
     hash: bytes | None
     reply: Wire | None

@@ -1,14 +1,14 @@
 """Name every way in which Protools can say no.
 
-    ProtoolsError
-    ├── SettingError          a wrong value in the environment; the program stops at start
-    ├── DomainError           a business no: it is an answer, never retried
-    ├── Unavailable           something else is down: wait, uncounted
-    ├── MessageRejected       this message can never be sent or read
-    │   ├── MessageTooLarge   over the broker's limit; refused at the sender
-    │   └── Undecodable       not an envelope and body of ours
-    ├── SchemaIncompatible    a schema would break a reader or a writer; the field is named
-    └── Stale                 a row changed since it was read; the batch runs again
+ProtoolsError
+├── SettingError          a wrong value in the environment; the program stops at start
+├── DomainError           a business no: it is an answer, never retried
+├── Unavailable           something else is down: wait, uncounted
+├── MessageRejected       this message can never be sent or read
+│   ├── MessageTooLarge   over the broker's limit; refused at the sender
+│   └── Undecodable       not an envelope and body of ours
+├── SchemaIncompatible    a schema would break a reader or a writer; the field is named
+└── Stale                 a row changed since it was read; the batch runs again
 """
 
 from __future__ import annotations

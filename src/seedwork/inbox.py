@@ -1,7 +1,7 @@
 """Take a batch through its handlers: fold twins, replay what was seen, run what is new, keep what failed.
 
 The outcomes of a handler (DESIGN §4.5): it returns; it raises DomainError, which is an answer; it raises Unavailable,
-which waits uncounted; anything else blames the message, which is kept as a failure row and, after N attempts, a dead letter.
+which waits uncounted; anything else blames the message: a failure row and, after N attempts, a dead letter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from seedwork.broker import Broker, Delivery
 from seedwork.delivery import dead_letter, failure, hash_of, identity, incident, pack_delivery
 from seedwork.errors import DomainError, MessageRejected, Unavailable, Undecodable
 from seedwork.messages import Message, message_of, new_id
-from seedwork.unit_of_work import Row, UnitOfWork
+from seedwork.rows import Row
+from seedwork.unit_of_work import UnitOfWork
 
 log = structlog.get_logger()
 
@@ -109,7 +110,9 @@ class Inbox:
         self._refused, self._failed = refused, failed
         self._attempts, self._delay_s = attempts, delay_s
 
-    def handle(self, batch: Sequence[Received], uow: UnitOfWork, retry: Retry = FIRST, blamed: Exception | None = None) -> None:
+    def handle(
+        self, batch: Sequence[Received], uow: UnitOfWork, retry: Retry = FIRST, blamed: Exception | None = None
+    ) -> None:
         """Handle a batch inside a transaction; `blamed` is the database's error against the one message in it."""
         unique = self._fold(batch, uow)
         readable = [r.message for r in unique if r.message]
@@ -141,7 +144,13 @@ class Inbox:
         return False
 
     def _conflict(self, received: Received, uow: UnitOfWork) -> None:
-        self._report(uow, "conflict", received.id, "same-id-other-body", f"{received.delivery.wire.topic}: refused, nothing changed")
+        self._report(
+            uow,
+            "conflict",
+            received.id,
+            "same-id-other-body",
+            f"{received.delivery.wire.topic}: refused, nothing changed",
+        )
         uow.keep()
 
     def _reads(self, received: Received) -> Iterable[tuple[Table, Any]]:
@@ -167,7 +176,6 @@ class Inbox:
         uow.remember(message.id, digest)
         try:
             if message.expires_at and message.expires_at < uow.time:
-                self._report(uow, "expired", message.id, "expired", f"{message.contract.name} expired at {message.expires_at}")
                 raise DomainError("expired", f"expired at {message.expires_at}")
             self._handlers[type(message.body)].function(message, uow)
         except DomainError as no:
@@ -176,6 +184,8 @@ class Inbox:
             uow.drop()
             uow.remember(message.id, digest)
             self._refuse(message, no, uow)
+            if no.code == "expired":
+                self._report(uow, "expired", message.id, no.code, no.detail)
 
     def _refuse(self, message: Message, no: DomainError, uow: UnitOfWork) -> None:
         if self._refused is not None and message.contract.kind == "command":

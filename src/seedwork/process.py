@@ -45,7 +45,9 @@ class Process:
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.end())
-        threads = [threading.Thread(target=self._guard, args=(loop,), name=loop.name, daemon=True) for loop in self._loops]
+        threads = [
+            threading.Thread(target=self._guard, args=(loop,), name=loop.name, daemon=True) for loop in self._loops
+        ]
         for thread in threads:
             thread.start()
         log.info("ready")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import structlog
@@ -22,7 +21,7 @@ from seedwork.delivery import failure
 from seedwork.errors import Unavailable
 from seedwork.inbox import Reader, Received, failure_row
 from seedwork.messages import Message
-from seedwork.unit_of_work import Row, dialect_insert, ignore_twins
+from seedwork.rows import Row, write_rows
 from seedwork.worker import RECEIVE_S, Pause
 
 log = structlog.get_logger()
@@ -100,7 +99,7 @@ class Projector:
         with self._engine.begin() as tx:
             for table in sorted(rows, key=lambda t: t.name):
                 ordered = [row for _, row in sorted(rows[table].items())]
-                tx.execute(_newest(table, tx.dialect.name), ordered)
+                write_rows(tx, table, ordered, "ignore" if "version" in table.primary_key.columns else "if-newer")
         self._keep_failures(failed)
 
     def _projected(self, batch: Sequence[Received]) -> tuple[Rows, list[tuple[Received, Exception]]]:
@@ -120,22 +119,11 @@ class Projector:
         if failed:
             with self._engine.begin() as tx:
                 now = database.now(tx)
-                tx.execute(ignore_twins(failure, tx.dialect.name), [{**failure_row(r, e, 1, now), "due_at": now} for r, e in failed])
+                rows = [{**failure_row(r, e, 1, now), "due_at": now} for r, e in failed]
+                write_rows(tx, failure, rows, "ignore")
 
 
 def _keep_newest(rows: dict[tuple[Any, ...], Row], table: Table, row: Row) -> None:
     key = tuple(row[column.name] for column in table.primary_key.columns)
     if key not in rows or rows[key]["version"] < row["version"]:
         rows[key] = row
-
-
-@cache
-def _newest(table: Table, dialect: str) -> Any:
-    if "version" in table.primary_key.columns:
-        return ignore_twins(table, dialect)
-    statement, keys = dialect_insert(table, dialect), list(table.primary_key.columns)
-    values = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
-    newer = table.c.version < statement.excluded.version
-    return statement.on_conflict_do_update(index_elements=keys, set_=values, where=newer).returning(*keys)
-
-

@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, select, update
 
 from seedwork import database
 from seedwork.broker import Broker, Wire
 from seedwork.delivery import outbox, unpack
 from seedwork.errors import ProtoolsError
-from seedwork.unit_of_work import Speaker, UnitOfWork, pages
+from seedwork.rows import delete_rows
+from seedwork.unit_of_work import Speaker, UnitOfWork
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class Relay:
                 uow = UnitOfWork(tx, self._speaker)
                 result = work(uow)
                 uow.flush()
-                self._clear(tx, cleared)
+                delete_rows(tx, outbox, cleared)
         except BaseException:
             self._give_back(cleared)
             raise
@@ -92,7 +93,7 @@ class Relay:
             return
         try:
             with self._engine.begin() as tx:
-                self._clear(tx, cleared)
+                delete_rows(tx, outbox, cleared)
         except BaseException:
             self._give_back(cleared)
             raise
@@ -119,10 +120,3 @@ class Relay:
     def _give_back(self, identifiers: list[str]) -> None:
         with self._lock:
             self._confirmed += identifiers
-
-    @staticmethod
-    def _clear(tx: database.Connection, identifiers: list[str]) -> None:
-        for page in pages(identifiers, 1000):
-            tx.execute(delete(outbox).where(outbox.c.id.in_(page)))
-
-

@@ -135,8 +135,10 @@ class Progress:
         for index, step in enumerate(self.steps):
             if step.status == "undoing":
                 return index, step.undo_id
-        waiting = [(index, step.command_id) for index, step in enumerate(self.steps) if step.status in ("issued", "failed")]
-        return waiting[-1] if waiting and not self.compensating else None
+        if self.compensating:
+            return None
+        waiting = (index for index, step in enumerate(self.steps) if step.status in ("issued", "failed"))
+        return next(((index, self.steps[index].command_id) for index in waiting), None)
 
 
 @dataclass(frozen=True)
@@ -315,8 +317,17 @@ class _Turn:
             return
         index, command_id = waiting
         state = self.progress.steps[index]
-        kind, attempt = ("undo-issued", state.undo_attempts) if self.progress.compensating else ("issued", state.attempts)
-        self.log(kind, index, command=self._command(index), command_id=command_id, attempt=attempt + 1, wake_at=self.progress.wake_at)
+        kind, attempt = (
+            ("undo-issued", state.undo_attempts) if self.progress.compensating else ("issued", state.attempts)
+        )
+        self.log(
+            kind,
+            index,
+            command=self._command(index),
+            command_id=command_id,
+            attempt=attempt + 1,
+            wake_at=self.progress.wake_at,
+        )
 
     def _suspend(self, code: str, detail: str) -> None:
         self.log("suspended", code=code, detail=detail)

@@ -1,7 +1,7 @@
 """Put a service together from its rooms: which module holds what is a convention, an absent room is empty.
 
-`<service>/messages.py` MESSAGES · `handlers.py` HANDLERS, DUTIES · `projections.py` PROJECTIONS, CHANGED · `tables.py` WRITE,
-READ · `__init__.py` create_app.
+`<service>/messages.py` MESSAGES · `handlers.py` HANDLERS, DUTIES · `projections.py` PROJECTIONS, CHANGED ·
+`tables.py` WRITE, READ · `__init__.py` create_app.
 """
 
 from __future__ import annotations

@@ -7,14 +7,12 @@ kept or dropped alone, so a failing message cannot spoil its neighbours.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, and_, delete, insert, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Column, Connection, Table, and_, literal, select
 
 from seedwork import database
 from seedwork.avro import Codec
@@ -22,9 +20,9 @@ from seedwork.broker import Wire, check_size
 from seedwork.delivery import Seen, event, inbox, outbox, pack, unpack
 from seedwork.errors import SettingError, Stale
 from seedwork.messages import Context, Message, new_id, properties_of
+from seedwork.rows import Row, delete_rows, key_of, write_rows
 from seedwork.settings import KeyName
 
-Row = dict[str, Any]
 COMMAND_LIFETIME_S = 7 * 24 * 3600.0
 """Seconds after which an unhandled command is refused as expired; the inbox remembers at least as long."""
 SWEEP_AFTER_S = 5.0
@@ -84,9 +82,9 @@ class UnitOfWork:
         one = select(literal(1).label("one")).subquery()
         known = and_(inbox.c.consumer == self._speaker.service, inbox.c.id.in_(list(ids)))
         rows = self._tx.execute(
-            select(database.clock(self._tx, self._speaker.clock_offset), inbox.c.id, inbox.c.hash, event.c.wire).select_from(
-                one.outerjoin(inbox, known).outerjoin(event, event.c.answers == inbox.c.id)
-            )
+            select(
+                database.clock(self._tx, self._speaker.clock_offset), inbox.c.id, inbox.c.hash, event.c.wire
+            ).select_from(one.outerjoin(inbox, known).outerjoin(event, event.c.answers == inbox.c.id))
         )
         for now, identifier, digest, wire in rows:
             self._now = now
@@ -104,21 +102,23 @@ class UnitOfWork:
             if key not in self._rows[table]:
                 keys[table].add(key)
         for table in sorted(keys, key=lambda t: t.name):
-            column = _key(table)
-            found = self._tx.execute(select(table).where(column.in_(sorted(keys[table]))).order_by(column).with_for_update())
+            column = key_of(table)
+            found = self._tx.execute(
+                select(table).where(column.in_(sorted(keys[table]))).order_by(column).with_for_update()
+            )
             self._rows[table] |= dict.fromkeys(keys[table]) | {row[column.name]: dict(row) for row in found.mappings()}
 
     def claim(self, table: Table, condition: Any, order: Column[Any], limit: int) -> list[Row]:
         """Load and lock rows that match, passing over those a rival holds (SKIP LOCKED)."""
         query = select(table).where(condition).order_by(order).limit(limit).with_for_update(skip_locked=True)
         rows = [dict(row) for row in self._tx.execute(query).mappings()]
-        self._rows[table] |= {row[_key(table).name]: row for row in rows}
+        self._rows[table] |= {row[key_of(table).name]: row for row in rows}
         return rows
 
     def find(self, table: Table, condition: Any) -> Row | None:
         """Load and lock the one row that matches, waiting for a rival that holds it."""
         rows = [dict(row) for row in self._tx.execute(select(table).where(condition).with_for_update()).mappings()]
-        self._rows[table] |= {row[_key(table).name]: row for row in rows}
+        self._rows[table] |= {row[key_of(table).name]: row for row in rows}
         return rows[0] if rows else None
 
     def values(self, query: Any) -> list[Any]:
@@ -141,7 +141,7 @@ class UnitOfWork:
 
     def put(self, table: Table, row: Row) -> None:
         """Write a whole row over the one that was loaded, or as a new one."""
-        self._buffer.changed[table][row[_key(table).name]] = row
+        self._buffer.changed[table][row[key_of(table).name]] = row
 
     def append(self, table: Table, row: Row) -> None:
         """Add a row; an equal key already there leaves it as it is where the table is a log of ours."""
@@ -151,7 +151,9 @@ class UnitOfWork:
         """Delete a row by primary key, before anything is written; not undone by `drop`."""
         self._removed[table].append(key)
 
-    def send(self, body: Any, subject: str, *, command_id: str | None = None, context: Context | None = None) -> Message:
+    def send(
+        self, body: Any, subject: str, *, command_id: str | None = None, context: Context | None = None
+    ) -> Message:
         """Send a command; a re-sent one keeps its id."""
         expires_at = rfc3339(self.now + COMMAND_LIFETIME_S)
         message = self._message(body, subject, context, identifier=command_id, expires_at=expires_at)
@@ -176,7 +178,7 @@ class UnitOfWork:
         return message
 
     def reply(self, body: Any, aggregate: str | None = None, version: int = 1) -> Message:
-        """Answer the command in hand: the reply is the event. A reply that changes no aggregate is one of the command's own."""
+        """Answer the command in hand: the reply is the event; one that changes no aggregate is the command's own."""
         assert self.message is not None
         command = self.message
         return self.record(body, aggregate or command.id, version, subject=command.subject, answers=command.id)
@@ -190,7 +192,9 @@ class UnitOfWork:
         self._buffer.inbox[identifier] = Seen(digest, None)
         self.append(inbox, {"consumer": self._speaker.service, "id": identifier, "hash": digest, "at": self.now})
 
-    def _message(self, body: Any, subject: str, context: Context | None, identifier: str | None = None, **rest: Any) -> Message:
+    def _message(
+        self, body: Any, subject: str, context: Context | None, identifier: str | None = None, **rest: Any
+    ) -> Message:
         if context is None:
             assert self.message is not None
             context = self.message.follow()
@@ -228,17 +232,17 @@ class UnitOfWork:
         """Write everything, one statement per table; raise Stale when a rival changed a row that was loaded."""
         self.keep()
         for table, keys in self._removed.items():
-            self._tx.execute(delete(table).where(_key(table).in_(keys)))
+            delete_rows(self._tx, table, keys)
         for table in sorted(filter(self._changed.get, self._changed), key=lambda t: t.name):
             self._write(table, self._changed[table])
         for table, rows in self._appended.items():
-            self._tx.execute(_append(table, self._tx.dialect.name), rows)
+            write_rows(self._tx, table, rows, "ignore" if table.name in LOGS else "raise")
 
     def _write(self, table: Table, changed: dict[Any, Row]) -> None:
         rows = [{**row, "revision": self._revision(table, key) + 1} for key, row in sorted(changed.items())]
-        written = self._tx.execute(_upsert(table, self._tx.dialect.name), rows).all()
-        if len(written) != len(rows):
-            raise Stale(f"{len(rows) - len(written)} rows of {table.name} were changed by a rival")
+        written = write_rows(self._tx, table, rows, "if-unchanged")
+        if written != len(rows):
+            raise Stale(f"{len(rows) - written} rows of {table.name} were changed by a rival")
 
     def _revision(self, table: Table, key: Any) -> int:
         loaded = self._rows[table].get(key)
@@ -260,43 +264,5 @@ def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def pages(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Cut a sequence into pieces of at most `size`."""
-    for begin in range(0, len(items), size):
-        yield items[begin : begin + size]
-
-
-def _key(table: Table) -> Column[Any]:
-    (column,) = table.primary_key.columns
-    return column
-
-
-def dialect_insert(table: Table, dialect: str) -> Any:
-    """Return the dialect's own INSERT, which knows ON CONFLICT."""
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-
-
-@cache
-def _upsert(table: Table, dialect: str) -> Any:
-    statement, key = dialect_insert(table, dialect), _key(table)
-    values = {column.name: statement.excluded[column.name] for column in table.columns if column is not key}
-    unchanged = table.c.revision == statement.excluded.revision - 1
-    return statement.on_conflict_do_update(index_elements=[key], set_=values, where=unchanged).returning(key)
-
-
 LOGS = frozenset({"outbox", "failure", "dead_letter"})
 """Tables in which the same id again is the same fact again."""
-
-
-@cache
-def _append(table: Table, dialect: str) -> Any:
-    return ignore_twins(table, dialect) if table.name in LOGS else insert(table)
-
-
-@cache
-def ignore_twins(table: Table, dialect: str) -> Any:
-    """Return an INSERT that leaves rows as they are which are there already.
-
-    RETURNING is what makes SQLAlchemy send many rows in one statement when there is an ON CONFLICT clause.
-    """
-    return dialect_insert(table, dialect).on_conflict_do_nothing().returning(*table.primary_key.columns)

@@ -18,7 +18,8 @@ from seedwork.delivery import failure, unpack_delivery
 from seedwork.errors import Stale, Unavailable
 from seedwork.inbox import FIRST, Inbox, Reader, Received, Retry
 from seedwork.relay import Relay
-from seedwork.unit_of_work import Row, UnitOfWork
+from seedwork.rows import Row
+from seedwork.unit_of_work import UnitOfWork
 
 log = structlog.get_logger()
 RECEIVE_S = 1.0
@@ -55,7 +56,7 @@ class Worker:
         self._stopping.set()
 
     def settle(self, batch: Sequence[Delivery]) -> None:
-        """Handle a batch until it is committed, then acknowledge and publish. Nothing is acknowledged when stopped early."""
+        """Handle a batch until it is committed, then acknowledge and publish; stopped early, acknowledge nothing."""
         pause = Pause(self._stopping)
         while True:
             try:
@@ -165,5 +166,3 @@ class DutyThread(threading.Thread):
         """End after the turn in hand."""
         self._stopping.set()
         self._woken.set()
-
-

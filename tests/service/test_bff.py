@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from lxml import etree
+from sqlalchemy.event import listen
 from tests.service.rooms import Room, eventually, room
 
 from bff import acceptance as front
@@ -118,6 +119,32 @@ def test_many_wishes_are_accepted_in_one_commit(bff: Room) -> None:
     accepted = front.accept_many(bff.runtime.relay, asked)
     assert [a.username for a in accepted] == [r.username for r in asked]
     assert len(bff.rows(acceptance)) == len(bff.rows(outbox)) == 100
+
+
+def test_who_comes_while_one_commits_shares_the_next_commit(bff: Room) -> None:
+    """A flush of the disk each would make callers queue for the disk; and one bad neighbour must not spoil the rest."""
+    commits: list[int] = []
+    listen(bff.runtime.write, "commit", lambda _connection: commits.append(1))
+    group: front.GroupCommit = bff.app.extensions["acceptance"]
+    asked = [front.Request(username=f"u{n}", email=f"u{n}@example.test", body_hash="") for n in range(20)]
+    first, twin = (
+        front.Request(username="ada", email="a@example.test", body_hash=h, idempotency_key="k") for h in "12"
+    )
+    with ThreadPoolExecutor(22) as threads:
+        with group._committing:
+            futures = [threads.submit(group.accept, request) for request in asked]
+            eventually(lambda: len(group._waiting) == 20)
+        assert len({future.result(5).id for future in futures}) == 20
+        assert len(commits) == 1
+        with group._committing:
+            futures = [threads.submit(group.accept, request) for request in (*asked, first)]
+            eventually(lambda: len(group._waiting) == 21)
+            futures.append(threads.submit(group.accept, twin))
+            eventually(lambda: len(group._waiting) == 22)
+        refused = [future for future in futures if future.exception(5)]
+    assert len(refused) == 1
+    assert getattr(refused[0].exception(), "code", "") == "idempotency-key-reused"
+    assert len(bff.rows(acceptance)) == 41
 
 
 def test_with_the_database_gone_nothing_is_promised(bff: Room) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from seedwork.delivery import Id
+
 
 def create_delivery_tables() -> None:
     """Create inbox, event, outbox, failure, dead_letter and incident."""
@@ -23,11 +25,11 @@ def create_delivery_tables() -> None:
         "event",
         sa.Column("aggregate", sa.String(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("id", Id, nullable=False),
         sa.Column("type", sa.String(), nullable=False),
         sa.Column(
             "answers",
-            sa.Uuid(as_uuid=False),
+            Id,
             nullable=True,
             comment="the command whose reply this is; published again on redelivery",
         ),
@@ -55,7 +57,7 @@ def create_delivery_tables() -> None:
     op.create_table(
         "inbox",
         sa.Column("consumer", sa.String(), nullable=False),
-        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("id", Id, nullable=False),
         sa.Column(
             "hash", sa.LargeBinary(), nullable=True, comment="of the body; null is a tombstone that refuses any body"
         ),
@@ -64,7 +66,7 @@ def create_delivery_tables() -> None:
     )
     op.create_table(
         "incident",
-        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("id", Id, nullable=False),
         sa.Column("kind", sa.String(), nullable=False, comment="what an operator must look at"),
         sa.Column("subject", sa.String(), nullable=False, comment="saga id or message id"),
         sa.Column("code", sa.String(), nullable=False),
@@ -74,7 +76,7 @@ def create_delivery_tables() -> None:
     )
     op.create_table(
         "outbox",
-        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("id", Id, nullable=False),
         sa.Column("topic", sa.String(), nullable=False),
         sa.Column("wire", sa.LargeBinary(), nullable=False),
         sa.Column("due_at", sa.Double(), nullable=False, comment="the sweep publishes what is still here then"),

@@ -100,7 +100,7 @@ class BrokerAdmin(Protocol):
         """Create a persistent topic that is kept while idle."""
 
     def check_schema(self, topic: str, avsc: str) -> None:
-        """Raise SchemaIncompatible, naming topic and field, when `avsc` breaks any registered version; change nothing."""
+        """Raise SchemaIncompatible, naming topic and field, when `avsc` breaks a registered version."""
 
     def register_schema(self, topic: str, avsc: str) -> None:
         """Register as the next version (or find the equal one); raise SchemaIncompatible as `check_schema` does."""

@@ -35,7 +35,8 @@ def same_schema(one: str, other: str) -> bool:
 
 
 def _check(topic: str, reader: Schema, writer: Schema, what: str) -> None:
-    result = ReaderWriterCompatibilityChecker().get_compatibility(reader, writer)
+    checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
+    result = checker.get_compatibility(reader, writer)
     if result.compatibility is not SchemaCompatibilityType.compatible:
         fields = ", ".join(sorted({_field_at(reader, place) for place in result.locations}))
         raise SchemaIncompatible(f"{topic}: the schema {what}: field {fields}: {'; '.join(sorted(result.messages))}")
@@ -45,6 +46,7 @@ def _field_at(schema: Schema, place: str) -> str:
     """Name the field that a location such as `/fields/1/type` lies in, or the location itself."""
     node, name = json.loads(str(schema)), ""
     for part in place.strip("/").split("/"):
-        node = node[int(part)] if isinstance(node, list) and part.isdigit() else node.get(part, {}) if isinstance(node, dict) else {}
-        name = node.get("name", name) if isinstance(node, dict) and "type" in node and part.isdigit() else name
+        node = node[int(part)] if isinstance(node, list) else node.get(part, {}) if isinstance(node, dict) else {}
+        if part.isdigit() and isinstance(node, dict):
+            name = node.get("name", name)
     return name or place

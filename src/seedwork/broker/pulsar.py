@@ -1,4 +1,4 @@
-"""Keep the broker port over Apache Pulsar. The facts behind each choice stand in docs/decisions/0002-pulsar-client.md."""
+"""Keep the broker port over Apache Pulsar; docs/decisions/0002-pulsar-client.md says why it is done this way."""
 
 from __future__ import annotations
 
@@ -305,13 +305,18 @@ class PulsarAdmin:
         return answer
 
 
+KEPT_WHILE_IDLE = {
+    "inactiveTopicDeleteMode": "delete_when_no_subscriptions",
+    "maxInactiveDurationSeconds": 86400,
+    "deleteWhileInactive": False,
+}
 POLICIES: tuple[tuple[str, str, Any], ...] = (
     ("PUT", "schemaCompatibilityStrategy", "FULL_TRANSITIVE"),
     ("POST", "isAllowAutoUpdateSchema", False),
     ("POST", "schemaValidationEnforced", True),
-    ("POST", "inactiveTopicPolicies", {"inactiveTopicDeleteMode": "delete_when_no_subscriptions", "maxInactiveDurationSeconds": 86400, "deleteWhileInactive": False}),
+    ("POST", "inactiveTopicPolicies", KEPT_WHILE_IDLE),
     ("POST", "backlogQuota", {"limitSize": 10 * 1024**3, "limitTime": -1, "policy": "producer_request_hold"}),
-)  # fmt: skip
+)
 """What every namespace of Protools relies on; TTL stays 0, for it would drop commands silently."""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from seedwork.delivery import Id
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -30,7 +32,7 @@ def upgrade() -> None:
 
     op.create_table(
         "command",
-        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("id", Id, nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("username", sa.String(), nullable=False),

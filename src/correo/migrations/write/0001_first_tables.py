@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from seedwork.alembic.delivery import create_delivery_tables
+from seedwork.delivery import Id
 
 revision = "0001"
 down_revision = None
@@ -17,7 +18,7 @@ def upgrade() -> None:
     create_delivery_tables()
     op.create_table(
         "mail",
-        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False, comment="command id of the SendPasswordMail"),
+        sa.Column("id", Id, nullable=False, comment="command id of the SendPasswordMail"),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("username", sa.String(), nullable=False),
         sa.Column("recipient", sa.String(), nullable=False),
@@ -32,7 +33,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column(
             "claim",
-            sa.Uuid(as_uuid=False),
+            Id,
             nullable=True,
             comment="token that a sender must still hold when it reports",
         ),

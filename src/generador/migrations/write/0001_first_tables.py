@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from seedwork.alembic.delivery import create_delivery_tables
+from seedwork.delivery import Id
 
 revision = "0001"
 down_revision = None
@@ -22,8 +23,8 @@ def upgrade() -> None:
         sa.Column(
             "version", sa.Integer(), nullable=False, comment="goes on counting when a revoked name gets a next password"
         ),
-        sa.Column("command_id", sa.Uuid(as_uuid=False), nullable=False, comment="the GeneratePassword that made it"),
-        sa.Column("saga_id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("command_id", Id, nullable=False, comment="the GeneratePassword that made it"),
+        sa.Column("saga_id", Id, nullable=False),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("token_hash", sa.LargeBinary(), nullable=True, comment="SHA-256 of the link's token"),
         sa.Column(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from seedwork.delivery import Id
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -30,14 +32,14 @@ def upgrade() -> None:
 
     op.create_table(
         "saga_move",
-        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("id", Id, nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("entries", sa.Text(), nullable=False, comment="JSON list of log entries, without data"),
         sa.PrimaryKeyConstraint("id", "version"),
     )
     op.create_table(
         "saga_view",
-        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("id", Id, nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("workflow", sa.String(), nullable=False),
         sa.Column("subject", sa.String(), nullable=False),

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from seedwork.alembic.delivery import create_delivery_tables
+from seedwork.delivery import Id
 
 revision = "0001"
 down_revision = None
@@ -17,7 +18,7 @@ def upgrade() -> None:
     create_delivery_tables()
     op.create_table(
         "saga",
-        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("id", Id, nullable=False),
         sa.Column(
             "revision", sa.Integer(), nullable=False, comment="number of writes; an update says which one it saw"
         ),
