@@ -11,12 +11,13 @@ from seedwork.errors import Unavailable
 
 
 class FakeBroker:
-    """Keep what is published; `is_up` can be turned off and on under a running process."""
+    """Keep what is published; `is_up` can be turned off and on; `silences` counts the times nothing was heard."""
 
     def __init__(self) -> None:
         self.published: list[Wire] = []
         self.is_up = True
         self.listening = threading.Event()
+        self.silences = 0
         self._listeners: dict[str, list[_Listener]] = {}
         self._lock = threading.Lock()
 
@@ -77,6 +78,7 @@ class _Listener:
         try:
             return [self.heard.get(timeout=min(timeout_s, 0.05))]
         except queue.Empty:
+            self._broker.silences += 1
             return []
 
     def ack(self, deliveries: Iterable[Delivery]) -> None:

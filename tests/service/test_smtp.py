@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -58,13 +59,15 @@ class MailServer:
     taken: list[tuple[str, str, bytes]] = field(default_factory=list)
     mail_options: list[list[str]] = field(default_factory=list)
     peers: set[Any] = field(default_factory=set)
+    logged_in: list[bool | None] = field(default_factory=list)
     port: int = 0
 
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
-    ) -> str:  # noqa: N802 (aiosmtpd's name)
+    ) -> str:
         """Take or refuse the sender."""
         self.peers.add(session.peer)
+        self.logged_in.append(session.authenticated)
         self.mail_options.append(options)
         if self.at_mail == OK:
             envelope.mail_from = address
@@ -72,18 +75,18 @@ class MailServer:
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
-    ) -> str:  # noqa: N802 (aiosmtpd's name)
+    ) -> str:
         """Take or refuse a recipient."""
         reply = self.at_rcpt.get(address, OK)
         if reply == OK:
             envelope.rcpt_tos.append(address)
         return reply
 
-    async def handle_RSET(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 (aiosmtpd's name)
+    async def handle_RSET(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """Forget the transaction."""
         return self.at_rset
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 (aiosmtpd's name)
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """Take or refuse the mail itself."""
         (recipient,) = envelope.rcpt_tos
         reply = self.at_data.get(recipient, OK)
@@ -92,6 +95,7 @@ class MailServer:
             assert isinstance(envelope.content, bytes)
             self.taken.append((envelope.mail_from, recipient, envelope.content))
         if self.dies_after_content:
+            assert isinstance(server.transport, asyncio.WriteTransport)
             server.transport.abort()
         return reply
 
@@ -141,6 +145,22 @@ def scripted(talk: Callable[[socket.socket], None]) -> Iterator[int]:
     finally:
         thread.join(10)
         listener.close()
+
+
+WELCOME = ["220 hi", "250 hi", "250 sender ok", "250 recipient ok"]
+
+
+def say(replies: list[str]) -> Callable[[socket.socket], None]:
+    """Make a server that says these replies, one to each command and one to the content, and hangs up."""
+
+    def talk(connection: socket.socket) -> None:
+        with connection.makefile("rb") as lines:
+            for reply in replies:
+                connection.sendall(f"{reply}\r\n".encode())
+                while (line := lines.readline()) not in (b"", b".\r\n") and reply.startswith("354"):
+                    assert line.endswith(b"\r\n")
+
+    return talk
 
 
 def postman(port: int, *, refused: frozenset[str] = frozenset(), timeout: float = 5.0) -> SmtpPostman:
@@ -265,6 +285,19 @@ def test_a_reply_is_kept_in_one_short_line_that_any_store_can_hold(server: MailS
     assert len(refusal.detail) == 300
 
 
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        ("451 4.3.0 no room now", Delayed("451 4.3.0 no room now")),
+        ("554 5.5.1 no valid recipients", RefusedForGood("mailbox-refused", "554 5.5.1 no valid recipients")),
+    ],
+)
+def test_a_server_may_answer_before_the_mail_is_sent(reply: str, outcome: Outcome) -> None:
+    """A no to the word DATA is as much about this mail as a no after its content."""
+    with scripted(say(WELCOME + [reply])) as port:
+        assert outcomes(postman(port), letter("ada")) == {"ada@example.test": outcome}
+
+
 def test_an_address_with_foreign_letters_needs_a_server_that_takes_them(server: MailServer) -> None:
     """With SMTPUTF8 the mail goes; without, it never will, and the saga must hear so."""
     assert outcomes(postman(server.port), letter("zoë")) == {"zoë@example.test": Sent()}
@@ -362,40 +395,16 @@ def test_a_server_that_does_not_welcome_us_is_unavailable(banner: bytes) -> None
         assert until_unavailable(postman(port), letter("ada"))[0] == {}
 
 
-def test_a_reply_that_is_none_is_unavailable() -> None:
-    """Only 2xx is a yes: a broken reply must not count as sent."""
-    replies = [b"220 hi\r\n", b"250 hi\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n", b"oops\r\n"]
-
-    def talk(connection: socket.socket) -> None:
-        lines = connection.makefile("rb")
-        with lines:
-            for reply in replies:
-                connection.sendall(reply)
-                if reply.startswith(b"354"):
-                    while lines.readline() not in (b".\r\n", b""):
-                        pass
-                elif not reply.startswith(b"oops"):
-                    lines.readline()
-
-    with scripted(talk) as port:
+@pytest.mark.parametrize("answers", [["354 go", "oops"], ["354 go", "354 go"], ["250 taken"], ["421 busy"]])
+def test_a_reply_that_makes_no_sense_is_unavailable(answers: list[str]) -> None:
+    """Only a yes after the content is a yes: whatever else is said there must not count as sent."""
+    with scripted(say(WELCOME + answers)) as port:
         assert until_unavailable(postman(port), letter("ada"))[0] == {}
 
 
 def test_a_farewell_that_fails_takes_nothing_back() -> None:
     """All mails are settled when QUIT is said; a server that just hangs up then is no trouble."""
-    replies = [b"220 hi\r\n", b"250 hi\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n"]
-
-    def talk(connection: socket.socket) -> None:
-        lines = connection.makefile("rb")
-        with lines:
-            for reply in replies:
-                connection.sendall(reply)
-                lines.readline()
-            while lines.readline() not in (b".\r\n", b""):
-                pass
-            connection.sendall(b"250 taken\r\n")
-
-    with scripted(talk) as port:
+    with scripted(say([*WELCOME, "354 go", "250 taken"])) as port:
         assert outcomes(postman(port), letter("ada")) == {"ada@example.test": Sent()}
 
 
@@ -440,18 +449,20 @@ def only_ada(server: SMTP, session: Session, envelope: Envelope, mechanism: str,
 
 
 LOG_IN = {"authenticator": only_ada, "auth_required": True}
+LOG_IN_IN_THE_CLEAR = {"authenticator": only_ada, "auth_require_tls": False}
 
 
 def test_a_log_in_with_a_percent_encoded_secret_is_accepted() -> None:
     """Passwords hold what they like; on loopback they may go in the clear."""
-    with running(MailServer(), auth_require_tls=False, **LOG_IN) as server:
+    with running(MailServer(), **LOG_IN_IN_THE_CLEAR) as server:
         place = read_server(f"smtp://ada%40x:s%3A%2F%23%25@127.0.0.1:{server.port}")
         assert outcomes(SmtpPostman(place, SENDER, frozenset()), letter("ada")) == {"ada@example.test": Sent()}
+    assert server.logged_in == [True]
 
 
 def test_a_failed_log_in_is_unavailable_and_shows_no_secret() -> None:
     """A password that was changed at the server is repaired by an operator; no saga is compensated for it."""
-    with running(MailServer(), auth_require_tls=False, **LOG_IN) as server:
+    with running(MailServer(), **LOG_IN_IN_THE_CLEAR) as server:
         place = read_server(f"smtp://ada:hidden-word@127.0.0.1:{server.port}")
         settled, reason = until_unavailable(SmtpPostman(place, SENDER, frozenset()), letter("ada"))
     assert settled == {}
@@ -491,6 +502,7 @@ def test_starttls_with_a_trusted_certificate_logs_in_and_sends(
     with running(MailServer(), tls_context=certificate.context, **LOG_IN) as server:
         place = read_server(f"smtp+starttls://ada%40x:s%3A%2F%23%25@127.0.0.1:{server.port}")
         assert outcomes(SmtpPostman(place, SENDER, frozenset()), letter("ada")) == {"ada@example.test": Sent()}
+    assert server.logged_in == [True]
 
 
 def test_smtps_sends_to_a_trusted_server_only(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 TENANT = "protools"
 ORDERING_BUCKETS = 64
 SEND_TIMEOUT_MS = 3_000
+FLUSH_TIMEOUT_S = SEND_TIMEOUT_MS / 1000 + 2
 DRAIN_WITHIN_S = 0.0003
 """A `receive` that returned faster than this had its message waiting: there may be more."""
 
@@ -65,8 +66,7 @@ class PulsarBroker:
             producer = self._producer(wire.topic, wire.properties.get("ce_dataschema", ""))
             producers[id(producer)] = producer
             _send(producer, wire, outcomes.setdefault)
-        for producer in producers.values():
-            _guarded(producer.flush)
+        outcomes |= _flush(producers.values())
         failed = [result for result in outcomes if result != pulsar.Result.Ok]
         if failed:
             raise Unavailable(f"the broker did not confirm: {', '.join(map(str, failed))}")
@@ -154,6 +154,16 @@ def _send(producer: pulsar.Producer, wire: Wire, note: Callable[..., Any]) -> No
         )
     except pulsar.PulsarException as error:
         raise Unavailable(f"the broker does not take {wire.topic}: {error}") from error
+
+
+def _flush(producers: Iterable[pulsar.Producer]) -> dict[Any, None]:
+    """Flush all side by side, wait for all; return the distinct results."""
+    results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    waiting = [producer._producer.flush_async(results.put) for producer in producers]
+    try:
+        return {results.get(timeout=FLUSH_TIMEOUT_S): None for _ in waiting}
+    except queue.Empty:
+        return {pulsar.Result.Timeout: None}
 
 
 def _guarded(call: Callable[[], T]) -> T:
