@@ -59,6 +59,12 @@ format: .venv/.stamp ## Let ruff put imports and lines in order
 bench: .venv/.stamp ## Measure (ARGS="--help" says what)
 	@exec $(BIN)/python -m bench $(ARGS)
 
-k6: ## Load a running system (needs k6: go install go.k6.io/k6@v1.8.1)
-	@command -v k6 >/dev/null || { echo 'k6 is missing: go install go.k6.io/k6@v1.8.1'; exit 1; }
-	k6 run $(ARGS) $(or $(SCRIPT),k6/passwords.js)
+K6_VERSION := v1.8.1
+
+k6: ## Load a running system (RATE=20 DURATION=30s BASE_URL=...); Go builds k6 when it is missing
+	@k6="$$(command -v k6)" || { \
+		command -v go >/dev/null || { echo 'k6 is missing, and Go, which would build it, is missing too'; exit 1; }; \
+		folder="$$(go env GOPATH)/bin"; k6="$$folder/k6"; \
+		test -x "$$k6" || echo 'building k6 $(K6_VERSION), once: some minutes'; \
+		test -x "$$k6" || GOBIN="$$folder" go install go.k6.io/k6@$(K6_VERSION) || exit 1; }; \
+	K6_NO_USAGE_REPORT=true exec "$$k6" run $(ARGS) k6/password.js

@@ -73,6 +73,7 @@ def on_failed(message: Message, uow: UnitOfWork) -> None:
 
 def on_dead_reply(message: Message, uow: UnitOfWork, error: str) -> None:
     """Suspend a saga whose reply became a dead letter here."""
+    uow.load([(saga, message.saga_id)])
     if uow.get(saga, message.saga_id):
         lost = Failed(message.command_id or "", "reply-failed", error, reply_lost=True)
         _advance(uow, message.saga_id, lost, message.follow())

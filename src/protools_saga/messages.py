@@ -27,6 +27,7 @@ class StepView:
     undo: str
     undo_id: str
     undo_attempts: int
+    late: bool
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ class Codec:
             self._writers[writer] = fastavro.parse_schema(json.loads(writer))
         try:
             values: Any = fastavro.schemaless_reader(io.BytesIO(data), self._writers[writer], reader)
+            _refuse_nul(values)
             return self._builder(cls)(values)
         except UNREADABLE as error:
             raise Undecodable(f"{cls.contract.name}: {type(error).__name__}: {error}") from error  # type: ignore[attr-defined]
@@ -103,6 +104,16 @@ class Codec:
         if cls not in self._builders:
             self._builders[cls] = _build(cls)
         return self._builders[cls]
+
+
+def _refuse_nul(values: Mapping[str, Any]) -> None:
+    """Raise ValueError for text that PostgreSQL cannot keep."""
+    for name, value in values.items():
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"{name} holds a NUL character")
+        if isinstance(value, list):
+            for item in value:
+                _refuse_nul(item)
 
 
 def _nested(cls: type) -> dict[str, type]:

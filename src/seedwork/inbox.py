@@ -34,7 +34,7 @@ def _reads_nothing(_message: Message) -> Iterable[tuple[Table, Any]]:
 
 @dataclass(frozen=True)
 class Handler:
-    """Bind a function to the rows it reads; `on_dead` tells the service that the message became a dead letter."""
+    """Bind a function to the rows it reads; `on_dead` hears that the message became a dead letter, and loads for itself."""
 
     function: HandlerFunction
     reads: Reads = _reads_nothing
@@ -117,7 +117,8 @@ class Inbox:
         unique = self._fold(batch, uow)
         readable = [r.message for r in unique if r.message]
         uow.load_inbox([m.id for m in readable] + [m.body.undoes for m in readable if hasattr(m.body, "undoes")])
-        uow.load(wanted for received in unique for wanted in self._reads(received))
+        if blamed is None:  # what the database refused may be a key that was to be read
+            uow.load(wanted for received in unique for wanted in self._reads(received))
         for received in unique:
             if self._is_fresh(received, uow):
                 self._handle_one(received, uow, retry, blamed)
@@ -213,17 +214,26 @@ class Inbox:
 
     def _bury(self, received: Received, error: Exception, uow: UnitOfWork, attempts: int) -> None:
         message, topic = received.message, received.delivery.wire.topic
+        self._tell_of_death(message, error, uow)
         saga_id = message.saga_id if message else None
         uow.append(dead_letter, {**failure_row(received, error, attempts, uow.now), "saga_id": saga_id})
         self._report(uow, "dead-letter", received.id, "dead-letter", f"{topic}: {_said(error)}")
         if message is None:
             return
         uow.remember(message.id, received.hash)
-        handler = self._handlers[type(message.body)]
-        if handler.on_dead:
-            handler.on_dead(message, uow, _said(error))
         if message.contract.kind == "command" and self._failed is not None:
             uow.reply(self._failed(command=message.contract.name, code="dead-letter", detail=_said(error)))
+
+    def _tell_of_death(self, message: Message | None, error: Exception, uow: UnitOfWork) -> None:
+        """Let the service react; whatever goes wrong there, the dead letter is kept."""
+        on_dead = self._handlers[type(message.body)].on_dead if message else None
+        if message is None or on_dead is None:
+            return
+        try:
+            on_dead(message, uow, _said(error))
+        except Exception:
+            uow.drop()
+            log.exception("nobody could react to a dead letter", id=message.id)
 
     def _report(self, uow: UnitOfWork, kind: str, subject: str, code: str, detail: str) -> None:
         uow.append(incident, incident_row(kind, subject, code, detail, uow.now))

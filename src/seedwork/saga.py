@@ -87,6 +87,8 @@ class StepState:
     undo: str = ""
     undo_id: str = ""
     undo_attempts: int = 0
+    late: bool = False
+    """Whether a success was noted that came after giving up."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,7 @@ class _Turn:
             self._resume()
             self.log("replied", index, command_id=reply.command_id, data=dict(self.saga.steps[index].learn(reply.body)))
             self.issue(index + 1)
-        elif self.progress.steps[index].status != "done":
+        elif self.progress.steps[index].status != "done" and not self.progress.steps[index].late:
             self._late(index, reply.command_id)
 
     def _late(self, index: int, command_id: str) -> None:
@@ -420,6 +422,8 @@ def _step_change(progress: Progress, entry: Entry) -> dict[str, Any]:
             change = {"status": "done"}
         case "refused" | "failed" | "undone":
             change = {"status": entry.kind}
+        case "late" | "parked":
+            change = {"late": True}
         case _:
             return {}
     steps = list(progress.steps)

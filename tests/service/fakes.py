@@ -6,8 +6,10 @@ import queue
 import threading
 from collections.abc import Iterable, Sequence
 
+from seedwork.avro import CommittedSchemas
 from seedwork.broker import Delivery, Subscription, Wire, check_size
 from seedwork.errors import Unavailable
+from seedwork.messages import SCHEMA_PREFIX
 
 
 class FakeBroker:
@@ -15,6 +17,7 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.published: list[Wire] = []
+        self._schemas = CommittedSchemas()
         self.is_up = True
         self.listening = threading.Event()
         self.silences = 0
@@ -48,7 +51,7 @@ class FakeBroker:
         raise NotImplementedError
 
     def schema(self, topic: str, version: str) -> str:
-        raise NotImplementedError
+        return self._schemas[f"{SCHEMA_PREFIX}{topic}:{version}"]
 
     def is_connected(self) -> bool:
         return self.is_up

@@ -1,0 +1,131 @@
+// Ask a running system for passwords at a constant rate and follow every command until its saga has ended.
+//
+//   RATE=20 DURATION=30s BASE_URL=http://127.0.0.1:3000 k6 run k6/password.js      (or: make k6 RATE=20)
+//
+// acceptance_ms  POST sent -> 202 received
+// saga_ms        202 received -> a poll that answers `completed`; rounded up by at most the pause between two polls
+//
+// The rate is open-loop: a slow system does not slow the load down. Any threshold that is crossed makes k6 exit 99.
+
+import { check, sleep } from "k6";
+import exec from "k6/execution";
+import http from "k6/http";
+import { Counter, Trend } from "k6/metrics";
+
+const env = (name, fallback) => __ENV[name] || String(fallback);
+const number = (name, fallback) => {
+  const value = Number(env(name, fallback));
+  if (!(value >= 0)) throw new Error(`${name}=${__ENV[name]} is not a number from 0`);
+  return value;
+};
+
+const BASE_URL = env("BASE_URL", `http://127.0.0.1:${env("BFF_PORT", 3000)}`).replace(/\/$/, "");
+const RATE = number("RATE", 20);
+const DURATION = env("DURATION", "30s");
+const XML_SHARE = number("XML_SHARE", 0.1);
+const SAGA_TIMEOUT_S = number("SAGA_TIMEOUT_S", 30);
+const ACCEPTANCE_P95_MS = number("ACCEPTANCE_P95_MS", 100);
+const SAGA_P95_MS = number("SAGA_P95_MS", 1000);
+const FIRST_PAUSE_S = 0.01;
+const LONGEST_PAUSE_S = 0.25;
+
+const acceptance = new Trend("acceptance_ms", true);
+const saga = new Trend("saga_ms", true);
+const accepted = new Counter("sagas_accepted");
+const completed = new Counter("sagas_completed");
+const refused = new Counter("sagas_refused");
+const owed = new Counter("sagas_owed"); // accepted minus completed: an accepted command that was not seen to complete
+
+export const options = {
+  scenarios: {
+    passwords: {
+      executor: "constant-arrival-rate",
+      rate: RATE,
+      timeUnit: "1s",
+      duration: DURATION,
+      preAllocatedVUs: Math.ceil(RATE * 5),
+      maxVUs: Math.ceil(RATE * (SAGA_TIMEOUT_S + 5)),
+      gracefulStop: `${SAGA_TIMEOUT_S + 10}s`,
+    },
+  },
+  thresholds: {
+    http_req_failed: ["rate<0.01"],
+    checks: ["rate>0.99"],
+    acceptance_ms: [`p(95)<${ACCEPTANCE_P95_MS}`],
+    saga_ms: [`p(95)<${SAGA_P95_MS}`],
+    sagas_completed: ["count>0"],
+    sagas_refused: ["count==0"],
+    sagas_owed: ["count==0"],
+    dropped_iterations: ["count==0"], // else the load was not the one asked for
+  },
+  summaryTrendStats: ["avg", "min", "med", "max", "p(90)", "p(95)", "p(99)", "count"],
+};
+
+const FACES = {
+  json: {
+    type: "application/json",
+    body: (username) => JSON.stringify({ username }),
+    status: (text) => JSON.parse(text).status,
+  },
+  xml: {
+    type: "application/xml",
+    body: (username) => `<password><username>${username}</username></password>`,
+    status: (text) => (/<status>([a-z]+)<\/status>/.exec(text) || [])[1],
+  },
+};
+
+export function setup() {
+  const answer = http.get(`${BASE_URL}/readyz`);
+  if (answer.status !== 200) {
+    exec.test.abort(`${BASE_URL}/readyz answers ${answer.status || answer.error}: start the system first (make run)`);
+  }
+  return { run: Date.now().toString(36) }; // makes usernames unique across runs
+}
+
+export default function (data) {
+  const face = Math.random() < XML_SHARE ? FACES.xml : FACES.json;
+  const location = accept(face, `k6-${data.run}-${exec.scenario.iterationInTest}`);
+  if (location) follow(face, location);
+}
+
+function accept(face, username) {
+  const headers = { "Content-Type": face.type, Accept: face.type };
+  const answer = http.post(`${BASE_URL}/passwords`, face.body(username), { headers, tags: { name: "POST /passwords" } });
+  const location = answer.headers["Location"];
+  const good = check(answer, { "accepted with 202 and a Location": () => answer.status === 202 && Boolean(location) });
+  if (!good) return undefined;
+  acceptance.add(answer.timings.duration);
+  accepted.add(1);
+  owed.add(1);
+  return location;
+}
+
+function follow(face, location) {
+  const began = Date.now();
+  let pause = FIRST_PAUSE_S;
+  while (Date.now() - began < SAGA_TIMEOUT_S * 1000) {
+    const status = look(face, location);
+    if (ended(status, Date.now() - began)) return;
+    sleep(pause);
+    pause = Math.min(pause * 1.5, LONGEST_PAUSE_S);
+  }
+  console.error(`${location} did not end within ${SAGA_TIMEOUT_S} s`);
+}
+
+function look(face, location) {
+  const params = { headers: { Accept: face.type }, tags: { name: "GET /commands/{id}" } };
+  const answer = http.get(location.startsWith("/") ? BASE_URL + location : location, params);
+  const good = check(answer, { "the command is shown, never 404": () => answer.status === 200 });
+  return good ? face.status(answer.body) : undefined;
+}
+
+function ended(status, elapsedMs) {
+  if (status === "completed") {
+    saga.add(elapsedMs);
+    completed.add(1);
+    owed.add(-1);
+  } else if (status === "refused") {
+    refused.add(1);
+  }
+  return status === "completed" || status === "refused" || status === "suspended";
+}

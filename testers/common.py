@@ -1,0 +1,71 @@
+"""Share what both testers need: the messages there are, the topics of a broker, a way to end."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+import click
+
+from protools.cli import plain_errors
+from protools.services import SERVICES
+from seedwork import broker as brokers
+from seedwork.avro import CommittedSchemas
+from seedwork.broker import Broker
+from seedwork.errors import Unavailable
+from seedwork.messages import Body
+from seedwork.settings import Settings
+
+
+def registered() -> dict[str, type[Body]]:
+    """Return every message class of every service by wire name, sorted."""
+    rooms = [importlib.import_module(f"{name}.messages") for name in SERVICES if find_spec(f"{name}.messages")]
+    classes = {cls.contract.name: cls for room in rooms for cls in room.MESSAGES}
+    return dict(sorted(classes.items()))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Lay names out one a line, for an error that says what exists."""
+    return "\n".join(f"  {name}" for name in names)
+
+
+def topics_of(settings: Settings) -> list[str]:
+    """Return the topics of the broker in force; raise Unavailable, saying which broker, when it does not answer."""
+    admin = brokers.connect_admin(settings.broker_url, settings.broker_admin_url, settings.namespace)
+    try:
+        return admin.topics()
+    except Unavailable as down:
+        where = f"the broker at {settings.broker_url}, namespace {settings.namespace}"
+        raise Unavailable(f"{where}, shows no topics; does it run, was it bootstrapped? {down}") from None
+    finally:
+        admin.close()
+
+
+@contextmanager
+def connected(settings: Settings, schemas: Mapping[str, str] | None = None) -> Iterator[Broker]:
+    """Hold a connection to the broker in force."""
+    broker = brokers.connect(settings.broker_url, schemas or CommittedSchemas(), settings.namespace)
+    try:
+        yield broker
+    finally:
+        broker.close()
+
+
+def run(command: click.Command) -> None:
+    """Run a tester as a program: SIGTERM ends it as Ctrl-C does, an error of ours is one line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    keep_stdout_clean()
+    with plain_errors():
+        command()
+
+
+def keep_stdout_clean() -> None:
+    """Let what is not ours go to stderr: Pulsar's client logs on file descriptor 1, whatever Python calls stdout."""
+    sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)

@@ -1,0 +1,465 @@
+"""Take batches through the real worker on a real database: SQLite always, PostgreSQL too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Table, delete, func, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from generador.handlers import HANDLERS as GENERADOR
+from generador.handlers import generate_password
+from generador.messages import GeneratePassword, RevokePassword
+from generador.tables import password, password_view
+from protools.databases import prepare_databases
+from protools.local import LocalPostgres
+from protools_saga.handlers import HANDLERS as COORDINATOR
+from protools_saga.handlers import wake_due_sagas
+from protools_saga.messages import IssuePassword
+from protools_saga.tables import saga
+from seedwork.avro import Codec, CommittedSchemas
+from seedwork.broker import Delivery, Wire
+from seedwork.database import open_database
+from seedwork.delivery import dead_letter, event, failure, inbox, incident, outbox
+from seedwork.errors import DomainError, Unavailable
+from seedwork.inbox import Handler, Inbox, Reader
+from seedwork.messages import Context, Message, new_id, properties_of
+from seedwork.relay import Relay
+from seedwork.saga import minutes
+from seedwork.service import Runtime, Service, load
+from seedwork.settings import Settings
+from seedwork.unit_of_work import Speaker
+from seedwork.worker import Worker
+from tests.service.fakes import FakeBroker
+
+KEYS = dict.fromkeys(("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk=")
+
+
+class Acks:
+    """A subscription that only notes what was acknowledged."""
+
+    def __init__(self) -> None:
+        self.acked: list[Delivery] = []
+
+    def ack(self, deliveries: Any) -> None:
+        self.acked += deliveries
+
+    def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
+        return []
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Desk:
+    """One service's worker with its database, and a broker that keeps what is published."""
+
+    runtime: Runtime
+    service: Service
+    broker: FakeBroker
+    worker: Worker
+    acks: Acks
+
+    def rows(self, table: Table) -> list[Any]:
+        with self.runtime.write.connect() as connection:
+            return list(connection.execute(select(table)).mappings())
+
+    def count(self, table: Table) -> int:
+        with self.runtime.write.connect() as connection:
+            return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+    def said(self, name: str) -> list[Wire]:
+        return [wire for wire in self.broker.published if wire.topic == name]
+
+    def make_due(self) -> None:
+        with self.runtime.write.begin() as tx:
+            tx.execute(update(failure).values(due_at=0))
+
+    def retry_until_buried(self) -> None:
+        for _ in range(10):
+            self.make_due()
+            self.worker.retry_failures()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    environment = {"PROTOOLS_HOME": str(tmp_path), "FAILURE_ATTEMPTS": "3", **KEYS}
+    if request.param == "postgresql":
+        server: LocalPostgres = request.getfixturevalue("postgres")
+        name = f"t{new_id()[-10:]}"
+        environment |= server.environment() | {"DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
+    return Settings.read(environment)
+
+
+def make_desk(settings: Settings, name: str, handlers: dict[type, Handler] | None = None) -> Desk:
+    service = load(name)
+    prepare_databases(settings, service)
+    service = replace(service, handlers=handlers or service.handlers)
+    broker, codec = FakeBroker(), Codec(CommittedSchemas())
+    write = open_database(settings, name, "write", "owner")
+    relay = Relay(write, broker, Speaker(name, codec, settings.clock_offset, settings.key), settings.sweep_after)
+    refused, failed = service.answer("command-refused"), service.answer("command-failed")
+    rules = Inbox(service.handlers, refused, failed, attempts=settings.failure_attempts, delay_s=settings.failure_delay)
+    acks = Acks()
+    worker = Worker(rules, Reader(service.handlers, codec, broker), relay, acks, settings.batch_limit)
+    return Desk(Runtime(settings, name, broker, codec, write, relay), service, broker, worker, acks)
+
+
+@pytest.fixture
+def generador(settings: Settings) -> Iterator[Desk]:
+    desk = make_desk(settings, "generador")
+    yield desk
+    desk.runtime.write.dispose()
+
+
+@pytest.fixture
+def coordinator(settings: Settings) -> Iterator[Desk]:
+    desk = make_desk(settings, "protools_saga")
+    yield desk
+    desk.runtime.write.dispose()
+
+
+CODEC = Codec(CommittedSchemas())
+
+
+def deliver(body: Any, *, identifier: str = "", saga_id: str = "", **rest: Any) -> Delivery:
+    identifier = identifier or new_id()
+    context = Context(saga_id or identifier)
+    message = Message(body, identifier, "/test", "ada", "2026-01-01T00:00:00.000Z", context, **rest)
+    wire = Wire(body.contract.name, context.saga_id, properties_of(message), CODEC.encode(body))
+    return Delivery(wire, str(body.contract.version), None)
+
+
+def a_poisonous(body: GeneratePassword) -> Handler:
+    def handle(message: Message, uow: Any) -> None:
+        generate_password(message, uow)
+        if message.body.username == body.username:
+            raise RuntimeError("poison")
+
+    return Handler(handle, reads=GENERADOR[GeneratePassword].reads)
+
+
+def test_one_message_that_fails_among_a_hundred_is_kept_alone(settings: Settings) -> None:
+    """A handler's error undoes what its message buffered and nothing of its neighbours."""
+    desk = make_desk(settings, "generador", {GeneratePassword: a_poisonous(GeneratePassword("u50"))})
+    batch = [deliver(GeneratePassword(f"u{i}")) for i in range(101)]
+    desk.worker.settle(batch)
+    assert desk.count(password) == 100
+    assert len(desk.said("generador.password-generated")) == 100
+    (kept,) = desk.rows(failure)
+    assert (kept["attempts"], "poison" in kept["error"]) == (1, True)
+    assert len(desk.acks.acked) == 101
+    assert "u50" not in [row["username"] for row in desk.rows(password)]
+
+
+def test_the_same_command_again_does_no_work_and_its_stored_reply_goes_out_again(generador: Desk) -> None:
+    """Redelivery is normal: one password, one reply, under one ce_id."""
+    command = deliver(GeneratePassword("ada"))
+    for _ in range(3):
+        generador.worker.settle([command])
+    replies = generador.said("generador.password-generated")
+    assert len(replies) == 3
+    assert len({wire.properties["ce_id"] for wire in replies}) == 1
+    assert generador.count(password) == generador.count(event) == generador.count(inbox) == 1
+
+
+def test_twins_in_one_batch_are_folded(generador: Desk) -> None:
+    """Two copies of one command in a batch are one command."""
+    command = deliver(GeneratePassword("ada"))
+    generador.worker.settle([command, command])
+    assert generador.count(password) == len(generador.said("generador.password-generated")) == 1
+
+
+def test_the_same_id_with_another_body_is_refused_with_an_incident(generador: Desk) -> None:
+    """An id names one body for ever; anything else is somebody's mistake, for an operator to see."""
+    identifier = new_id()
+    generador.worker.settle([deliver(GeneratePassword("ada"), identifier=identifier)])
+    generador.worker.settle([deliver(GeneratePassword("eve"), identifier=identifier)])
+    assert [row["username"] for row in generador.rows(password)] == ["ada"]
+    assert [row["code"] for row in generador.rows(incident)] == ["same-id-other-body"]
+
+
+def test_a_business_no_is_an_answer(generador: Desk) -> None:
+    """A refusal is a reply like any other: stored, replayed, never retried."""
+    generador.worker.settle([deliver(GeneratePassword("ada"))])
+    second = deliver(GeneratePassword("ada"))
+    generador.worker.settle([second])
+    generador.worker.settle([second])
+    first, again = generador.said("generador.command-refused")
+    assert first == again
+    assert generador.count(failure) == 0
+    assert generador.count(password) == 1
+
+
+def test_a_compensation_that_comes_first_leaves_a_tombstone_that_refuses_the_command(generador: Desk) -> None:
+    """An undo that overtakes its do must not be outrun by it."""
+    command = deliver(GeneratePassword("ada"))
+    undo = deliver(RevokePassword("ada", undoes=command.wire.properties["ce_id"]))
+    generador.worker.settle([undo])
+    generador.worker.settle([command])
+    generador.worker.settle([command])
+    assert generador.count(password) == 0
+    assert len(generador.said("generador.nothing-to-revoke")) == 1
+    assert len({wire.properties["ce_id"] for wire in generador.said("generador.command-refused")}) == 1
+
+
+def test_do_and_undo_in_one_batch_settle_in_either_order(generador: Desk) -> None:
+    """Key_Shared orders within one topic only, so a batch may hold them in any order."""
+    for name in ("ada", "bob"):
+        command = deliver(GeneratePassword(name))
+        undo = deliver(RevokePassword(name, undoes=command.wire.properties["ce_id"]))
+        generador.worker.settle([undo, command] if name == "ada" else [command, undo])
+    assert [(row["username"], row["status"]) for row in generador.rows(password)] == [("bob", "revoked")]
+
+
+def test_a_compensation_touches_only_the_password_its_command_made(generador: Desk) -> None:
+    """The loser of a race for a name must not take the winner's password with it."""
+    generador.worker.settle([deliver(GeneratePassword("ada"))])
+    loser = deliver(GeneratePassword("ada"))
+    generador.worker.settle([loser])
+    generador.worker.settle([deliver(RevokePassword("ada", undoes=loser.wire.properties["ce_id"]))])
+    assert [row["status"] for row in generador.rows(password)] == ["issued"]
+
+
+def test_a_revoked_name_is_free_again_and_goes_on_counting(generador: Desk) -> None:
+    """The aggregate of a password is the username: its next version follows the last."""
+    command = deliver(GeneratePassword("ada"))
+    generador.worker.settle([command])
+    generador.worker.settle([deliver(RevokePassword("ada", undoes=command.wire.properties["ce_id"]))])
+    generador.worker.settle([deliver(GeneratePassword("ada"))])
+    assert [(row["status"], row["version"]) for row in generador.rows(password)] == [("issued", 3)]
+
+
+def test_a_message_that_keeps_failing_becomes_one_dead_letter_and_is_answered(settings: Settings) -> None:
+    """After N attempts an operator sees it, the coordinator hears of it, and a redelivery does not start over."""
+    poison = deliver(GeneratePassword("ada"))
+    desk = make_desk(settings, "generador", {GeneratePassword: a_poisonous(GeneratePassword("ada"))})
+    desk.worker.settle([poison])
+    desk.worker.settle([poison])
+    desk.retry_until_buried()
+    desk.worker.settle([poison])
+    (letter,) = desk.rows(dead_letter)
+    assert letter["attempts"] == 3
+    assert desk.count(failure) == desk.count(password) == 0
+    assert [row["kind"] for row in desk.rows(incident)] == ["dead-letter"]
+    assert len({wire.properties["ce_id"] for wire in desk.said("generador.command-failed")}) == 1
+
+
+def test_a_failure_that_heals_is_handled_once(settings: Settings) -> None:
+    """A later attempt may succeed; then nothing of the failure is left."""
+    broken = [True]
+
+    def handle(message: Message, uow: Any) -> None:
+        if broken[0]:
+            raise RuntimeError("not yet")
+        generate_password(message, uow)
+
+    desk = make_desk(settings, "generador", {GeneratePassword: replace(GENERADOR[GeneratePassword], function=handle)})
+    desk.worker.settle([deliver(GeneratePassword("ada"))])
+    broken[0] = False
+    desk.make_due()
+    desk.worker.retry_failures()
+    assert desk.count(failure) == desk.count(dead_letter) == 0
+    assert desk.count(password) == 1
+
+
+def test_an_outage_behind_a_handler_is_waited_for_and_never_counted(settings: Settings) -> None:
+    """Unavailable blames nobody: however often, it makes no dead letter."""
+
+    def handle(_message: Message, _uow: Any) -> None:
+        raise Unavailable("the mail server is down")
+
+    desk = make_desk(settings, "generador", {GeneratePassword: Handler(handle)})
+    desk.worker.settle([deliver(GeneratePassword("ada"))])
+    desk.retry_until_buried()
+    (kept,) = desk.rows(failure)
+    assert kept["attempts"] == 0
+    assert desk.count(dead_letter) == 0
+
+
+@pytest.mark.parametrize("spoil", ["body", "type", "attribute", "nul"])
+def test_what_cannot_be_read_is_a_dead_letter_with_its_reason_and_stops_nobody(generador: Desk, spoil: str) -> None:
+    """Corrupt bytes, an unknown type or a missing attribute: kept as they came, neighbours flow."""
+    good, bad = deliver(GeneratePassword("ada")), deliver(GeneratePassword("e\0ve" if spoil == "nul" else "eve"))
+    properties = dict(bad.wire.properties)
+    if spoil == "type":
+        properties["ce_type"] = "generador.no-such-thing"
+    if spoil == "attribute":
+        del properties["ce_id"]
+    body = b"\xff\xff\xff\xff" if spoil == "body" else bad.wire.body
+    bad = replace(bad, wire=replace(bad.wire, properties=properties, body=body))
+    generador.worker.settle([bad, good])
+    generador.retry_until_buried()
+    generador.worker.settle([bad])
+    assert generador.count(password) == 1
+    assert generador.count(dead_letter) == 1
+    assert "Undecodable" in generador.rows(dead_letter)[0]["error"]
+
+
+def test_a_row_the_database_refuses_blames_its_message_alone(settings: Settings) -> None:
+    """Only the commit shows it: the batch is halved until the guilty message stands alone."""
+
+    def handle(message: Message, uow: Any) -> None:
+        generate_password(message, uow)
+        if message.body.username == "bob":
+            uow.put(password, {**uow.get(password, "bob"), "status": None})
+
+    handlers = {GeneratePassword: replace(GENERADOR[GeneratePassword], function=handle)}
+    desk = make_desk(settings, "generador", handlers)
+    desk.worker.settle([deliver(GeneratePassword(name)) for name in ("ada", "bob", "cyd", "dan", "eve")])
+    assert {row["username"] for row in desk.rows(password)} == {"ada", "cyd", "dan", "eve"}
+    assert desk.count(failure) == 1
+    desk.retry_until_buried()
+    assert desk.count(dead_letter) == 1
+
+
+def test_what_the_broker_did_not_confirm_stays_in_the_outbox_for_the_sweep(generador: Desk) -> None:
+    """Nothing is lost between commit and publication."""
+    generador.broker.is_up = False
+    generador.worker.settle([deliver(GeneratePassword("ada"))])
+    assert generador.count(outbox) == 1
+    generador.broker.is_up = True
+    with generador.runtime.write.begin() as tx:
+        tx.execute(update(outbox).values(due_at=0))
+    assert generador.runtime.relay.sweep() == 1
+    assert len(generador.said("generador.password-generated")) == 1
+    generador.runtime.relay.clear()
+    assert generador.count(outbox) == 0
+
+
+def test_confirmed_outbox_rows_go_with_the_next_commit(generador: Desk) -> None:
+    """The table stays small without a transaction of its own."""
+    generador.worker.settle([deliver(GeneratePassword("ada"))])
+    generador.worker.settle([deliver(GeneratePassword("bob"))])
+    assert generador.count(outbox) == 1
+
+
+def test_an_expired_command_is_refused_with_an_incident(generador: Desk) -> None:
+    """The inbox does not remember for ever, so what is older than its memory must not run."""
+    generador.worker.settle([deliver(GeneratePassword("ada"), expires_at="2026-01-02T00:00:00.000Z")])
+    assert generador.count(password) == 0
+    assert len(generador.said("generador.command-refused")) == 1
+    assert [row["code"] for row in generador.rows(incident)] == ["expired"]
+
+
+def test_a_rival_that_changed_a_row_first_makes_the_batch_run_again(settings: Settings) -> None:
+    """Every update says which revision it saw; nothing is overwritten unseen."""
+    desk = make_desk(settings, "generador")
+    desk.worker.settle([deliver(GeneratePassword("ada"))])
+    rival = [True]
+
+    def handle(message: Message, uow: Any) -> None:
+        row = uow.get(password, message.body.username)
+        if rival:
+            rival.clear()
+            uow._tx.execute(text("UPDATE password SET revision = revision + 1"))
+        uow.put(password, {**row, "status": "expired"})
+
+    slow = make_desk(settings, "generador", {GeneratePassword: replace(GENERADOR[GeneratePassword], function=handle)})
+    slow.worker.settle([deliver(GeneratePassword("ada"))])
+    assert not rival
+    assert [row["status"] for row in slow.rows(password)] == ["expired"]
+
+
+def test_a_domain_error_of_an_event_handler_is_a_failure(coordinator: Desk) -> None:
+    """An event cannot be refused: nobody waits for the answer."""
+
+    def handle(_message: Message, _uow: Any) -> None:
+        raise DomainError("no", "no")
+
+    reply = deliver_reply(new_id(), new_id())
+    desk = make_desk(coordinator.runtime.settings, "protools_saga", {type_of(reply): Handler(handle)})
+    desk.worker.settle([reply])
+    assert desk.count(failure) == 1
+
+
+def deliver_reply(saga_id: str, command_id: str) -> Delivery:
+    from generador.messages import PasswordGenerated
+
+    body = PasswordGenerated("ada", "issued", 1.0, 1.0, "sealed")
+    return deliver(body, saga_id=saga_id, command_id=command_id, version=1)
+
+
+def type_of(delivery: Delivery) -> type:
+    from generador.messages import MESSAGES
+
+    return next(cls for cls in MESSAGES if cls.contract.name == delivery.wire.topic)
+
+
+def started(coordinator: Desk) -> tuple[str, str]:
+    """Start one saga; return its id and that of the command it sent."""
+    begin = deliver(IssuePassword("ada", "ada@example.test"))
+    coordinator.worker.settle([begin])
+    sent = coordinator.said("generador.generate-password")[-1]
+    return begin.wire.key, sent.properties["ce_id"]
+
+
+def test_a_reply_that_becomes_a_dead_letter_suspends_its_saga_in_the_same_transaction(coordinator: Desk) -> None:
+    """Else the saga would wait for an answer that lies in the dead letters."""
+    saga_id, command_id = started(coordinator)
+    reply = deliver_reply(saga_id, command_id)
+    broken = replace(COORDINATOR[type_of(reply)], function=raise_runtime_error)
+    desk = make_desk(coordinator.runtime.settings, "protools_saga", {type_of(reply): broken})
+    desk.worker.settle([reply])
+    desk.retry_until_buried()
+    assert desk.count(dead_letter) == 1
+    assert [row["status"] for row in desk.rows(saga)] == ["SUSPENDED"]
+    assert {row["kind"] for row in desk.rows(incident)} == {"dead-letter", "suspended"}
+    again = deliver_reply(saga_id, command_id)
+    coordinator.worker.settle([again])
+    assert [row["status"] for row in desk.rows(saga)] == ["RUNNING"]
+
+
+def raise_runtime_error(_message: Message, _uow: Any) -> None:
+    raise RuntimeError("broken")
+
+
+def test_a_reply_to_a_command_nobody_sent_is_a_dead_letter_and_moves_no_saga(coordinator: Desk) -> None:
+    """Whatever the letter says, it must neither be lost nor stop the loop."""
+    saga_id, _ = started(coordinator)
+    coordinator.worker.settle([deliver_reply(saga_id, new_id())])
+    coordinator.retry_until_buried()
+    assert coordinator.count(dead_letter) == 1
+    assert [row["status"] for row in coordinator.rows(saga)] == ["RUNNING"]
+
+
+def test_a_saga_past_its_deadline_is_woken_and_compensates(coordinator: Desk) -> None:
+    """Nothing waits for ever."""
+    saga_id, _ = started(coordinator)
+    wake_due_sagas(coordinator.runtime).work()
+    assert [row["status"] for row in coordinator.rows(saga)] == ["RUNNING"]
+    later = make_desk(replace(coordinator.runtime.settings, clock_offset=minutes(16)), "protools_saga")
+    wake_due_sagas(later.runtime).work()
+    assert [(row["id"], row["status"]) for row in later.rows(saga)] == [(saga_id, "COMPENSATING")]
+    assert len(later.said("generador.revoke-password")) == 1
+
+
+def test_the_database_refuses_a_saga_that_waits_without_a_wake_up(coordinator: Desk) -> None:
+    """Nothing waits for ever, whoever writes."""
+    started(coordinator)
+    with pytest.raises(DBAPIError), coordinator.runtime.write.begin() as tx:
+        tx.execute(update(saga).values(wake_at=None))
+
+
+def test_the_database_refuses_to_leave_a_terminal_status(coordinator: Desk) -> None:
+    """A saga ends once."""
+    started(coordinator)
+    with coordinator.runtime.write.begin() as tx:
+        tx.execute(update(saga).values(status="COMPENSATED", wake_at=None))
+    with pytest.raises(DBAPIError), coordinator.runtime.write.begin() as tx:
+        tx.execute(update(saga).values(status="SUSPENDED"))
+
+
+def test_the_role_that_answers_queries_cannot_write(settings: Settings) -> None:
+    """CQRS kept by the database, not by good will."""
+    prepare_databases(settings, load("generador"))
+    reader = open_database(settings, "generador", "read", "reader")
+    with reader.connect() as connection:
+        assert connection.execute(select(func.count()).select_from(password_view)).scalar() == 0
+    with pytest.raises(DBAPIError), reader.begin() as tx:
+        tx.execute(delete(password_view))
+    reader.dispose()

@@ -1,0 +1,131 @@
+"""Take the mails of a system under test: by SMTP like anybody's mail server, or out of its Maildir."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Protocol
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from protools.local.process import free_ports
+
+LINK = re.compile(r"https?://\S+/reveal#(\S+)")
+
+
+@dataclass(frozen=True)
+class Mail:
+    """Hold one mail as it arrived."""
+
+    raw: bytes = field(repr=False)
+
+    @property
+    def message(self) -> EmailMessage:
+        """The mail, parsed."""
+        parsed = message_from_bytes(self.raw, policy=policy.SMTPUTF8)
+        assert isinstance(parsed, EmailMessage)
+        return parsed
+
+    @property
+    def id(self) -> str:
+        """The mail's Message-ID."""
+        return str(self.message["Message-ID"])
+
+    @property
+    def recipient(self) -> str:
+        """Whom the mail is for."""
+        return str(self.message["To"])
+
+    @property
+    def text(self) -> str:
+        """What a reader without HTML sees."""
+        part = self.message.get_body(("plain",))
+        assert part is not None
+        return str(part.get_content())
+
+    @property
+    def link(self) -> str:
+        """The one link in it."""
+        found = LINK.search(self.text)
+        assert found, self.text
+        return found[0]
+
+    @property
+    def token(self) -> str:
+        """What the link carries in its fragment."""
+        return self.link.partition("#")[2]
+
+
+class Mailbox(Protocol):
+    """Hold what a system has mailed so far."""
+
+    environment: dict[str, str]
+    """How the system is told of it."""
+    refused: str
+    """A domain whose every mailbox is refused for good."""
+
+    def mails(self) -> Sequence[Mail]:
+        """Return the mails that have come, repeats too."""
+        ...
+
+
+class SmtpServer:
+    """Be a mail server that knows nobody at `refused`."""
+
+    refused = "nowhere.example"
+
+    def __init__(self) -> None:
+        self.port = free_ports(1)[0]
+        self.environment = {"SMTP_URL": f"smtp://127.0.0.1:{self.port}"}
+        self._taken: list[Mail] = []
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Refuse whom we do not know."""
+        if address.endswith(f"@{self.refused}"):
+            return "550 5.1.1 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        """Take the mail."""
+        assert isinstance(envelope.content, bytes)
+        self._taken.append(Mail(envelope.content))
+        return "250 OK"
+
+    def mails(self) -> Sequence[Mail]:
+        """Return what was taken, in its order."""
+        return tuple(self._taken)
+
+
+@contextmanager
+def smtp_server() -> Iterator[SmtpServer]:
+    """Serve on a loopback port until the block ends."""
+    server = SmtpServer()
+    controller = Controller(server, hostname="127.0.0.1", port=server.port, enable_SMTPUTF8=True)
+    controller.start()
+    try:
+        yield server
+    finally:
+        controller.stop()
+
+
+class Maildir:
+    """Look into the Maildir that a system keeps when it is given no mail server."""
+
+    refused = "refused.test"
+
+    def __init__(self, home: Path) -> None:
+        self.environment: dict[str, str] = {}
+        self._folder = home / "mail" / "new"
+
+    def mails(self) -> Sequence[Mail]:
+        """Return what lies there."""
+        return [Mail(path.read_bytes()) for path in self._folder.glob("*")]
