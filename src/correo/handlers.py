@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from typing import Any
 
 import orjson
@@ -14,7 +16,7 @@ from correo.mail import compose
 from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
 from correo.smtp import Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
 from correo.tables import mail
-from seedwork.errors import DomainError
+from seedwork.errors import DomainError, Unavailable
 from seedwork.inbox import Handler, Received
 from seedwork.messages import Context, Message, new_id
 from seedwork.rows import Row
@@ -24,8 +26,10 @@ from seedwork.worker import Duty
 
 log = structlog.get_logger()
 PAGE = 100
-CLAIM_S = 60.0
-"""Seconds for which claimed mails are left alone by other senders; longer than one batch of SMTP dialogues takes."""
+CLAIM_S = 90.0
+"""Seconds for which claimed mails are left alone by other senders."""
+ROUND_S = 20.0
+"""Seconds after which a round of sending stops to report; with the longest dialogue after it, less than a claim."""
 DELAY_S = 30.0
 """Seconds after which a mail that its server put off is tried again; grows with the mail's age."""
 LONGEST_DELAY_S = 900.0
@@ -72,11 +76,32 @@ class Sender:
         """Send until nothing is due; raise Unavailable when the mail server is, with what was sent reported."""
         while rows := self._relay.run(self._claim):
             outcomes: dict[str, Outcome] = {}
+            letters = self._letters(rows, outcomes)
             try:
-                for letter, outcome in self._postman.deliver(self._letters(rows, outcomes)):
-                    outcomes[letter.id] = outcome
+                self._deliver(letters, outcomes)
+            except Unavailable as down:
+                self._blame_the_first(letters, outcomes, down)
+                raise
             finally:
                 self._relay.run(self._report(rows, outcomes))
+
+    def _deliver(self, letters: list[Letter], outcomes: dict[str, Outcome]) -> None:
+        """Collect outcomes until all are there or the round is over; what was not yielded was not sent."""
+        ends_at = time.monotonic() + ROUND_S
+        with closing(self._postman.deliver(letters)) as delivered:
+            for letter, outcome in delivered:
+                outcomes[letter.id] = outcome
+                if time.monotonic() > ends_at:
+                    return
+
+    @staticmethod
+    def _blame_the_first(letters: list[Letter], outcomes: dict[str, Outcome], down: Unavailable) -> None:
+        """Put the letter in hand behind the others: if it is what ends the connection, they must get past it."""
+        if outcomes:
+            for letter in letters:
+                if letter.id not in outcomes:
+                    outcomes[letter.id] = Delayed(str(down))
+                    return
 
     def _letters(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> list[Letter]:
         """Compose what can be composed; what cannot is an outcome of that mail alone."""

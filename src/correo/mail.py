@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
-from email.utils import unquote
+from email.utils import format_datetime, unquote
 from functools import cache
 from typing import NoReturn
 
@@ -105,26 +105,60 @@ def compose(
     `created_at` is in seconds since the epoch. Raise DomainError `mailbox-refused` for the recipient's address,
     SettingError for the sender's, ValueError for anything else that must not stand in a mail.
     """
-    boundary = f"=_{checked_mail_id(mail_id)}"
+    checked_mail_id(mail_id)
     if not _TOKEN.fullmatch(token):
         raise ValueError("the token holds characters that cannot stand in a URL's fragment")
     if any(unicodedata.category(character) in _BREAKS_LINES for character in username):
         raise ValueError(f"{username!r} holds control characters")
+    to, date = mailbox(recipient), format_datetime(datetime.fromtimestamp(int(created_at), UTC))
+    pattern = _pattern(public_url, sender)
+    if pattern is None or not (_PLAIN.fullmatch(username) and _PLAIN.fullmatch(to.local)):
+        return _written(mail_id, username, to, token, date, public_url, sender)
+    values = (mail_id, username, to.address, token, date)
+    return _filled(pattern, {blank: value.encode() for blank, value in zip(BLANKS, values, strict=True)})
+
+
+BLANKS = (b"MAIL-ID-BLANK", b"USERNAME-BLANK", b"recipient-blank@blank.invalid", b"TOKEN-BLANK", b"DATE-BLANK")
+"""What stands in the pattern for mail id, username, recipient, token and date."""
+_PLAIN = re.compile(r"[0-9A-Za-z._-]{1,64}")
+"""What needs no quoting anywhere in a mail, neither in a header nor in HTML."""
+
+
+@cache
+def _pattern(public_url: str, sender: str) -> tuple[bytes, ...] | None:
+    """Write the mail once, with blanks, and cut it there: filling them in is 50 times faster than writing it anew.
+
+    None where a line is so long that the text must be quoted, which may cut a blank in two.
+    """
+    mail_id, username, recipient, token, date = (blank.decode() for blank in BLANKS)
+    now = format_datetime(datetime.fromtimestamp(0, UTC))
+    written = _written(mail_id, username, mailbox(recipient), token, now, public_url, sender)
+    if b"quoted-printable" in written:
+        return None
+    cuts = b"|".join(map(re.escape, BLANKS))
+    return tuple(re.split(b"(" + cuts + b")", written.replace(now.encode(), date.encode(), 1)))
+
+
+def _filled(pattern: tuple[bytes, ...], values: dict[bytes, bytes]) -> bytes:
+    return b"".join(values.get(piece, piece) for piece in pattern)
+
+
+def _written(mail_id: str, username: str, to: Mailbox, token: str, date: str, public_url: str, sender: str) -> bytes:
     words = {"subject": SUBJECT, "username": username, "link": f"{public_url}/reveal#{token}"}
-    message = _headed(mail_id, mailbox(recipient), created_at, sender)
+    message = _headed(mail_id, to, date, sender)
     _add_text(message, "plain", _templates().get_template("password.txt").render(words))
-    message.make_alternative(boundary=boundary)
+    message.make_alternative(boundary=f"=_{mail_id}")
     _add_text(message, "html", _templates().get_template("password.html").render(words))
     return message.as_bytes()
 
 
-def _headed(mail_id: str, to: Mailbox, created_at: float, sender: str) -> EmailMessage:
+def _headed(mail_id: str, to: Mailbox, date: str, sender: str) -> EmailMessage:
     name, box = sender_mailbox(sender)
     message = EmailMessage(policy=SMTPUTF8 if to.international else SMTP)
     message["From"] = Address(name, box.local, box.domain)
     message["To"] = Address(username=to.local, domain=to.domain)
     message["Subject"] = SUBJECT
-    message["Date"] = datetime.fromtimestamp(int(created_at), UTC)
+    message["Date"] = date
     message["Message-ID"] = f"<{mail_id}@{box.domain}>"
     message["Auto-Submitted"] = "auto-generated"
     return message

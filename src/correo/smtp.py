@@ -10,7 +10,7 @@ import ipaddress
 import os
 import ssl
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +68,7 @@ Reply: TypeAlias = tuple[int, bytes]
 class Postman(Protocol):
     """Deliver letters; the outcomes yielded so far stand, whatever happens next."""
 
-    def deliver(self, letters: Iterable[Letter]) -> Iterator[tuple[Letter, Outcome]]:
+    def deliver(self, letters: Iterable[Letter]) -> Generator[tuple[Letter, Outcome]]:
         """Yield each letter's outcome, refused addresses first; raise Unavailable for those not yet yielded.
 
         A letter whose outcome was not yielded may have been sent. Whoever stops early closes the connection.
@@ -182,7 +182,7 @@ class SmtpPostman:
         self._timeout, self._content_timeout = timeout, content_timeout
         self._tls = None if server.scheme == "smtp" else ssl.create_default_context()
 
-    def deliver(self, letters: Iterable[Letter]) -> Iterator[tuple[Letter, Outcome]]:
+    def deliver(self, letters: Iterable[Letter]) -> Generator[tuple[Letter, Outcome]]:
         """Keep the promise of `Postman.deliver`; connect only if a letter is left to send."""
         good, refused = _sort_out(letters, self._refused)
         yield from refused
@@ -300,7 +300,7 @@ class MaildirPostman:
     def __init__(self, folder: Path, refused_domains: frozenset[str]) -> None:
         self._folder, self._refused = folder, refused_domains
 
-    def deliver(self, letters: Iterable[Letter]) -> Iterator[tuple[Letter, Outcome]]:
+    def deliver(self, letters: Iterable[Letter]) -> Generator[tuple[Letter, Outcome]]:
         """Keep the promise of `Postman.deliver`; what is yielded as sent is on the disk."""
         good, refused = _sort_out(letters, self._refused)
         yield from refused

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from generador.domain import new_password, new_token, seal_password, seal_token, token_hash
 from generador.messages import GeneratePassword, NothingToRevoke, PasswordGenerated, PasswordRevoked, RevokePassword
 from generador.tables import password
+from generador.vault import new_password, new_token, seal_password, seal_token, token_hash
 from seedwork.errors import DomainError
 from seedwork.inbox import Handler
 from seedwork.messages import Message

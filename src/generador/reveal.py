@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from generador.domain import Sealed, open_password, token_hash
 from generador.handlers import destroyed, state_of
 from generador.messages import PasswordRevealed
 from generador.tables import password
+from generador.vault import Sealed, open_password, token_hash
 from seedwork.errors import DomainError
 from seedwork.messages import Context
 from seedwork.service import Runtime

@@ -32,7 +32,7 @@ def up(settings: Settings, replicas: Sequence[str] = ()) -> int:
     busy = f"another `protools up` runs on {settings.home}: stop it first, or set PROTOOLS_HOME"
     with only_one(settings.home / "up.lock", busy):
         refuse_taken_ports(settings, counts)
-        programs = [*_embedded_broker(settings), _bootstrap(settings), *service_programs(settings, counts)]
+        programs = [*embedded_broker(settings), _bootstrap(settings), *service_programs(settings, counts)]
         return Supervisor(programs, when_ready=lambda seconds: try_next(settings, seconds)).run()
 
 
@@ -105,7 +105,8 @@ def _bootstrap(settings: Settings) -> Program:
     return Program(name="bootstrap", role="once", command=_protools("bootstrap"), environment=_environment(settings))
 
 
-def _embedded_broker(settings: Settings) -> Iterator[Program]:
+def embedded_broker(settings: Settings) -> Iterator[Program]:
+    """Yield the embedded broker's program when the settings name no real broker."""
     if settings.embedded:
         address = Path(settings.broker_url.removeprefix("unix://"))
         database = settings.home / "broker" / "broker.sqlite"

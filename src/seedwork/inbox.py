@@ -34,7 +34,7 @@ def _reads_nothing(_message: Message) -> Iterable[tuple[Table, Any]]:
 
 @dataclass(frozen=True)
 class Handler:
-    """Bind a function to the rows it reads; `on_dead` hears that the message became a dead letter, and loads for itself."""
+    """Bind a function to the rows it reads; `on_dead` hears that the message became a dead letter, and loads itself."""
 
     function: HandlerFunction
     reads: Reads = _reads_nothing

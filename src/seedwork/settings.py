@@ -215,7 +215,8 @@ def _value(meta: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
     try:
         return meta["parse"](text)
     except ValueError as error:
-        raise SettingError(meta["variable"], str(error)) from None
+        problem = "cannot be read (it is a secret and not shown)" if meta["secret"] else str(error)
+        raise SettingError(meta["variable"], problem) from None
 
 
 def _check_broker(url: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, delete, func, select, text, update
 from sqlalchemy.exc import DBAPIError
+from tests.service.fakes import FakeBroker
 
 from generador.handlers import HANDLERS as GENERADOR
 from generador.handlers import generate_password
@@ -34,7 +35,6 @@ from seedwork.service import Runtime, Service, load
 from seedwork.settings import Settings
 from seedwork.unit_of_work import Speaker
 from seedwork.worker import Worker
-from tests.service.fakes import FakeBroker
 
 KEYS = dict.fromkeys(("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk=")
 

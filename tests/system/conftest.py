@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from tests.system.harness import LEAVE_S, System
+from tests.system.mailboxes import Mailbox, Maildir, smtp_server
 
 from protools.local import LocalPostgres, LocalPulsar
-from tests.system.harness import LEAVE_S, System
-from tests.system.mailboxes import Maildir, Mailbox, smtp_server
 
 FAST_FAILURES = {"FAILURE_ATTEMPTS": "3", "FAILURE_DELAY": "0.1"}
 

@@ -21,6 +21,7 @@ from urllib.parse import quote
 import urllib3
 from lxml import etree
 from sqlalchemy import inspect, text
+from tests.system.mailboxes import Mail, Mailbox
 
 from protools.databases import SIDES
 from protools.local.process import command_line, port_is_free, send, tail, wait_until
@@ -29,7 +30,6 @@ from seedwork.avro import CommittedSchemas
 from seedwork.broker import Broker, connect, connect_admin
 from seedwork.database import open_database
 from seedwork.settings import Settings, Side
-from tests.system.mailboxes import Mail, Mailbox
 
 T = TypeVar("T")
 R = TypeVar("R")

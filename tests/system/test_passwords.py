@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from tests.system.conftest import Mode
+from tests.system.harness import System, at_once
 
 from seedwork.broker import Wire
 from seedwork.messages import new_id
-from tests.system.conftest import Mode
-from tests.system.harness import System, at_once
 
 XML = {"Content_Type": "application/xml", "Accept": "application/xml"}
 SECRET_LENGTH = 25

@@ -61,7 +61,9 @@ def step(name: str, *, undo: bool = True, **rest: Any) -> Step:
     )
 
 
-TRIP = Saga(name="trip", steps=[step("flight"), step("hotel"), step("pay", undo=False, pivot=True), step("tell", undo=False)])
+TRIP = Saga(
+    name="trip", steps=[step("flight"), step("hotel"), step("pay", undo=False, pivot=True), step("tell", undo=False)]
+)
 
 
 @dataclass
@@ -231,14 +233,15 @@ def sagas(draw: st.DrawFn) -> Saga:
     return Saga(
         name="any",
         steps=[
-            step(f"s{i}", undo=i < pivot and draw(st.booleans()), pivot=i == pivot, late=draw(late)) for i in range(number)
+            step(f"s{i}", undo=i < pivot and draw(st.booleans()), pivot=i == pivot, late=draw(late))
+            for i in range(number)
         ],
     )
 
 
 @dataclass
 class World:
-    """Receivers as the rules of delivery make them: each command id takes effect at most once, an undo leaves a tombstone."""
+    """Receivers as the rules of delivery make them: a command takes effect at most once, an undo leaves a tombstone."""
 
     decide: Callable[[str], str]
     answered: dict[str, Any] = field(default_factory=dict)
@@ -272,7 +275,7 @@ class World:
 
 
 def deliver_something(draw: st.DataObject, talk: Talk, world: World, replies: list[Any]) -> None:
-    """Let one thing happen: a command arrives (again), a reply arrives (again), the deadline fires, silence is noticed."""
+    """Let one thing happen: a command or reply arrives (again), the deadline fires, silence is noticed."""
     choice = draw.draw(st.sampled_from(["command", "command", "reply", "reply", "due", "silent"]))
     if choice == "command":
         replies.append(world.receive(draw.draw(st.sampled_from(talk.sent))))
@@ -296,7 +299,9 @@ def deliver_the_rest(talk: Talk, world: World) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(sagas(), st.data())
-def test_whatever_the_order_every_run_ends_and_nothing_stays_done_that_was_given_up(saga: Saga, data: st.DataObject) -> None:
+def test_whatever_the_order_every_run_ends_and_nothing_stays_done_that_was_given_up(
+    saga: Saga, data: st.DataObject
+) -> None:
     """The promise of the engine, under random interleavings of replies, refusals, failures, timeouts and duplicates."""
     world = World(lambda _id: data.draw(st.sampled_from(["do", "do", "do", "refuse", "fail"])))
     talk, replies = Talk(saga), []
@@ -309,7 +314,9 @@ def test_whatever_the_order_every_run_ends_and_nothing_stays_done_that_was_given
     assert progress.status in TERMINAL or (progress.status == "SUSPENDED" and progress.reason[0])
     assert len(world.undone) == len(set(world.undone))
     if progress.status == "COMPENSATED":
-        kept = [s.command_id for s, d in zip(progress.steps, saga.steps, strict=True) if d.compensation and s.command_id]
+        kept = [
+            s.command_id for s, d in zip(progress.steps, saga.steps, strict=True) if d.compensation and s.command_id
+        ]
         assert not any(world.done.get(identifier) for identifier in kept)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from protools.local.process import PortInUse, free_ports, only_one
-from protools.up import WrongReplicas, refuse_taken_ports, replica_counts, service_programs, try_next
+from protools.up import WrongReplicas, embedded_broker, refuse_taken_ports, replica_counts, service_programs, try_next
 from seedwork.settings import Settings
 
 PROCESSES = (("generador", "worker"), ("generador", "web"), ("bff", "web"))
@@ -71,6 +71,22 @@ def test_a_taken_web_port_is_named(tmp_path: Path, listener: socket.socket) -> N
     settings = Settings.read({"PROTOOLS_HOME": str(tmp_path), "BFF_PORT": str(port)})
     with pytest.raises(PortInUse, match=f"{port} is in use.*BFF_PORT"):
         refuse_taken_ports(settings, {("bff", "web"): 1})
+
+
+def test_the_embedded_broker_counts_as_started_once_it_takes_connections(settings: Settings) -> None:
+    """A service that is faster than its broker would only fill the screen with errors."""
+    [broker] = embedded_broker(settings)
+    assert broker.gate is not None
+    assert not broker.gate()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(settings.home / "broker.sock"))
+        server.listen()
+        assert broker.gate()
+
+
+def test_no_embedded_broker_runs_beside_a_real_one(tmp_path: Path) -> None:
+    """BROKER_URL alone decides where messages go."""
+    assert list(embedded_broker(Settings.read({"BROKER_URL": "pulsar://127.0.0.1:6650"}))) == []
 
 
 def test_the_commands_to_try_reach_the_front_door(settings: Settings) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -57,8 +56,3 @@ def _download(target: Path) -> None:
         done = subprocess.run(command, cwd=target, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     if done.returncode != 0:
         raise LocalServerError(f"Maven could not fetch {ARTIFACT}:\n{tail(log, 12)}")
-
-
-def forget(cache: Path | None = None) -> None:
-    """Remove the unpacked distribution; the next start fetches it again."""
-    shutil.rmtree((cache or cache_folder()) / f"apache-pulsar-{VERSION}", ignore_errors=True)

@@ -118,10 +118,10 @@ def spawn_detached(command: Sequence[str], log: Path, **options: Any) -> int:
 
 
 @contextmanager
-def only_one(file: Path, busy: str, mode: int = 0o600) -> Iterator[None]:
+def only_one(file: Path, busy: str) -> Iterator[None]:
     """Hold a lock file while the block runs; raise LocalServerError(busy) when another process holds it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(file, os.O_RDWR | os.O_CREAT, mode), "r+") as handle:
+    with open(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Run one Pulsar standalone broker in a folder of its own, tuned as docs/pulsar.md measures it."""
+"""Run one Pulsar standalone broker in a folder of its own, tuned for short waits and little memory."""
 
 from __future__ import annotations
 

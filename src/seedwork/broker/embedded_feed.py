@@ -26,13 +26,14 @@ Load = Callable[[int, int], Iterable[Message]]
 
 
 class Consumer:
-    """Hold what one consumer was given and has not acknowledged; `outgoing` is what is to be pushed to it now."""
+    """Hold what one consumer was given and has not acknowledged; `push` sends it what it is given anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, push: Callable[[list[Given]], None]) -> None:
         self.feeds: list[Feed] = []
-        self.held: dict[int, tuple[Feed, Message]] = {}
+        self.held: dict[int, Given] = {}
         self.parked: dict[tuple[Feed, str], None] = {}
-        self.outgoing: list[tuple[Feed, Message]] = []
+        self._push = push
+        self._outgoing: list[Given] = []
         self._bytes = 0
 
     @property
@@ -44,9 +45,27 @@ class Consumer:
         """Hold a message and have it pushed."""
         self.held[message.id] = feed, message
         self._bytes += len(message.packed)
-        self.outgoing.append((feed, message))
+        self._outgoing.append((feed, message))
 
-    def acknowledge(self, number: int) -> tuple[Feed, Message] | None:
+    def flush(self) -> None:
+        """Push what it was given since the last time."""
+        if self._outgoing:
+            outgoing, self._outgoing = self._outgoing, []
+            self._push(outgoing)
+
+    def resume(self) -> None:
+        """Take what waited for room in its window."""
+        for feed, key in list(self.parked):
+            if not self.free:
+                return
+            feed.unpark(self, key)
+
+    def leave(self) -> None:
+        """Give everything back."""
+        for feed in self.feeds:
+            feed.leave(self)
+
+    def acknowledge(self, number: int) -> Given | None:
         """Let go of a message; None when it is not held here (any more)."""
         found = self.held.pop(number, None)
         if found is not None:
@@ -54,6 +73,9 @@ class Consumer:
             self._bytes -= len(message.packed)
             feed.acknowledged(message)
         return found
+
+
+Given = tuple["Feed", Message]
 
 
 @dataclass(slots=True)
@@ -155,12 +177,12 @@ class Feed:
 
     def _refill(self) -> None:
         if self._behind and self._loaded < LOADED // 2 and self._loaded_bytes < LOADED_BYTES // 2:
-            self._behind = False
-            for count, message in enumerate(self._load(self._after, LOADED), 1):
+            there_may_be_more = False
+            for message in self._load(self._after, LOADED):
                 self._keep(message)
-                if count == LOADED or self._full():
-                    self._behind = True  # there may be more
+                if there_may_be_more := self._full():
                     break
+            self._behind = there_may_be_more
 
     def _keep(self, message: Message) -> None:
         self._after = message.id

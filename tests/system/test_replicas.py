@@ -1,0 +1,73 @@
+"""Run every process twice: work is shared, and whoever waits is woken whichever replica did it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from tests.system.conftest import Mode
+from tests.system.harness import Answer, System, at_once
+
+SERVICES = ("generador", "correo", "protools_saga", "bff")
+EVERYTHING_TWICE = [f"{service}{kind}=2" for service in SERVICES for kind in ("", ".web")]
+
+
+@pytest.fixture(scope="module")
+def system(mode: Mode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One system with two of everything."""
+    with mode.running(tmp_path_factory.mktemp(mode.name), EVERYTHING_TWICE) as running:
+        yield running
+
+
+def test_two_of_each_are_running(system: System) -> None:
+    """Otherwise the tests below show nothing."""
+    for service in SERVICES:
+        for kind in ("web", "worker"):
+            assert len(system.children("run", service, kind)) == 2
+    for replica in (0, 1):
+        assert system.get("/readyz", replica=replica).status == 200
+
+
+def test_a_hundred_wishes_come_true_and_both_replicas_work(system: System) -> None:
+    """A second replica that steals, repeats or idles would be worse than none."""
+    names = [f"shared-{number}" for number in range(100)]
+    identifiers = at_once(lambda name: system.accept(name, replica=len(name) % 2), names)
+    assert {command["status"] for command in system.outcomes(identifiers, 60)} == {"completed"}
+    assert len({system.mail_to(f"{name}@example.test").id for name in names}) == 100
+
+
+def test_a_waiter_is_woken_whichever_replica_did_the_work(system: System) -> None:
+    """The broadcast reaches every front door; with polling or local wake-ups half of the callers would wait in vain."""
+
+    def wait(number: int) -> tuple[Answer, float]:
+        begun = time.monotonic()
+        answer = system.post("/passwords", {"username": f"waiter-{number}"}, number % 2, Prefer="wait=25")
+        return answer, time.monotonic() - begun
+
+    outcomes = at_once(wait, range(20), threads=4)
+    assert Counter(answer.status for answer, _ in outcomes) == {201: 20}
+    assert max(seconds for _, seconds in outcomes) < 20, "somebody was not woken, but timed out"
+
+
+def test_two_wishes_for_one_name_at_once_give_one_password(system: System) -> None:
+    """Uniqueness must hold between replicas that do not know of each other."""
+    names = [f"contested-{number % 10}" for number in range(30)]
+    identifiers = at_once(lambda pair: system.accept(pair[1], replica=pair[0] % 2), list(enumerate(names)))
+    statuses = Counter(command["status"] for command in system.outcomes(identifiers))
+    assert statuses == {"completed": 10, "refused": 20}
+    for name in set(names):
+        assert system.mail_to(f"{name}@example.test")
+
+
+def test_the_same_idempotency_key_at_two_front_doors_is_one_command(system: System) -> None:
+    """A caller's second try may reach another replica than its first."""
+
+    def ask(replica: int) -> Answer:
+        return system.post("/passwords", {"username": "same-key"}, replica % 2, Idempotency_Key="same-key")
+
+    answers = at_once(ask, range(8), threads=8)
+    assert {answer.status for answer in answers} == {202}
+    (identifier,) = {answer.json["id"] for answer in answers}
+    assert system.outcome(identifier)["status"] == "completed"
