@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -28,9 +29,7 @@ class Mail:
     @property
     def message(self) -> EmailMessage:
         """The mail, parsed."""
-        parsed = message_from_bytes(self.raw, policy=policy.SMTPUTF8)
-        assert isinstance(parsed, EmailMessage)
-        return parsed
+        return _parsed(self.raw)
 
     @property
     def id(self) -> str:
@@ -60,6 +59,13 @@ class Mail:
     def token(self) -> str:
         """What the link carries in its fragment."""
         return self.link.partition("#")[2]
+
+
+@cache
+def _parsed(raw: bytes) -> EmailMessage:
+    parsed = message_from_bytes(raw, policy=policy.SMTPUTF8)
+    assert isinstance(parsed, EmailMessage)
+    return parsed
 
 
 class Mailbox(Protocol):

@@ -16,7 +16,7 @@ from protools.local import LocalPulsar
 from protools.local.process import send
 
 BrokerOutage = Callable[[], AbstractContextManager[None]]
-LATER_S = "90"
+LATER_S = 90
 """How far the clock jumps at a restart: the claims of a sender that was killed have run out (correo's CLAIM_S)."""
 
 
@@ -82,7 +82,7 @@ def test_with_generador_down_a_link_is_not_used_up(system: System) -> None:
     assert system.eventually(revealed).json["username"] == "patient"
 
 
-@pytest.mark.parametrize("service", ["generador", "correo", "protools_saga", "bff"])
+@pytest.mark.parametrize("service", ["generador", "protools_saga", "bff"])
 def test_a_killed_worker_is_replaced_and_loses_nothing(system: System, service: str) -> None:
     """Whatever it held in memory, in a transaction or unacknowledged is done by its successor, once."""
     names = [f"{service}-{number}".replace("_", "-") for number in range(40)]
@@ -92,8 +92,7 @@ def test_a_killed_worker_is_replaced_and_loses_nothing(system: System, service: 
         (victim,) = system.children("run", service, "worker")
         send(victim, signal.SIGKILL)
         identifiers = [each.result() for each in accepted]
-    # A mail that was being sent is another sender's after CLAIM_S, a minute.
-    commands = system.outcomes(identifiers, seconds=90)
+    commands = system.outcomes(identifiers)
     assert {command["status"] for command in commands} == {"completed"}
     for name in names:
         assert system.mail_to(f"{name}@example.test")
@@ -109,14 +108,15 @@ def test_a_restart_of_everything_in_the_middle_loses_nothing_and_doubles_nothing
         if answer.status == 202:
             answered[name] = answer.json["id"]
 
-    for begin in (0, 25):  # twice, for one cut shows one moment
-        with paused(system.children("run", "correo", "worker")), ThreadPoolExecutor(8) as pool:
-            asking = [pool.submit(ask, name) for name in names[begin : begin + 25]]
-            system.eventually(lambda begin=begin: len(answered) >= begin * 0.8 + 15)  # type: ignore[misc]
+    for cut, service in enumerate(["correo", "generador"]):  # one cut shows one moment only
+        half = names[cut * 25 : cut * 25 + 25]
+        with paused(system.children("run", service, "worker")), ThreadPoolExecutor(8) as pool:
+            asking = [pool.submit(ask, name) for name in half]
+            system.eventually(lambda half=half: len(answered.keys() & set(half)) >= 15)  # type: ignore[misc]
             system.crash()
             for each in asking:
                 each.exception()  # who was cut off knows nothing, and may ask again
-        system.up(PROTOOLS_CLOCK_OFFSET=LATER_S)
+        system.up(PROTOOLS_CLOCK_OFFSET=str(LATER_S * (cut + 1)))
 
     assert len(answered) >= 30
     commands = system.outcomes(list(answered.values()), seconds=60)

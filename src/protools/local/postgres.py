@@ -10,7 +10,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +53,8 @@ class LocalPostgres:
 
     folder: Path
     port: int = 5433
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Further settings of the server, by name."""
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
@@ -171,6 +174,8 @@ class LocalPostgres:
         statements = (
             f"CREATE ROLE {USER} LOGIN CREATEDB CREATEROLE PASSWORD '{ours}'\n",
             f"ALTER ROLE {SERVER_USER} PASSWORD '{servers}'\n",
+            f"GRANT pg_read_all_stats TO {USER}\n",
+            "CREATE EXTENSION pg_stat_statements\n",
         )
         self._run("postgres", "--single", "-D", str(fresh), "postgres", typed="".join(statements))
         _write_secret(self.folder / f"{USER}.password", ours)
@@ -193,6 +198,7 @@ class LocalPostgres:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(self._sockets),
             "max_connections": "300",
+            **self.options,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         pid = spawn_detached([binary("postgres"), "-D", str(self._data), *options], self.log, cwd="/", **_as_server())

@@ -15,7 +15,7 @@ import sqlite3
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
             log.warning("sent a client away", error=f"{type(error).__name__}: {error}")
             self.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio fixes the signature
         """Give back what this client held."""
         self._transport = None
         self._server.connections.discard(self)
@@ -268,25 +268,15 @@ LIVE: dict[str, Callable[..., None]] = {
 def serve(socket_path: Path, database_path: Path) -> None:
     """Serve until SIGTERM or SIGINT; raise ProtoolsError when another broker has this socket or file."""
     os.umask(0o077)
-    with _alone(socket_path), _alone(database_path):
-        socket_path.unlink(missing_ok=True)  # whoever left it is dead: the lock is ours
-        try:
-            store = Store(database_path)
-        except sqlite3.Error as error:
-            raise ProtoolsError(f"{database_path}: {error}") from error
-        try:
-            asyncio.run(_listen(store, socket_path))
-        except OSError as error:
-            raise ProtoolsError(f"{socket_path}: {error}") from error
-        finally:
-            store.close()
-            socket_path.unlink(missing_ok=True)
+    with _alone(socket_path), _alone(database_path), closing(Store(database_path)) as store:
+        asyncio.run(_listen(store, socket_path))
 
 
 async def _listen(store: Store, socket_path: Path) -> None:
     server, stopping, loop = Server(store), asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    # asyncio replaces a socket file that is there; the lock says that its broker is dead
     door = await loop.create_unix_server(partial(Connection, server), str(socket_path))
     log.info("embedded broker ready", socket=str(socket_path))
     await stopping.wait()
@@ -295,6 +285,7 @@ async def _listen(store: Store, socket_path: Path) -> None:
     for connection in list(server.connections):
         connection.close()
     await asyncio.sleep(0)  # connections end in the loop's next turn
+    socket_path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -316,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         serve(given.socket, given.database)
-    except ProtoolsError as error:
+    except (ProtoolsError, OSError, sqlite3.Error) as error:
         sys.exit(f"embedded broker: {error}")
 
 

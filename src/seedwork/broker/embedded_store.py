@@ -14,14 +14,18 @@ from typing import NamedTuple
 FORMAT = 1
 SCHEMA = """
 CREATE TABLE topic (id INTEGER PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (namespace, name));
-CREATE TABLE schema (topic INTEGER NOT NULL, version INTEGER NOT NULL, avsc TEXT NOT NULL, PRIMARY KEY (topic, version));
+CREATE TABLE schema (
+    topic INTEGER NOT NULL, version INTEGER NOT NULL, avsc TEXT NOT NULL, PRIMARY KEY (topic, version)
+);
 CREATE TABLE subscription (id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE (topic, name));
 CREATE TABLE message (
     id INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice: a late acknowledgement must not hit another message
     topic INTEGER NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, packed BLOB NOT NULL
 );
 CREATE INDEX message_topic ON message (topic);
-CREATE TABLE owed (subscription INTEGER NOT NULL, message INTEGER NOT NULL, PRIMARY KEY (subscription, message)) WITHOUT ROWID;
+CREATE TABLE owed (
+    subscription INTEGER NOT NULL, message INTEGER NOT NULL, PRIMARY KEY (subscription, message)
+) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
 FINISHED = """
@@ -52,13 +56,12 @@ class Store:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        (found,) = self._one("PRAGMA user_version")
-        if found == 0:
+        found = self._number("PRAGMA user_version")
+        if not found:
             self._db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         elif found != FORMAT:
             raise sqlite3.DatabaseError(f"{path} has format {found}, this broker writes {FORMAT}")
-        row = self._one("SELECT seq FROM sqlite_sequence WHERE name = 'message'")
-        self.last_id: int = row[0] if row else 0
+        self.last_id = self._number("SELECT seq FROM sqlite_sequence WHERE name = 'message'") or 0
 
     def begin(self) -> None:
         """Open a transaction."""
@@ -82,8 +85,7 @@ class Store:
 
     def topic(self, namespace: str, name: str) -> int | None:
         """Find a topic's id."""
-        row = self._one("SELECT id FROM topic WHERE namespace = ? AND name = ?", namespace, name)
-        return row[0] if row else None
+        return self._number("SELECT id FROM topic WHERE namespace = ? AND name = ?", namespace, name)
 
     def create_topic(self, namespace: str, name: str) -> None:
         """Create a topic that is missing."""
@@ -95,7 +97,7 @@ class Store:
 
     def has_schema(self, topic: int, version: int) -> bool:
         """Tell whether this version is registered."""
-        return self._one("SELECT 1 FROM schema WHERE topic = ? AND version = ?", topic, version) is not None
+        return self._number("SELECT 1 FROM schema WHERE topic = ? AND version = ?", topic, version) is not None
 
     def add_schema(self, topic: int, avsc: str) -> None:
         """Register the next version."""
@@ -108,13 +110,12 @@ class Store:
 
     def subscription(self, topic: int, name: str) -> int:
         """Return a subscription's id; a new one is owed every message there is."""
-        find = "SELECT id FROM subscription WHERE topic = ? AND name = ?"
-        row = self._one(find, topic, name)
-        if row is None:
-            self._db.execute("INSERT INTO subscription (topic, name) VALUES (?, ?)", (topic, name))
-            row = self._one(find, topic, name)
-            self._db.execute("INSERT INTO owed SELECT ?, id FROM message WHERE topic = ?", (row[0], topic))
-        return int(row[0])
+        found = self._number("SELECT id FROM subscription WHERE topic = ? AND name = ?", topic, name)
+        if found is not None:
+            return found
+        self._db.execute("INSERT INTO subscription (topic, name) VALUES (?, ?)", (topic, name))
+        self._db.execute("INSERT INTO owed SELECT last_insert_rowid(), id FROM message WHERE topic = ?", (topic,))
+        return self.subscription(topic, name)
 
     def add(self, topic: int, contents: Iterable[tuple[str, int, bytes]]) -> list[Message]:
         """Store messages of (key, version, packed) and owe them to every subscription of the topic."""
@@ -140,9 +141,9 @@ class Store:
         """Read what a topic holds, in order, lazily."""
         return map(Message._make, self._db.execute(STORED, (topic, after, limit)))
 
-    def _one(self, query: str, *values: object) -> tuple[int, ...] | None:
-        row: tuple[int, ...] | None = self._db.execute(query, values).fetchone()
-        return row
+    def _number(self, query: str, *values: object) -> int | None:
+        row = self._db.execute(query, values).fetchone()
+        return row[0] if row else None
 
     def _column(self, query: str, *values: object) -> list[str]:
         return [value for (value,) in self._db.execute(query, values)]

@@ -1,7 +1,7 @@
 """Frame what the embedded broker and its clients say to each other: four bytes of length, then msgpack.
 
-A client says `[HELLO, namespace]` first, then calls, acknowledgements and broadcasts; the broker answers every call once,
-by its number, and pushes messages as they come.
+A client says `[HELLO, namespace]` first, then calls, acknowledgements and broadcasts; the broker answers every call
+once, by its number, and pushes messages as they come.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Measure Protools on real servers; every figure is printed with how it was made."""
