@@ -315,19 +315,23 @@ class System(Program):
         finally:
             engine.dispose()
 
-    def everything_said(self) -> bytes:
-        """Return every body and property that lies on any topic, as bytes."""
+    @contextmanager
+    def overhearing(self) -> Iterator[Callable[[], bytes]]:
+        """Listen to every topic while the block runs; the function returns all that was said so far."""
         settings = self.settings
         admin = connect_admin(settings.broker_url, settings.broker_admin_url, settings.namespace)
         topics = admin.topics()
         admin.close()
         said: list[bytes] = []
         with self.broker() as broker:
-            reader = broker.browse(topics, earliest=True)
-            while heard := reader.receive(1000, 2.0):
-                said += [d.wire.body + str(d.wire.properties).encode() for d in heard]
+            reader = broker.browse(topics, earliest=False)
+
+            def heard() -> bytes:
+                said.extend(d.wire.body + str(d.wire.properties).encode() for d in reader.receive(1000, 0.1))
+                return b"\n".join(said)
+
+            yield heard
             reader.close()
-        return b"\n".join(said)
 
 
 @contextmanager

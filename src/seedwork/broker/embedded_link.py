@@ -1,7 +1,7 @@
 """Hold a process's one connection to the embedded broker and bring it back when it breaks.
 
-A thread of its own reads; whoever calls writes. After a reconnect every subscription is opened again, so that a consumer
-only notices that messages which it had not acknowledged come once more.
+A thread of its own reads; whoever calls writes. After a reconnect every subscription is opened again, so that a
+consumer only notices that messages which it had not acknowledged come once more.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ CONNECT_S = 1.0
 ANSWER_S = 5.0
 """How long a call waits for the answer of a broker that is there."""
 RETRY_S = 0.1
+REOPEN_S = 1.0
+"""Pause before a consumer is opened again that the broker refused after a reconnect."""
 LIVE_LIMIT = 10_000
 """Broadcasts kept for a listener that does not receive; the oldest go first."""
 ERRORS = {error.__name__: error for error in (MessageRejected, SchemaIncompatible, Unavailable)}
@@ -40,7 +42,7 @@ class Mailbox:
         """The call that opens this consumer, but for its number."""
         self._pushed: deque[Pushed] = deque(maxlen=LIVE_LIMIT if method == "listen" else None)
         self._changed = threading.Condition()
-        self._lost: ProtoolsError | None = None
+        self._trouble: ProtoolsError | None = None
 
     def put(self, pushed: Iterable[Pushed]) -> None:
         """Add messages and wake whoever waits."""
@@ -49,11 +51,11 @@ class Mailbox:
             self._changed.notify()
 
     def take(self, limit: int, timeout_s: float) -> list[Pushed]:
-        """Wait for a first message, then return what is there; raise Unavailable when none will ever come."""
+        """Wait for a first message, then return what is there; raise Unavailable when this consumer is not open."""
         with self._changed:
-            self._changed.wait_for(lambda: self._pushed or self._lost, timeout_s)
-            if self._lost and not self._pushed:
-                raise Unavailable(f"this subscription is gone: {self._lost}")
+            self._changed.wait_for(lambda: self._pushed or self._trouble, timeout_s)
+            if self._trouble and not self._pushed:
+                raise Unavailable(f"this subscription is not open: {self._trouble}")
             return [self._pushed.popleft() for _ in range(min(limit, len(self._pushed)))]
 
     def clear(self) -> None:
@@ -61,10 +63,10 @@ class Mailbox:
         with self._changed:
             self._pushed.clear()
 
-    def lose(self, reason: ProtoolsError) -> None:
-        """Tell receivers that nothing will come any more."""
+    def tell(self, trouble: ProtoolsError | None) -> None:
+        """Tell receivers why nothing will come, or that all is well again."""
         with self._changed:
-            self._lost = reason
+            self._trouble = trouble
             self._changed.notify_all()
 
 
@@ -75,7 +77,7 @@ class Link:
         self._path, self._namespace = path, namespace
         self._up = threading.Condition(threading.RLock())
         self._socket: socket.socket | None = None
-        self._closing = threading.Event()
+        self._tried, self._closing = threading.Event(), threading.Event()
         self._numbers = itertools.count(1)
         self._calls: dict[int, Future[Any]] = {}
         self._mailboxes: dict[int, Mailbox] = {}
@@ -84,7 +86,8 @@ class Link:
 
     @property
     def is_up(self) -> bool:
-        """Whether there is a connection at this moment."""
+        """Whether there is a connection at this moment; the very first attempt is waited for."""
+        self._tried.wait(CONNECT_S)
         return self._socket is not None
 
     def call(self, method: str, *arguments: Any, timeout_s: float = ANSWER_S) -> Any:
@@ -94,10 +97,10 @@ class Link:
     def call_all(self, calls: Sequence[Sequence[Any]], timeout_s: float = ANSWER_S) -> list[Any]:
         """Send all calls over the same connection, in order, and return all answers."""
         futures = {next(self._numbers): Future[Any]() for _ in calls}
-        self._calls.update(futures)
         try:
             with self._up:
                 connection = self._wait_up()
+                self._calls.update(futures)
                 for number, call in zip(futures, calls, strict=True):
                     self._send(connection, frame(CALL, number, *call))
             return [future.result(timeout_s) for future in futures.values()]
@@ -109,9 +112,10 @@ class Link:
 
     def tell(self, *parts: Any) -> None:
         """Send a frame that has no answer; raise Unavailable when it cannot be sent."""
+        self._tried.wait(CONNECT_S)
         with self._up:
             if self._socket is None:
-                raise Unavailable(f"no broker answers at {self._path}")
+                raise self._nobody()
             self._send(self._socket, frame(*parts))
 
     def open(self, mailbox: Mailbox) -> int:
@@ -134,7 +138,8 @@ class Link:
         mailbox = self._mailboxes.pop(number, None)
         if mailbox is None:
             return
-        mailbox.lose(Unavailable("it was closed"))
+        mailbox.clear()
+        mailbox.tell(Unavailable("it was closed"))
         if self.is_up:
             try:
                 self.call("leave", number)
@@ -162,11 +167,11 @@ class Link:
     def _wait_up(self) -> socket.socket:
         self._up.wait_for(lambda: self._socket is not None or self._closing.is_set(), CONNECT_S)
         if self._socket is None:
-            raise Unavailable("the connection is closed" if self._closing.is_set() else self._nobody())
+            raise self._nobody()
         return self._socket
 
-    def _nobody(self) -> str:
-        return f"no broker answers at {self._path}"
+    def _nobody(self) -> Unavailable:
+        return Unavailable("this connection is closed" if self._closing.is_set() else f"no broker at {self._path}")
 
     def _send(self, connection: socket.socket, data: bytes) -> None:
         try:
@@ -189,7 +194,9 @@ class Link:
     def _run(self) -> None:
         while not self._closing.is_set():
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                if self._connect(connection):
+                connected = self._connect(connection)
+                self._tried.set()
+                if connected:
                     self._read(connection)
                     self._lost(connection)
             self._closing.wait(RETRY_S)
@@ -210,9 +217,7 @@ class Link:
     def _greet(self, connection: socket.socket) -> None:
         connection.sendall(frame(HELLO, self._namespace))
         for number, mailbox in list(self._mailboxes.items()):
-            method, *arguments = mailbox.opening
-            # an answer under the consumer's own number: nobody waits for it unless it is a refusal
-            connection.sendall(frame(CALL, number, method, number, *arguments))
+            connection.sendall(_opening(number, mailbox))
 
     def _read(self, connection: socket.socket) -> None:
         frames = Frames()
@@ -240,18 +245,38 @@ class Link:
             self._try_to_tell(CALL, next(self._numbers), "leave", number)  # it was closed while a reconnect reopened it
 
     def _answered(self, number: int, result: Any, error: ProtoolsError | None) -> None:
-        future, mailbox = self._calls.pop(number, None), self._mailboxes.get(number)
-        if future is not None and error is None:
+        future = self._calls.pop(number, None)
+        if future is None:
+            self._reopened(number, error)
+        elif error is None:
             future.set_result(result)
-        elif future is not None:
+        else:
             future.set_exception(error)
-        elif error is not None and mailbox is not None:
-            mailbox.lose(error)
+
+    def _reopened(self, number: int, error: ProtoolsError | None) -> None:
+        mailbox = self._mailboxes.get(number)
+        if mailbox is not None:
+            mailbox.tell(error)
+            if error is not None:
+                retry = threading.Timer(REOPEN_S, self._reopen, (number, mailbox))
+                retry.daemon = True
+                retry.start()
+
+    def _reopen(self, number: int, mailbox: Mailbox) -> None:
+        with self._up:
+            if self._socket is not None and number in self._mailboxes:
+                self._socket.sendall(_opening(number, mailbox))
 
     def _lost(self, connection: socket.socket) -> None:
         with self._up:
             self._drop(connection)
-        for mailbox in list(self._mailboxes.values()):
-            mailbox.clear()
-        for number in list(self._calls):
-            self._answered(number, None, Unavailable(f"the broker at {self._path} has gone"))
+            for mailbox in self._mailboxes.values():
+                mailbox.clear()
+            for number in list(self._calls):
+                self._answered(number, None, Unavailable(f"the broker at {self._path} has gone"))
+
+
+def _opening(number: int, mailbox: Mailbox) -> bytes:
+    # The answer comes under the consumer's own number, by which it is told from other answers.
+    method, *arguments = mailbox.opening
+    return frame(CALL, number, method, number, *arguments)

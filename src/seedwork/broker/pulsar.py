@@ -23,7 +23,6 @@ T = TypeVar("T")
 TENANT = "protools"
 ORDERING_BUCKETS = 64
 SEND_TIMEOUT_MS = 3_000
-FLUSH_TIMEOUT_S = SEND_TIMEOUT_MS / 1000 + 2
 DRAIN_WITHIN_S = 0.0003
 """A `receive` that returned faster than this had its message waiting: there may be more."""
 
@@ -66,7 +65,8 @@ class PulsarBroker:
             producer = self._producer(wire.topic, wire.properties.get("ce_dataschema", ""))
             producers[id(producer)] = producer
             _send(producer, wire, outcomes.setdefault)
-        outcomes |= _flush(producers.values())
+        for producer in producers.values():  # flush_async holds the GIL and can deadlock with the client's thread
+            _guarded(producer.flush)
         failed = [result for result in outcomes if result != pulsar.Result.Ok]
         if failed:
             raise Unavailable(f"the broker did not confirm: {', '.join(map(str, failed))}")
@@ -136,7 +136,7 @@ class PulsarBroker:
             batching_type=pulsar.BatchingType.KeyBased,
             batching_max_messages=1000,
             batching_max_allowed_size_in_bytes=1024 * 1024,
-            batching_max_publish_delay_ms=5,
+            batching_max_publish_delay_ms=1,
             block_if_queue_full=True,
             max_pending_messages=5000,
             send_timeout_millis=SEND_TIMEOUT_MS,
@@ -154,16 +154,6 @@ def _send(producer: pulsar.Producer, wire: Wire, note: Callable[..., Any]) -> No
         )
     except pulsar.PulsarException as error:
         raise Unavailable(f"the broker does not take {wire.topic}: {error}") from error
-
-
-def _flush(producers: Iterable[pulsar.Producer]) -> dict[Any, None]:
-    """Flush all side by side, wait for all; return the distinct results."""
-    results: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    waiting = [producer._producer.flush_async(results.put) for producer in producers]
-    try:
-        return {results.get(timeout=FLUSH_TIMEOUT_S): None for _ in waiting}
-    except queue.Empty:
-        return {pulsar.Result.Timeout: None}
 
 
 def _guarded(call: Callable[[], T]) -> T:
