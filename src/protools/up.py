@@ -14,9 +14,6 @@ from protools.supervisor import Program, Role, Supervisor
 from seedwork.errors import ProtoolsError
 from seedwork.settings import Settings
 
-REPLICA_PORT_STEP = 100
-"""The n-th web process of a service listens this much above the one before it: 3000, 3100, ..."""
-
 REPLICAS = re.compile(r"(?P<service>\w+)(\.(?P<kind>\w+))?=(?P<count>[1-9]\d?)")
 
 
@@ -57,17 +54,18 @@ def service_programs(settings: Settings, counts: Mapping[tuple[str, str], int]) 
                 name=f"{service}.{kind}" + (f".{replica + 1}" if count > 1 else ""),
                 command=_protools("run", service, kind, "--supervisor", str(os.getpid())),
                 role="web" if kind == "web" else "worker",
-                environment=_environment(settings) | _port_variable(settings, service, kind, replica),
+                environment=_environment(settings),
             )
 
 
 def refuse_taken_ports(settings: Settings, counts: Mapping[tuple[str, str], int]) -> None:
-    """Raise PortInUse for the first web port on which something listens already."""
-    for (service, kind), count in counts.items():
-        for replica in range(count if kind == "web" else 0):
-            port = _port(settings, service, replica)
-            if not port_is_free(port, "127.0.0.1" if settings.bind == "localhost" else settings.bind):
-                raise PortInUse(port, f"stop what listens there, or set {service.upper()}_PORT")
+    """Raise PortInUse for the first web port on which something listens already; replicas share a port."""
+    for service, kind in counts:
+        if kind != "web":
+            continue
+        port = settings.port(service)
+        if not port_is_free(port, "127.0.0.1" if settings.bind == "localhost" else settings.bind):
+            raise PortInUse(port, f"stop what listens there, or set {service.upper()}_PORT")
 
 
 def try_next(settings: Settings, seconds: float) -> str:
@@ -83,14 +81,6 @@ def try_next(settings: Settings, seconds: float) -> str:
             f"  curl -i {passwords}/ada",
         ]
     )
-
-
-def _port(settings: Settings, service: str, replica: int) -> int:
-    return settings.port(service) + REPLICA_PORT_STEP * replica
-
-
-def _port_variable(settings: Settings, service: str, kind: str, replica: int) -> dict[str, str]:
-    return {f"{service.upper()}_PORT": str(_port(settings, service, replica))} if kind == "web" and replica else {}
 
 
 def _environment(settings: Settings) -> dict[str, str]:

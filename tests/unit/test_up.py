@@ -59,10 +59,11 @@ def test_each_replica_is_a_program_of_its_own_name(settings: Settings) -> None:
     ]
 
 
-def test_each_web_replica_listens_on_a_port_of_its_own(settings: Settings) -> None:
-    """Two servers cannot share one port."""
-    programs = service_programs(settings, replica_counts((("bff", "web"),), ["bff.web=2"]))
-    assert [program.environment.get("BFF_PORT") for program in programs] == [None, str(settings.bff_port + 100)]
+def test_web_replicas_share_their_port(settings: Settings) -> None:
+    """A caller knows one address, whoever answers: each replica opens the same port (SO_REUSEPORT)."""
+    first, second = service_programs(settings, replica_counts((("bff", "web"),), ["bff.web=2"]))
+    assert (first.name, second.name) == ("bff.web.1", "bff.web.2")
+    assert first.environment == second.environment
 
 
 def test_a_taken_web_port_is_named(tmp_path: Path, listener: socket.socket) -> None:
