@@ -2,7 +2,7 @@
 //
 //   RATE=20 DURATION=30s BASE_URL=http://127.0.0.1:3000 k6 run k6/password.js      (or: make k6 RATE=20)
 //
-// Further variables: XML_SHARE=0.1  POLL_MS=50  SAGA_TIMEOUT_S=30  ACCEPTANCE_P95_MS=100  SAGA_P95_MS=1000
+// Further variables: XML_SHARE=0.1  POLL_MS=20  SAGA_TIMEOUT_S=30  ACCEPTANCE_P95_MS=100  SAGA_P95_MS=1000
 //
 // acceptance_ms  POST sent -> 202 received
 // saga_ms        202 received -> a poll that answers `completed`; too long by up to the pause before that poll
@@ -28,7 +28,7 @@ const XML_SHARE = number("XML_SHARE", 0.1);
 const SAGA_TIMEOUT_S = number("SAGA_TIMEOUT_S", 30);
 const ACCEPTANCE_P95_MS = number("ACCEPTANCE_P95_MS", 100);
 const SAGA_P95_MS = number("SAGA_P95_MS", 1000);
-const FIRST_PAUSE_S = number("POLL_MS", 50) / 1000; // the pause grows by half each time: polls are load too
+const FIRST_PAUSE_S = number("POLL_MS", 20) / 1000; // the pause grows by half each time: polls are load too
 const LONGEST_PAUSE_S = 0.5;
 
 const acceptance = new Trend("acceptance_ms", true);

@@ -30,6 +30,7 @@ from seedwork.settings import Settings
 
 BATCH = 500
 WAIT_S = 1.0
+NOTHING = "nothing here: a broker may forget what every service has read; --from latest shows what comes"
 SHOWN = (
     ("type", "ce_type"),
     ("command", "ce_commandid"),
@@ -64,16 +65,26 @@ class Seen:
     show_default=True,
     help="Seconds of silence that end it.",
 )
-def consume(topics: Sequence[str], start: str, limit: int | None, as_json: bool, **rest: Any) -> None:
+def consume(topics: Sequence[str], start: str, follow: bool, quiet_s: float, **choice: Any) -> None:
     """Print the messages of TOPICs (all, when none is named), in order within each topic."""
-    settings, patience_s = Settings.read(), None if rest["follow"] or start == "latest" else rest["quiet_s"]
+    settings, patience_s = Settings.read(), None if follow or start == "latest" else quiet_s
     with suppress(KeyboardInterrupt):
         wanted = known_topics(topics, topics_of(settings))
         with connected(settings) as broker, closing(broker.browse(wanted, earliest=start == "earliest")) as found:
-            deliveries = (d for d in arriving(found, patience_s) if rest["key"] in (None, d.wire.key))
-            schemas = schemas_of(broker)
-            for delivery in islice(deliveries, limit):
-                click.echo((json_of if as_json else line_of)(read(delivery, schemas)))
+            if patience_s is None:
+                click.echo(f"following {', '.join(topics) or 'every topic'}; Ctrl-C ends it", err=True)
+            show(broker, arriving(found, patience_s), **choice)
+
+
+def show(broker: Broker, deliveries: Iterator[Delivery], *, key: str | None, limit: int | None, as_json: bool) -> None:
+    """Print what is wanted of what comes; say why it may be nothing."""
+    schemas, nothing = schemas_of(broker), True
+    wanted = (delivery for delivery in deliveries if key in (None, delivery.wire.key))
+    for delivery in islice(wanted, limit):
+        click.echo((json_of if as_json else line_of)(read(delivery, schemas)))
+        nothing = False
+    if nothing:
+        click.echo(NOTHING, err=True)
 
 
 def known_topics(asked: Sequence[str], existing: Sequence[str]) -> Sequence[str]:

@@ -18,11 +18,11 @@ from correo.smtp import Delayed, Letter, Outcome, RefusedForGood, Sent, open_pos
 from correo.tables import mail
 from seedwork.errors import DomainError, Unavailable
 from seedwork.inbox import Handler, Received
+from seedwork.loop import Duty
 from seedwork.messages import Context, Message, new_id
 from seedwork.rows import Row
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork
-from seedwork.worker import Duty
 
 log = structlog.get_logger()
 PAGE = 100

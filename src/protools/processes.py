@@ -5,21 +5,20 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
 
 from protools.bootstrap import projector_of
+from seedwork.broker import Subscription
 from seedwork.database import open_database
-from seedwork.errors import SettingError, Unavailable
+from seedwork.errors import SettingError
 from seedwork.inbox import Inbox, Reader
+from seedwork.loop import Duty, DutyThread, keep_trying
 from seedwork.process import Process, repeat
 from seedwork.projection import Projector
 from seedwork.service import Runtime, Service, load, open_runtime
 from seedwork.settings import Settings
 from seedwork.telemetry import configure_logging
-from seedwork.worker import Duty, DutyThread, Pause, Worker
-
-T = TypeVar("T")
+from seedwork.worker import Worker
 
 PROCESSES: tuple[tuple[str, str], ...] = (
     ("generador", "worker"),
@@ -103,7 +102,7 @@ def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], ob
         delay_s=settings.failure_delay,
     )
     reader = Reader(service.handlers, runtime.codec, runtime.broker)
-    subscription = _patiently(lambda: runtime.broker.subscribe(service.name, service.consumes))
+    subscription = _subscribe(runtime, service.name, service.consumes)
     return Worker(inbox, reader, runtime.relay, subscription, settings.batch_limit), subscription.close
 
 
@@ -111,18 +110,15 @@ def _projector(service: Service, runtime: Runtime) -> tuple[Projector, Callable[
     settings = runtime.settings
     reader = Reader(service.projections, runtime.codec, runtime.broker)
     engine = open_database(settings, service.name, "read", "projector")
-    subscription = _patiently(lambda: runtime.broker.subscribe(projector_of(service.name), service.projects))
+    subscription = _subscribe(runtime, projector_of(service.name), service.projects)
     changed = service.changed(runtime) if service.changed else None
     return Projector(
         service.projections, reader, engine, subscription, settings.batch_limit, changed
     ), subscription.close
 
 
-def _patiently(call: Callable[[], T]) -> T:
-    """Try again until the broker is there; a process that starts before it must not end."""
-    pause: Any = Pause(threading.Event())
-    while True:
-        try:
-            return call()
-        except Unavailable as down:
-            pause.wait(down)
+def _subscribe(runtime: Runtime, name: str, topics: Sequence[str]) -> Subscription:
+    """Subscribe as soon as the broker is there: a process that starts before it must not end."""
+    subscription = keep_trying(threading.Event(), lambda: runtime.broker.subscribe(name, topics))
+    assert subscription is not None
+    return subscription

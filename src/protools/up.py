@@ -11,7 +11,7 @@ from pathlib import Path
 
 from protools.local.process import PortInUse, only_one, port_is_free
 from protools.supervisor import Program, Role, Supervisor
-from seedwork.errors import ProtoolsError
+from seedwork.errors import ProtoolsError, SettingError
 from seedwork.settings import Settings
 
 REPLICAS = re.compile(r"(?P<service>\w+)(\.(?P<kind>\w+))?=(?P<count>[1-9]\d?)")
@@ -25,6 +25,8 @@ def up(settings: Settings, replicas: Sequence[str] = ()) -> int:
     """Run the whole system until Ctrl-C; return the exit code. Refuse a home or a port that is taken."""
     from protools.processes import PROCESSES
 
+    if not settings.on_loopback:
+        raise SettingError("BIND_HOST", f"{settings.bind} is not loopback, and nobody is asked who they are yet")
     counts = replica_counts(PROCESSES, replicas)
     busy = f"another `protools up` runs on {settings.home}: stop it first, or set PROTOOLS_HOME"
     with only_one(settings.home / "up.lock", busy):

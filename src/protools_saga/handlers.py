@@ -17,6 +17,7 @@ from protools_saga.messages import IssuePassword, LogEntry, SagaMoved, StepView
 from protools_saga.tables import saga, target
 from seedwork.delivery import incident
 from seedwork.inbox import Handler, Received, incident_row
+from seedwork.loop import Duty
 from seedwork.messages import Context, Message, new_id
 from seedwork.rows import Row
 from seedwork.saga import (
@@ -36,7 +37,6 @@ from seedwork.saga import (
 )
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork
-from seedwork.worker import Duty
 
 WORKFLOWS: dict[type, Saga] = {IssuePassword: ISSUE_PASSWORD}
 """Which command starts which workflow."""

@@ -28,6 +28,7 @@ class StepView:
     undo_id: str
     undo_attempts: int
     late: bool
+    """Whether a success came after giving up."""
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Engine, Table
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from seedwork import database
 from seedwork.broker import Delivery, Subscription
 from seedwork.delivery import failure
 from seedwork.errors import Unavailable
 from seedwork.inbox import Reader, Received, failure_row
+from seedwork.loop import keep_trying, receive_until
 from seedwork.messages import Message
 from seedwork.rows import Row, write_rows
-from seedwork.worker import RECEIVE_S, Pause
 
 log = structlog.get_logger()
 
@@ -49,15 +49,7 @@ class Projector:
 
     def run(self) -> None:
         """Loop until `stop`; the batch in hand is finished first."""
-        pause = Pause(self._stopping)
-        while not self._stopping.is_set():
-            try:
-                batch = self._subscription.receive(self._limit, RECEIVE_S)
-            except Unavailable as down:
-                pause.wait(down)
-                continue
-            if batch:
-                self.settle(batch)
+        receive_until(self._stopping, self._subscription, self._limit, self.settle)
 
     def stop(self) -> None:
         """Ask the loop to end after the batch in hand."""
@@ -65,17 +57,15 @@ class Projector:
 
     def settle(self, batch: Sequence[Delivery]) -> None:
         """Project a batch until it is committed, then acknowledge it and tell who waits."""
-        pause = Pause(self._stopping)
-        while True:
-            try:
-                received = self._reader.read(batch)
-                self._commit(received)
-                break
-            except (Unavailable, SQLAlchemyError) as down:
-                if not pause.wait(down):
-                    return
-        self._subscription.ack(batch)
-        self._tell([r.message for r in received if r.message])
+        received = keep_trying(self._stopping, lambda: self._project(batch))
+        if received is not None:
+            self._subscription.ack(batch)
+            self._tell([r.message for r in received if r.message])
+
+    def _project(self, batch: Sequence[Delivery]) -> list[Received]:
+        received = self._reader.read(batch)
+        self._commit(received)
+        return received
 
     def _tell(self, messages: Sequence[Message]) -> None:
         try:

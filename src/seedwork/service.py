@@ -20,11 +20,11 @@ from seedwork.avro import Codec, CommittedSchemas
 from seedwork.broker import Broker
 from seedwork.database import open_database
 from seedwork.inbox import Handler
+from seedwork.loop import Duty
 from seedwork.projection import Changed, Projection
 from seedwork.relay import Relay
 from seedwork.settings import Settings
 from seedwork.unit_of_work import Speaker
-from seedwork.worker import Duty
 
 
 @dataclass(frozen=True)

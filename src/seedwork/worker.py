@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import structlog
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from seedwork.broker import Delivery, Subscription, Wire
 from seedwork.delivery import failure, unpack_delivery
-from seedwork.errors import Stale, Unavailable
 from seedwork.inbox import FIRST, Inbox, Reader, Received, Retry
+from seedwork.loop import keep_trying, receive_until
 from seedwork.relay import Relay
 from seedwork.rows import Row
 from seedwork.unit_of_work import UnitOfWork
 
-log = structlog.get_logger()
-RECEIVE_S = 1.0
-LONGEST_PAUSE_S = 5.0
 FAILURE_PAGE = 50
 RETRY_LEASE_S = 30.0
 """Seconds for which a taken failure row is left alone by other replicas."""
@@ -41,15 +36,7 @@ class Worker:
 
     def run(self) -> None:
         """Loop until `stop`; the batch in hand is finished first."""
-        pause = Pause(self._stopping)
-        while not self._stopping.is_set():
-            try:
-                batch = self._subscription.receive(self._limit, RECEIVE_S)
-            except Unavailable as down:
-                pause.wait(down)
-                continue
-            if batch:
-                self.settle(batch)
+        receive_until(self._stopping, self._subscription, self._limit, self.settle)
 
     def stop(self) -> None:
         """Ask the loop to end after the batch in hand."""
@@ -57,19 +44,18 @@ class Worker:
 
     def settle(self, batch: Sequence[Delivery]) -> None:
         """Handle a batch until it is committed, then acknowledge and publish; stopped early, acknowledge nothing."""
-        pause = Pause(self._stopping)
-        while True:
-            try:
-                received = self._reader.read(batch)
-                outgoing = self._commit(received)
-                break
-            except (Unavailable, Stale, SQLAlchemyError) as down:
-                if not pause.wait(down):
-                    return
+        done = keep_trying(self._stopping, lambda: self._handle(batch))
+        if done is None:
+            return
+        received, outgoing = done
         self._subscription.ack(batch)
         for told in self.handled:
             told(received)
         self._relay.publish(outgoing)
+
+    def _handle(self, batch: Sequence[Delivery]) -> tuple[list[Received], list[Wire]]:
+        received = self._reader.read(batch)
+        return received, self._commit(received)
 
     def _commit(self, batch: Sequence[Received], retry: Retry = FIRST) -> list[Wire]:
         try:
@@ -107,62 +93,3 @@ def _take_failures(uow: UnitOfWork) -> list[Row]:
         uow.remove(failure, row["id"])
         uow.append(failure, {**row, "due_at": uow.now + RETRY_LEASE_S})
     return rows
-
-
-class Pause:
-    """Wait longer each time something is down."""
-
-    def __init__(self, stopping: threading.Event) -> None:
-        self._stopping, self._seconds = stopping, 0.05
-
-    def wait(self, down: Exception) -> bool:
-        """Wait; return False when the loop is to stop instead."""
-        log.warning("waiting", seconds=self._seconds, error=f"{type(down).__name__}: {str(down).splitlines()[0][:300]}")
-        stopped = self._stopping.wait(self._seconds)
-        self._seconds = min(LONGEST_PAUSE_S, self._seconds * 2)
-        return not stopped
-
-
-def _never(_batch: Sequence[Received]) -> bool:
-    return False
-
-
-@dataclass(frozen=True)
-class Duty:
-    """Do something beside the loop: every `every_s` seconds, and at once after a batch that `woken_by` says yes to."""
-
-    name: str
-    work: Callable[[], object]
-    every_s: float = 1.0
-    woken_by: Callable[[Sequence[Received]], bool] = _never
-
-
-class DutyThread(threading.Thread):
-    """Run one duty until stopped; an outage is waited out."""
-
-    def __init__(self, duty: Duty) -> None:
-        super().__init__(name=duty.name, daemon=True)
-        self._duty = duty
-        self._woken = threading.Event()
-        self._stopping = threading.Event()
-
-    def run(self) -> None:
-        pause = Pause(self._stopping)
-        while not self._stopping.is_set():
-            self._woken.wait(self._duty.every_s)
-            self._woken.clear()
-            try:
-                self._duty.work()
-                pause = Pause(self._stopping)
-            except (Unavailable, Stale, SQLAlchemyError) as down:
-                pause.wait(down)
-
-    def handled(self, batch: Sequence[Received]) -> None:
-        """Run the duty at once when this batch gives it something to do."""
-        if self._duty.woken_by(batch):
-            self._woken.set()
-
-    def stop(self) -> None:
-        """End after the turn in hand."""
-        self._stopping.set()
-        self._woken.set()

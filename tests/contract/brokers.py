@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from protools.up import accepts
 from seedwork.broker import Broker, BrokerAdmin, Delivery, Subscription, Wire, connect, connect_admin
 from seedwork.messages import new_id
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+"""What a process needs to find this checkout, installed or not."""
 STOP_S = 10.0
 PATIENCE_S = 15.0
 """How long a test waits for what must come; it fails afterwards, it never waits so long when all is well."""
@@ -78,7 +81,7 @@ class EmbeddedServer:
         """Return once it takes connections; one that runs already is left alone."""
         if self.process is None:
             with (self.folder / "broker.log").open("ab") as log:
-                self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+                self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=ENVIRONMENT)
             ready = wait_until(lambda: accepts(self.socket) or self._ended(), PATIENCE_S)
             assert ready, "the embedded broker did not start"
             assert not self._ended(), (self.folder / "broker.log").read_text()

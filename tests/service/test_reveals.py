@@ -9,13 +9,13 @@ import pytest
 from tests.service.rooms import Room, room
 from tests.service.web import serving
 
-from generador import domain
+from generador import vault
 from generador.tables import password, password_view
 from seedwork import http
 from seedwork.delivery import event
 from seedwork.messages import new_id
 
-TOKEN = domain.new_token()
+TOKEN = vault.new_token()
 PLAIN = "correct-horse-battery"
 
 
@@ -36,7 +36,7 @@ def bff(tmp_path: Path, generador: Room) -> Iterator[Room]:
 
 @pytest.fixture
 def ada(generador: Room) -> None:
-    sealed = domain.seal_password(PLAIN, generador.runtime.settings.key("VAULT_KEY"), "ada")
+    sealed = vault.seal_password(PLAIN, generador.runtime.settings.key("VAULT_KEY"), "ada")
     row = {
         "username": "ada",
         "revision": 1,
@@ -44,7 +44,7 @@ def ada(generador: Room) -> None:
         "command_id": new_id(),
         "saga_id": new_id(),
         "status": "issued",
-        "token_hash": domain.token_hash(TOKEN),
+        "token_hash": vault.token_hash(TOKEN),
         "sealed_key": sealed.key,
         "sealed_secret": sealed.secret,
         "issued_at": 1.0,
@@ -74,7 +74,7 @@ def test_a_link_reveals_in_xml_as_well(bff: Room) -> None:
     assert f"<password>{PLAIN}</password>" in answer.text
 
 
-@pytest.mark.parametrize("token", ["nonsense", domain.new_token(), "é\x00"])
+@pytest.mark.parametrize("token", ["nonsense", vault.new_token(), "é\x00"])
 def test_a_token_that_nobody_was_sent_is_unknown(bff: Room, token: str) -> None:
     """404, whatever the text."""
     answer = bff.http.post("/reveals", json={"token": token})

@@ -31,7 +31,7 @@ def correo(tmp_path: Path) -> Iterator[Room]:
 
 
 def moved(sagas: Room, identifier: str, status: str, version: int = 1) -> None:
-    step = StepView("generador.generate-password", "issued", new_id(), 2, "", "", 0)
+    step = StepView("generador.generate-password", "issued", new_id(), 2, "", "", 0, False)
     started = LogEntry("started", 1.5, -1, "", "", 0, "", "", None, "{}")
     issued = LogEntry("issued", 2.5, 0, step.command, step.command_id, 1, "", "", 900.0, "{}")
     entries = (started, issued) if version == 1 else (issued,)

@@ -16,6 +16,7 @@ from tests.system.mailboxes import Mailbox, Maildir, smtp_server
 
 from protools.local import LocalPostgres, LocalPulsar
 
+KEYS = ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN")
 FAST_FAILURES = {"FAILURE_ATTEMPTS": "3", "FAILURE_DELAY": "0.1"}
 
 
@@ -75,6 +76,3 @@ def _on_servers(pulsar: LocalPulsar, postgres: LocalPostgres) -> dict[str, str]:
     keys = {key: base64.b64encode(secrets.token_bytes(32)).decode() for key in KEYS}
     databases = {"DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
     return {**pulsar.environment(), **postgres.environment(), **databases, **keys, "BROKER_NAMESPACE": name}
-
-
-KEYS = ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN")

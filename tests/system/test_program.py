@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import secrets
 import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.system.conftest import Mode
+from tests.system.conftest import KEYS, Mode
 from tests.system.harness import LEAVE_S, System, at_once, eventually
 
 from protools.local.process import command_line, port_is_free, send, wait_until
-
-SECRETS = ("DB_PASSWORD", "SMTP_URL", "VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN")
 
 
 @pytest.fixture
 def fresh(mode: Mode, tmp_path: Path) -> Iterator[System]:
     """A system that nobody has started yet."""
     with mode.prepared(tmp_path) as system:
+        yield system
+
+
+@pytest.fixture
+def unstarted(embedded_mode: Mode, tmp_path: Path) -> Iterator[System]:
+    """A system that will be refused before it needs any server."""
+    with embedded_mode.prepared(tmp_path) as system:
         yield system
 
 
@@ -59,50 +66,59 @@ def test_children_do_not_outlive_a_killed_supervisor(fresh: System) -> None:
 
 
 @pytest.mark.parametrize("service", ["bff", "generador"])
-def test_a_taken_port_is_named_before_anything_starts(fresh: System, service: str) -> None:
+def test_a_taken_port_is_named_before_anything_starts(unstarted: System, service: str) -> None:
     """`Address already in use` without a number sends people hunting."""
     variable = f"{service.upper()}_PORT"
-    with socket.create_server(("127.0.0.1", int(fresh.environment[variable]))):
-        done = fresh.run("up")
+    with socket.create_server(("127.0.0.1", int(unstarted.environment[variable]))):
+        done = unstarted.run("up")
     assert done.returncode == 1
-    assert f"port {fresh.environment[variable]} is in use" in done.stderr
+    assert f"port {unstarted.environment[variable]} is in use" in done.stderr
     assert variable in done.stderr
     assert "ready" not in done.stdout
 
 
-WRONG = {
-    "BFF_PORT": "no-port",
-    "BROKER_URL": "kafka://127.0.0.1:9092",
-    "GENERADOR_DB_URL": "mysql://127.0.0.1/x",
-    "FAILURE_DELAY": "soon",
-    "BATCH_LIMIT": "0",
-    "VAULT_KEY": "too-short",
-    "SMTP_URL": "ftp://127.0.0.1",
-    "MAIL_FROM": "two@example.test, addresses@example.test",
-    "LOG_FORMAT": "yaml",
-    "BIND_HOST": "192.0.2.1",
-}
+WRONG = (
+    ("BFF_PORT", "no-port"),
+    ("BROKER_URL", "kafka://127.0.0.1:9092"),
+    ("GENERADOR_DB_URL", "mysql://127.0.0.1/x"),
+    ("FAILURE_DELAY", "soon"),
+    ("BATCH_LIMIT", "0"),
+    ("VAULT_KEY", "too-short"),
+    ("SMTP_URL", "ftp://127.0.0.1"),
+    ("MAIL_FROM", "two@example.test, addresses@example.test"),
+    ("LOG_FORMAT", "yaml"),
+    ("BIND_HOST", "0.0.0.0"),  # nobody is asked who they are
+    ("BIND_HOST", "no.such.host"),
+)
 
 
-@pytest.mark.parametrize("variable", WRONG)
-def test_a_wrong_setting_stops_the_program_by_the_name_of_its_variable(fresh: System, variable: str) -> None:
+@pytest.mark.parametrize(("variable", "value"), WRONG)
+def test_a_wrong_setting_stops_the_program_by_the_name_of_its_variable(
+    unstarted: System, variable: str, value: str
+) -> None:
     """Exit code 2 tells a supervisor and a person that trying again will not help."""
-    done = fresh.run("up", **{variable: WRONG[variable]})
+    done = unstarted.run("up", **{variable: value})
     assert done.returncode == 2, done.stdout + done.stderr
     assert variable in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert "ready in" not in done.stdout
 
 
-def test_what_is_in_force_is_shown_without_its_secrets(fresh: System) -> None:
-    """People paste this into tickets."""
-    secret = {"SMTP_URL": "smtps://robot:hunter2@mail.example", "GENERADOR_DB_URL": "postgresql://u:hunter3@db/x"}
-    done = fresh.run("config", "show", **secret)
+def test_what_is_in_force_is_shown_without_its_secrets(unstarted: System) -> None:
+    """People paste this into tickets, and scripts read it through a pipe: nothing may be cut off."""
+    plain = {"BROKER_NAMESPACE": "n" * 200, "DB_HOSTNAME": "db.example:5432"}
+    secret = {
+        "SMTP_URL": "smtps://robot:hunter2@mail.example",
+        "DB_PASSWORD": "hunter3",
+        "GENERADOR_DB_URL": "postgresql://u:hunter4@db.example/x",
+        **{name: base64.b64encode(secrets.token_bytes(32)).decode() for name in KEYS},
+    }
+    done = unstarted.run("config", "show", **plain, **secret)
     assert done.returncode == 0
-    shown = dict(re.findall(r"^ ?([A-Z_]+) +(.*?) *$", done.stdout, re.MULTILINE))
-    assert shown["BFF_PORT"] == fresh.environment["BFF_PORT"]
-    assert shown["PROTOOLS_HOME"] == str(fresh.home)
-    assert shown["SMTP_URL"] == "(hidden)"
-    hidden = {fresh.environment[name] for name in SECRETS if name in fresh.environment and name not in secret}
-    for value in (*hidden, "hunter2", "hunter3"):
+    for value in ("hunter", *(secret[name] for name in KEYS)):
         assert value not in done.stdout + done.stderr
+    shown = dict(re.findall(r"^\s*([A-Z_]+)\s+(.*?)\s*$", done.stdout, re.MULTILINE))
+    assert shown.keys() >= {"PROTOOLS_HOME", *plain, *secret}
+    assert shown["SMTP_URL"] == "(hidden)"
+    assert shown["PROTOOLS_HOME"] == str(unstarted.home)
+    assert {name: shown[name] for name in plain} == plain

@@ -160,7 +160,7 @@ def test_a_follower_sees_what_comes_and_leaves_quietly(testers: Terminal) -> Non
         assert follower.stdout.readline()
         follower.send_signal(signal.SIGINT)
         _, errors = follower.communicate(timeout=PATIENCE_S)
-    assert (follower.returncode, errors) == (0, "")
+    assert (follower.returncode, errors) == (0, f"following {PASSWORD}; Ctrl-C ends it\n")
     assert testers.subscriptions() == before
 
 

@@ -38,22 +38,7 @@ def create_delivery_tables() -> None:
         sa.PrimaryKeyConstraint("aggregate", "version"),
         sa.UniqueConstraint("answers"),
     )
-    op.create_table(
-        "failure",
-        sa.Column("id", sa.String(), nullable=False, comment="ce_id, or the hash of bytes that have none"),
-        sa.Column("topic", sa.String(), nullable=False),
-        sa.Column(
-            "delivery", sa.LargeBinary(), nullable=False, comment="packed as received, with the writer's schema version"
-        ),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("error", sa.Text(), nullable=False),
-        sa.Column("due_at", sa.Double(), nullable=False),
-        sa.Column("at", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
-    )
-    with op.batch_alter_table("failure", schema=None) as batch_op:
-        batch_op.create_index("failure_due", ["due_at"], unique=False)
-
+    create_failure_table()
     op.create_table(
         "inbox",
         sa.Column("consumer", sa.String(), nullable=False),
@@ -84,3 +69,22 @@ def create_delivery_tables() -> None:
     )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.create_index("outbox_due", ["due_at"], unique=False)
+
+
+def create_failure_table() -> None:
+    """Create the table of messages that could not be handled; a read database has it too."""
+    op.create_table(
+        "failure",
+        sa.Column("id", sa.String(), nullable=False, comment="ce_id, or the hash of bytes that have none"),
+        sa.Column("topic", sa.String(), nullable=False),
+        sa.Column(
+            "delivery", sa.LargeBinary(), nullable=False, comment="packed as received, with the writer's schema version"
+        ),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("due_at", sa.Double(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("failure", schema=None) as batch_op:
+        batch_op.create_index("failure_due", ["due_at"], unique=False)
