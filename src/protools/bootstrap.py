@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -10,6 +10,7 @@ from protools.databases import prepare_databases
 from protools.services import SERVICES
 from seedwork.avro import versions_of
 from seedwork.broker import BrokerAdmin, connect_admin
+from seedwork.messages import Contract
 from seedwork.service import Service, load
 from seedwork.settings import Settings
 
@@ -32,9 +33,11 @@ def bootstrap(settings: Settings, names: Sequence[str] = SERVICES) -> None:
     log.info("bootstrapped", services=",".join(names))
 
 
-def prepare_broker(admin: BrokerAdmin, services: Sequence[Service]) -> None:
-    """Check every schema, then create namespace, topics with their schemas, and subscriptions."""
-    schemas = [(cls.contract.name, text) for s in services for cls in s.messages for text in versions_of(cls.contract)]  # type: ignore[attr-defined]
+def prepare_broker(
+    admin: BrokerAdmin, services: Sequence[Service], committed: Callable[[Contract], list[str]] = versions_of
+) -> None:
+    """Check every committed schema, then create namespace, topics with their schemas, and subscriptions."""
+    schemas = [(cls.contract.name, text) for s in services for cls in s.messages for text in committed(cls.contract)]  # type: ignore[attr-defined]
     for topic, text in schemas:
         admin.check_schema(topic, text)
     admin.prepare_namespace()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, delete, func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import DBAPIError
-from tests.service.fakes import FakeBroker
+from tests.service.desk import KEYS, Desk, deliver, make_desk
 
 from generador.handlers import HANDLERS as GENERADOR
 from generador.handlers import generate_password
@@ -22,67 +22,15 @@ from protools_saga.handlers import HANDLERS as COORDINATOR
 from protools_saga.handlers import wake_due_sagas
 from protools_saga.messages import IssuePassword
 from protools_saga.tables import saga
-from seedwork.avro import Codec, CommittedSchemas
-from seedwork.broker import Delivery, Wire
+from seedwork.broker import Delivery
 from seedwork.database import open_database
 from seedwork.delivery import dead_letter, event, failure, inbox, incident, outbox
 from seedwork.errors import DomainError, Unavailable
-from seedwork.inbox import Handler, Inbox, Reader
-from seedwork.messages import Context, Message, new_id, properties_of
-from seedwork.relay import Relay
+from seedwork.inbox import Handler
+from seedwork.messages import Message, new_id
 from seedwork.saga import minutes
-from seedwork.service import Runtime, Service, load
+from seedwork.service import load
 from seedwork.settings import Settings
-from seedwork.unit_of_work import Speaker
-from seedwork.worker import Worker
-
-KEYS = dict.fromkeys(("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk=")
-
-
-class Acks:
-    """A subscription that only notes what was acknowledged."""
-
-    def __init__(self) -> None:
-        self.acked: list[Delivery] = []
-
-    def ack(self, deliveries: Any) -> None:
-        self.acked += deliveries
-
-    def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
-        return []
-
-    def close(self) -> None: ...
-
-
-@dataclass
-class Desk:
-    """One service's worker with its database, and a broker that keeps what is published."""
-
-    runtime: Runtime
-    service: Service
-    broker: FakeBroker
-    worker: Worker
-    acks: Acks
-
-    def rows(self, table: Table) -> list[Any]:
-        with self.runtime.write.connect() as connection:
-            return list(connection.execute(select(table)).mappings())
-
-    def count(self, table: Table) -> int:
-        with self.runtime.write.connect() as connection:
-            return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
-
-    def said(self, name: str) -> list[Wire]:
-        return [wire for wire in self.broker.published if wire.topic == name]
-
-    def make_due(self) -> None:
-        with self.runtime.write.begin() as tx:
-            tx.execute(update(failure).values(due_at=0))
-
-    def retry_until_buried(self) -> None:
-        for _ in range(10):
-            self.make_due()
-            self.worker.retry_failures()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -93,20 +41,6 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         name = f"t{new_id()[-10:]}"
         environment |= server.environment() | {"DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
     return Settings.read(environment)
-
-
-def make_desk(settings: Settings, name: str, handlers: dict[type, Handler] | None = None) -> Desk:
-    service = load(name)
-    prepare_databases(settings, service)
-    service = replace(service, handlers=handlers or service.handlers)
-    broker, codec = FakeBroker(), Codec(CommittedSchemas())
-    write = open_database(settings, name, "write", "owner")
-    relay = Relay(write, broker, Speaker(name, codec, settings.clock_offset, settings.key), settings.sweep_after)
-    refused, failed = service.answer("command-refused"), service.answer("command-failed")
-    rules = Inbox(service.handlers, refused, failed, attempts=settings.failure_attempts, delay_s=settings.failure_delay)
-    acks = Acks()
-    worker = Worker(rules, Reader(service.handlers, codec, broker), relay, acks, settings.batch_limit)
-    return Desk(Runtime(settings, name, broker, codec, write, relay), service, broker, worker, acks)
 
 
 @pytest.fixture
@@ -121,17 +55,6 @@ def coordinator(settings: Settings) -> Iterator[Desk]:
     desk = make_desk(settings, "protools_saga")
     yield desk
     desk.runtime.write.dispose()
-
-
-CODEC = Codec(CommittedSchemas())
-
-
-def deliver(body: Any, *, identifier: str = "", saga_id: str = "", **rest: Any) -> Delivery:
-    identifier = identifier or new_id()
-    context = Context(saga_id or identifier)
-    message = Message(body, identifier, "/test", "ada", "2026-01-01T00:00:00.000Z", context, **rest)
-    wire = Wire(body.contract.name, context.saga_id, properties_of(message), CODEC.encode(body))
-    return Delivery(wire, str(body.contract.version), None)
 
 
 def a_poisonous(body: GeneratePassword) -> Handler:

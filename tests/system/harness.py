@@ -64,7 +64,7 @@ class Answer:
         return {etree.QName(child).localname: child.text or "" for child in etree.fromstring(self.body)}
 
 
-def eventually(look: Callable[[], T], seconds: float = PATIENCE_S, log: Path | None = None) -> T:
+def eventually(look: Callable[[], T | None], seconds: float = PATIENCE_S, log: Path | None = None) -> T:
     """Look until something truthy is seen and return it; fail with the last sight, and the log's end."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
@@ -188,7 +188,7 @@ class System(Program):
             assert wait_until(lambda: not self.children(*words), READY_S)
             yield
 
-    def eventually(self, look: Callable[[], T], seconds: float = PATIENCE_S) -> T:
+    def eventually(self, look: Callable[[], T | None], seconds: float = PATIENCE_S) -> T:
         """Do what `eventually` does, with the program's last words when it fails."""
         return eventually(look, seconds, self.log)
 
@@ -262,10 +262,9 @@ class System(Program):
         return [mail for mail in self.mailbox.mails() if mail.recipient == recipient]
 
     def mail_to(self, recipient: str) -> Mail:
-        """Return the one mail for this address, however often it came."""
-        mails = self.mails_to(recipient)
-        assert len({mail.raw for mail in mails}) == 1, mails
-        return mails[0]
+        """Return the one mail for this address, however often it came; fail when there is none or another."""
+        (raw,) = {mail.raw for mail in self.mails_to(recipient)}
+        return Mail(raw)
 
     def reveal(self, token: str) -> Answer:
         """Use the link's token."""

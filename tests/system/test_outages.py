@@ -60,8 +60,7 @@ def test_with_the_broker_down_wishes_are_accepted_and_come_true_later(
         assert system.get("/livez").status == 200
     commands = system.outcomes([*identifiers, impatient.json["id"]], seconds=60)
     assert {command["status"] for command in commands} == {"completed"}
-    for name in names:
-        assert system.mail_to(f"{name}@example.test")
+    assert len({system.mail_to(f"{name}@example.test").id for name in names}) == len(names)
     assert system.post("/passwords", {"username": "after-the-outage"}, Prefer="wait=30").status == 201
 
 
@@ -94,8 +93,7 @@ def test_a_killed_worker_is_replaced_and_loses_nothing(system: System, service: 
         identifiers = [each.result() for each in accepted]
     commands = system.outcomes(identifiers)
     assert {command["status"] for command in commands} == {"completed"}
-    for name in names:
-        assert system.mail_to(f"{name}@example.test")
+    assert len({system.mail_to(f"{name}@example.test").id for name in names}) == len(names)
 
 
 def test_a_restart_of_everything_in_the_middle_loses_nothing_and_doubles_nothing(system: System) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.system.conftest import Mode
-from tests.system.harness import System, at_once
+from tests.system.harness import ENDED, System, at_once
 
 from seedwork.broker import Wire
 from seedwork.messages import new_id
@@ -60,7 +60,7 @@ def test_a_wish_in_xml_is_answered_in_xml_all_the_way(system: System) -> None:
 
     assert system.eventually(command)["username"] == "grace"
     assert system.get("/passwords/grace", **XML).xml["status"] == "issued"
-    assert system.mail_to("grace@example.test")
+    assert system.mail_to("grace@example.test").link.startswith(f"{system.url()}/reveal#")
 
 
 def test_who_prefers_to_wait_gets_the_finished_command(system: System) -> None:
@@ -147,8 +147,8 @@ def test_a_command_just_accepted_is_never_unknown_and_never_goes_backwards(syste
 
     def follow(number: int) -> list[str]:
         identifier = system.accept(f"eager-{number}")
-        seen = []
-        while not seen or seen[-1] not in ("completed", "refused", "suspended"):
+        seen: list[str] = []
+        while not seen or seen[-1] not in ENDED:
             seen.append(system.command(identifier)["status"])  # asserts that it is 200
         return [status for status, _ in itertools.groupby(seen)]
 
