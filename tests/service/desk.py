@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,3 +99,14 @@ def deliver(body: Any, *, identifier: str = "", saga_id: str = "", **rest: Any) 
 def arrived(wire: Wire) -> Delivery:
     """What one service published, as another receives it."""
     return Delivery(wire, wire.properties["ce_dataschema"].rpartition(":")[2], None)
+
+
+def exchange(desks: Sequence[Desk]) -> None:
+    """Carry what each service publishes to those that consume it, until nobody says anything new."""
+    carried = dict.fromkeys(range(len(desks)), 0)
+    while any(carried[number] < len(desk.broker.published) for number, desk in enumerate(desks)):
+        for number, desk in enumerate(desks):
+            fresh, carried[number] = desk.broker.published[carried[number] :], len(desk.broker.published)
+            for other in desks:
+                if heard := [arrived(wire) for wire in fresh if wire.topic in other.service.consumes]:
+                    other.worker.settle(heard)

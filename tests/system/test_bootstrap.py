@@ -75,9 +75,7 @@ def test_bootstrap_prepares_everything_and_a_second_time_changes_nothing(setting
         assert {cls.contract.name for cls in service.messages} <= first["topics"].keys()
         assert all(name in first["topics"][topic] for topic in service.consumes)
         assert all(projector_of(name) in first["topics"][topic] for topic in service.projects)
-        assert {"inbox", "outbox", "event", "failure", "dead_letter", "incident"} <= set(
-            first["tables"][f"{name} write"]
-        )
+        assert set(DELIVERY.tables) <= set(first["tables"][f"{name} write"])
     bootstrap(settings)
     assert what_there_is(settings) == first
 

@@ -23,6 +23,8 @@ T = TypeVar("T")
 TENANT = "protools"
 ORDERING_BUCKETS = 64
 SEND_TIMEOUT_MS = 3_000
+REOPEN_AFTER = 3
+"""Empty receives without a connection after which a consumer is opened anew."""
 DRAIN_WITHIN_S = 0.0003
 """A `receive` that returned faster than this had its message waiting: there may be more."""
 
@@ -59,6 +61,13 @@ class PulsarBroker:
         """Send all, wait once; raise Unavailable when anything but Ok came back."""
         for wire in wires:
             check_size(wire)
+        try:
+            self._publish(wires)
+        except Unavailable:
+            self._forget_disconnected()
+            raise
+
+    def _publish(self, wires: Sequence[Wire]) -> None:
         outcomes: dict[Any, Any] = {}
         producers = {}
         for wire in wires:
@@ -73,7 +82,7 @@ class PulsarBroker:
 
     def subscribe(self, name: str, topics: Sequence[str]) -> _Consumer:
         """Share a durable subscription, Key_Shared, from the earliest message on."""
-        consumer = _guarded(
+        return _Consumer(
             lambda: self._client.subscribe(
                 [self._prefix + topic for topic in topics],
                 name,
@@ -84,7 +93,6 @@ class PulsarBroker:
                 batch_index_ack_enabled=True,
             )
         )
-        return _Consumer(consumer)
 
     def browse(self, topics: Sequence[str], *, earliest: bool) -> Subscription:
         """Read topics by non-durable readers."""
@@ -97,8 +105,7 @@ class PulsarBroker:
 
     def listen(self, topic: str) -> _Consumer:
         """Hear a non-persistent topic on a subscription of one's own, which goes when its consumer goes."""
-        consumer = _guarded(lambda: self._client.subscribe(self._live + topic, f"listener-{new_id()}"))
-        return _Consumer(consumer)
+        return _Consumer(lambda: self._client.subscribe(self._live + topic, f"listener-{new_id()}"))
 
     def schema(self, topic: str, version: str) -> str:
         """Ask the registry for one version of a topic's schema, once."""
@@ -120,6 +127,15 @@ class PulsarBroker:
         for producer in self._producers.values():
             _quietly(producer.flush)
         _quietly(self._client.close)
+
+    def _forget_disconnected(self) -> None:
+        """Make new producers next time: one that was cut off waits up to a minute before it connects again."""
+        with self._lock:
+            gone = {key: producer for key, producer in self._producers.items() if not producer.is_connected()}
+            for key in gone:
+                del self._producers[key]
+        for producer in gone.values():
+            _quietly(producer.close)
 
     def _producer(self, topic: str, dataschema: str) -> pulsar.Producer:
         with self._lock:
@@ -175,20 +191,33 @@ def _quietly(call: Callable[[], Any]) -> None:
 class _Consumer:
     """Receive through one Pulsar consumer; keep the Message objects, for only they acknowledge one of a batch."""
 
-    def __init__(self, consumer: pulsar.Consumer) -> None:
-        self._consumer = consumer
+    def __init__(self, open_consumer: Callable[[], pulsar.Consumer]) -> None:
+        self._open = open_consumer
+        self._consumer = _guarded(open_consumer)
         self._names: dict[str, str] = {}
+        self._cut_off = 0
+        """Receives in a row that ended without a message and without a connection."""
 
     def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
         began = time.monotonic()
         first = self._next(max(1, int(timeout_s * 1000)))
         if first is None:
+            self._look_after_connection()
             return []
+        self._cut_off = 0
         taken = [first]
         if time.monotonic() - began < DRAIN_WITHIN_S:
             while len(taken) < limit and (message := self._next(0)) is not None:
                 taken.append(message)
         return [_delivery(message, self._names) for message in taken]
+
+    def _look_after_connection(self) -> None:
+        """Open a new consumer when the old one stays cut off: by itself it may wait a minute before it tries again."""
+        self._cut_off = 0 if self._consumer.is_connected() else self._cut_off + 1
+        if self._cut_off >= REOPEN_AFTER:
+            fresh = _guarded(self._open)
+            _quietly(self._consumer.close)
+            self._consumer, self._cut_off = fresh, 0
 
     def _next(self, timeout_ms: int) -> pulsar.Message | None:
         try:
