@@ -42,10 +42,13 @@ class Facts:
     """A publish during an outage raises Unavailable at the latest after this."""
     recovers_within_s: float
     """Producers and consumers that were running work again, at the latest this long after the broker is back."""
+    hears_at_once: bool
+    """Whether a listener hears what is broadcast right after `listen`; else only once its first permits arrived."""
 
 
-EMBEDDED = Facts(refuses_within_s=2, recovers_within_s=5)
-PULSAR = Facts(refuses_within_s=15, recovers_within_s=90)  # its client waits up to 60 s between two attempts
+EMBEDDED = Facts(refuses_within_s=2, recovers_within_s=5, hears_at_once=True)
+# Pulsar's client waits up to 60 s between two attempts; a non-persistent topic drops what finds no permits.
+PULSAR = Facts(refuses_within_s=15, recovers_within_s=90, hears_at_once=False)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Be a consumer that takes messages, acknowledges none and waits to be killed: `holder.py URL NAMESPACE TOPIC COUNT`."""
+"""Be a consumer that acknowledges nothing and waits to be killed: `holder.py URL NAMESPACE TOPIC COUNT`."""
 
 from __future__ import annotations
 

@@ -46,9 +46,11 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        for name in ("src", "tests"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        here = {"PYTHONPATH": f"{folder / 'src'}:{ROOT}", "PROTOOLS_HOME": str(folder / "home")}
+        here = {"PYTHONPATH": str(folder / "src"), "PROTOOLS_HOME": str(folder / "home")}
         self.environment = {**kept, **here, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def follow(self, section: str) -> None:
@@ -72,9 +74,7 @@ class Checkout:
     def try_out(self, block: Block) -> None:
         """Run a file of tests."""
         if Path(block.place).name.startswith("test_"):
-            options = ("-q", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(self.folder), "-p", "no:cacheprovider")
-            said = self.python("-m", "pytest", *options, "-o", "pythonpath=", str(self.folder / block.place))
-            assert " passed" in said
+            assert " passed" in self.python("-m", "pytest", "-q", "-p", "no:cacheprovider", block.place)
 
     def change(self, block: Block) -> None:
         """Apply a diff: what it shows as there must be there exactly once."""
@@ -98,7 +98,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A copy that the sections change one after the other."""
     folder = tmp_path_factory.mktemp("checkout")
     yield Checkout(folder)
-    shutil.rmtree(folder)
+    if not os.environ.get("KEEP"): shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +109,7 @@ def followed(checkout: Checkout) -> Checkout:
     return checkout
 
 
+@pytest.mark.slow
 def test_what_the_guide_says_can_be_done_and_works(followed: Checkout) -> None:
     """A guide that no longer fits the code costs its reader an afternoon."""
     shown = followed.python("-c", "from protools_saga.handlers import WORKFLOWS; print(*WORKFLOWS.values())")
@@ -118,7 +119,7 @@ def test_what_the_guide_says_can_be_done_and_works(followed: Checkout) -> None:
 def test_a_new_service_takes_at_most_sixty_lines_in_three_files() -> None:
     """The measure of how much the building blocks carry."""
     files = [block for block in blocks("A service") if block.place.startswith("src/avisos/")]
-    assert len(files) == 3
+    assert len([block for block in files if not block.place.endswith("__init__.py")]) == 3
     assert sum(len(block.added) for block in files) <= 60
 
 
@@ -127,9 +128,9 @@ def test_a_new_step_takes_at_most_twelve_lines() -> None:
     assert sum(len(block.added) for block in blocks("A step") if block.place.startswith("src/")) <= 12
 
 
+@pytest.mark.slow
 def test_what_the_guide_writes_is_in_house_style(followed: Checkout) -> None:
     """Who copies an example must not be sent back by the linter."""
-    written = [str(followed.folder / block.place) for name in SECTIONS for block in blocks(name) if "/" in block.place]
-    files = sorted({path for path in written if path.endswith(".py")})
+    files = sorted({block.place for name in SECTIONS for block in blocks(name) if block.place.endswith(".py")})
     for check in (["check"], ["format", "--check"]):
-        followed.python("-m", "ruff", *check, "--no-cache", "--config", str(ROOT / "pyproject.toml"), *files)
+        followed.python("-m", "ruff", *check, "--no-cache", *files)

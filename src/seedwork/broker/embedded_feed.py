@@ -18,7 +18,7 @@ WINDOW = 2000
 """Messages that one consumer may hold unacknowledged."""
 WINDOW_BYTES = 64 * 1024 * 1024
 LOADED = 10_000
-"""Messages that one feed keeps in memory; the rest waits on disk."""
+"""Messages that one feed keeps in memory beside those that consumers hold; the rest waits on disk."""
 LOADED_BYTES = 64 * 1024 * 1024
 
 Load = Callable[[int, int], Iterable[Message]]
@@ -98,7 +98,7 @@ class Feed:
         self._load, self._after, self._behind = load, after, True
         self._waiting: list[Message] = []
         self._lanes: dict[str, _Lane] = {}
-        self._loaded = self._loaded_bytes = 0
+        self._loaded = self._loaded_bytes = 0  # of what waits, for whomever
 
     @property
     def has_work(self) -> bool:
@@ -113,25 +113,23 @@ class Feed:
     def leave(self, consumer: Consumer) -> None:
         """Take back, in order, what a consumer held of this topic and what waited for it."""
         self.consumers.remove(consumer)
-        mine = [message for feed, message in consumer.held.values() if feed is self]
-        keys = {message.key for message in mine} | {key for feed, key in consumer.parked if feed is self}
-        for key in keys:
-            mine += self._lanes.pop(key).parked
-        for message in mine:
-            heapq.heappush(self._waiting, message)
+        held = [message for feed, message in consumer.held.values() if feed is self]
+        for message in held:
+            self._keep(message)
+        for key in {message.key for message in held} | {key for feed, key in consumer.parked if feed is self}:
+            for message in self._lanes.pop(key).parked:
+                heapq.heappush(self._waiting, message)
 
     def arrived(self, messages: Iterable[Message]) -> None:
         """Take what was just stored, unless older messages still wait on disk or memory is full."""
         if not self._behind and not self._full():
             for message in messages:
-                self._keep(message)
+                self._read(message)
         else:
             self._behind = True
 
     def acknowledged(self, message: Message) -> None:
         """Forget a message; its key is free when nothing else of it is held or parked."""
-        self._loaded -= 1
-        self._loaded_bytes -= len(message.packed)
         lane = self._lanes[message.key]
         lane.unacknowledged -= 1
         if not lane.unacknowledged and not lane.parked:
@@ -151,8 +149,7 @@ class Feed:
         """Give a consumer that has room again what waited for it."""
         lane = self._lanes[key]
         while lane.parked and consumer.free:
-            lane.unacknowledged += 1
-            consumer.take(self, lane.parked.popleft())
+            self._give(lane, lane.parked.popleft())
         if not lane.parked:
             consumer.parked.pop((self, key))
 
@@ -164,9 +161,14 @@ class Feed:
             lane.parked.append(message)
             lane.holder.parked[self, message.key] = None
             return False
+        self._give(lane, message)
+        return True
+
+    def _give(self, lane: _Lane, message: Message) -> None:
+        self._loaded -= 1
+        self._loaded_bytes -= len(message.packed)
         lane.unacknowledged += 1
         lane.holder.take(self, message)
-        return True
 
     def _choose(self, key: str) -> Consumer:
         preferred = self.consumers[zlib.crc32(key.encode()) % len(self.consumers)]
@@ -179,13 +181,16 @@ class Feed:
         if self._behind and self._loaded < LOADED // 2 and self._loaded_bytes < LOADED_BYTES // 2:
             there_may_be_more = False
             for message in self._load(self._after, LOADED):
-                self._keep(message)
+                self._read(message)
                 if there_may_be_more := self._full():
                     break
             self._behind = there_may_be_more
 
-    def _keep(self, message: Message) -> None:
+    def _read(self, message: Message) -> None:
         self._after = message.id
+        self._keep(message)
+
+    def _keep(self, message: Message) -> None:
         self._loaded += 1
         self._loaded_bytes += len(message.packed)
         heapq.heappush(self._waiting, message)

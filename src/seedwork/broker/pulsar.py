@@ -147,7 +147,7 @@ class PulsarBroker:
     def _make_producer(self, topic: str, dataschema: str) -> pulsar.Producer:
         return self._client.create_producer(
             self._prefix + topic,
-            schema=_ReadyAvro(self._schemas[dataschema]),
+            schema=_ReadyAvro(self._text_of(topic, dataschema)),
             batching_enabled=True,
             batching_type=pulsar.BatchingType.KeyBased,
             batching_max_messages=1000,
@@ -157,6 +157,12 @@ class PulsarBroker:
             max_pending_messages=5000,
             send_timeout_millis=SEND_TIMEOUT_MS,
         )
+
+    def _text_of(self, topic: str, dataschema: str) -> str:
+        try:
+            return self._schemas[dataschema]
+        except KeyError:
+            raise SchemaIncompatible(f"{topic}: no schema is known for ce_dataschema {dataschema!r}") from None
 
     def _make_live_producer(self, topic: str, _dataschema: str) -> pulsar.Producer:
         return self._client.create_producer(self._live + topic, send_timeout_millis=SEND_TIMEOUT_MS)
