@@ -88,7 +88,9 @@ class Checkout:
     def python(self, *arguments: str) -> str:
         """Run Python in the copy; return what it printed."""
         command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=90)
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=90
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -98,7 +100,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A copy that the sections change one after the other."""
     folder = tmp_path_factory.mktemp("checkout")
     yield Checkout(folder)
-    if not os.environ.get("KEEP"): shutil.rmtree(folder)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

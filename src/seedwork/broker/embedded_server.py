@@ -178,10 +178,11 @@ class Server:
         return answers
 
     def _undo(self, calls: Sequence[Call], error: Exception) -> list[tuple[Connection, bytes]]:
-        log.error("nothing was stored", calls=len(calls), error=f"{type(error).__name__}: {error}")
         self._store.rollback()
         self._committed.clear()
         self._settle_within(RETRY_S)
+        note = partial(log.error, "nothing was stored", calls=len(calls), error=f"{type(error).__name__}: {error}")
+        asyncio.get_running_loop().call_soon(note)  # afterwards: on a full disk the log may fail as well
         refusal = Unavailable.__name__, f"the broker cannot store anything: {error}"
         return [(connection, frame(REFUSED, number, *refusal)) for connection, number, *_ in calls]
 

@@ -21,6 +21,8 @@ from seedwork.messages import new_id
 T = TypeVar("T")
 
 TENANT = "protools"
+LIVE = "(live)"
+"""Stands for the schema of ephemeral topics, which have none."""
 ORDERING_BUCKETS = 64
 SEND_TIMEOUT_MS = 3_000
 REOPEN_AFTER = 3
@@ -100,7 +102,7 @@ class PulsarBroker:
 
     def broadcast(self, topic: str, body: bytes) -> None:
         """Send on a non-persistent topic, unconfirmed."""
-        producer = self._producer(topic, "")
+        producer = self._producer(topic, LIVE)
         _guarded(lambda: producer.send_async(body, {}.setdefault))
 
     def listen(self, topic: str) -> _Consumer:
@@ -140,7 +142,7 @@ class PulsarBroker:
     def _producer(self, topic: str, dataschema: str) -> pulsar.Producer:
         with self._lock:
             if (topic, dataschema) not in self._producers:
-                make = self._make_producer if dataschema else self._make_live_producer
+                make = self._make_live_producer if dataschema == LIVE else self._make_producer
                 self._producers[topic, dataschema] = _guarded(lambda: make(topic, dataschema))
             return self._producers[topic, dataschema]
 

@@ -1,0 +1,98 @@
+"""Hold what migrations build against what the code believes to be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import CheckConstraint, Engine, inspect, text
+from sqlalchemy.engine import Connection
+
+from protools.databases import SIDES, metadata_of, prepare_databases
+from protools.local import LocalPostgres
+from protools.services import SERVICES
+from seedwork.database import open_database
+from seedwork.messages import new_id
+from seedwork.service import load
+from seedwork.settings import Settings, Side
+
+KEPT_ENDS = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+    "postgresql": "SELECT tgname FROM pg_trigger",
+}
+DATABASES = [pytest.param(*pair, id="-".join(pair)) for pair in product(SERVICES, SIDES)]
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of an installation whose databases are migrated, from nothing."""
+    environment = {"PROTOOLS_HOME": str(tmp_path_factory.mktemp("home"))}
+    if request.param == "postgresql":
+        server: LocalPostgres = request.getfixturevalue("postgres")
+        name = f"t{new_id()[-10:]}"
+        environment |= server.environment() | {"DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
+    settings = Settings.read(environment)
+    for service in SERVICES:
+        prepare_databases(settings, load(service))
+    return settings
+
+
+@contextmanager
+def connected(settings: Settings, service: str, side: Side) -> Iterator[Connection]:
+    """Hold a connection to one of the databases."""
+    engine: Engine = open_database(settings, service, side, "owner")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("service", "side"), DATABASES)
+def test_migrations_build_exactly_the_tables_that_the_code_knows(settings: Settings, service: str, side: Side) -> None:
+    """A column that only the code knows is an error at the first message, on somebody's production database."""
+    with connected(settings, service, side) as connection:
+        options = {"compare_type": True, "target_metadata": metadata_of(load(service), side)}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, options["target_metadata"]) == []
+
+
+@pytest.mark.parametrize(("service", "side"), DATABASES)
+def test_migrations_build_the_indexes_conditions_and_checks_too(settings: Settings, service: str, side: Side) -> None:
+    """The comparison above overlooks what an index leaves out, and checks: the rules that nothing waits for ever."""
+    with connected(settings, service, side) as connection:
+        inspector, dialect = inspect(connection), connection.dialect.name
+        for table in [table for metadata in metadata_of(load(service), side) for table in metadata.sorted_tables]:
+            built = {index["name"]: _condition(index, dialect) for index in inspector.get_indexes(table.name)}
+            for index in table.indexes:
+                condition = index.dialect_options[dialect].get("where")
+                assert built[str(index.name)] == _plain(condition)
+            checks = {str(c.name) for c in table.constraints if isinstance(c, CheckConstraint) and c.name}
+            assert {check["name"] for check in inspector.get_check_constraints(table.name)} == checks
+
+
+def _condition(index: Any, dialect: str) -> str:
+    return _plain(index.get("dialect_options", {}).get(f"{dialect}_where"))
+
+
+def _plain(condition: Any) -> str:
+    return "" if condition is None else str(condition).strip("()")
+
+
+def test_an_ended_saga_is_guarded_by_a_trigger_on_both_databases(settings: Settings) -> None:
+    """No comparison sees triggers; that one refuses what it should is shown in tests/service/test_worker.py."""
+    with connected(settings, "protools_saga", "write") as connection:
+        names = connection.execute(text(KEPT_ENDS[connection.dialect.name])).scalars().all()
+    assert "saga_end_is_final" in names
+
+
+@pytest.mark.parametrize(("service", "side"), DATABASES)
+def test_a_missing_column_would_be_seen(settings: Settings, service: str, side: Side) -> None:
+    """The proof that the comparison compares: without one of its tables the code differs from the database."""
+    with connected(settings, service, side) as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata_of(load(service), side)[:1]) or not load(service).write.tables

@@ -1,0 +1,97 @@
+"""Hold the sources to the house style where a linter cannot."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protools_saga.handlers import DEFINITIONS
+from seedwork.saga import Saga
+
+SOURCES = Path(__file__).resolve().parents[2] / "src"
+STEP_LINES = 12
+FILES = sorted(SOURCES.rglob("*.py"))
+NAMES = ("environ", "environb", "getenv", "getenvb")
+
+
+def relative(path: Path) -> str:
+    """Name a source file below `src`."""
+    return path.relative_to(SOURCES).as_posix()
+
+
+def reads_environment(tree: ast.AST) -> Iterator[int]:
+    """Yield the lines on which a module touches the environment other than to hand all of it to a child."""
+    handed_on = {id(value) for node in ast.walk(tree) if isinstance(node, ast.Dict) for value in _unpacked(node)}
+    for node in ast.walk(tree):
+        named = isinstance(node, ast.Attribute) and node.attr in NAMES
+        imported = isinstance(node, ast.ImportFrom) and node.module == "os"
+        if named and id(node) not in handed_on:
+            yield node.lineno
+        elif imported and any(alias.name in NAMES for alias in node.names):
+            yield node.lineno
+
+
+def _unpacked(node: ast.Dict) -> Iterator[ast.expr]:
+    return (value for key, value in zip(node.keys, node.values, strict=True) if key is None)
+
+
+def test_only_settings_reads_the_environment() -> None:
+    """A variable that is read anywhere else is in no list, is not checked at start and is not shown by `config show`."""
+    readers = {relative(path): list(reads_environment(ast.parse(path.read_text()))) for path in FILES}
+    assert {name for name, lines in readers.items() if lines} == {"seedwork/settings.py"}, readers
+
+
+@pytest.mark.parametrize(
+    ("code", "reads"),
+    [
+        ("import os\nos.environ['X']", True),
+        ("from os import environ", True),
+        ("import os\nos.getenv('X')", True),
+        ("import os\nrun(env={**os.environ, 'X': '1'})", False),
+    ],
+)
+def test_reading_the_environment_would_be_seen(code: str, reads: bool) -> None:
+    """The proof that the test above looks; handing everything on to a child reads no setting."""
+    assert bool(list(reads_environment(ast.parse(code)))) is reads
+
+
+def code_lines(source: str) -> int:
+    """Count lines of code: no blank ones, no docstring, no lone bracket."""
+    tree = ast.parse(textwrap.dedent(source))
+    quiet: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+            quiet |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    lines = textwrap.dedent(source).splitlines()
+    return sum(1 for number, line in enumerate(lines, 1) if line.strip(" ,()[]") and number not in quiet)
+
+
+def steps_of(saga: Saga) -> Iterator[tuple[str, int]]:
+    """Yield each step of a workflow with the number of lines that it takes: its functions and its entry."""
+    module = inspect.getmodule(saga.steps[0].command)
+    assert module is not None
+    text = inspect.getsource(module)
+    entries = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call) and _is_step(node)]
+    for step, entry in zip(saga.steps, sorted(entries, key=lambda node: node.lineno), strict=True):
+        functions: list[Callable[..., Any] | None] = [step.command, step.learn, step.compensation]
+        own = [function for function in functions if inspect.getmodule(function) is module]
+        parts = [inspect.getsource(function) for function in own if function]
+        yield step.command.__name__, sum(map(code_lines, [*parts, ast.get_source_segment(text, entry) or ""]))
+
+
+def _is_step(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Name) and node.func.id == "Step"
+
+
+@pytest.mark.parametrize("saga", DEFINITIONS.values(), ids=lambda saga: saga.key)
+def test_a_step_of_a_saga_takes_at_most_twelve_lines(saga: Saga) -> None:
+    """A workflow that cannot be read aloud is changed by nobody who has to answer for it."""
+    counted = dict(steps_of(saga))
+    assert len(counted) == len(saga.steps)
+    assert {name: lines for name, lines in counted.items() if lines > STEP_LINES} == {}
