@@ -16,6 +16,7 @@ from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.messages import IssuePassword, LogEntry, SagaMoved, StepView
 from protools_saga.tables import saga, target
 from seedwork.delivery import incident
+from seedwork.engine import Move, advance, start
 from seedwork.inbox import Handler, Received, incident_row
 from seedwork.loop import Duty
 from seedwork.messages import Context, Message, new_id
@@ -25,15 +26,12 @@ from seedwork.saga import (
     Entry,
     Failed,
     Happening,
-    Move,
     Progress,
     Refused,
     Replied,
     Saga,
     Silent,
     StepState,
-    advance,
-    start,
 )
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork

@@ -96,7 +96,7 @@ def test_wire_names_are_unique_and_belong_to_the_service_that_declares_them() ->
     assert [name for name, service in declared if name.partition(".")[0] != service] == []
 
 
-@pytest.mark.parametrize("service", map(load, SERVICES), ids=lambda service: service.name)
+@pytest.mark.parametrize("service", [load(name) for name in SERVICES], ids=SERVICES)
 def test_what_a_service_hears_is_a_message_that_somebody_declares(service: Service) -> None:
     """Bootstrap makes topics of declared messages; a subscription on any other would hear nothing for ever."""
     assert set(service.consumes) | set(service.projects) <= KNOWN
@@ -109,7 +109,7 @@ def test_every_command_is_handled_by_its_owner_and_nobody_else() -> None:
     assert sorted(handled) == sorted(commands.items())
 
 
-@pytest.mark.parametrize("service", map(load, SERVICES), ids=lambda service: service.name)
+@pytest.mark.parametrize("service", [load(name) for name in SERVICES], ids=SERVICES)
 def test_who_takes_commands_can_refuse_and_fail(service: Service) -> None:
     """Without these answers a saga would wait for a no that nobody can say."""
     if any(cls.contract.kind == "command" for cls in service.handlers):  # type: ignore[attr-defined]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,9 +89,8 @@ def test_an_ended_saga_is_guarded_by_a_trigger_on_both_databases(settings: Setti
     assert "saga_end_is_final" in names
 
 
-@pytest.mark.parametrize(("service", "side"), DATABASES)
-def test_a_missing_column_would_be_seen(settings: Settings, service: str, side: Side) -> None:
-    """The proof that the comparison compares: without one of its tables the code differs from the database."""
-    with connected(settings, service, side) as connection:
-        context = MigrationContext.configure(connection)
-        assert compare_metadata(context, metadata_of(load(service), side)[:1]) or not load(service).write.tables
+def test_a_difference_would_be_seen(settings: Settings) -> None:
+    """The proof that the comparison compares: against half of the tables the database differs."""
+    with connected(settings, "generador", "write") as connection:
+        half, _ = metadata_of(load("generador"), "write")
+        assert compare_metadata(MigrationContext.configure(connection), half) != []

@@ -17,7 +17,12 @@ from seedwork.saga import Saga
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 STEP_LINES = 12
 FILES = sorted(SOURCES.rglob("*.py"))
-NAMES = ("environ", "environb", "getenv", "getenvb")
+READERS = {
+    "seedwork/settings.py": "the settings",
+    "protools/local/distribution.py": "PROTOOLS_CACHE: where this machine keeps downloads, for every installation",
+    "protools/local/pulsar.py": "JAVA_HOME: where this machine keeps Java",
+}
+NAMES = {"environ", "environb", "getenv", "getenvb"}
 
 
 def relative(path: Path) -> str:
@@ -29,22 +34,21 @@ def reads_environment(tree: ast.AST) -> Iterator[int]:
     """Yield the lines on which a module touches the environment other than to hand all of it to a child."""
     handed_on = {id(value) for node in ast.walk(tree) if isinstance(node, ast.Dict) for value in _unpacked(node)}
     for node in ast.walk(tree):
-        named = isinstance(node, ast.Attribute) and node.attr in NAMES
-        imported = isinstance(node, ast.ImportFrom) and node.module == "os"
-        if named and id(node) not in handed_on:
-            yield node.lineno
-        elif imported and any(alias.name in NAMES for alias in node.names):
-            yield node.lineno
+        match node:
+            case ast.Attribute(attr=name, lineno=line) if name in NAMES and id(node) not in handed_on:
+                yield line
+            case ast.ImportFrom(module="os", names=names, lineno=line) if {alias.name for alias in names} & NAMES:
+                yield line
 
 
 def _unpacked(node: ast.Dict) -> Iterator[ast.expr]:
     return (value for key, value in zip(node.keys, node.values, strict=True) if key is None)
 
 
-def test_only_settings_reads_the_environment() -> None:
-    """A variable that is read anywhere else is in no list, is not checked at start and is not shown by `config show`."""
-    readers = {relative(path): list(reads_environment(ast.parse(path.read_text()))) for path in FILES}
-    assert {name for name, lines in readers.items() if lines} == {"seedwork/settings.py"}, readers
+def test_only_settings_reads_the_environment_but_for_two_tools_of_the_machine() -> None:
+    """A variable read anywhere else is in no list, is not checked at start and is not shown by `config show`."""
+    readers = {relative(path) for path in FILES if any(reads_environment(ast.parse(path.read_text())))}
+    assert readers == READERS.keys()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seedwork.engine import Move, advance, start
 from seedwork.messages import Contract
 from seedwork.saga import (
     ACTIVE,
@@ -17,7 +18,6 @@ from seedwork.saga import (
     Due,
     Entry,
     Failed,
-    Move,
     Outgoing,
     Progress,
     Refused,
@@ -26,9 +26,7 @@ from seedwork.saga import (
     Silent,
     Step,
     StepState,
-    advance,
     fold,
-    start,
 )
 
 

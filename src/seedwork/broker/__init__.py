@@ -141,6 +141,6 @@ def connect_admin(url: str, admin_url: str, namespace: str) -> BrokerAdmin:
         from seedwork.broker.embedded import EmbeddedAdmin
 
         return EmbeddedAdmin(url, namespace)
-    from seedwork.broker.pulsar import PulsarAdmin
+    from seedwork.broker.pulsar_admin import PulsarAdmin
 
     return PulsarAdmin(admin_url, namespace)

@@ -11,16 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pulsar
-import urllib3
 
 from seedwork.broker import Delivery, Subscription, Wire, check_size
-from seedwork.broker.compatibility import check_compatible
+from seedwork.broker.pulsar_admin import TENANT
 from seedwork.errors import SchemaIncompatible, Unavailable
 from seedwork.messages import new_id
 
 T = TypeVar("T")
 
-TENANT = "protools"
 LIVE = "(live)"
 """Stands for the schema of ephemeral topics, which have none."""
 ORDERING_BUCKETS = 64
@@ -283,86 +281,3 @@ def _delivery(message: pulsar.Message, names: dict[str, str]) -> Delivery:
     version = raw.int_schema_version()
     wire = Wire(topic, message.partition_key(), message.properties(), message.data())
     return Delivery(wire, str(version) if version >= 0 else "", message)
-
-
-class PulsarAdmin:
-    """Prepare a Pulsar cluster through its admin REST interface (`/admin/v2`)."""
-
-    def __init__(self, admin_url: str, namespace: str) -> None:
-        self._http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=30), retries=False)
-        self._base = f"{admin_url}/admin/v2"
-        self._namespace = f"{TENANT}/{namespace}"
-
-    def prepare_namespace(self) -> None:
-        """Create the tenant, the namespace with its policies, and the namespace of ephemeral topics."""
-        clusters = json.loads(self._call("GET", "/clusters").data)
-        self._call("PUT", f"/tenants/{TENANT}", {"adminRoles": [], "allowedClusters": clusters}, also=(409,))
-        for namespace in (self._namespace, f"{self._namespace}-live"):
-            self._call("PUT", f"/namespaces/{namespace}", also=(409,))
-        for method, policy, value in POLICIES:
-            self._call(method, f"/namespaces/{self._namespace}/{policy}", value)
-
-    def topics(self) -> list[str]:
-        names = json.loads(self._call("GET", f"/persistent/{self._namespace}").data)
-        return sorted({name.rpartition("/")[2].partition("-partition-")[0] for name in names})
-
-    def create_topic(self, topic: str) -> None:
-        self._call("PUT", f"/persistent/{self._namespace}/{topic}", also=(409,))
-
-    def check_schema(self, topic: str, avsc: str) -> None:
-        check_compatible(topic, avsc, self._schemas(topic))
-
-    def register_schema(self, topic: str, avsc: str) -> None:
-        self.check_schema(topic, avsc)
-        answer = self._call("POST", f"/schemas/{self._namespace}/{topic}/schema", _schema(avsc), also=(409,))
-        if answer.status == 409:
-            raise SchemaIncompatible(f"{topic}: {_reason(answer)}")
-
-    def create_subscription(self, topic: str, name: str) -> None:
-        self._call("PUT", f"/persistent/{self._namespace}/{topic}/subscription/{name}", "earliest", also=(409,))
-
-    def subscriptions(self, topic: str) -> list[str]:
-        return sorted(json.loads(self._call("GET", f"/persistent/{self._namespace}/{topic}/subscriptions").data))
-
-    def close(self) -> None:
-        self._http.clear()
-
-    def _schemas(self, topic: str) -> list[str]:
-        answer = self._call("GET", f"/schemas/{self._namespace}/{topic}/schemas", also=(404,))
-        found = [] if answer.status == 404 else json.loads(answer.data)["getSchemaResponses"]
-        return [schema["data"] for schema in found]
-
-    def _call(self, method: str, path: str, body: Any = None, also: tuple[int, ...] = ()) -> urllib3.BaseHTTPResponse:
-        try:
-            answer = self._http.request(method, self._base + path, json=body if body is not None else {})
-        except urllib3.exceptions.HTTPError as error:
-            raise Unavailable(f"{self._base} does not answer: {error}") from error
-        if answer.status >= 300 and answer.status not in also:
-            raise Unavailable(f"{method} {path}: {answer.status} {_reason(answer)}")
-        return answer
-
-
-KEPT_WHILE_IDLE = {
-    "inactiveTopicDeleteMode": "delete_when_no_subscriptions",
-    "maxInactiveDurationSeconds": 86400,
-    "deleteWhileInactive": False,
-}
-POLICIES: tuple[tuple[str, str, Any], ...] = (
-    ("PUT", "schemaCompatibilityStrategy", "FULL_TRANSITIVE"),
-    ("POST", "isAllowAutoUpdateSchema", False),
-    ("POST", "schemaValidationEnforced", True),
-    ("POST", "inactiveTopicPolicies", KEPT_WHILE_IDLE),
-    ("POST", "backlogQuota", {"limitSize": 10 * 1024**3, "limitTime": -1, "policy": "producer_request_hold"}),
-)
-"""What every namespace of Protools relies on; TTL stays 0, for it would drop commands silently."""
-
-
-def _schema(avsc: str) -> dict[str, Any]:
-    return {"type": "AVRO", "schema": avsc, "properties": {}}
-
-
-def _reason(answer: urllib3.BaseHTTPResponse) -> str:
-    try:
-        return str(json.loads(answer.data)["reason"])
-    except (ValueError, KeyError, TypeError):
-        return answer.data.decode(errors="replace")[:200]
