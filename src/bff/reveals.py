@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import orjson
@@ -15,6 +16,9 @@ from seedwork.settings import Settings
 log = structlog.get_logger()
 CONNECT_S = 2.0
 READ_S = 10.0
+ANSWER_S = 8.0
+"""Seconds after which generador must not reveal any more: nobody would be there to see the password. It leaves room
+for clocks that differ and for the commit."""
 CONNECTIONS = 16
 
 
@@ -40,8 +44,9 @@ class Reveals:
 
     def _ask(self, token: str) -> urllib3.BaseHTTPResponse:
         headers = {"Authorization": self._authorization, "Accept": "application/json"}
+        question = {"token": token, "answer_by": time.time() + ANSWER_S}
         try:
-            return self._pool.request("POST", self._url, json={"token": token}, headers=headers, redirect=False)
+            return self._pool.request("POST", self._url, json=question, headers=headers, redirect=False)
         except urllib3.exceptions.ReadTimeoutError as late:
             log.warning("generador did not answer in time", error=str(late))
             raise http.unavailable("the password could not be shown in time; try again") from None

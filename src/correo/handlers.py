@@ -26,10 +26,10 @@ from seedwork.unit_of_work import UnitOfWork
 
 log = structlog.get_logger()
 PAGE = 100
-CLAIM_S = 90.0
-"""Seconds for which claimed mails are left alone by other senders."""
-ROUND_S = 20.0
-"""Seconds after which a round of sending stops to report; with the longest dialogue after it, less than a claim."""
+CLAIM_S = 30.0
+"""Seconds for which claimed mails are left alone by other senders; a killed sender's mails wait as long."""
+ROUND_S = 10.0
+"""Seconds after which a round of sending stops to report, so that a claim outlasts all but the slowest dialogue."""
 DELAY_S = 30.0
 """Seconds after which a mail that its server put off is tried again; grows with the mail's age."""
 LONGEST_DELAY_S = 900.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from flask import Response
@@ -34,19 +35,30 @@ def reveal_once() -> Response:
 
     runtime = http.runtime()
     http.require_bearer(runtime.settings.key("INTERNAL_TOKEN"))
+    question = http.body()
+    token = _token(question)
+    if time.time() > _answer_by(question):
+        raise http.unavailable("asked too late: nobody waits for this answer any more")
     try:
-        username, plain = reveal(runtime, _token())
+        username, plain = reveal(runtime, token)
     except DomainError as no:
         raise Problem(404 if no.code == "unknown-token" else 410, no.code, no.detail) from None
     return http.reply("reveal", {"username": username, "password": plain})
 
 
-def _token() -> str:
-    body = http.body()
+def _token(body: Any) -> str:
     token = body.get("token") if isinstance(body, dict) else None
     if not isinstance(token, str):
         raise invalid({"/token": "must be text"})
     return token
+
+
+def _answer_by(body: dict[str, Any]) -> float:
+    """Return until when (Unix seconds) the front door waits; a question that says nothing has no limit."""
+    answer_by = body.get("answer_by", float("inf"))
+    if not isinstance(answer_by, int | float):
+        raise invalid({"/answer_by": "must be Unix seconds"})
+    return answer_by
 
 
 def _resource(row: RowMapping) -> dict[str, Any]:

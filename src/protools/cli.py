@@ -206,13 +206,10 @@ def config() -> None:
 @config.command("show")
 def config_show() -> None:
     """Print every setting in force by the name of its variable, secrets hidden."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("variable", "value", box=None)
-    for variable, value in _settings().shown().items():
-        table.add_row(variable, value)
-    Console(soft_wrap=True).print(table, markup=False)
+    shown = _settings().shown()
+    width = max(map(len, shown))
+    for variable, value in shown.items():
+        click.echo(f"{variable.ljust(width)}  {value}")
 
 
 @commands.command()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Table
+from sqlalchemy import Table, select
 
 from seedwork.avro import Codec
 from seedwork.broker import Broker, Delivery
@@ -114,7 +114,7 @@ class Inbox:
         self, batch: Sequence[Received], uow: UnitOfWork, retry: Retry = FIRST, blamed: Exception | None = None
     ) -> None:
         """Handle a batch inside a transaction; `blamed` is the database's error against the one message in it."""
-        unique = self._fold(batch, uow)
+        unique = self._without_buried(self._fold(batch, uow), uow)
         readable = [r.message for r in unique if r.message]
         uow.load_inbox([m.id for m in readable] + [m.body.undoes for m in readable if hasattr(m.body, "undoes")])
         if blamed is None:  # what the database refused may be a key that was to be read
@@ -130,6 +130,15 @@ class Inbox:
             if first.hash != received.hash:
                 self._conflict(received, uow)
         return list(unique.values())
+
+    @staticmethod
+    def _without_buried(unique: list[Received], uow: UnitOfWork) -> list[Received]:
+        """Leave out what cannot be read and lies in the dead letters already: its redelivery is only acknowledged."""
+        unreadable = [received.id for received in unique if received.message is None]
+        if not unreadable:
+            return unique
+        buried = set(uow.values(select(dead_letter.c.id).where(dead_letter.c.id.in_(unreadable))))
+        return [received for received in unique if received.message or received.id not in buried]
 
     def _is_fresh(self, received: Received, uow: UnitOfWork) -> bool:
         if received.message is None or (seen := uow.seen(received.message.id)) is None:

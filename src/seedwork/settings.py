@@ -30,6 +30,12 @@ def _optional(value: str) -> str | None:
     return value or None
 
 
+def _address(value: str) -> str:
+    if value != "localhost":
+        ipaddress.ip_address(value)  # its ValueError names the value
+    return value
+
+
 def _port(value: str) -> int:
     if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
         raise ValueError(f"{value!r} is not a port (1 to 65535)")
@@ -98,7 +104,7 @@ class Settings:
     """Hold every setting of one process. Build it with `read`; times are in seconds."""
 
     home: Path = _from("PROTOOLS_HOME", _path, ".protools")
-    bind: str = _from("BIND_HOST", _text, "127.0.0.1")
+    bind: str = _from("BIND_HOST", _address, "127.0.0.1")
     public_url: str = _from("PUBLIC_URL", _url("http", "https"), "http://127.0.0.1:3000")
     bff_port: int = _from("BFF_PORT", _port, "3000")
     protools_saga_port: int = _from("PROTOOLS_SAGA_PORT", _port, "3001")

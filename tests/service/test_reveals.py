@@ -97,6 +97,15 @@ def test_the_vault_opens_to_the_front_door_alone(generador: Room, authorization:
     assert [row["status"] for row in generador.rows(password)] == ["issued"]
 
 
+@pytest.mark.usefixtures("ada")
+def test_a_question_that_comes_too_late_consumes_nothing(generador: Room) -> None:
+    """A generador that hung must not, once it wakes, reveal to a caller who has gone."""
+    headers = {"Authorization": http.bearer(generador.runtime.settings.key("INTERNAL_TOKEN"))}
+    late = {"token": TOKEN, "answer_by": 1.0}
+    assert generador.http.post("/internal/reveals", json=late, headers=headers).status_code == 503
+    assert [row["status"] for row in generador.rows(password)] == ["issued"]
+
+
 def test_a_front_door_that_the_vault_does_not_know_answers_503(tmp_path: Path, generador: Room) -> None:
     """A wrong INTERNAL_TOKEN is our trouble: the link stays good, and the log says why."""
     with serving(generador.app) as web:
