@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import make_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from seedwork.messages import Contract
 
@@ -39,14 +39,8 @@ def write(classes: Iterable[type], root: Path) -> Iterator[Path]:
 def _model(cls: type) -> Any:
     from dataclasses_avroschema import AvroModel
 
-    fields = [(name, _type(hint)) for name, hint in get_type_hints(cls).items() if name != "contract"]
+    fields = [(name, hint) for name, hint in get_type_hints(cls).items() if name != "contract"]
     return make_dataclass(cls.__name__, fields, bases=(AvroModel,))
-
-
-def _type(hint: Any) -> Any:
-    if get_origin(hint) is tuple:
-        return list[_model(get_args(hint)[0])]  # type: ignore[misc]
-    return hint
 
 
 def _record_name(contract: Contract) -> str:

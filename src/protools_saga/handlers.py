@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -13,7 +12,7 @@ from sqlalchemy import Table, select
 from correo.messages import CorreoFailed, CorreoRefused, PasswordMailSent
 from generador.messages import GeneradorFailed, GeneradorRefused, NothingToRevoke, PasswordGenerated, PasswordRevoked
 from protools_saga.issue_password import ISSUE_PASSWORD
-from protools_saga.messages import IssuePassword, LogEntry, SagaMoved, StepView
+from protools_saga.messages import IssuePassword, SagaMoved
 from protools_saga.tables import saga, target
 from seedwork.delivery import incident
 from seedwork.engine import Move, advance, start
@@ -147,14 +146,14 @@ def _moved(progress: Progress, entries: Sequence[Entry]) -> SagaMoved:
         reason_detail=progress.reason[1],
         started_at=progress.started_at,
         moved_at=progress.moved_at,
-        steps=tuple(StepView(**vars(step)) for step in progress.steps),
-        entries=tuple(LogEntry(**{**vars(entry), "data": orjson.dumps(entry.data).decode()}) for entry in entries),
+        steps=orjson.dumps(progress.steps).decode(),
+        entries=orjson.dumps(entries).decode(),
     )
 
 
-def entry_of(logged: LogEntry) -> Entry:
-    """Read a log entry back, for folding."""
-    return Entry(**{**asdict(logged), "data": orjson.loads(logged.data)})
+def entries_of(moved: SagaMoved) -> list[Entry]:
+    """Read the log entries of a move back, for folding."""
+    return [Entry(**entry) for entry in orjson.loads(moved.entries)]
 
 
 def _of_saga(message: Message) -> Iterable[tuple[Table, Any]]:

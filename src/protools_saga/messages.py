@@ -16,37 +16,6 @@ class IssuePassword(Body):
     email: str
 
 
-@dataclass(frozen=True)
-class StepView:
-    """Show where one step stands."""
-
-    command: str
-    status: str
-    command_id: str
-    attempts: int
-    undo: str
-    undo_id: str
-    undo_attempts: int
-    late: bool
-    """Whether a success came after giving up."""
-
-
-@dataclass(frozen=True)
-class LogEntry:
-    """Show one line of the command log; `data` is JSON text, `at` and `wake_at` are Unix seconds."""
-
-    kind: str
-    at: float
-    step: int
-    command: str
-    command_id: str
-    attempt: int
-    code: str
-    detail: str
-    wake_at: float | None
-    data: str
-
-
 @event("protools_saga.saga-moved")
 @dataclass(frozen=True)
 class SagaMoved(Body):
@@ -61,8 +30,10 @@ class SagaMoved(Body):
     reason_detail: str
     started_at: float
     moved_at: float
-    steps: tuple[StepView, ...]
-    entries: tuple[LogEntry, ...]
+    steps: str
+    """JSON list of `seedwork.saga.StepState`: where each step stands."""
+    entries: str
+    """JSON list of `seedwork.saga.Entry`: what this move adds to the command log."""
 
 
 @event("protools_saga.command-refused")

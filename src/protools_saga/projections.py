@@ -18,11 +18,12 @@ def project_saga(message: Message) -> Iterable[tuple[Table, Row]]:
     moved = message.body
     shown = ("workflow", "subject", "status", "reason_code", "reason_detail", "started_at", "moved_at")
     view = {name: getattr(moved, name) for name in shown}
-    steps = orjson.dumps([vars(step) for step in moved.steps]).decode()
-    entries = [{name: value for name, value in vars(entry).items() if name != "data"} for entry in moved.entries]
+    entries = orjson.loads(moved.entries)
+    for entry in entries:
+        del entry["data"]
     key = {"id": moved.saga_id, "version": message.version}
     return (
-        (saga_view, {**key, **view, "steps": steps}),
+        (saga_view, {**key, **view, "steps": moved.steps}),
         (saga_move, {**key, "entries": orjson.dumps(entries).decode()}),
     )
 

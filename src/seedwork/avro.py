@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import fastavro
 
@@ -67,43 +67,35 @@ class Codec:
 
     def __init__(self, schemas: Mapping[str, str]) -> None:
         self._schemas = schemas
-        self._own: dict[type, tuple[Any, Callable[[Any], Mapping[str, Any]]]] = {}
-        self._builders: dict[type, Callable[[dict[str, Any]], Any]] = {}
+        self._own: dict[type, Any] = {}
         self._writers: dict[str, Any] = {}
 
     def encode(self, body: Any) -> bytes:
         """Return the Avro bytes of a body under its current version; raise MessageRejected when it does not fit."""
-        schema, plain = self._schema(type(body))
         buffer = io.BytesIO()
         try:
-            fastavro.schemaless_writer(buffer, schema, plain(body))
+            fastavro.schemaless_writer(buffer, self._schema(type(body)), vars(body))
         except (ValueError, TypeError, AttributeError) as error:
             raise MessageRejected(f"{body.contract.name}: {error}") from error
         return buffer.getvalue()
 
     def decode(self, cls: type, data: bytes, writer: str) -> Any:
         """Read bytes written under the schema text `writer` as a `cls`; raise Undecodable when they are not that."""
-        reader, _ = self._schema(cls)
+        reader = self._schema(cls)
         if writer not in self._writers:
             self._writers[writer] = fastavro.parse_schema(json.loads(writer))
         try:
             values: Any = fastavro.schemaless_reader(io.BytesIO(data), self._writers[writer], reader)
             _refuse_nul(values)
-            return self._builder(cls)(values)
+            return cls(**values)
         except UNREADABLE as error:
             raise Undecodable(f"{cls.contract.name}: {type(error).__name__}: {error}") from error  # type: ignore[attr-defined]
 
-    def _schema(self, cls: type) -> tuple[Any, Callable[[Any], Mapping[str, Any]]]:
+    def _schema(self, cls: type) -> Any:
         if cls not in self._own:
             contract: Contract = cls.contract  # type: ignore[attr-defined]
-            schema = fastavro.parse_schema(json.loads(self._schemas[contract.dataschema]))
-            self._own[cls] = schema, _plain(cls)
+            self._own[cls] = fastavro.parse_schema(json.loads(self._schemas[contract.dataschema]))
         return self._own[cls]
-
-    def _builder(self, cls: type) -> Callable[[dict[str, Any]], Any]:
-        if cls not in self._builders:
-            self._builders[cls] = _build(cls)
-        return self._builders[cls]
 
 
 def _refuse_nul(values: Mapping[str, Any]) -> None:
@@ -111,28 +103,3 @@ def _refuse_nul(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, str) and "\0" in value:
             raise ValueError(f"{name} holds a NUL character")
-        if isinstance(value, list):
-            for item in value:
-                _refuse_nul(item)
-
-
-def _nested(cls: type) -> dict[str, type]:
-    hints = get_type_hints(cls)
-    lists = {name: get_args(hint)[0] for name, hint in hints.items() if get_origin(hint) in (tuple, list)}
-    return {name: item for name, item in lists.items() if hasattr(item, "__dataclass_fields__")}
-
-
-def _plain(cls: type) -> Callable[[Any], Mapping[str, Any]]:
-    nested = _nested(cls)
-    if not nested:
-        return lambda body: body.__dict__
-    return lambda body: body.__dict__ | {name: [vars(item) for item in getattr(body, name)] for name in nested}
-
-
-def _build(cls: type) -> Callable[[dict[str, Any]], Any]:
-    nested = _nested(cls)
-    if not nested:
-        return lambda values: cls(**values)
-    return lambda values: cls(
-        **values | {name: tuple(item(**v) for v in values[name]) for name, item in nested.items()}
-    )

@@ -8,10 +8,11 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from tests.contract.brokers import BREAKING, ENVIRONMENT, NEW, OLD, PATIENCE_S, Stage, receive, text_of, texts, wire
@@ -20,6 +21,7 @@ from protools.local.process import wait_until
 from seedwork.broker import MAX_MESSAGE_BYTES, Broker, Delivery, Subscription
 from seedwork.errors import MessageTooLarge, SchemaIncompatible, Unavailable
 
+T = TypeVar("T")
 HOLDER = Path(__file__).with_name("holder.py")
 TUNE = b"tune"
 TAKEOVER_S = 1.0
@@ -62,7 +64,7 @@ def test_what_was_confirmed_survives_a_kill_of_the_broker_under_load(stage: Stag
         stage.server.kill()
     stage.server.start()
     reader, came = stage.connect().subscribe("reader", [topic]), set[str]()
-    assert wait_until(lambda: came.update(_some(reader)) or came >= set(confirmed), PATIENCE_S)
+    assert wait_until(lambda: _with_more(came, _some(reader)) >= set(confirmed), PATIENCE_S)
 
 
 def test_a_message_sent_before_its_consumer_started_arrives(stage: Stage) -> None:
@@ -143,7 +145,7 @@ def test_two_consumers_of_a_topic_keep_the_order_of_each_key(stage: Stage) -> No
             reader.ack(came)
 
     readers = [stage.connect().subscribe("reader", [topic]) for _ in range(2)]
-    with _running(*(lambda n=n, r=r: consume(n, r) for n, r in enumerate(readers))):  # type: ignore[misc]
+    with _running(*(lambda n=n, r=r: consume(n, r) for n, r in enumerate(readers))):
         broker = stage.connect()
         for begin in range(0, count, 100):
             broker.publish([wire(topic, f"k{n % 30}", str(n)) for n in range(begin, begin + 100)])
@@ -357,7 +359,7 @@ def test_a_broker_that_goes_and_comes_back_is_found_again(stage: Stage) -> None:
     stage.server.start()
     assert wait_until(lambda: _publishes(broker, topic, "after"), stage.facts.recovers_within_s)
     came: set[str] = set()
-    assert wait_until(lambda: came.update(_some(reader)) or "after" in came, stage.facts.recovers_within_s)
+    assert wait_until(lambda: "after" in _with_more(came, _some(reader)), stage.facts.recovers_within_s)
     assert wait_until(broker.is_connected, stage.facts.recovers_within_s)
 
 
@@ -433,10 +435,14 @@ def _listener(stage: Stage, speaker: Broker) -> Subscription:
 def _hears(listener: Subscription, last: bytes) -> set[bytes]:
     """Return all that a listener hears up to `last`."""
     heard: set[bytes] = set()
-    assert wait_until(
-        lambda: heard.update(one.wire.body for one in listener.receive(1, 1)) or last in heard, PATIENCE_S
-    )
+    hear = listener.receive
+    assert wait_until(lambda: last in _with_more(heard, [one.wire.body for one in hear(1, 1)]), PATIENCE_S)
     return heard - {TUNE}
+
+
+def _with_more(seen: set[T], more: Iterable[T]) -> set[T]:
+    seen.update(more)
+    return seen
 
 
 def _some(reader: Subscription) -> list[str]:

@@ -11,9 +11,10 @@ from lxml import etree
 from tests.service.rooms import Room, room
 
 from correo.tables import mail_view
-from protools_saga.messages import LogEntry, SagaMoved, StepView
+from protools_saga.messages import SagaMoved
 from protools_saga.projections import project_saga
 from seedwork.messages import Context, Message, new_id
+from seedwork.saga import Entry, StepState
 
 
 @pytest.fixture
@@ -31,12 +32,22 @@ def correo(tmp_path: Path) -> Iterator[Room]:
 
 
 def moved(sagas: Room, identifier: str, status: str, version: int = 1) -> None:
-    step = StepView("generador.generate-password", "issued", new_id(), 2, "", "", 0, False)
-    started = LogEntry("started", 1.5, -1, "", "", 0, "", "", None, "{}")
-    issued = LogEntry("issued", 2.5, 0, step.command, step.command_id, 1, "", "", 900.0, "{}")
+    step = StepState("issued", "generador.generate-password", new_id(), 2)
+    started = Entry("started", 1.5)
+    issued = Entry("issued", 2.5, 0, step.command, step.command_id, 1, wake_at=900.0)
     entries = (started, issued) if version == 1 else (issued,)
     reason = ("password-exists", "there is one") if status == "COMPENSATED" else ("", "")
-    body = SagaMoved(identifier, "issue-password@1", "ada", status, *reason, 1.5, 2.5, (step,), entries)
+    body = SagaMoved(
+        identifier,
+        "issue-password@1",
+        "ada",
+        status,
+        *reason,
+        1.5,
+        2.5,
+        orjson.dumps([step]).decode(),
+        orjson.dumps(entries).decode(),
+    )
     message = Message(body, new_id(), "/test", identifier, "", Context(identifier), version=version)
     for table, row in project_saga(message):
         if version == 1 or table.name == "saga_move":

@@ -19,16 +19,17 @@ from generador.tables import password, password_view
 from protools.databases import prepare_databases
 from protools.local import LocalPostgres
 from protools_saga.handlers import HANDLERS as COORDINATOR
-from protools_saga.handlers import wake_due_sagas
-from protools_saga.messages import IssuePassword
+from protools_saga.handlers import entries_of, load_progress, wake_due_sagas
+from protools_saga.issue_password import ISSUE_PASSWORD
+from protools_saga.messages import IssuePassword, SagaMoved
 from protools_saga.tables import saga
 from seedwork.broker import Delivery
 from seedwork.database import open_database
-from seedwork.delivery import dead_letter, event, failure, inbox, incident, outbox
+from seedwork.delivery import dead_letter, event, failure, inbox, incident, outbox, unpack
 from seedwork.errors import DomainError, Unavailable
 from seedwork.inbox import Handler
 from seedwork.messages import Message, new_id
-from seedwork.saga import minutes
+from seedwork.saga import Progress, StepState, fold, minutes
 from seedwork.service import load
 from seedwork.settings import Settings
 
@@ -386,3 +387,17 @@ def test_the_role_that_answers_queries_cannot_write(settings: Settings) -> None:
     with pytest.raises(DBAPIError), reader.begin() as tx:
         tx.execute(delete(password_view))
     reader.dispose()
+
+
+def test_folding_the_log_gives_the_row(coordinator: Desk) -> None:
+    """The command log is the truth, the saga's row a snapshot of it, after every move."""
+    saga_id, command_id = started(coordinator)
+    coordinator.worker.settle([deliver_reply(saga_id, command_id)])
+    moves = sorted(coordinator.rows(event), key=lambda row: row["version"])
+    progress = Progress(saga_id, ISSUE_PASSWORD.key, steps=tuple(StepState() for _ in ISSUE_PASSWORD.steps))
+    schema = CommittedSchemas()[SagaMoved.contract.dataschema]
+    for row in moves:
+        progress = fold(progress, entries_of(CODEC.decode(SagaMoved, unpack(row["wire"]).body, schema)))
+    (snapshot,) = coordinator.rows(saga)
+    assert load_progress(snapshot) == progress
+    assert (len(moves), progress.seq) == (2, 2)

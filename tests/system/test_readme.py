@@ -1,0 +1,130 @@
+"""Take the tour of README.md: every command as it stands there, every answer compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.system.conftest import Mode
+from tests.system.harness import POLL_S, System
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STEP = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+ASSIGNED = re.compile(r"(\w+)=\$\(.*\)")
+LATER_S = 15.0
+"""Seconds within which a read database is expected to show what has happened."""
+PORTS = {"BFF_PORT": 3000, "PROTOOLS_SAGA_PORT": 3001, "GENERADOR_PORT": 3002, "CORREO_PORT": 3003}
+CHANGING = {
+    r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}": "(id)",
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z": "(time)",
+    r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d (GMT|\+0000)": "(date)",
+    r"reveal#[A-Za-z0-9_-]{43}": "reveal#(token)",
+    r'"password":"[A-Za-z2-9]{25}"': '"password":"(secret)"',
+}
+"""What differs from one run to the next, and only that."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Hold one command of the tour and what it prints."""
+
+    command: str
+    printed: str
+
+    @property
+    def variable(self) -> str:
+        """The shell variable that it sets, if it sets one."""
+        found = ASSIGNED.fullmatch(self.command)
+        return found[1] if found else ""
+
+    @property
+    def asks_only(self) -> bool:
+        """Whether it may be tried again until what it asks for is there."""
+        return " -d " not in self.command
+
+
+def tour() -> list[Step]:
+    """Return the steps of the tour in order."""
+    return [Step(*found) for block in BLOCK.findall(README.read_text()) for found in STEP.findall(block)]
+
+
+def alike(text: str) -> str:
+    """Blank out what differs from one run to the next."""
+    for pattern, name in CHANGING.items():
+        text = re.sub(pattern, name, text)
+    return text.replace("\r\n", "\n").strip()
+
+
+class Visitor:
+    """Take the steps in a shell, on the ports and in the home of a system under test."""
+
+    def __init__(self, system: System, folder: Path) -> None:
+        self._folder = folder
+        self._ports = [(f"127.0.0.1:{port}", f"127.0.0.1:{system.environment[name]}") for name, port in PORTS.items()]
+        self._variables = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+        (folder / ".protools").symlink_to(system.home)
+
+    def take(self, step: Step) -> str:
+        """Take one step and return what it printed; one that only asks is repeated until it is answered as promised."""
+        deadline = time.monotonic() + LATER_S
+        while True:
+            printed = self._run(f"{step.command}; echo ${step.variable}" if step.variable else step.command)
+            right = printed.strip() if step.variable else alike(printed) == alike(step.printed)
+            if right or not step.asks_only or time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
+        if step.variable:
+            self._variables[step.variable] = printed.strip()
+        return "" if step.variable else printed
+
+    def _run(self, command: str) -> str:
+        for shown, real in self._ports:
+            command = command.replace(shown, real)
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=self._folder, env=self._variables, capture_output=True, text=True, timeout=60
+        )
+        printed = done.stdout
+        for shown, real in self._ports:
+            printed = printed.replace(real, shown)
+        return printed
+
+
+@pytest.fixture
+def visitor(embedded_mode: Mode, tmp_path: Path) -> Iterator[Visitor]:
+    """Somebody in front of a fresh system."""
+    if shutil.which("curl") is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("curl is missing")
+    with embedded_mode.running(tmp_path) as system:
+        yield Visitor(system, tmp_path)
+
+
+def test_the_tour_of_the_readme_is_what_really_happens(visitor: Visitor) -> None:
+    """The first thing a newcomer tries must work to the letter."""
+    steps = tour()
+    assert len(steps) >= 15
+    for step in steps:
+        assert alike(visitor.take(step)) == alike(step.printed), step.command
+
+
+def test_every_path_that_the_readme_names_is_there() -> None:
+    """A guide to rooms that have moved leads nowhere."""
+    text = README.read_text()
+    named = {
+        *re.findall(r"\]\(([^)#:]+)\)", text),
+        *re.findall(r"`((?:src|tests|testers|k6|bench|deploy|docs)/[^` ]*)`", text),
+    }
+    assert {name for name in named if not (README.parent / name).exists()} == set()
+
+
+def test_every_target_of_make_that_the_readme_names_is_there() -> None:
+    """`No rule to make target` is a poor welcome."""
+    targets = set(re.findall(r"^([a-z0-9-]+):", (README.parent / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z0-9-]+)", README.read_text())) <= targets
