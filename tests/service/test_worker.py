@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import DBAPIError
-from tests.service.desk import KEYS, Desk, deliver, make_desk
+from tests.service.desk import CODEC, KEYS, Desk, deliver, make_desk
 
 from generador.handlers import HANDLERS as GENERADOR
 from generador.handlers import generate_password
@@ -23,6 +23,7 @@ from protools_saga.handlers import entries_of, load_progress, wake_due_sagas
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.messages import IssuePassword, SagaMoved
 from protools_saga.tables import saga
+from seedwork.avro import CommittedSchemas
 from seedwork.broker import Delivery
 from seedwork.database import open_database
 from seedwork.delivery import dead_letter, event, failure, inbox, incident, outbox, unpack
