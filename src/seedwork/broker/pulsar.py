@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import queue
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -25,8 +24,6 @@ ORDERING_BUCKETS = 64
 SEND_TIMEOUT_MS = 3_000
 REOPEN_AFTER = 3
 """Empty receives without a connection after which a consumer is opened anew."""
-DRAIN_WITHIN_S = 0.0003
-"""A `receive` that returned faster than this had its message waiting: there may be more."""
 
 
 class _ReadyAvro(pulsar.schema.AvroSchema):  # type: ignore[misc]
@@ -205,16 +202,14 @@ class _Consumer:
         """Receives in a row that ended without a message and without a connection."""
 
     def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
-        began = time.monotonic()
         first = self._next(max(1, int(timeout_s * 1000)))
         if first is None:
             self._look_after_connection()
             return []
         self._cut_off = 0
         taken = [first]
-        if time.monotonic() - began < DRAIN_WITHIN_S:
-            while len(taken) < limit and (message := self._next(0)) is not None:
-                taken.append(message)
+        while len(taken) < limit and (message := self._next(0)) is not None:
+            taken.append(message)
         return [_delivery(message, self._names) for message in taken]
 
     def _look_after_connection(self) -> None:
