@@ -40,8 +40,13 @@ def role_name(settings: Settings, service: str, role: Role) -> str:
 
 def clock(connection: Connection, offset: float = 0.0) -> ColumnElement[float]:
     """Return the SQL expression for now, in Unix seconds, by the database's clock plus `offset`."""
-    sql = POSTGRESQL_CLOCK if connection.dialect.name == "postgresql" else SQLITE_CLOCK
-    return literal_column(f"CAST({sql} AS DOUBLE PRECISION) + {float(offset)!r}", Double)
+    return literal_column(clock_sql(connection.dialect.name, offset), Double)
+
+
+def clock_sql(dialect: str, offset: float = 0.0) -> str:
+    """Return the SQL text for now, in Unix seconds, by the database's clock plus `offset`."""
+    sql = POSTGRESQL_CLOCK if dialect == "postgresql" else SQLITE_CLOCK
+    return f"CAST({sql} AS DOUBLE PRECISION) + {float(offset)!r}"
 
 
 def now(connection: Connection, offset: float = 0.0) -> float:

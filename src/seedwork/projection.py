@@ -22,7 +22,7 @@ from seedwork.errors import Unavailable
 from seedwork.inbox import Reader, Received, failure_row
 from seedwork.loop import keep_trying, receive_until
 from seedwork.messages import Message
-from seedwork.rows import Row, write_rows
+from seedwork.rows import Insert, Row, change
 
 log = structlog.get_logger()
 
@@ -87,9 +87,8 @@ class Projector:
     def _write(self, batch: Sequence[Received]) -> None:
         rows, failed = self._projected(batch)
         with self._engine.begin() as tx:
-            for table in sorted(rows, key=lambda t: t.name):
-                ordered = [row for _, row in sorted(rows[table].items())]
-                write_rows(tx, table, ordered, "ignore" if "version" in table.primary_key.columns else "if-newer")
+            if rows:
+                change(tx, [_newest(table, rows[table]) for table in sorted(rows, key=lambda t: t.name)])
         self._keep_failures(failed)
 
     def _projected(self, batch: Sequence[Received]) -> tuple[Rows, list[tuple[Received, Exception]]]:
@@ -110,10 +109,15 @@ class Projector:
             with self._engine.begin() as tx:
                 now = database.now(tx)
                 rows = [{**failure_row(r, e, 1, now), "due_at": now} for r, e in failed]
-                write_rows(tx, failure, rows, "ignore")
+                change(tx, [Insert(failure, rows, "ignore")])
 
 
 def _keep_newest(rows: dict[tuple[Any, ...], Row], table: Table, row: Row) -> None:
     key = tuple(row[column.name] for column in table.primary_key.columns)
     if key not in rows or rows[key]["version"] < row["version"]:
         rows[key] = row
+
+
+def _newest(table: Table, rows: dict[tuple[Any, ...], Row]) -> Insert:
+    ordered = [row for _, row in sorted(rows.items())]
+    return Insert(table, ordered, "ignore" if "version" in table.primary_key.columns else "if-newer")

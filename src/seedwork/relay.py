@@ -17,7 +17,7 @@ from seedwork import database
 from seedwork.broker import Broker, Wire
 from seedwork.delivery import outbox, unpack
 from seedwork.errors import ProtoolsError
-from seedwork.rows import delete_rows
+from seedwork.rows import Delete, change
 from seedwork.unit_of_work import Speaker, UnitOfWork
 
 log = structlog.get_logger()
@@ -46,9 +46,10 @@ class Relay:
         try:
             with self._engine.begin() as tx:
                 uow = UnitOfWork(tx, self._speaker)
+                for identifier in cleared:
+                    uow.remove(outbox, identifier)
                 result = work(uow)
                 uow.flush()
-                delete_rows(tx, outbox, cleared)
         except BaseException:
             self._give_back(cleared)
             raise
@@ -93,7 +94,7 @@ class Relay:
             return
         try:
             with self._engine.begin() as tx:
-                delete_rows(tx, outbox, cleared)
+                change(tx, [Delete(outbox, cleared)])
         except BaseException:
             self._give_back(cleared)
             raise

@@ -1,16 +1,18 @@
-"""Write many rows of a table in one statement: one round trip on PostgreSQL, one prepared statement on SQLite.
+"""Read and write many rows in one statement, and many statements in one round trip.
 
-PostgreSQL takes the columns as arrays (`unnest`), SQLite the rows one by one in its own process. Measured against
-SQLAlchemy's own multi-row INSERT: 6.5 instead of 16 µs of our CPU per row (docs/decisions/0004-rows-as-arrays.md).
+PostgreSQL takes keys and columns as arrays, SQLite the rows one by one in its own process. Measured against the
+multi-row INSERT of SQLAlchemy: 6.5 instead of 16 µs of our CPU per row (docs/decisions/0004-rows-as-arrays.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy import Column, Connection, Table, delete
+import orjson
+from sqlalchemy import Column, Connection, Table, text
 from sqlalchemy.dialects import postgresql
 
 Row = dict[str, Any]
@@ -21,23 +23,26 @@ CONDITIONS = {
     "if-unchanged": '{0}."revision" = excluded."revision" - 1',
     "if-newer": '{0}."version" < excluded."version"',
 }
-DELETE_PAGE = 1000
 
 
-def write_rows(tx: Connection, table: Table, rows: Sequence[Row], on_twin: OnTwin) -> int:
-    """Write rows, whose keys differ from each other, and return how many were written. A missing value is null."""
-    statement = _statement(table, on_twin, tx.dialect.name)
-    names = [column.name for column in table.columns]
-    if tx.dialect.name == "postgresql":
-        columns = tuple([row.get(name) for row in rows] for name in names)
-        return tx.exec_driver_sql(statement, columns).rowcount
-    return tx.exec_driver_sql(statement, [tuple(row.get(name) for name in names) for row in rows]).rowcount
+@dataclass(frozen=True)
+class Insert:
+    """Write rows whose keys differ from each other; a missing value is null."""
+
+    table: Table
+    rows: Sequence[Row]
+    on_twin: OnTwin
 
 
-def delete_rows(tx: Connection, table: Table, keys: Sequence[Any]) -> None:
+@dataclass(frozen=True)
+class Delete:
     """Delete rows by primary key."""
-    for begin in range(0, len(keys), DELETE_PAGE):
-        tx.execute(delete(table).where(key_of(table).in_(keys[begin : begin + DELETE_PAGE])))
+
+    table: Table
+    keys: Sequence[Any]
+
+
+Change = Insert | Delete
 
 
 def key_of(table: Table) -> Column[Any]:
@@ -46,20 +51,73 @@ def key_of(table: Table) -> Column[Any]:
     return column
 
 
+def change(tx: Connection, changes: Sequence[Change]) -> int:
+    """Make changes in this order, on PostgreSQL in one round trip; return how many rows the last one touched."""
+    if tx.dialect.name == "postgresql":
+        parts = [_as_arrays(one) for one in changes]
+        parameters = tuple(value for _, values in parts for value in values)
+        return tx.exec_driver_sql("; ".join(sql for sql, _ in parts), parameters).rowcount
+    return [tx.exec_driver_sql(*_one_by_one(one)).rowcount for one in changes][-1]
+
+
+def lock_rows(tx: Connection, table: Table, keys: Iterable[Any]) -> dict[Any, Row]:
+    """Read rows by primary key, locked, in key order; return them by key."""
+    query = _lock_query(table, tx.dialect.name)
+    found = tx.execute(query, {"keys": array(tx, sorted(keys))}).mappings()
+    return {row[key_of(table).name]: dict(row) for row in found}
+
+
+def array(tx: Connection, values: list[Any]) -> Any:
+    """Return values as the one parameter that `among` takes them in."""
+    return values if tx.dialect.name == "postgresql" else orjson.dumps(values).decode()
+
+
+def among(column: str, type_name: str, dialect: str) -> str:
+    """Return the SQL condition that a column is one of the values in the array parameter `keys`."""
+    if dialect == "postgresql":
+        return f"{column} = ANY(CAST(:keys AS {type_name}[]))"
+    return f"{column} IN (SELECT value FROM json_each(:keys))"  # noqa: S608 - our names
+
+
 @cache
-def _statement(table: Table, on_twin: OnTwin, dialect: str) -> str:
+def _lock_query(table: Table, dialect: str) -> Any:
+    key, names = key_of(table), ", ".join(f'"{column.name}"' for column in table.columns)
+    condition = among(f'"{key.name}"', _type(key), dialect)
+    lock = "FOR UPDATE" if dialect == "postgresql" else ""
+    sql = f'SELECT {names} FROM "{table.name}" WHERE {condition} ORDER BY "{key.name}" {lock}'  # noqa: S608 - our names
+    return text(sql).columns(*table.columns)
+
+
+def _as_arrays(one: Change) -> tuple[str, tuple[Any, ...]]:
+    if isinstance(one, Delete):
+        key = key_of(one.table)
+        condition = f'"{key.name}" = ANY(%s::{_type(key)}[])'
+        return f'DELETE FROM "{one.table.name}" WHERE {condition}', (list(one.keys),)  # noqa: S608 - our names
+    columns = tuple([row.get(column.name) for row in one.rows] for column in one.table.columns)
+    return _insert(one.table, one.on_twin, "postgresql"), columns
+
+
+def _one_by_one(one: Change) -> tuple[str, list[tuple[Any, ...]]]:
+    if isinstance(one, Delete):
+        condition = f'"{key_of(one.table).name}" = ?'
+        return f'DELETE FROM "{one.table.name}" WHERE {condition}', [(key,) for key in one.keys]  # noqa: S608 - our names
+    rows = [tuple(row.get(column.name) for column in one.table.columns) for row in one.rows]
+    return _insert(one.table, one.on_twin, "sqlite"), rows
+
+
+@cache
+def _insert(table: Table, on_twin: OnTwin, dialect: str) -> str:
     names = ", ".join(f'"{column.name}"' for column in table.columns)
-    source = f"SELECT * FROM unnest({_arrays(table)})" if dialect == "postgresql" else f"VALUES ({_marks(table)})"  # noqa: S608 - names of ours
+    if dialect == "postgresql":
+        arrays = ", ".join(f"%s::{_type(column)}[]" for column in table.columns)
+        source = f"SELECT * FROM unnest({arrays})"  # noqa: S608 - our names
+    else:
+        source = f"VALUES ({', '.join('?' for _ in table.columns)})"
     return f'INSERT INTO "{table.name}" ({names}) {source} {_twin_clause(table, on_twin)}'
 
 
-def _arrays(table: Table) -> str:
-    types = (column.type.compile(postgresql.dialect()) for column in table.columns)  # type: ignore[no-untyped-call]
-    return ", ".join(f"%s::{name}[]" for name in types)
-
-
-def _marks(table: Table) -> str:
-    return ", ".join("?" for _ in table.columns)
+def _type(column: Column[Any]) -> str:
+    return column.type.compile(postgresql.dialect())  # type: ignore[no-untyped-call]
 
 
 def _twin_clause(table: Table, on_twin: OnTwin) -> str:

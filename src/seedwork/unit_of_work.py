@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, and_, literal, select
+from sqlalchemy import Column, Connection, Double, Table, select, text
 
 from seedwork import database
 from seedwork.avro import Codec
@@ -20,7 +21,7 @@ from seedwork.broker import Wire, check_size
 from seedwork.delivery import Seen, event, inbox, outbox, pack, unpack
 from seedwork.errors import SettingError, Stale
 from seedwork.messages import Context, Message, new_id, properties_of
-from seedwork.rows import Row, delete_rows, key_of, write_rows
+from seedwork.rows import Change, Delete, Insert, OnTwin, Row, among, array, change, key_of, lock_rows
 from seedwork.settings import KeyName
 
 COMMAND_LIFETIME_S = 7 * 24 * 3600.0
@@ -79,13 +80,8 @@ class UnitOfWork:
 
     def load_inbox(self, ids: Iterable[str]) -> None:
         """Load what the inbox knows of these ids, with their replies, and the clock: one statement."""
-        one = select(literal(1).label("one")).subquery()
-        known = and_(inbox.c.consumer == self._speaker.service, inbox.c.id.in_(list(ids)))
-        rows = self._tx.execute(
-            select(
-                database.clock(self._tx, self._speaker.clock_offset), inbox.c.id, inbox.c.hash, event.c.wire
-            ).select_from(one.outerjoin(inbox, known).outerjoin(event, event.c.answers == inbox.c.id))
-        )
+        query = _inbox_query(self._tx.dialect.name, self._speaker.clock_offset)
+        rows = self._tx.execute(query, {"consumer": self._speaker.service, "keys": array(self._tx, list(ids))})
         for now, identifier, digest, wire in rows:
             self._now = now
             if identifier is not None:
@@ -102,11 +98,7 @@ class UnitOfWork:
             if key not in self._rows[table]:
                 keys[table].add(key)
         for table in sorted(keys, key=lambda t: t.name):
-            column = key_of(table)
-            found = self._tx.execute(
-                select(table).where(column.in_(sorted(keys[table]))).order_by(column).with_for_update()
-            )
-            self._rows[table] |= dict.fromkeys(keys[table]) | {row[column.name]: dict(row) for row in found.mappings()}
+            self._rows[table] |= dict.fromkeys(keys[table]) | lock_rows(self._tx, table, keys[table])
 
     def claim(self, table: Table, condition: Any, order: Column[Any], limit: int) -> list[Row]:
         """Load and lock rows that match, passing over those a rival holds (SKIP LOCKED)."""
@@ -229,20 +221,25 @@ class UnitOfWork:
     # --- the end
 
     def flush(self) -> None:
-        """Write everything, one statement per table; raise Stale when a rival changed a row that was loaded."""
-        self.keep()
-        for table, keys in self._removed.items():
-            delete_rows(self._tx, table, keys)
-        for table in sorted(filter(self._changed.get, self._changed), key=lambda t: t.name):
-            self._write(table, self._changed[table])
-        for table, rows in self._appended.items():
-            write_rows(self._tx, table, rows, "ignore" if table.name in LOGS else "raise")
+        """Write everything, one statement per table and one round trip in all where one table of state changed.
 
-    def _write(self, table: Table, changed: dict[Any, Row]) -> None:
-        rows = [{**row, "revision": self._revision(table, key) + 1} for key, row in sorted(changed.items())]
-        written = write_rows(self._tx, table, rows, "if-unchanged")
-        if written != len(rows):
-            raise Stale(f"{len(rows) - written} rows of {table.name} were changed by a rival")
+        Raise Stale when a rival changed a row that was loaded.
+        """
+        self.keep()
+        waiting: list[Change] = [Delete(table, keys) for table, keys in self._removed.items()]
+        waiting += [Insert(table, rows, _on_twin(table)) for table, rows in self._appended.items()]
+        for table in sorted(filter(self._changed.get, self._changed), key=lambda t: t.name):
+            rows = self._changed_rows(table)
+            written = change(self._tx, [*waiting, Insert(table, rows, "if-unchanged")])
+            if written != len(rows):
+                raise Stale(f"{len(rows) - written} rows of {table.name} were changed by a rival")
+            waiting = []
+        if waiting:
+            change(self._tx, waiting)
+
+    def _changed_rows(self, table: Table) -> list[Row]:
+        changed = sorted(self._changed[table].items())
+        return [{**row, "revision": self._revision(table, key) + 1} for key, row in changed]
 
     def _revision(self, table: Table, key: Any) -> int:
         loaded = self._rows[table].get(key)
@@ -266,3 +263,17 @@ def rfc3339(at: float) -> str:
 
 LOGS = frozenset({"outbox", "failure", "dead_letter"})
 """Tables in which the same id again is the same fact again."""
+
+
+def _on_twin(table: Table) -> OnTwin:
+    return "ignore" if table.name in LOGS else "raise"
+
+
+@cache
+def _inbox_query(dialect: str, clock_offset: float) -> Any:
+    clock = database.clock_sql(dialect, clock_offset)
+    known = among("i.id", "uuid", dialect)
+    return text(
+        f"SELECT {clock} AS now, i.id, i.hash, e.wire FROM (SELECT 1 AS one) AS one "  # noqa: S608 - no input of others
+        f"LEFT JOIN inbox i ON i.consumer = :consumer AND {known} LEFT JOIN event e ON e.answers = i.id"
+    ).columns(now=Double, id=inbox.c.id.type, hash=inbox.c.hash.type, wire=event.c.wire.type)
