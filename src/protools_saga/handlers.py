@@ -89,9 +89,9 @@ def _save(uow: UnitOfWork, move: Move, context: Context) -> None:
     if not entries:
         return
     uow.put(saga, _row(progress, context))
-    uow.record(_moved(progress, entries), progress.saga_id, progress.seq, subject=_subject(progress), context=context)
-    for command in commands:
+    for command in commands:  # before the event: what is said first is published first, and the next step waits for it
         uow.send(command.body, _subject(progress), command_id=command.command_id, context=context)
+    uow.record(_moved(progress, entries), progress.saga_id, progress.seq, subject=_subject(progress), context=context)
     for entry in entries:
         if entry.kind in ("suspended", "parked"):
             uow.append(incident, incident_row(entry.kind, progress.saga_id, entry.code, entry.detail, uow.now))

@@ -40,15 +40,17 @@ class Facts:
 
     refuses_within_s: float
     """A publish during an outage raises Unavailable at the latest after this."""
+    takes_over_within_s: float
+    """What a killed consumer held has come to another one, at the latest this long after the kill."""
     recovers_within_s: float
     """Producers and consumers that were running work again, at the latest this long after the broker is back."""
     hears_at_once: bool
     """Whether a listener hears what is broadcast right after `listen`; else only once its first permits arrived."""
 
 
-EMBEDDED = Facts(refuses_within_s=2, recovers_within_s=5, hears_at_once=True)
+EMBEDDED = Facts(refuses_within_s=2, takes_over_within_s=1, recovers_within_s=5, hears_at_once=True)
 # Pulsar's client waits up to 60 s between two attempts; a non-persistent topic drops what finds no permits.
-PULSAR = Facts(refuses_within_s=15, recovers_within_s=90, hears_at_once=False)
+PULSAR = Facts(refuses_within_s=15, takes_over_within_s=1, recovers_within_s=90, hears_at_once=False)
 
 
 @dataclass

@@ -12,7 +12,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +148,7 @@ class Link:
 
     def close(self) -> None:
         """Wait for the calls under way, close the consumers, hang up."""
-        for future in list(self._calls.values()):
-            future.exception(ANSWER_S)
+        wait(list(self._calls.values()), ANSWER_S)
         for number in list(self._mailboxes):
             self.leave(number)
         self._closing.set()
