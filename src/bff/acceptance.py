@@ -18,7 +18,7 @@ from bff.schemas import Wish
 from bff.tables import acceptance
 from protools_saga.messages import IssuePassword
 from seedwork.formats import Problem
-from seedwork.messages import Context, new_id
+from seedwork.messages import Context, id_time, new_id
 from seedwork.relay import Relay
 from seedwork.rows import Row
 from seedwork.unit_of_work import UnitOfWork
@@ -134,7 +134,7 @@ def _append(uow: UnitOfWork, request: Request) -> Row:
         "username": request.username,
         "idempotency_key": request.idempotency_key,
         "body_hash": request.body_hash,
-        "created_at": uow.now,
+        "created_at": id_time(identifier).timestamp(),
     }
     uow.append(acceptance, row)
     body = IssuePassword(username=request.username, email=request.email)

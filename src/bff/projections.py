@@ -10,7 +10,7 @@ from bff.tables import command, password
 from bff.waiting import TOPIC, changed_ids_body
 from generador.messages import PasswordGenerated, PasswordRevealed, PasswordRevoked
 from protools_saga.messages import SagaFailed, SagaMoved, SagaRefused
-from seedwork.messages import Message, unix_seconds
+from seedwork.messages import Message, id_time, unix_seconds
 from seedwork.projection import Changed
 from seedwork.rows import Row
 from seedwork.service import Runtime
@@ -37,7 +37,7 @@ def project_command(message: Message) -> Iterable[tuple[Table, Row]]:
         "status": status,
         "reason_code": moved.reason_code if told else "",
         "reason_detail": moved.reason_detail if told else "",
-        "created_at": moved.started_at,
+        "created_at": id_time(moved.saga_id).timestamp(),  # as the acceptance says it
         "updated_at": moved.moved_at,
     }
     return ((command, row),)

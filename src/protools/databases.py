@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import get_args
 
@@ -63,7 +63,8 @@ def _config(service: Service, side: Side, connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(resources.files("seedwork") / "alembic"))
     config.set_main_option("path_separator", "newline")
-    folder = Path(str(resources.files(service.name))) / "migrations" / side
+    (package,) = import_module(service.name).__path__
+    folder = Path(package) / "migrations" / side
     config.set_main_option("version_locations", str(folder))
     config.attributes |= {"connection": connection, "metadata": metadata_of(service, side)}
     return config
