@@ -10,9 +10,9 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import click
 
@@ -157,11 +157,6 @@ def body_of(cls: type, values: Mapping[str, Any], place: str = "") -> Any:
 
 
 def _checked(hint: Any, value: Any, place: str) -> Any:
-    if get_origin(hint) is tuple and isinstance(value, list):
-        item = get_args(hint)[0]
-        return tuple(_checked(item, part, f"{place}[{index}]") for index, part in enumerate(value))
-    if is_dataclass(hint) and isinstance(value, dict):
-        return body_of(hint, value, f"{place}.")  # type: ignore[arg-type] # a hint of a dataclass is its class
     allowed = get_args(hint) or (hint,)
     if type(value) is int and float in allowed:
         return float(value)

@@ -147,7 +147,9 @@ class System(Program):
 
     def children(self, *words: str) -> list[int]:
         """Return the pids of the supervisor's children whose command line holds all these words in a row."""
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            ["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True
+        )
         rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
         wanted = f" {' '.join(words)} " if words else " "
         ours = [row for row in rows if len(row) == 3 and int(row[1]) == self.process.pid]

@@ -45,6 +45,7 @@ TUNED: Mapping[str, str] = MappingProxyType(
         "webSocketServiceEnabled": "false",
         "diskUsageThreshold": "0.99",  # a full disk makes the bookie read-only
         "diskUsageWarnThreshold": "0.99",
+        "bookkeeperClientHealthCheckEnabled": "false",  # it puts the only bookie into quarantine, for half an hour
         "brokerShutdownTimeoutMs": "3000",
         "allowEphemeralPorts": "true",  # else --bookkeeper-port is ignored and any outgoing connection may sit on it
         "dbStorage_writeCacheMaxSizeMb": "64",
@@ -127,7 +128,8 @@ class LocalPulsar:
                 raise LocalServerError(
                     f"the broker of {self.folder} runs already, on port {running.port}: stop it first"
                 )
-            if not wait_until(lambda: self.pid() is None or self._healthy(), READY_SECONDS) or self.pid() is None:
+            up = wait_until(lambda: self.pid() is None or (self._healthy() and self._stores()), READY_SECONDS)
+            if not up or self.pid() is None:
                 self.stop()
                 raise LocalServerError(f"Pulsar did not become ready; {self.log} ends with:\n{tail(self.log, 15)}")
 
@@ -197,13 +199,23 @@ class LocalPulsar:
         return int(file.read_text())
 
     def _healthy(self) -> bool:
+        return self._asked("GET", "brokers/health") == (200, b"ok")
+
+    def _stores(self) -> bool:
+        """Tell whether a new topic can be stored: after a crash the health check says ok before the bookie is back."""
+        topic = f"persistent/public/default/ready-{secrets.token_hex(4)}"
+        status, _ = self._asked("PUT", topic)
+        return status == 204 and self._asked("DELETE", topic)[0] == 204
+
+    def _asked(self, method: str, path: str) -> tuple[int, bytes]:
+        """Return status and body of the admin interface's answer; status 0 when there is none."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=5)
         try:
-            connection.request("GET", "/admin/v2/brokers/health")
+            connection.request(method, f"/admin/v2/{path}")
             answer = connection.getresponse()
-            return answer.status == 200 and answer.read().strip() == b"ok"
+            return answer.status, answer.read().strip()
         except (OSError, http.client.HTTPException):
-            return False
+            return 0, b""
         finally:
             connection.close()
 
