@@ -105,7 +105,7 @@ def test_one_of_a_batch_can_be_acknowledged_alone(stage: Stage) -> None:
     assert texts(broker.subscribe("reader", [topic]), 3) == ["0", "2", "4"]
 
 
-def test_what_a_killed_consumer_held_comes_to_another_within_a_second(stage: Stage) -> None:
+def test_what_a_killed_consumer_held_comes_to_another_at_once(stage: Stage) -> None:
     """A worker that is killed delays its sagas by moments, not by a timeout."""
     topic, broker = stage.topic(), stage.connect()
     with _holder(stage, topic, 50) as holder:

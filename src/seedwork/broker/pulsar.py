@@ -24,7 +24,7 @@ ORDERING_BUCKETS = 64
 SEND_TIMEOUT_MS = 3_000
 REOPEN_AFTER = 3
 """Empty receives without a connection after which a consumer is opened anew."""
-REJOIN_AFTER = 30
+REJOIN_AFTER = 10
 """Empty receives with a connection after which a consumer joins anew. Pulsar 4.0.8 can stall a Key_Shared subscription
 for good when a consumer was killed (seen in 4 of 242 trials; apache/pulsar#23845); one that joins sets it going."""
 
