@@ -30,9 +30,8 @@ QUEUE_LIMIT = 10_000
 class Relay:
     """Commit units of work of one process and publish what they said. Thread-safe."""
 
-    def __init__(self, engine: Engine, broker: Broker, speaker: Speaker, sweep_after_s: float) -> None:
+    def __init__(self, engine: Engine, broker: Broker, speaker: Speaker) -> None:
         self._engine, self._broker, self._speaker = engine, broker, speaker
-        self._sweep_after_s = sweep_after_s
         self._confirmed: list[str] = []
         self._lock = threading.Lock()
         self._later: queue.Queue[list[Wire]] = queue.Queue()
@@ -108,7 +107,7 @@ class Relay:
             if not rows:
                 return 0
             taken = outbox.c.id.in_([row.id for row in rows])
-            tx.execute(update(outbox).where(taken).values(due_at=now + self._sweep_after_s))
+            tx.execute(update(outbox).where(taken).values(due_at=now + self._speaker.sweep_after_s))
         log.info("sweep", messages=len(rows))
         self.publish([unpack(row.wire) for row in rows])
         return len(rows)

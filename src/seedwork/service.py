@@ -90,8 +90,8 @@ def open_runtime(settings: Settings, service: str) -> Runtime:
     codec = Codec(schemas)
     broker = brokers.connect(settings.broker_url, schemas, settings.namespace)
     write = open_database(settings, service, "write", "owner")
-    speaker = Speaker(service, codec, settings.clock_offset, cache(settings.key))
-    return Runtime(settings, service, broker, codec, write, Relay(write, broker, speaker, settings.sweep_after))
+    speaker = Speaker(service, codec, settings.clock_offset, cache(settings.key), settings.sweep_after)
+    return Runtime(settings, service, broker, codec, write, Relay(write, broker, speaker))
 
 
 def _room(service: str, module: str, name: str, empty: Any) -> Any:

@@ -26,8 +26,6 @@ from seedwork.settings import KeyName
 
 COMMAND_LIFETIME_S = 7 * 24 * 3600.0
 """Seconds after which an unhandled command is refused as expired; the inbox remembers at least as long."""
-SWEEP_AFTER_S = 5.0
-"""Seconds an outbox row rests before the sweep publishes it."""
 
 
 def _no_key(name: KeyName) -> bytes:
@@ -42,6 +40,8 @@ class Speaker:
     codec: Codec
     clock_offset: float = 0.0
     key: Callable[[KeyName], bytes] = _no_key
+    sweep_after_s: float = 5.0
+    """Seconds an outbox row rests before the sweep publishes it."""
 
 
 class UnitOfWork:
@@ -197,7 +197,12 @@ class UnitOfWork:
         body = self._speaker.codec.encode(message.body)
         wire = Wire(message.contract.name, message.saga_id, properties_of(message), body)
         check_size(wire)
-        row = {"id": message.id, "topic": wire.topic, "wire": pack(wire), "due_at": self.now + SWEEP_AFTER_S}
+        row = {
+            "id": message.id,
+            "topic": wire.topic,
+            "wire": pack(wire),
+            "due_at": self.now + self._speaker.sweep_after_s,
+        }
         self.append(outbox, row)
         self._buffer.outgoing.append(wire)
         return wire

@@ -77,7 +77,7 @@ def make_desk(settings: Settings, name: str, handlers: dict[type, Handler] | Non
     service = replace(service, handlers=handlers or service.handlers)
     broker, codec = FakeBroker(), Codec(CommittedSchemas())
     write = open_database(settings, name, "write", "owner")
-    relay = Relay(write, broker, Speaker(name, codec, settings.clock_offset, settings.key), settings.sweep_after)
+    relay = Relay(write, broker, Speaker(name, codec, settings.clock_offset, settings.key, settings.sweep_after))
     refused, failed = service.answer("command-refused"), service.answer("command-failed")
     rules = Inbox(service.handlers, refused, failed, attempts=settings.failure_attempts, delay_s=settings.failure_delay)
     acks = Acks()

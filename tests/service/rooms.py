@@ -57,7 +57,7 @@ def room(service: str, home: Path, **environment: str) -> Room:
     projector = open_database(settings, service, "read", "projector")
     for metadata, engine in ((DELIVERY, write), (rooms.write, write), (rooms.read, projector)):
         metadata.create_all(engine)
-    relay = Relay(write, broker, Speaker(service, codec, 0.0, settings.key), settings.sweep_after)
+    relay = Relay(write, broker, Speaker(service, codec, 0.0, settings.key, settings.sweep_after))
     runtime = Runtime(settings, service, broker, codec, write, relay)
     read = open_database(settings, service, "read", "reader")
     return Room(runtime, broker, projector, importlib.import_module(service).create_app(runtime, read))
