@@ -30,23 +30,12 @@ def servers_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def pulsar(servers_folder: Path) -> Iterator[LocalPulsar]:
-    """A running broker that no test stops."""
+    """A running broker; a test that stops or kills it must start it again."""
     port, admin_port = free_ports(2)
     broker = LocalPulsar(servers_folder / "pulsar", port=port, admin_port=admin_port, journal_sync=False)
     _start(broker.start)
     yield broker
     broker.stop()
-
-
-@pytest.fixture(scope="module")
-def pulsar_to_kill(servers_folder: Path) -> Iterator[LocalPulsar]:
-    """A broker of one module's own, to stop and to kill: a standalone that was killed may lose sight of its only bookie
-    for a while ("Not enough non-faulty bookies"), and nobody else should meet that."""
-    port, admin_port = free_ports(2)
-    broker = LocalPulsar(servers_folder / f"pulsar-{port}", port=port, admin_port=admin_port, journal_sync=False)
-    _start(broker.start)
-    yield broker
-    broker.kill()
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +65,6 @@ def _sweep() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         owner = folder / "owner"
         if owner.exists() and "pytest" not in command_line(int(owner.read_text())):
-            for broker in folder.glob("pulsar*"):
-                LocalPulsar.recorded(broker).kill()
+            LocalPulsar.recorded(folder / "pulsar").kill()
             LocalPostgres.recorded(folder / "postgres").remove()
             shutil.rmtree(folder, ignore_errors=True)

@@ -27,9 +27,9 @@ def embedded_stage(embedded: EmbeddedServer) -> Stage:
 
 
 @pytest.fixture
-def pulsar_stage(pulsar_to_kill: LocalPulsar) -> Stage:
+def pulsar_stage(pulsar: LocalPulsar) -> Stage:
     """A real Pulsar, with what is particular about it."""
-    return Stage(pulsar_to_kill, PULSAR, _name())
+    return Stage(pulsar, PULSAR, _name())
 
 
 @pytest.fixture(params=["embedded", pytest.param("pulsar", marks=pytest.mark.pulsar)])

@@ -27,12 +27,6 @@ def system(mode: Mode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sys
         yield running
 
 
-@pytest.fixture(scope="module")
-def pulsar(pulsar_to_kill: LocalPulsar) -> LocalPulsar:
-    """Run these tests on a broker of their own."""
-    return pulsar_to_kill
-
-
 @pytest.fixture
 def broker_outage(request: pytest.FixtureRequest, mode: Mode, system: System) -> BrokerOutage:
     """Kill the broker while a block runs, start it again after it."""

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,10 +167,38 @@ class LocalPulsar:
         _needs_port(self._bookie_port(), f"the data in {self.folder} belongs to it, stop what listens there", patience)
         distribution = pulsar_distribution()
         self._configure(distribution)
+        if (self.folder / "data" / "bookkeeper" / "current" / "DIRTY").exists():
+            self._forget_dead_bookie(distribution)
         if self.log.exists() and self.log.stat().st_size > KEEP_LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         pid = spawn_detached(self._command(distribution), self.log, env={**os.environ, **JAVA})
         (self.folder / "pulsar.pid").write_text(f"{pid}\n{self.port}\n{self.admin_port}\n")
+
+    def _forget_dead_bookie(self, distribution: Path) -> None:
+        """Remove the registration that a killed bookie left behind.
+
+        A bookie that finds it deletes it and registers; when the news of that deletion comes late, it takes it for the
+        loss of its own registration, registers anew, hears of that deletion, and so on without end (Pulsar 4.0.8,
+        ResourceLockImpl.revalidate: BookieServiceInfo has no equals). Listing the bookies deletes it beforehand.
+        """
+        configuration = self.folder / "bookkeeper.conf"
+        configuration.write_text(f"metadataServiceUri=metadata-store:rocksdb://{self.folder}/data/metadata\n")
+        settings = {
+            "BOOKIE_CONF": str(configuration),
+            "BOOKIE_LOG_DIR": str(self.folder),
+            "BOOKIE_MEM": "-Xmx256m -XX:TieredStopAtLevel=1",
+        }
+        listing = subprocess.run(
+            [str(distribution / "bin" / "bookkeeper"), "shell", "listbookies", "-rw"],
+            env={**os.environ, **settings},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=READY_SECONDS,
+        )
+        if "No bookie exists" not in listing.stdout:
+            said = f"{listing.stdout}{listing.stderr}"[-2000:]
+            raise LocalServerError(f"the registration of the killed bookie could not be removed:\n{said}")
 
     def _configure(self, distribution: Path) -> None:
         ours = {
