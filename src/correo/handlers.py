@@ -16,6 +16,7 @@ from correo.mail import compose
 from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
 from correo.smtp import Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
 from correo.tables import mail
+from seedwork import faults
 from seedwork.errors import DomainError, Unavailable
 from seedwork.inbox import Handler, Received
 from seedwork.loop import Duty
@@ -26,10 +27,8 @@ from seedwork.unit_of_work import UnitOfWork
 
 log = structlog.get_logger()
 PAGE = 100
-CLAIM_S = 30.0
-"""Seconds for which claimed mails are left alone by other senders; a killed sender's mails wait as long."""
-ROUND_S = 10.0
-"""Seconds after which a round of sending stops to report, so that a claim outlasts all but the slowest dialogue."""
+ROUNDS_OF_A_CLAIM = 3
+"""A round of sending stops to report after a third of its claim: all but the slowest dialogue ends within it."""
 DELAY_S = 30.0
 """Seconds after which a mail that its server put off is tried again; grows with the mail's age."""
 LONGEST_DELAY_S = 900.0
@@ -77,8 +76,10 @@ class Sender:
         while rows := self._relay.run(self._claim):
             outcomes: dict[str, Outcome] = {}
             letters = self._letters(rows, outcomes)
+            faults.reach("claimed", rows)
             try:
                 self._deliver(letters, outcomes)
+                faults.reach("sent", rows)
             except Unavailable as down:
                 self._blame_the_first(letters, outcomes, down)
                 raise
@@ -87,7 +88,7 @@ class Sender:
 
     def _deliver(self, letters: list[Letter], outcomes: dict[str, Outcome]) -> None:
         """Collect outcomes until all are there or the round is over; what was not yielded was not sent."""
-        ends_at = time.monotonic() + ROUND_S
+        ends_at = time.monotonic() + self._settings.mail_claim / ROUNDS_OF_A_CLAIM
         with closing(self._postman.deliver(letters)) as delivered:
             for letter, outcome in delivered:
                 outcomes[letter.id] = outcome
@@ -120,7 +121,7 @@ class Sender:
         due = (mail.c.due_at.is_not(None)) & (mail.c.due_at <= uow.now)
         rows = uow.claim(mail, due, mail.c.due_at, PAGE)
         token = new_id()
-        claimed = [{**row, "claim": token, "due_at": uow.now + CLAIM_S} for row in rows]
+        claimed = [{**row, "claim": token, "due_at": uow.now + self._settings.mail_claim} for row in rows]
         for row in claimed:
             uow.put(mail, row)
         return claimed

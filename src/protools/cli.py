@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from protools.fault_commands import faults
 from seedwork.errors import ProtoolsError, SettingError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def main() -> None:
     with plain_errors():
         commands(prog_name="protools")
 
+
+commands.add_command(faults)
 
 supervised = click.option("--supervisor", type=int, hidden=True, help="Process id of the parent to end with.")
 

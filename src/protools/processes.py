@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from protools.bootstrap import projector_of
+from seedwork import faults
 from seedwork.broker import Subscription
 from seedwork.database import open_database
 from seedwork.errors import SettingError
@@ -42,6 +43,7 @@ def run(name: str, kind: str, settings: Settings) -> None:
         known = ", ".join(f"{service} {kind}" for service, kind in PROCESSES)
         raise SettingError(f"{name} {kind}", f"no such process; there are: {known}")
     configure_logging(settings.log_format)
+    allow_faults(name, settings)
     sys.setswitchinterval(SWITCH_S)
     runtime = open_runtime(settings, name)
     process = Process()
@@ -50,6 +52,16 @@ def run(name: str, kind: str, settings: Settings) -> None:
     for close in [*closing, runtime.broker.close]:
         close()
     sys.exit(0 if intact else 1)
+
+
+def allow_faults(service: str, settings: Settings) -> None:
+    """Let rules of faults happen in this process when PROTOOLS_FAULTS says so; refuse it on anything but loopback."""
+    if settings.faults is None:
+        return
+    if not settings.on_loopback:
+        raise SettingError("PROTOOLS_FAULTS", f"faults are for loopback only, and this is {settings.bind}")
+    faults.RuleBook(settings.fault_file).ensure(settings.faults)
+    faults.install(service, settings.fault_file)
 
 
 def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]:

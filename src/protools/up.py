@@ -12,6 +12,7 @@ from pathlib import Path
 from protools.local.process import PortInUse, only_one, port_is_free
 from protools.supervisor import Program, Role, Supervisor
 from seedwork.errors import ProtoolsError, SettingError
+from seedwork.faults import RuleBook
 from seedwork.settings import Settings
 
 REPLICAS = re.compile(r"(?P<service>\w+)(\.(?P<kind>\w+))?=(?P<count>[1-9]\d?)")
@@ -31,8 +32,16 @@ def up(settings: Settings, replicas: Sequence[str] = ()) -> int:
     busy = f"another `protools up` runs on {settings.home}: stop it first, or set PROTOOLS_HOME"
     with only_one(settings.home / "up.lock", busy):
         refuse_taken_ports(settings, counts)
+        _begin_faults(settings)
         programs = [*embedded_broker(settings), _bootstrap(settings), *service_programs(settings, counts)]
         return Supervisor(programs, when_ready=lambda seconds: try_next(settings, seconds)).run()
+
+
+def _begin_faults(settings: Settings) -> None:
+    """Begin with the rules of PROTOOLS_FAULTS and no counts; without it, with nothing that a rule could be added to."""
+    settings.fault_file.unlink(missing_ok=True)
+    if settings.faults is not None:
+        RuleBook(settings.fault_file).ensure(settings.faults)
 
 
 def replica_counts(processes: Sequence[tuple[str, str]], replicas: Sequence[str]) -> dict[tuple[str, str], int]:

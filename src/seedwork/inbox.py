@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Table, select
 
+from seedwork import faults
 from seedwork.avro import Codec
 from seedwork.broker import Broker, Delivery
 from seedwork.delivery import dead_letter, failure, hash_of, identity, incident, pack_delivery
@@ -173,6 +174,7 @@ class Inbox:
             if message is None or blamed:
                 raise blamed or received.error or Undecodable("nothing to read")
             self._run(message, received.hash, uow)
+            faults.reach("handled", (message,))
         except Unavailable as down:
             uow.drop()
             self._wait(received, down, uow, retry)

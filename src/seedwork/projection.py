@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Engine, Table
 from sqlalchemy.exc import DataError, IntegrityError
 
-from seedwork import database
+from seedwork import database, faults
 from seedwork.broker import Delivery, Subscription
 from seedwork.delivery import failure
 from seedwork.errors import Unavailable
@@ -58,18 +58,22 @@ class Projector:
     def settle(self, batch: Sequence[Delivery]) -> None:
         """Project a batch until it is committed, then acknowledge it and tell who waits."""
         received = keep_trying(self._stopping, lambda: self._project(batch))
-        if received is not None:
-            self._subscription.ack(batch)
-            self._tell([r.message for r in received if r.message])
+        if received is None:
+            return
+        messages = [r.message for r in received if r.message]
+        faults.reach("projected", messages)
+        self._subscription.ack(batch)
+        self._tell(messages)
 
     def _project(self, batch: Sequence[Delivery]) -> list[Received]:
         received = self._reader.read(batch)
+        faults.reach("projecting", (r.message for r in received if r.message))
         self._commit(received)
         return received
 
     def _tell(self, messages: Sequence[Message]) -> None:
         try:
-            if self._changed:
+            if self._changed and not faults.reach("telling", messages):
                 self._changed(messages)
         except Unavailable as down:
             log.warning("nobody told", error=str(down))

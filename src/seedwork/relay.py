@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Engine, select, update
 
-from seedwork import database
+from seedwork import database, faults
 from seedwork.broker import Broker, Wire
 from seedwork.delivery import outbox, unpack
 from seedwork.errors import ProtoolsError
@@ -49,9 +49,11 @@ class Relay:
                     uow.remove(outbox, identifier)
                 result = work(uow)
                 uow.flush()
+                faults.reach("flushed", uow.touched())
         except BaseException:
             self._give_back(cleared)
             raise
+        faults.reach("committed", uow.touched())
         return result, uow.outgoing
 
     def run(self, work: Callable[[UnitOfWork], T]) -> T:
@@ -62,13 +64,14 @@ class Relay:
 
     def publish(self, wires: Sequence[Wire]) -> None:
         """Publish; what is not confirmed is left to the sweep."""
-        if not wires:
+        if not wires or faults.reach("publishing", wires):
             return
         try:
             self._broker.publish(wires)
         except ProtoolsError as error:
             log.warning("not published, left to the sweep", messages=len(wires), error=str(error))
         else:
+            faults.reach("published", wires)
             self._give_back([wire.properties["ce_id"] for wire in wires])
 
     def publish_later(self, wires: list[Wire]) -> None:
@@ -91,6 +94,7 @@ class Relay:
         cleared = self._take()
         if not cleared:
             return
+        faults.reach("clearing")
         try:
             with self._engine.begin() as tx:
                 change(tx, [Delete(outbox, cleared)])
@@ -109,7 +113,9 @@ class Relay:
             taken = outbox.c.id.in_([row.id for row in rows])
             tx.execute(update(outbox).where(taken).values(due_at=now + self._speaker.sweep_after_s))
         log.info("sweep", messages=len(rows))
-        self.publish([unpack(row.wire) for row in rows])
+        wires = [unpack(row.wire) for row in rows]
+        faults.reach("sweeping", wires)
+        self.publish(wires)
         return len(rows)
 
     def _take(self) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from seedwork.errors import SettingError
+from seedwork.faults import parse_rules
 
 Side = Literal["write", "read"]
 Role = Literal["owner", "projector", "reader"]
@@ -91,6 +92,10 @@ def _key(value: str) -> bytes | None:
     return key
 
 
+def _faults(value: str) -> tuple[str, ...] | None:
+    return parse_rules(value) if value else None
+
+
 def _path(value: str) -> Path:
     return Path(value).expanduser().resolve()
 
@@ -140,6 +145,9 @@ class Settings:
     transaction_timeout: float = _from("TRANSACTION_TIMEOUT", _seconds, "10")
     lock_timeout: float = _from("LOCK_TIMEOUT", _seconds, "5")
     clock_offset: float = _from("PROTOOLS_CLOCK_OFFSET", _seconds, "0")
+    mail_claim: float = _from("MAIL_CLAIM", _seconds, "30")
+    """For which claimed mails are left alone by other senders; a killed sender's mails wait as long."""
+    faults: tuple[str, ...] | None = _from("PROTOOLS_FAULTS", _faults)
     log_format: str = _from("LOG_FORMAT", _text, "console")
 
     service_urls: Mapping[str, str] = field(default_factory=dict)
@@ -175,6 +183,11 @@ class Settings:
     def embedded(self) -> bool:
         """Whether the broker is the embedded one."""
         return self.broker_url.startswith("unix://")
+
+    @property
+    def fault_file(self) -> Path:
+        """Where the rules of faults lie while they are allowed."""
+        return self.home / "faults.sqlite"
 
     @property
     def on_loopback(self) -> bool:
@@ -237,6 +250,8 @@ def _shown(meta: Mapping[str, Any], value: Any) -> str:
         return ""
     if meta["secret"]:
         return "(hidden)"
+    if isinstance(value, tuple):
+        return "; ".join(value) or "on"
     return ",".join(sorted(value)) if isinstance(value, frozenset) else str(value)
 
 

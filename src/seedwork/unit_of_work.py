@@ -7,7 +7,7 @@ kept or dropped alone, so a failing message cannot spoil its neighbours.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -241,6 +241,12 @@ class UnitOfWork:
             waiting = []
         if waiting:
             change(self._tx, waiting)
+
+    def touched(self) -> Iterator[Wire | Row]:
+        """Yield what this transaction says and which rows it changes, for the seams."""
+        yield from self.outgoing
+        for rows in self._changed.values():
+            yield from rows.values()
 
     def _changed_rows(self, table: Table) -> list[Row]:
         changed = sorted(self._changed[table].items())

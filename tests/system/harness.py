@@ -28,6 +28,7 @@ from protools.services import SERVICES
 from seedwork.avro import CommittedSchemas
 from seedwork.broker import Broker, connect, connect_admin
 from seedwork.database import open_database
+from seedwork.faults import RuleBook, Told
 from seedwork.settings import Settings, Side
 
 T = TypeVar("T")
@@ -179,6 +180,16 @@ class System(Program):
             send(self.process.pid, signal.SIGCONT)
             self.down()
         self._pool.clear()
+
+    @contextmanager
+    def fault(self, rule: str) -> Iterator[Callable[[], Told]]:
+        """Let a rule of faults happen while the block runs; a rule that never fired fails the test."""
+        book = RuleBook(self.settings.fault_file)
+        book.add(rule)
+        yield lambda: next(told for told in book.rules() if told.text == rule)
+        (told,) = (told for told in book.rules() if told.text == rule)
+        book.remove(rule)
+        assert told.fired, f"{rule!r} never fired: {told}"
 
     @contextmanager
     def without(self, *words: str) -> Iterator[None]:

@@ -85,11 +85,56 @@ class SmtpServer:
     """Be a mail server that knows nobody at `refused`."""
 
     refused = "nowhere.example"
+    _away = False
 
     def __init__(self) -> None:
         self.port = free_ports(1)[0]
         self.environment = {"SMTP_URL": f"smtp://127.0.0.1:{self.port}"}
         self._taken: list[Mail] = []
+        self.refusals = 0
+        """Sessions that were turned away during an outage."""
+        self._controller = self._new_controller()
+
+    def _new_controller(self) -> Controller:
+        return Controller(self, hostname="127.0.0.1", port=self.port, enable_SMTPUTF8=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._controller.start()
+
+    def stop(self) -> None:
+        """End serving."""
+        self._controller.stop()
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Turn every session away (421) while the block runs, and count them."""
+        self._away = True
+        try:
+            yield
+        finally:
+            self._away = False
+
+    async def handle_EHLO(
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """Greet, or say that nobody is served now."""
+        if self._away:
+            self.refusals += 1
+            return ["421 4.3.2 not now"]
+        session.host_name = hostname
+        return responses
+
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Begin a mail, or say so on a session that was open before the outage."""
+        if self._away:
+            self.refusals += 1
+            return "421 4.3.2 not now"
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -115,12 +160,11 @@ class SmtpServer:
 def smtp_server() -> Iterator[SmtpServer]:
     """Serve on a loopback port until the block ends."""
     server = SmtpServer()
-    controller = Controller(server, hostname="127.0.0.1", port=server.port, enable_SMTPUTF8=True)
-    controller.start()
+    server.start()
     try:
         yield server
     finally:
-        controller.stop()
+        server.stop()
 
 
 class Maildir:

@@ -17,7 +17,7 @@ from protools.local.process import send
 
 BrokerOutage = Callable[[], AbstractContextManager[None]]
 LATER_S = 90
-"""How far the clock jumps at a restart: the claims of a sender that was killed have run out (correo's CLAIM_S)."""
+"""How far the clock jumps at a restart: the claims of a sender that was killed have run out (MAIL_CLAIM)."""
 
 
 @pytest.fixture(scope="module")
