@@ -235,6 +235,33 @@ def bootstrap_command() -> None:
     bootstrap(_settings())
 
 
+@commands.command("verify")
+@click.option("--since", metavar="TIME", help="Only commands accepted since: RFC 3339, or 90s, 15m, 2h, 1d ago.")
+@click.option(
+    "--live",
+    is_flag=False,
+    flag_value="30",
+    type=click.FloatRange(min=0),
+    metavar="[SECONDS]",
+    help="On a running system: leave out what was accepted or moved within SECONDS (30).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print every id, as JSON.")
+def verify_command(since: str | None, live: float | None, as_json: bool) -> None:
+    """Check that nothing was lost, doubled or stuck; exit 1 when something was. Reads only."""
+    import json
+
+    from protools.verify import verify
+    from protools.verify.scope import Scope, time_of
+
+    try:
+        scope = Scope(since=time_of(since) if since else None, live_s=live)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--since") from None
+    report = verify(_settings(), scope)
+    click.echo(json.dumps(report.document(), indent=2) if as_json else "\n".join(report.lines()))
+    sys.exit(1 if report.defects else 0)
+
+
 @commands.command()
 @click.option(
     "--replicas",
