@@ -221,7 +221,7 @@ def test_correo_or_its_mail_server_down_for_an_hour(system: System, mail_server:
         system.eventually(lambda: mail_server.refusals >= before + 7)  # the pause grows from 0.05 s to 5 s
         begun = time.monotonic()
         system.eventually(lambda: mail_server.refusals >= before + 8)
-        print(f"one probe in {time.monotonic() - begun:.1f} s for {len(names)} waiting mails")
+        print(f"one probe in {time.monotonic() - begun:.1f} s for {len(names)} waiting mails, all senders together")
         assert system.rows("correo", "SELECT max(attempts), count(*) FROM mail WHERE status = 'waiting'") == [(0, 20)]
         later(system, HOUR + 600)
         suspended = system.outcomes(identifiers)

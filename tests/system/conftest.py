@@ -52,7 +52,7 @@ class Mode:
 @pytest.fixture(scope="module")
 def pulsar_mode(pulsar: LocalPulsar, postgres: LocalPostgres) -> Mode:
     """Real Pulsar, real PostgreSQL, a real mail server."""
-    return Mode("pulsar", lambda: _on_servers(pulsar, postgres), lambda _home: smtp_server())
+    return Mode("pulsar", lambda: on_servers(pulsar, postgres), lambda _home: smtp_server())
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def mode(request: pytest.FixtureRequest) -> Mode:
     return found
 
 
-def _on_servers(pulsar: LocalPulsar, postgres: LocalPostgres) -> dict[str, str]:
+def on_servers(pulsar: LocalPulsar, postgres: LocalPostgres) -> dict[str, str]:
     name = f"t{secrets.token_hex(4)}"
     keys = {key: base64.b64encode(secrets.token_bytes(32)).decode() for key in KEYS}
     databases = {"DB_NAME": name, "DB_READ_NAME": f"{name}_read"}

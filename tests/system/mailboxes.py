@@ -125,6 +125,13 @@ class SmtpServer:
         session.host_name = hostname
         return responses
 
+    async def handle_HELO(self, server: SMTP, session: Session, envelope: Envelope, hostname: str) -> str:
+        """Greet who speaks no ESMTP, or say that nobody is served now."""
+        if self._away:
+            return "421 4.3.2 not now"
+        session.host_name = hostname
+        return f"250 {server.hostname}"
+
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:

@@ -1,0 +1,101 @@
+"""Kill at every point and print a table: `python -m tests.faults.crash_matrix --mode embedded --pairs 50`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+from tests.faults.conftest import hurt
+from tests.faults.matrix import Point, Verdict, draw_pairs, enumerate_points, kill_at, kill_twice
+from tests.system.conftest import Mode, on_servers
+from tests.system.harness import System
+from tests.system.mailboxes import smtp_server
+
+from protools.local import LocalPostgres, LocalPulsar
+from protools.local.process import free_ports
+
+QUICK = {"SWEEP_AFTER": "1", "MAIL_CLAIM": "3", "FAILURE_DELAY": "0.2"}
+"""What would else be waited for after every kill."""
+
+
+@contextmanager
+def running(name: str) -> Iterator[System]:
+    """Run a system on servers of its own."""
+    with tempfile.TemporaryDirectory(prefix="protools-matrix-") as text, smtp_server() as mailbox:
+        folder = Path(text)
+        folder.chmod(0o711)  # under root PostgreSQL runs as another user, who has to pass through
+        with _mode(name, folder) as mode, hurt(mode, 1, folder, mailbox, **QUICK) as system:
+            yield system.up()
+
+
+@contextmanager
+def _mode(name: str, folder: Path) -> Iterator[Mode]:
+    if name == "embedded":
+        yield Mode("embedded", dict, lambda _home: smtp_server())
+        return
+    port, admin_port, postgres_port = free_ports(3)
+    pulsar = LocalPulsar(folder / "pulsar", port=port, admin_port=admin_port, journal_sync=False)
+    postgres = LocalPostgres(folder / "postgres", port=postgres_port)
+    pulsar.start()
+    postgres.start()
+    try:
+        yield Mode("pulsar", lambda: on_servers(pulsar, postgres), lambda _home: smtp_server())
+    finally:
+        pulsar.kill()
+        postgres.remove()
+
+
+def singles(system: System, points: Sequence[Point]) -> Iterator[Verdict]:
+    """Kill once at each point."""
+    for point in points:
+        verdict = kill_at(system, point)
+        print(f"  {'ok' if verdict.reached and not verdict.wrong else 'BAD'}  {point}  {verdict.wrong}", flush=True)
+        yield verdict
+
+
+def doubles(system: System, points: Sequence[Point], seed: int, wanted: int) -> Iterator[Verdict]:
+    """Kill twice, until that many pairs were both reached."""
+    reached = (v for first, second in draw_pairs(points, seed) if (v := kill_twice(system, first, second)).reached)
+    for verdict in islice(reached, wanted):
+        pair = "  then  ".join(map(str, verdict.points))
+        print(f"  {'BAD' if verdict.wrong else 'ok'}  {pair}  {verdict.wrong}", flush=True)
+        yield verdict
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """Return one line for each seam: how many kills there ended well."""
+    lines: dict[str, list[bool]] = defaultdict(list)
+    for verdict in verdicts:
+        lines[verdict.points[0].seam].append(verdict.reached and not verdict.wrong)
+    rows = [f"{seam:<26} {sum(good)} of {len(good)}" for seam, good in sorted(lines.items())]
+    good = sum(v.reached and not v.wrong for v in verdicts)
+    return "\n".join([*rows, f"{'all':<26} {good} of {len(verdicts)}"])
+
+
+def main() -> int:
+    """Run what was asked for; return 1 when anything was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mode", action="append", choices=["embedded", "pulsar"], required=True)
+    parser.add_argument("--pairs", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    bad = 0
+    for mode in options.mode:
+        with running(mode) as system:
+            points = enumerate_points(system)
+            print(f"{mode}: {len(points)} points of one happy and one compensated saga", flush=True)
+            once = list(singles(system, points))
+            twice = list(doubles(system, points, options.seed, options.pairs))
+        print(f"\n{mode}, killed once\n{table(once)}\n\n{mode}, killed twice (seed {options.seed})\n{table(twice)}\n")
+        bad += sum(not v.reached or bool(v.wrong) for v in [*once, *twice])
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
