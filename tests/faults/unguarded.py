@@ -1,0 +1,282 @@
+"""Take one guard away, from outside: a pytest plugin that CONTROL_ARM names the guard for. `src/` has no such switch.
+
+For every promise DESIGN names one mechanism. Each entry of ARMS replaces one by something that does not guard, and
+names the tests that must go red then. `python -m tests.faults.control_arms` runs them with and without.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import tests.service.desk
+from sqlalchemy import text
+
+import correo.handlers
+from bff import acceptance
+from seedwork import engine, inbox, messages, relay, rows, unit_of_work, worker
+from seedwork.delivery import Seen
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Name a guard, what it promises, how to take it away, and the tests that see it missing."""
+
+    promise: str
+    take_away: Callable[[], None]
+    tests: tuple[str, ...]
+
+
+def _replace(owner: Any, name: str, value: Any) -> Callable[[], None]:
+    return lambda: setattr(owner, name, value)
+
+
+def _no_inbox() -> None:
+    """Remember nothing, and so know nothing."""
+    uow = unit_of_work.UnitOfWork
+    uow.remember = lambda self, identifier, digest: None  # type: ignore[method-assign]
+
+
+def _ack_first() -> None:
+    settle = worker.Worker.settle
+
+    def acknowledge_then_settle(self: Any, batch: Any) -> None:
+        self._subscription.ack(batch)
+        settle(self, batch)
+
+    worker.Worker.settle = acknowledge_then_settle  # type: ignore[method-assign]
+
+
+def _no_outbox() -> None:
+    """Write everything but what is to be said; say it after the commit only."""
+    append = unit_of_work.UnitOfWork.append
+
+    def all_but_outbox(self: Any, table: Any, row: Any) -> None:
+        if table.name != "outbox":
+            append(self, table, row)
+
+    unit_of_work.UnitOfWork.append = all_but_outbox  # type: ignore[method-assign]
+
+
+def _clear_before_confirmation() -> None:
+    publish = relay.Relay.publish
+
+    def clear_then_publish(self: Any, wires: Any) -> None:
+        self._give_back([wire.properties["ce_id"] for wire in wires])
+        publish(self, wires)
+
+    relay.Relay.publish = clear_then_publish  # type: ignore[method-assign]
+
+
+def _no_revision_check() -> None:
+    rows.CONDITIONS["if-unchanged"] = "1 = 1"
+
+
+def _no_claim() -> None:
+    """Let a sender report on mails that another one has claimed since."""
+
+    class Unclaimed(dict[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            return "anybody's" if key == "claim" else super().__getitem__(key)
+
+    load = unit_of_work.UnitOfWork.get
+    unit_of_work.UnitOfWork.get = lambda self, table, key: (  # type: ignore[method-assign]
+        Unclaimed(row) if (row := load(self, table, key)) is not None and table.name == "mail" else row
+    )
+    claim = correo.handlers.Sender._claim
+    correo.handlers.Sender._claim = lambda self, uow: [  # type: ignore[method-assign]
+        Unclaimed(row) for row in claim(self, uow)
+    ]
+
+
+def _without_sql(*statements: str) -> Callable[[], None]:
+    """Let every desk's database lose a constraint or trigger after its migrations."""
+
+    def take_away() -> None:
+        make = tests.service.desk.make_desk
+
+        def make_unguarded(*arguments: Any, **named: Any) -> Any:
+            desk = make(*arguments, **named)
+            for statement in _for(desk, statements):
+                with desk.runtime.write.begin() as tx:
+                    tx.execute(text(statement))
+            return desk
+
+        tests.service.desk.make_desk = make_unguarded
+
+    return take_away
+
+
+def _for(desk: Any, statements: tuple[str, ...]) -> Iterator[str]:
+    dialect = desk.runtime.write.dialect.name
+    if desk.service.name == "protools_saga":
+        yield from (s for s in statements if ("ON saga" in s) == (dialect == "postgresql") or "DROP" not in s)
+
+
+def _no_tombstone() -> None:
+    remember = unit_of_work.UnitOfWork.remember
+
+    def remember_commands_only(self: Any, identifier: str, digest: bytes | None) -> None:
+        if digest is not None:
+            remember(self, identifier, digest)
+
+    unit_of_work.UnitOfWork.remember = remember_commands_only  # type: ignore[method-assign]
+
+
+def _new_id_on_retry() -> None:
+    """Ask a silent target again under an id that it does not know."""
+    log = engine._Turn.log
+
+    def log_anew(self: Any, kind: Any, step: int = -1, **values: Any) -> None:
+        if values.get("attempt", 0) > 1:
+            values["command_id"] = self.new_id()
+        log(self, kind, step, **values)
+
+    engine._Turn.log = log_anew  # type: ignore[method-assign]
+
+
+def _no_undo() -> None:
+    """Keep what a failing message had buffered."""
+    unit_of_work.UnitOfWork.drop = lambda self: None  # type: ignore[method-assign]
+
+
+def _no_fold() -> None:
+    inbox.Inbox._fold = lambda self, batch, uow: list(batch)  # type: ignore[method-assign]
+
+
+def _no_hash() -> None:
+    """Take any body for the one that was seen under this id."""
+    seen = unit_of_work.UnitOfWork.seen
+
+    class Anything(bytes):
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = bytes.__hash__
+
+    def seen_as_anything(self: Any, identifier: str) -> Seen | None:
+        known = seen(self, identifier)
+        return Seen(Anything(known.hash), known.reply) if known and known.hash else known
+
+    unit_of_work.UnitOfWork.seen = seen_as_anything  # type: ignore[method-assign]
+
+
+def _engine_takes_any_reply() -> None:
+    engine._Turn._awaits = lambda self, index: True  # type: ignore[method-assign]
+
+
+def _never_expires() -> None:
+    messages.Message.expires_at = property(lambda self: None, lambda self, value: None)  # type: ignore[assignment,misc]
+
+
+def _count_outages() -> None:
+    inbox.Inbox._wait = inbox.Inbox._fail  # type: ignore[method-assign,assignment]
+
+
+def _no_idempotency_key() -> None:
+    append = acceptance._append
+
+    def append_without_key(uow: Any, request: Any) -> Any:
+        return append(uow, replace(request, idempotency_key=None))
+
+    acceptance._append = append_without_key
+
+
+WORKER, ORDER = "tests/service/test_worker.py", "tests/service/test_delivery_order.py"
+SAGA, LATE, LESSONS = "tests/unit/test_saga.py", "tests/service/test_late.py", "tests/service/test_lessons.py"
+
+ARMS: Mapping[str, Arm] = MappingProxyType(
+    {
+        "inbox": Arm(
+            "the same message again does no work",
+            _no_inbox,
+            (
+                f"{WORKER}::test_the_same_command_again_does_no_work_and_its_stored_reply_goes_out_again",
+                f"{ORDER}::test_what_was_committed_and_not_acknowledged_is_done_once",
+            ),
+        ),
+        "inbox-hash": Arm(
+            "the same id with another body is refused",
+            _no_hash,
+            (f"{WORKER}::test_the_same_id_with_another_body_is_refused_with_an_incident",),
+        ),
+        "fold-twins": Arm("twins in one batch are one", _no_fold, (f"{WORKER}::test_twins_in_one_batch_are_folded",)),
+        "ack-after-commit": Arm(
+            "what was not committed is delivered again",
+            _ack_first,
+            (f"{ORDER}::test_what_was_not_committed_is_not_acknowledged",),
+        ),
+        "outbox-in-transaction": Arm(
+            "what was committed is said",
+            _no_outbox,
+            (f"{ORDER}::test_what_was_committed_and_not_said_is_said_by_the_sweep",),
+        ),
+        "outbox-until-confirmed": Arm(
+            "what the broker did not confirm is said again",
+            _clear_before_confirmation,
+            (f"{WORKER}::test_what_the_broker_did_not_confirm_stays_in_the_outbox_for_the_sweep",),
+        ),
+        "revision": Arm(
+            "two workers cannot write the same row from the same past",
+            _no_revision_check,
+            (f"{WORKER}::test_a_rival_that_changed_a_row_first_makes_the_batch_run_again",),
+        ),
+        "sender-claim": Arm(
+            "a sender that lost its claim cannot report",
+            _no_claim,
+            (f"{LESSONS}::test_a_slow_sender_that_lost_its_claim_cannot_finish",),
+        ),
+        "terminal-trigger": Arm(
+            "the database refuses to leave a terminal status",
+            _without_sql("DROP TRIGGER saga_end_is_final", "DROP TRIGGER saga_end_is_final ON saga"),
+            (f"{WORKER}::test_the_database_refuses_to_leave_a_terminal_status",),
+        ),
+        "terminal-engine": Arm(
+            "a saga that has ended or gives up takes no more answers",
+            _engine_takes_any_reply,
+            (
+                f"{SAGA}::test_the_same_reply_twice_changes_nothing",
+                f"{SAGA}::test_a_success_after_giving_up_is_logged_as_late_and_left_to_its_compensation",
+            ),
+        ),
+        "tombstone": Arm(
+            "an undo that overtakes its command refuses it later",
+            _no_tombstone,
+            (f"{WORKER}::test_a_compensation_that_comes_first_leaves_a_tombstone_that_refuses_the_command",),
+        ),
+        "command-id-on-retry": Arm(
+            "a command that is sent again is the same command",
+            _new_id_on_retry,
+            (f"{SAGA}::test_silence_sends_the_same_command_again_under_its_id",),
+        ),
+        "undo-of-one-message": Arm(
+            "a failing message spoils nothing of its neighbours and leaves nothing of itself",
+            _no_undo,
+            (f"{WORKER}::test_one_message_that_fails_among_a_hundred_is_kept_alone",),
+        ),
+        "outages-uncounted": Arm(
+            "an outage is never counted against a message",
+            _count_outages,
+            (f"{WORKER}::test_an_outage_behind_a_handler_is_waited_for_and_never_counted",),
+        ),
+        "expiry": Arm(
+            "a command that is too old is refused",
+            _never_expires,
+            (f"{WORKER}::test_an_expired_command_is_refused_with_an_incident",),
+        ),
+        "idempotency-key": Arm(
+            "the same request again is the same command",
+            _no_idempotency_key,
+            ("tests/service/test_bff.py::test_twins_that_race_become_one_command",),
+        ),
+    }
+)
+
+
+def pytest_configure() -> None:
+    """Take away the guard that CONTROL_ARM names."""
+    if name := os.environ.get("CONTROL_ARM"):
+        ARMS[name].take_away()
