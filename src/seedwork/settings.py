@@ -139,6 +139,8 @@ class Settings:
     sweep_after: float = _from("SWEEP_AFTER", _seconds, "5")
     transaction_timeout: float = _from("TRANSACTION_TIMEOUT", _seconds, "10")
     lock_timeout: float = _from("LOCK_TIMEOUT", _seconds, "5")
+    operator: str | None = _from("OPERATOR", _optional)
+    operator_approvals: int = _from("OPERATOR_APPROVALS", _count, "1")
     clock_offset: float = _from("PROTOOLS_CLOCK_OFFSET", _seconds, "0")
     log_format: str = _from("LOG_FORMAT", _text, "console")
 
