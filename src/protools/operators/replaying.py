@@ -128,8 +128,8 @@ def _put_back(tx: Connection, letter: Letter, now: float) -> None:
 def _take_back_the_answer(tx: Connection, letter: Letter) -> None:
     """Keep the answer `failed` as history, below version 1, so that the real answer has its place."""
     answers = event.c.answers == letter.id
-    oldest = select(func.min(event.c.version)).where(event.c.aggregate == letter.id)
-    version = min(1, tx.execute(oldest).scalar() or 1) - 1
+    oldest = select(func.coalesce(func.min(event.c.version), 1)).where(event.c.aggregate == letter.id)
+    version = min(1, tx.execute(oldest).scalar_one()) - 1
     of_failure = answers & (event.c.type == f"{letter.service}.command-failed")
     tx.execute(update(event).where(of_failure).values(answers=None, version=version))
 
