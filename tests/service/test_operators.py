@@ -11,7 +11,9 @@ from typing import Any
 import click
 import pytest
 from sqlalchemy import update
-from tests.service.desk import KEYS, Desk, deliver, exchange, make_desk
+from tests.contract.brokers import EmbeddedServer
+from tests.service.desk import KEYS, Desk, arrived, deliver, exchange, make_desk
+from tests.system.harness import Program
 
 from correo.handlers import HANDLERS as CORREO
 from correo.handlers import send_mails
@@ -19,6 +21,7 @@ from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
 from generador.handlers import HANDLERS as GENERADOR
 from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
 from generador.tables import password
+from protools.bootstrap import bootstrap
 from protools.local import LocalPostgres
 from protools.operators import letters, replaying, sagas
 from protools.operators.acting import By, Office
@@ -302,8 +305,6 @@ def test_a_command_whose_saga_waits_for_its_undo_is_not_replayed(company: Compan
 
 
 def deliver_again(coordinator: Desk) -> Any:
-    from tests.service.desk import arrived
-
     return arrived(coordinator.said("generador.generate-password")[-1])
 
 
@@ -640,3 +641,119 @@ def test_a_dead_letter_leaves_nothing_in_the_inbox_that_would_swallow_its_replay
     assert letter in [row["id"] for row in company["generador"].rows(inbox)]
     replaying.replay(company.office, letter, None, ADA)
     assert letter not in [row["id"] for row in company["generador"].rows(inbox)]
+
+
+# --- the command line
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """The command line on the company's databases; no broker runs unless a test starts it."""
+    return Program(tmp_path, {"FAILURE_ATTEMPTS": "3", "OPERATOR": "ada", **KEYS})
+
+
+@pytest.fixture
+def broker(tmp_path: Path, company: Company) -> Iterator[EmbeddedServer]:
+    """The embedded broker of that home, with every topic and schema."""
+    server = EmbeddedServer(tmp_path)
+    server.start()
+    bootstrap(company.settings)
+    yield server
+    server.stop()
+
+
+def test_a_letter_is_listed_shown_edited_and_replayed_on_the_command_line(
+    company: Company, program: Program, broker: EmbeddedServer
+) -> None:
+    """The whole way that an operator goes at night, as they type it."""
+    company.broken.add(SendPasswordMail)
+    company.start()
+    company.mend()
+    listed = program.run("dead-letters", "list")
+    assert "1 × correo.send-password-mail: RuntimeError: boom …" in listed.stdout
+    (group,) = json.loads(program.run("dead-letters", "list", "--service", "correo", "--json").stdout)
+    letter = group["letters"][0]["id"]
+    shown = program.run("dead-letters", "show", letter)
+    assert "email: ada@example.test" in shown.stdout
+    assert "kind=suspended" in shown.stdout
+    change = ("--set", "email=ada@example.org", "--why", "mistyped")
+    assert program.run("dead-letters", "edit", letter, *change).returncode == 0
+    replayed = program.run("dead-letters", "replay", letter, "--why", "mended", "--as", "bob")
+    assert (replayed.returncode, letter in replayed.stdout) == (0, True)
+    again = program.run("dead-letters", "replay", letter, "--why", "mended")
+    assert (again.returncode, "replayed at" in again.stderr, "by bob" in again.stderr) == (1, True, True)
+    company.carry()
+    assert company.status() == "COMPLETED"
+    assert company.audited("correo") == [("edit", "ada", "mistyped"), ("replay", "bob", "mended")]
+
+
+def test_a_letter_is_edited_by_a_file_and_discarded_on_the_command_line(
+    company: Company, program: Program, broker: EmbeddedServer
+) -> None:
+    """A whole body comes from a file; a field that is wrong is named, with exit code 2."""
+    letter = unreadable(company)
+    file = program.home / "body.json"
+    file.write_text('{"username": 7}')
+    wrong = program.run("dead-letters", "edit", letter, "--body", str(file), "--why", "broken bytes")
+    assert (wrong.returncode, "username" in wrong.stderr) == (2, True)
+    file.write_text('{"username": "ada"}')
+    assert program.run("dead-letters", "edit", letter, "--body", str(file), "--why", "broken bytes").returncode == 0
+    assert program.run("dead-letters", "discard", letter, "--why", "after all").returncode == 0
+    assert program.run("dead-letters", "list").stdout == "0 dead letters\n"
+    assert "discarded" in program.run("dead-letters", "list", "--all").stdout
+
+
+def test_sagas_are_listed_shown_and_moved_on_the_command_line(company: Company, program: Program) -> None:
+    """Without a broker: the move is committed, and published by the sweep of whoever runs."""
+    company.broken.add(SendPasswordMail)
+    saga_id = company.start()
+    assert saga_id in program.run("sagas", "list").stdout
+    assert program.run("sagas", "list", "--status", "RUNNING").stdout == "0 sagas\n"
+    (row,) = json.loads(program.run("sagas", "list", "--suspended", "--json").stdout)
+    assert row["status"] == "SUSPENDED"
+    assert "kind=suspended" in program.run("sagas", "show", saga_id).stdout
+    refused = program.run("sagas", "resume", saga_id, "--why", "try")
+    assert (refused.returncode, "retry-step" in refused.stderr) == (1, True)
+    moved = program.run("sagas", "retry-step", saga_id, "--why", "mended")
+    assert (moved.returncode, moved.stdout) == (0, f"retry-step of saga {saga_id}\n")
+    assert company.status() == "RUNNING"
+    assert company.audited() == [("retry-step", "ada", "mended")]
+
+
+def test_a_first_wish_exits_with_3_so_that_no_script_takes_it_for_done(company: Company, program: Program) -> None:
+    """Recorded is not done."""
+    begin = deliver(IssuePassword("ada", "ada@example.test"))
+    company["protools_saga"].worker.settle([begin])
+    cancel = ("sagas", "cancel", begin.wire.key, "--why", "asked to")
+    first = program.run(*cancel, OPERATOR_APPROVALS="2")
+    assert (first.returncode, "second operator" in first.stdout) == (3, True)
+    assert program.run(*cancel, OPERATOR_APPROVALS="2").returncode == 1
+    assert program.run(*cancel, "--as", "bob", OPERATOR_APPROVALS="2").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("dead-letters", "replay", "x"), 2, "--why"),
+        (("dead-letters", "replay", "x", "--why", " "), 2, "a reason is needed"),
+        (("dead-letters", "replay", "x", "--why", "y"), 2, "no dead letter x"),
+        (("dead-letters", "show", "x", "--service", "nobody"), 2, "nobody"),
+        (("dead-letters", "edit", "x", "--why", "y"), 2, "nothing to change"),
+        (("sagas", "show", "x"), 2, "no saga x"),
+        (("sagas", "cancel", "x", "--why", "y"), 2, "no saga x"),
+        (("sagas", "list", "--status", "LOST"), 2, "LOST"),
+    ],
+)
+def test_wrong_input_is_told_from_a_refusal(
+    company: Company, program: Program, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    """A script must know whether to correct itself or to ask a person."""
+    done = program.run(*arguments)
+    assert (done.returncode, said in done.stderr) == (code, True)
+    assert "Traceback" not in done.stderr
+
+
+def test_databases_that_are_not_there_are_told_in_one_line(tmp_path: Path) -> None:
+    """At three in the morning nobody reads a stack trace."""
+    done = Program(tmp_path / "nowhere", {}).run("dead-letters", "list")
+    assert (done.returncode, "Traceback" in done.stderr, "protools:" in done.stderr) == (1, False, True)
