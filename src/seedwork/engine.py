@@ -225,7 +225,8 @@ class _Turn:
         index, answer = self._stands_at(wish)
         if answer:
             ways = "`retry-step` issues it anew" + ("; `dead-letters replay` tries it again" * (answer == "failed"))
-            raise DomainError("answered", f"{self._command(index)} was {answer} for good, asking again is idle: {ways}")
+            said = f"{self._command(index)} was answered for good ({answer}), asking again would repeat the answer"
+            raise DomainError("answered", f"{said}: {ways}")
         state = self.progress.steps[index]
         self._note(wish, index)
         self._resume()

@@ -675,7 +675,7 @@ def test_a_letter_is_listed_shown_edited_and_replayed_on_the_command_line(
     letter = group["letters"][0]["id"]
     shown = program.run("dead-letters", "show", letter)
     assert "email: ada@example.test" in shown.stdout
-    assert "kind=suspended" in shown.stdout
+    assert "  suspended  " in shown.stdout
     change = ("--set", "email=ada@example.org", "--why", "mistyped")
     assert program.run("dead-letters", "edit", letter, *change).returncode == 0
     replayed = program.run("dead-letters", "replay", letter, "--why", "mended", "--as", "bob")
@@ -711,7 +711,7 @@ def test_sagas_are_listed_shown_and_moved_on_the_command_line(company: Company, 
     assert program.run("sagas", "list", "--status", "RUNNING").stdout == "0 sagas\n"
     (row,) = json.loads(program.run("sagas", "list", "--suspended", "--json").stdout)
     assert row["status"] == "SUSPENDED"
-    assert "kind=suspended" in program.run("sagas", "show", saga_id).stdout
+    assert "  suspended  " in program.run("sagas", "show", saga_id).stdout
     refused = program.run("sagas", "resume", saga_id, "--why", "try")
     assert (refused.returncode, "retry-step" in refused.stderr) == (1, True)
     moved = program.run("sagas", "retry-step", saga_id, "--why", "mended")

@@ -28,6 +28,8 @@ from seedwork.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 NOT_YET_AGREED = 3
+BARE = ("at", "kind", "who", "action")
+"""Columns that say themselves what they are."""
 
 
 @contextmanager
@@ -257,6 +259,7 @@ def _print(shown: Mapping[str, Any], indent: str = "") -> None:
         elif isinstance(value, list):
             click.echo(f"{indent}{name}")
             for row in value:
-                click.echo(f"{indent}  " + "  ".join(f"{k}={v}" if k != "at" else str(v) for k, v in row.items()))
-        else:
+                told = {key: part for key, part in row.items() if part or key == "step"}
+                click.echo(f"{indent}  " + "  ".join(str(v) if k in BARE else f"{k}={v}" for k, v in told.items()))
+        elif value is not None:
             click.echo(f"{indent}{name}: {value}")

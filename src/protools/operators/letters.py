@@ -51,7 +51,7 @@ class Letter:
     @property
     def reason(self) -> str:
         """The error's class and first words, without what differs from message to message."""
-        said = re.sub(r"\s*\([^()]*:\d+\)$", "", self.row["error"])
+        said = re.sub(r"\s*\([^()]*:\d+\)$", "", self.row["error"].replace(f"{self.row['topic']}: ", ""))
         return " ".join("…" if re.search(r"\d", word) else word for word in said.split()[: WORDS + 1])
 
     def summary(self) -> dict[str, Any]:

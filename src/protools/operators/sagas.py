@@ -22,6 +22,8 @@ from seedwork.rows import Row
 from seedwork.saga import Action, Operator
 from seedwork.unit_of_work import UnitOfWork, rfc3339
 
+NO_ATTEMPT = ("attempt", 0)
+
 
 def sagas(office: Office, status: str | None, limit: int) -> list[dict[str, Any]]:
     """Return the sagas of one status, or of any, the longest unmoved first."""
@@ -54,7 +56,7 @@ def log_of(office: Office, saga_id: str | None) -> dict[str, Any] | None:
     with office.runtime(COORDINATOR).write.connect() as connection:
         row = connection.execute(select(saga).where(saga.c.id == saga_id)).mappings().first()
         wires = connection.execute(moves.order_by(event.c.version)).scalars().all()
-        incidents = [dict(found) for found in connection.execute(open_ones).mappings()]
+        incidents = [_shown(dict(found)) for found in connection.execute(open_ones).mappings()]
     if row is None:
         return None
     return _summary(dict(row)) | {"log": _entries(office, wires), "incidents": incidents}
@@ -64,8 +66,17 @@ def _entries(office: Office, wires: Sequence[bytes]) -> list[dict[str, Any]]:
     codec, schemas, entries = office.runtime(COORDINATOR).codec, CommittedSchemas(), []
     for wire in map(unpack, wires):
         moved = codec.decode(SagaMoved, wire.body, schemas[wire.properties["ce_dataschema"]])
-        entries += [{**vars(entry), "at": rfc3339(entry.at)} for entry in entries_of(moved)]
-    return [{name: value for name, value in entry.items() if value not in (None, "", -1, {})} for entry in entries]
+        entries += [_shown(vars(entry)) for entry in entries_of(moved)]
+    return entries
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    """Put the time first, write times as RFC 3339, leave out what does not apply."""
+    told = {
+        name: value for name, value in row.items() if value not in (None, "", -1, {}) and (name, value) != NO_ATTEMPT
+    }
+    times = {name: rfc3339(value) for name, value in told.items() if name in ("at", "wake_at")}
+    return {"at": times["at"], **told, **times}
 
 
 def _is_id(text: str) -> bool:
