@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import click
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 from tests.contract.brokers import EmbeddedServer
 from tests.service.desk import KEYS, Desk, arrived, deliver, exchange, make_desk
 from tests.system.harness import Program
@@ -35,6 +38,7 @@ from seedwork.errors import DomainError
 from seedwork.inbox import Handler
 from seedwork.messages import Message, new_id
 from seedwork.saga import hours, minutes
+from seedwork.service import Runtime
 from seedwork.settings import Settings
 
 ADA, BOB = By("ada", "the vault was full"), By("bob", "ada is right")
@@ -226,6 +230,39 @@ def test_what_dies_again_after_its_replay_is_a_new_letter_and_both_are_kept(comp
     replaying.replay(company.office, letter, None, ADA)
     company.carry()
     assert company.status() == "COMPLETED"
+
+
+def test_the_database_refuses_a_second_open_letter_of_one_message(company: Company) -> None:
+    """A message lies in front of operators once, however often it is buried."""
+    unreadable(company)
+    (row,) = company["generador"].rows(dead_letter)
+    with pytest.raises(IntegrityError), company["generador"].runtime.write.begin() as tx:
+        tx.execute(dead_letter.insert().values({**row, "at": row["at"] + 1}))
+
+
+def test_no_saga_moves_between_the_look_at_it_and_the_replay(company: Company) -> None:
+    """Else its undo could pass the message, and find nothing to undo and nothing to refuse."""
+    company.broken.add(GeneratePassword)
+    company.start()
+    held: list[bool] = []
+
+    def runtime(service: str) -> Runtime:
+        if service == "generador":
+            held.append(is_held(company.settings.home / "db" / "protools_saga-write.sqlite"))
+        return company.office.runtime(service)
+
+    replaying.replay(Office(company.settings, runtime), company.letter("generador"), None, ADA)
+    assert (held[0], held[-1]) == (False, True)
+
+
+def is_held(database: Path) -> bool:
+    """Tell whether somebody is writing to this SQLite database."""
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+    return False
 
 
 def test_a_letter_is_replayed_once(company: Company) -> None:
@@ -624,6 +661,15 @@ def test_a_wish_that_nobody_seconded_within_a_day_no_longer_counts(company: Comp
     company["protools_saga"].worker.settle([begin])
     assert not sagas.act(company.needing(2), begin.wire.key, "cancel", ADA)
     assert not sagas.act(company.later(hours(25)).needing(2), begin.wire.key, "cancel", BOB)
+
+
+def test_a_wish_is_used_up_by_what_it_led_to(company: Company) -> None:
+    """Two operators agreed to one edit, not to every such edit from now on."""
+    letter, office = unreadable(company), company.needing(2)
+    body = {"username": "ada"}
+    assert replaying.edit(office, letter, None, ADA, body, whole=True) is None
+    assert replaying.edit(office, letter, None, BOB, body, whole=True) == body
+    assert replaying.edit(office, letter, None, BOB, body, whole=True) is None
 
 
 def test_what_would_be_refused_is_refused_before_anybody_has_to_agree(company: Company) -> None:
