@@ -167,15 +167,44 @@ def test_a_replayed_message_is_handled_and_its_saga_goes_on_to_the_end(
     replayed_to_the_end(company, service, broken)
 
 
-@pytest.mark.postgres
-def test_a_replay_does_the_same_on_postgresql(tmp_path: Path, postgres: LocalPostgres) -> None:
-    """Locks, arrays and UUIDs are another database's there."""
+@pytest.fixture
+def on_postgresql(tmp_path: Path, postgres: LocalPostgres) -> Iterator[Company]:
+    """The company with a PostgreSQL."""
     name = f"t{new_id()[-10:]}"
     databases = {**postgres.environment(), "DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
     company = hire(settings_in(tmp_path, **databases), set())
-    replayed_to_the_end(company, "correo", SendPasswordMail)
+    yield company
     for desk in company.desks.values():
         desk.runtime.write.dispose()
+
+
+@pytest.mark.postgres
+def test_a_replay_does_the_same_on_postgresql(on_postgresql: Company) -> None:
+    """Locks, arrays and UUIDs are another database's there."""
+    replayed_to_the_end(on_postgresql, "correo", SendPasswordMail)
+
+
+@pytest.mark.postgres
+def test_operators_do_the_same_on_postgresql(on_postgresql: Company) -> None:
+    """Every statement of theirs, once: what is not read is edited, a lost reply is let go, a dead step issued anew."""
+    company = on_postgresql
+    letter = unreadable(company)
+    assert letters.show(company.office, letters.find(company.office, letter))["saga"] is None
+    replaying.edit(company.needing(2), letter, None, ADA, {"username": "eve"}, whole=True)
+    replaying.edit(company.needing(2), letter, None, BOB, {"username": "eve"}, whole=True)
+    assert replaying.replay(company.office, letter, None, ADA)
+    company.broken.update({SendPasswordMail, PasswordMailSent})
+    saga_id = company.start()
+    company.broken.remove(SendPasswordMail)
+    assert sagas.act(company.office, saga_id, "retry-step", ADA)
+    company.carry()
+    assert replaying.discard(company.office, company.letter("protools_saga"), None, ADA)
+    company.mend()
+    assert sagas.act(company.office, saga_id, "resume", BOB)
+    company.carry()
+    assert company.status() == "COMPLETED"
+    assert company.open_incidents() == {("protools_saga", "dead-letter")}, "eve has no saga that hears of her password"
+    assert [row["username"] for row in company["generador"].rows(password)] == ["eve", "ada"]
 
 
 def test_a_replay_keeps_the_command_id_and_its_real_answer_takes_the_place_of_the_failure(company: Company) -> None:
