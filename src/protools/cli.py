@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 WRONG_SETTING = 2
 """Exit code of a process that was refused its settings: starting it again would not help."""
 
+OPERATORS = ("dead-letters", "sagas")
+
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
@@ -38,7 +40,21 @@ def _settings() -> Settings:
     return Settings.read()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Import what operators need only when they call for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *OPERATORS])
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in OPERATORS:
+            return super().get_command(ctx, name)
+        from protools.operators import commands as of_operators
+
+        return {"dead-letters": of_operators.dead_letters, "sagas": of_operators.sagas_group}[name]
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def commands() -> None:
     """Run sagas over Apache Pulsar."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Table, select
+from sqlalchemy import Table, select, update
 
 from correo.messages import CorreoFailed, CorreoRefused, PasswordMailSent
 from generador.messages import GeneradorFailed, GeneradorRefused, NothingToRevoke, PasswordGenerated, PasswordRevoked
@@ -25,6 +25,7 @@ from seedwork.saga import (
     Entry,
     Failed,
     Happening,
+    Operator,
     Progress,
     Refused,
     Replied,
@@ -80,8 +81,29 @@ def _advance(uow: UnitOfWork, saga_id: str, happening: Happening, context: Conte
     row = uow.get(saga, saga_id)
     if row is None:
         raise LookupError(f"no saga {saga_id}")
+    move = next_move(row, happening, uow.now)
+    if row["status"] == "SUSPENDED" and any(entry.kind in ("resumed", "compensating") for entry in move[1]):
+        _close_incidents(uow, saga_id)
+    _save(uow, move, context)
+
+
+def next_move(row: Row, happening: Happening, now: float) -> Move:
+    """Return what a happening would do to the saga of this row; raise DomainError for what an operator cannot have."""
     progress = load_progress(row)
-    _save(uow, advance(DEFINITIONS[progress.workflow], progress, happening, uow.now, new_id), context)
+    return advance(DEFINITIONS[progress.workflow], progress, happening, now, new_id)
+
+
+def _close_incidents(uow: UnitOfWork, saga_id: str) -> None:
+    """Note that nobody has to look any more; the new incident of a saga that is suspended again stays open."""
+    known = (incident.c.subject == saga_id) & (incident.c.kind == "suspended") & incident.c.closed_at.is_(None)
+    uow.values(update(incident).where(known).values(closed_at=uow.now).returning(incident.c.id))
+
+
+def operate(uow: UnitOfWork, saga_id: str, wish: Operator) -> None:
+    """Move a saga, whose row is loaded, by an operator's hand; raise DomainError for what it cannot do."""
+    row = uow.get(saga, saga_id)
+    assert row is not None
+    _advance(uow, saga_id, wish, Context(**orjson.loads(row["context"])))
 
 
 def _save(uow: UnitOfWork, move: Move, context: Context) -> None:

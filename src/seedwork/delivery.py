@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgpack
 from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, Uuid, text
+from sqlalchemy.sql.elements import TextClause
 
 from seedwork.broker import Delivery, Wire
 
@@ -20,8 +21,11 @@ Id = String(36).with_variant(Uuid(as_uuid=False), "postgresql")
 
 def partial_index(name: str, *columns: str) -> Index:
     """Index only the rows in which the last of the columns is not null: what still waits."""
-    waiting = text(f"{columns[-1]} IS NOT NULL")
-    return Index(name, *columns, postgresql_where=waiting, sqlite_where=waiting)
+    return _index_where(text(f"{columns[-1]} IS NOT NULL"), name, *columns)
+
+
+def _index_where(condition: TextClause, name: str, *columns: str, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, postgresql_where=condition, sqlite_where=condition)
 
 
 inbox = Table(
@@ -71,13 +75,16 @@ failure = Table(
 dead_letter = Table(
     "dead_letter",
     DELIVERY,
-    Column("id", String, primary_key=True),
+    Column("id", String, primary_key=True, comment="a message that is replayed may die again: an open letter at most"),
     Column("topic", String, nullable=False),
     Column("delivery", LargeBinary, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("error", Text, nullable=False),
     Column("saga_id", String),
-    Column("at", Double, nullable=False),
+    Column("at", Double, primary_key=True),
+    Column("outcome", String, comment="replayed, discarded or superseded; null is open"),
+    Column("ended_at", Double, comment="when the outcome was decided"),
+    _index_where(text("outcome IS NULL"), "dead_letter_open", "id", unique=True),
 )
 
 incident = Table(
@@ -89,6 +96,21 @@ incident = Table(
     Column("code", String, nullable=False),
     Column("detail", Text, nullable=False),
     Column("at", Double, nullable=False),
+    Column("closed_at", Double, comment="when its dead letter or saga was dealt with; null is open"),
+    _index_where(text("closed_at IS NULL"), "incident_open", "subject"),
+)
+
+audit = Table(
+    "audit",
+    DELIVERY,
+    Column("id", Id, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("who", String, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("action", String, nullable=False, comment="what an operator did, or wanted while others have to agree"),
+    Column("subject", String, nullable=False, comment="message id or saga id"),
+    Column("detail", Text, nullable=False, comment="JSON: what the action was given and what it changed"),
+    Index("audit_subject", "subject"),
 )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from seedwork.errors import DomainError
 from seedwork.saga import (
     ACTIVE,
     TERMINAL,
@@ -17,6 +18,7 @@ from seedwork.saga import (
     Entry,
     Failed,
     Happening,
+    Operator,
     Outgoing,
     Progress,
     Refused,
@@ -24,6 +26,7 @@ from seedwork.saga import (
     Saga,
     Silent,
     StepState,
+    StepStatus,
     apply,
 )
 
@@ -39,10 +42,13 @@ def start(saga: Saga, saga_id: str, data: Data, now: float, new_id: Callable[[],
 def advance(saga: Saga, progress: Progress, happening: Happening, now: float, new_id: Callable[[], str]) -> Move:
     """Take one happening: return the next progress, the log entries and the commands to send.
 
-    No entries means that nothing changed (a duplicate, or a happening that no longer matters).
+    No entries means that nothing changed (a duplicate, or a happening that no longer matters). Raise DomainError for
+    what an operator wants and the saga cannot do.
     """
     turn = _Turn(saga, progress, now, new_id)
     match happening:
+        case Replied() | Refused() | Failed() if turn.is_former(happening.command_id):
+            turn.answered_too_late(happening)
         case Replied():
             turn.replied(happening)
         case Refused():
@@ -53,6 +59,8 @@ def advance(saga: Saga, progress: Progress, happening: Happening, now: float, ne
             turn.due()
         case Silent():
             turn.silent()
+        case Operator():
+            turn.operator(happening)
     return turn.move()
 
 
@@ -155,19 +163,14 @@ class _Turn:
         waiting = self.progress.outstanding
         if self.progress.status not in ACTIVE or waiting is None:
             return
-        index, command_id = waiting
-        state = self.progress.steps[index]
+        self._send_again(*waiting, self.progress.wake_at)
+
+    def _send_again(self, index: int, command_id: str, wake_at: float | None) -> None:
+        state, command = self.progress.steps[index], self._command(index)
         kind, attempt = (
             ("undo-issued", state.undo_attempts) if self.progress.compensating else ("issued", state.attempts)
         )
-        self.log(
-            kind,
-            index,
-            command=self._command(index),
-            command_id=command_id,
-            attempt=attempt + 1,
-            wake_at=self.progress.wake_at,
-        )
+        self.log(kind, index, command=command, command_id=command_id, attempt=attempt + 1, wake_at=wake_at)
 
     def _suspend(self, code: str, detail: str) -> None:
         self.log("suspended", code=code, detail=detail)
@@ -186,17 +189,102 @@ class _Turn:
         for index in reversed(range(len(self.saga.steps))):
             step, state = self.saga.steps[index], self.progress.steps[index]
             if step.compensation is not None and state.status in ("issued", "done", "failed"):
-                name = step.compensation(self.progress.data, state.command_id).contract.name
-                wake_at = self.now + step.deadline
-                self.log("undo-issued", index, command=name, command_id=self.new_id(), attempt=1, wake_at=wake_at)
+                self._undo(index)
                 return
         self.log("ended", code="COMPENSATED")
+
+    def _undo(self, index: int) -> None:
+        step = self.saga.steps[index]
+        assert step.compensation is not None
+        name = step.compensation(self.progress.data, self.progress.steps[index].command_id).contract.name
+        wake_at = self.now + step.deadline
+        self.log("undo-issued", index, command=name, command_id=self.new_id(), attempt=1, wake_at=wake_at)
 
     def _undone(self, index: int) -> None:
         if self.progress.steps[index].status == "undoing":
             self._resume()
             self.log("undone", index, command_id=self.progress.steps[index].undo_id)
             self._undo_next()
+
+    # --- by hand
+
+    def operator(self, wish: Operator) -> None:
+        if self.progress.status in TERMINAL:
+            raise DomainError("ended", f"the saga has ended {self.progress.status}, and that is final")
+        match wish.action:
+            case "resume":
+                self._resume_by(wish)
+            case "retry-step":
+                self._retry_by(wish)
+            case "compensate":
+                self._give_up_by(wish, "operator", "given up by an operator", ("pending", "refused", "failed"))
+            case "cancel":
+                self._give_up_by(wish, "cancelled", "cancelled by an operator", ("pending",))
+
+    def _resume_by(self, wish: Operator) -> None:
+        index, answer = self._stands_at(wish)
+        if answer:
+            ways = "`retry-step` issues it anew" + ("; `dead-letters replay` tries it again" * (answer == "failed"))
+            said = f"{self._command(index)} was answered for good ({answer}), asking again would repeat the answer"
+            raise DomainError("answered", f"{said}: {ways}")
+        state = self.progress.steps[index]
+        self._note(wish, index)
+        self._resume()
+        command_id = state.undo_id if self.progress.compensating else state.command_id
+        self._send_again(index, command_id, self.now + self.saga.steps[index].deadline)
+
+    def _retry_by(self, wish: Operator) -> None:
+        index, answer = self._stands_at(wish)
+        if not answer:
+            command = self._command(index)
+            raise DomainError("not-answered", f"{command} may still be answered: `resume` asks again under the same id")
+        self._note(wish, index)
+        self._resume()
+        if self.progress.compensating:
+            self._undo(index)
+        else:
+            self.issue(index)
+
+    def _give_up_by(self, wish: Operator, code: str, detail: str, allowed: tuple[StepStatus, ...]) -> None:
+        if self.progress.compensating:
+            raise DomainError("compensating", f"the saga is {self.progress.status} and being compensated already")
+        pivot = self.saga.pivot
+        if pivot < len(self.saga.steps) and (status := self.progress.steps[pivot].status) not in allowed:
+            command = self.progress.steps[pivot].command
+            said = f"the saga is {self.progress.status}, and {command}, its pivot, is {status}"
+            raise DomainError("past-pivot", f"{said}: it cannot be called back")
+        self._note(wish)
+        self._give_up(code, detail)
+
+    def _note(self, wish: Operator, index: int = -1) -> None:
+        self.log("operator", index, code=wish.action, detail=f"{wish.who}: {wish.why}")
+
+    def _stands_at(self, wish: Operator) -> tuple[int, str]:
+        """Return the step that holds a suspended saga, and `refused` or `failed` if that was answered for good."""
+        if self.progress.status != "SUSPENDED":
+            said = f"the saga is {self.progress.status}: `{wish.action}` is for what is suspended"
+            raise DomainError("not-suspended", said)
+        for index, state in enumerate(self.progress.steps):
+            if state.status == "undoing":
+                return index, state.undo_answer
+            if not self.progress.compensating and state.status in ("issued", "refused", "failed"):
+                return index, "" if state.status == "issued" else state.status
+        raise LookupError(f"saga {self.progress.saga_id} is suspended at no step")
+
+    # --- commands that were replaced
+
+    def is_former(self, command_id: str) -> bool:
+        return self._step_of_former(command_id) is not None
+
+    def answered_too_late(self, happening: Replied | Refused | Failed) -> None:
+        """Nobody waits for it any more; a success that nobody expected is put in front of an operator, once."""
+        index = self._step_of_former(happening.command_id)
+        if isinstance(happening, Replied) and index is not None and not self.progress.steps[index].late:
+            self.log("parked", index, command_id=happening.command_id, code="superseded")
+
+    def _step_of_former(self, command_id: str) -> int | None:
+        steps = enumerate(self.progress.steps)
+        return next((index for index, step in steps if command_id and command_id in step.former.split()), None)
 
     # --- reading
 

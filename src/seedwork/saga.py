@@ -89,6 +89,10 @@ class StepState:
     undo_attempts: int = 0
     late: bool = False
     """Whether a success was noted that came after giving up."""
+    undo_answer: str = ""
+    """`refused` or `failed`: the answer for good that the undo got; empty while one may still come."""
+    former: str = ""
+    """Ids of the commands that an operator replaced by new ones, separated by spaces."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Entry:
 
     kind: Literal[
         "started", "issued", "replied", "refused", "failed", "timed-out", "compensating", "undo-issued", "undone",
-        "undo-refused", "undo-failed", "reply-lost", "suspended", "resumed", "late", "parked", "ended",
+        "undo-refused", "undo-failed", "reply-lost", "suspended", "resumed", "late", "parked", "operator", "ended",
     ]  # fmt: skip
     at: float
     step: int = -1
@@ -188,7 +192,19 @@ class Silent:
     """Happening: the outstanding command may be sent again."""
 
 
-Happening = Replied | Refused | Failed | Due | Silent
+Action = Literal["resume", "retry-step", "compensate", "cancel"]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Happening: somebody who answers for it wants the saga moved."""
+
+    action: Action
+    who: str
+    why: str
+
+
+Happening = Replied | Refused | Failed | Due | Silent | Operator
 
 
 def fold(progress: Progress, entries: Iterable[Entry]) -> Progress:
@@ -225,13 +241,17 @@ def _change(progress: Progress, entry: Entry) -> dict[str, Any]:
 
 
 def _step_change(progress: Progress, entry: Entry) -> dict[str, Any]:
+    before = progress.steps[entry.step] if entry.step >= 0 else StepState()
     match entry.kind:
         case "issued":
             named = {"command": entry.command, "command_id": entry.command_id, "attempts": entry.attempt}
-            change: dict[str, Any] = {"status": "issued", **named}
+            change: dict[str, Any] = {"status": "issued", **named, "former": _former(before, before.command_id, entry)}
         case "undo-issued":
             named = {"undo": entry.command, "undo_id": entry.command_id, "undo_attempts": entry.attempt}
-            change = {"status": "undoing", **named}
+            former = _former(before, before.undo_id, entry)
+            change = {"status": "undoing", **named, "undo_answer": "", "former": former}
+        case "undo-refused" | "undo-failed":
+            change = {"undo_answer": entry.kind.removeprefix("undo-")}
         case "replied":
             change = {"status": "done"}
         case "refused" | "failed" | "undone":
@@ -241,5 +261,9 @@ def _step_change(progress: Progress, entry: Entry) -> dict[str, Any]:
         case _:
             return {}
     steps = list(progress.steps)
-    steps[entry.step] = replace(steps[entry.step], **change)
+    steps[entry.step] = replace(before, **change)
     return {"steps": tuple(steps)}
+
+
+def _former(before: StepState, replaced: str, entry: Entry) -> str:
+    return before.former if replaced in ("", entry.command_id) else f"{before.former} {replaced}".strip()

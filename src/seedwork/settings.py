@@ -144,6 +144,8 @@ class Settings:
     sweep_after: float = _from("SWEEP_AFTER", _seconds, "5")
     transaction_timeout: float = _from("TRANSACTION_TIMEOUT", _seconds, "10")
     lock_timeout: float = _from("LOCK_TIMEOUT", _seconds, "5")
+    operator: str | None = _from("OPERATOR", _optional)
+    operator_approvals: int = _from("OPERATOR_APPROVALS", _count, "1")
     clock_offset: float = _from("PROTOOLS_CLOCK_OFFSET", _seconds, "0")
     mail_claim: float = _from("MAIL_CLAIM", _seconds, "30")
     """For which claimed mails are left alone by other senders; a killed sender's mails wait as long."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seedwork.engine import Move, advance, start
+from seedwork.errors import DomainError
 from seedwork.messages import Contract
 from seedwork.saga import (
     ACTIVE,
@@ -18,6 +21,7 @@ from seedwork.saga import (
     Due,
     Entry,
     Failed,
+    Operator,
     Outgoing,
     Progress,
     Refused,
@@ -99,6 +103,17 @@ class Talk:
 
     def fail(self, command_id: str = "") -> Talk:
         return self.hear(Failed(command_id or self.sent[-1].command_id, "dead-letter", "boom"))
+
+    def by_hand(self, action: Any) -> Talk:
+        return self.hear(Operator(action, "ada", "because"))
+
+    def refused_by_hand(self, action: Any) -> str:
+        """Let an operator want what cannot be had; return the code of the refusal."""
+        before = self.progress, len(self.log), len(self.sent)
+        with pytest.raises(DomainError) as refused:
+            self.by_hand(action)
+        assert before == (self.progress, len(self.log), len(self.sent))
+        return refused.value.code
 
     def let_time_pass(self) -> Talk:
         self.now += 61
@@ -219,6 +234,110 @@ def test_a_deadline_that_fires_early_does_nothing() -> None:
     assert talk.kinds == ["started", "issued"]
 
 
+# --- by hand
+
+
+def test_resume_asks_again_under_the_same_id_with_a_fresh_deadline() -> None:
+    """Nobody knows whether the first was done; the receiver knows it by its id."""
+    talk = Talk().reply().reply().let_time_pass().by_hand("resume")
+    assert (talk.names[-1], talk.sent[-1].command_id, talk.progress.status) == ("pay", "c3", "RUNNING")
+    assert talk.progress.wake_at == talk.now + 60
+    assert talk.reply().reply().progress.status == "COMPLETED"
+
+
+def test_resume_goes_on_with_an_undo_that_was_not_answered() -> None:
+    """A suspended compensation is resumed as a compensation."""
+    talk = Talk().reply().refuse().let_time_pass()
+    assert talk.progress.status == "SUSPENDED"
+    talk.by_hand("resume")
+    assert (talk.names[-2:], talk.progress.status) == (["undo-flight", "undo-flight"], "COMPENSATING")
+    assert talk.sent[-1] == talk.sent[-2]
+    assert talk.reply().progress.status == "COMPENSATED"
+
+
+@pytest.mark.parametrize("answer", [Talk.refuse, Talk.fail])
+def test_what_was_answered_for_good_is_issued_anew_and_not_resumed(answer: Callable[[Talk], Talk]) -> None:
+    """The receiver would repeat its answer to the old id."""
+    talk = answer(Talk().reply().reply().reply())
+    assert talk.refused_by_hand("resume") == "answered"
+    talk.by_hand("retry-step")
+    assert (talk.names[-1], talk.sent[-1].command_id, talk.progress.steps[3].former) == ("tell", "c5", "c4")
+    assert talk.reply().progress.status == "COMPLETED"
+
+
+@pytest.mark.parametrize("answer", [Talk.refuse, Talk.fail])
+def test_an_undo_that_was_answered_for_good_is_issued_anew(answer: Callable[[Talk], Talk]) -> None:
+    """Something stays done until an undo succeeds, whatever its id."""
+    talk = answer(Talk().reply().refuse())
+    assert talk.refused_by_hand("resume") == "answered"
+    talk.by_hand("retry-step")
+    first, second = talk.sent[-2:]
+    assert (first.body, first.command_id != second.command_id) == (second.body, True)
+    assert talk.reply().progress.status == "COMPENSATED"
+
+
+def test_a_step_that_may_still_be_answered_is_not_issued_anew() -> None:
+    """Under a new id it would be done twice."""
+    assert Talk().reply().reply().let_time_pass().refused_by_hand("retry-step") == "not-answered"
+
+
+def test_answers_to_a_command_that_was_replaced_move_nothing_and_a_success_is_parked_once() -> None:
+    """It should not be: so an operator sees it."""
+    talk = Talk().fail().by_hand("retry-step").fail("c1").refuse("c1").reply("c1").reply("c1")
+    assert talk.kinds[-1] == "parked"
+    assert talk.kinds.count("parked") == 1
+    assert talk.reply("c2").names[-1] == "hotel"
+
+
+@pytest.mark.parametrize(("action", "code"), [("compensate", "operator"), ("cancel", "cancelled")])
+def test_giving_up_by_hand_undoes_what_was_issued(action: str, code: str) -> None:
+    """Before the pivot there is always a way back."""
+    talk = Talk().reply().by_hand(action).reply().reply()
+    assert talk.names == ["flight", "hotel", "undo-hotel", "undo-flight"]
+    assert (talk.progress.status, talk.progress.reason[0]) == ("COMPENSATED", code)
+
+
+def test_from_the_pivot_on_nothing_is_given_up_by_hand() -> None:
+    """It may have been done, and cannot be undone."""
+    talk = Talk().reply().reply()
+    assert {talk.refused_by_hand(action) for action in ("compensate", "cancel")} == {"past-pivot"}
+    talk.reply().fail()
+    assert talk.refused_by_hand("compensate") == "past-pivot"
+
+
+def test_a_pivot_that_came_to_nothing_is_compensated_but_not_cancelled() -> None:
+    """A dead pivot did nothing; to call that a cancellation would hide why."""
+    talk = Talk().reply().reply().fail()
+    assert talk.refused_by_hand("cancel") == "past-pivot"
+    assert talk.by_hand("compensate").reply().reply().progress.status == "COMPENSATED"
+
+
+def test_a_compensation_is_not_begun_twice() -> None:
+    """One undo a step."""
+    talk = Talk().reply().by_hand("cancel")
+    assert {talk.refused_by_hand(action) for action in ("compensate", "cancel")} == {"compensating"}
+
+
+@pytest.mark.parametrize("action", ["resume", "retry-step"])
+def test_what_is_not_suspended_needs_no_hand(action: str) -> None:
+    """It moves by itself."""
+    assert Talk().refused_by_hand(action) == "not-suspended"
+
+
+@pytest.mark.parametrize("action", ["resume", "retry-step", "compensate", "cancel"])
+def test_a_saga_that_has_ended_is_moved_by_nobody(action: str) -> None:
+    """An end is an end."""
+    assert Talk().reply().reply().reply().reply().refused_by_hand(action) == "ended"
+    assert Talk().refuse().refused_by_hand(action) == "ended"
+
+
+def test_the_log_says_who_acted_and_why_before_what_followed() -> None:
+    """Years later somebody asks."""
+    (entry, *rest) = Talk().reply().by_hand("cancel").log[-1]
+    assert (entry.kind, entry.code, entry.detail) == ("operator", "cancel", "ada: because")
+    assert [entry.kind for entry in rest] == ["compensating", "undo-issued"]
+
+
 # --- at random
 
 
@@ -273,8 +392,8 @@ class World:
 
 
 def deliver_something(draw: st.DataObject, talk: Talk, world: World, replies: list[Any]) -> None:
-    """Let one thing happen: a command or reply arrives (again), the deadline fires, silence is noticed."""
-    choice = draw.draw(st.sampled_from(["command", "command", "reply", "reply", "due", "silent"]))
+    """Let one thing happen: a command or reply arrives (again), a deadline, silence, an operator who may be refused."""
+    choice = draw.draw(st.sampled_from(["command", "command", "reply", "reply", "due", "silent", "by hand"]))
     if choice == "command":
         replies.append(world.receive(draw.draw(st.sampled_from(talk.sent))))
     elif choice == "reply" and replies:
@@ -283,6 +402,9 @@ def deliver_something(draw: st.DataObject, talk: Talk, world: World, replies: li
         talk.let_time_pass()
     elif choice == "silent":
         talk.hear(Silent())
+    elif choice == "by hand":
+        with suppress(DomainError):
+            talk.by_hand(draw.draw(st.sampled_from(["resume", "retry-step", "compensate", "cancel"])))
 
 
 def deliver_the_rest(talk: Talk, world: World) -> None:
@@ -312,9 +434,8 @@ def test_whatever_the_order_every_run_ends_and_nothing_stays_done_that_was_given
     assert progress.status in TERMINAL or (progress.status == "SUSPENDED" and progress.reason[0])
     assert len(world.undone) == len(set(world.undone))
     if progress.status == "COMPENSATED":
-        kept = [
-            s.command_id for s, d in zip(progress.steps, saga.steps, strict=True) if d.compensation and s.command_id
-        ]
+        undoable = [s for s, d in zip(progress.steps, saga.steps, strict=True) if d.compensation and s.command_id]
+        kept = [identifier for s in undoable for identifier in (s.command_id, *s.former.split())]
         assert not any(world.done.get(identifier) for identifier in kept)
 
 
@@ -323,7 +444,8 @@ def check(saga: Saga, talk: Talk) -> None:
     progress = talk.progress
     assert (progress.status in ACTIVE) == (progress.wake_at is not None)
     assert folded(saga, talk.log) == progress
-    undos = [outgoing.body.undoes for outgoing in talk.sent if outgoing.body.undoes]
-    assert len({(o.command_id) for o in talk.sent if o.body.undoes}) == len(set(undos))
+    undos = {(outgoing.command_id, outgoing.body.undoes) for outgoing in talk.sent if outgoing.body.undoes}
+    anew = [entry.code for entries in talk.log for entry in entries if entry.kind == "operator"].count("retry-step")
+    assert len(undos) <= len({undoes for _, undoes in undos}) + anew
     ends = [kind for kind in talk.kinds if kind == "ended"]
     assert len(ends) <= 1

@@ -9,18 +9,27 @@ from seedwork.delivery import Id
 
 
 def create_delivery_tables() -> None:
-    """Create inbox, event, outbox, failure, dead_letter and incident."""
+    """Create inbox, event, outbox, failure, dead_letter, incident and audit."""
+    _create_audit_table()
     op.create_table(
         "dead_letter",
-        sa.Column("id", sa.String(), nullable=False),
+        sa.Column(
+            "id",
+            sa.String(),
+            nullable=False,
+            comment="a message that is replayed may die again: an open letter at most",
+        ),
         sa.Column("topic", sa.String(), nullable=False),
         sa.Column("delivery", sa.LargeBinary(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("saga_id", sa.String(), nullable=True),
         sa.Column("at", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
+        sa.Column("outcome", sa.String(), nullable=True, comment="replayed, discarded or superseded; null is open"),
+        sa.Column("ended_at", sa.Double(), nullable=True, comment="when the outcome was decided"),
+        sa.PrimaryKeyConstraint("id", "at"),
     )
+    _create_partial_index("dead_letter_open", "dead_letter", "id", "outcome IS NULL", unique=True)
     op.create_table(
         "event",
         sa.Column("aggregate", sa.String(), nullable=False),
@@ -57,8 +66,15 @@ def create_delivery_tables() -> None:
         sa.Column("code", sa.String(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
+        sa.Column(
+            "closed_at",
+            sa.Double(),
+            nullable=True,
+            comment="when its dead letter or saga was dealt with; null is open",
+        ),
         sa.PrimaryKeyConstraint("id"),
     )
+    _create_partial_index("incident_open", "incident", "subject", "closed_at IS NULL")
     op.create_table(
         "outbox",
         sa.Column("id", Id, nullable=False),
@@ -69,6 +85,31 @@ def create_delivery_tables() -> None:
     )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.create_index("outbox_due", ["due_at"], unique=False)
+
+
+def _create_audit_table() -> None:
+    op.create_table(
+        "audit",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("who", sa.String(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column(
+            "action",
+            sa.String(),
+            nullable=False,
+            comment="what an operator did, or wanted while others have to agree",
+        ),
+        sa.Column("subject", sa.String(), nullable=False, comment="message id or saga id"),
+        sa.Column("detail", sa.Text(), nullable=False, comment="JSON: what the action was given and what it changed"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("audit_subject", "audit", ["subject"])
+
+
+def _create_partial_index(name: str, table: str, column: str, condition: str, *, unique: bool = False) -> None:
+    where = sa.text(condition)
+    op.create_index(name, table, [column], unique=unique, postgresql_where=where, sqlite_where=where)
 
 
 def create_failure_table() -> None:

@@ -1,0 +1,86 @@
+"""Hold who acts and why, whether enough operators agree, and what is written down of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import Select, func, select
+
+from seedwork.delivery import audit
+from seedwork.errors import DomainError
+from seedwork.messages import new_id
+from seedwork.rows import Row
+from seedwork.service import Runtime
+from seedwork.settings import Settings
+
+COORDINATOR = "protools_saga"
+WISH_LIFETIME_S = 24 * 3600.0
+"""Seconds after which an operator's wish that nobody has seconded no longer counts."""
+
+
+@dataclass(frozen=True)
+class Office:
+    """Reach the data of every service; a runtime connects to the broker only when it is asked to."""
+
+    settings: Settings
+    runtime: Callable[[str], Runtime]
+
+
+@dataclass(frozen=True)
+class By:
+    """Name the operator and the reason."""
+
+    who: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Act:
+    """Describe one action of one operator; `arguments` are what a second operator has to agree to."""
+
+    by: By
+    action: str
+    subject: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def row(self, now: float, **changed: Any) -> Row:
+        """Write down that it was done, and what it changed."""
+        return self._row(now, self.action, {**self.arguments, **changed})
+
+    def wish_row(self, now: float) -> Row:
+        """Write down that it is wanted."""
+        return self._row(now, self._wanted, self.arguments)
+
+    def wishes(self, now: float) -> Select[Any]:
+        """Select who has wanted just this since it was last done."""
+        last = select(func.max(audit.c.at)).where(audit.c.subject == self.subject, audit.c.action == self.action)
+        return select(audit.c.who).where(
+            audit.c.subject == self.subject,
+            audit.c.action == self._wanted,
+            audit.c.detail == _text(self.arguments),
+            audit.c.at > func.coalesce(last.scalar_subquery(), 0.0),
+            audit.c.at > now - WISH_LIFETIME_S,
+        )
+
+    def is_agreed(self, wanted_by: Sequence[str], approvals: int) -> bool:
+        """Tell whether enough others want it; raise DomainError when this operator has said so before."""
+        if len({*wanted_by} - {self.by.who}) >= approvals - 1:
+            return True
+        if self.by.who in wanted_by:
+            raise DomainError("same-operator", f"{self.by.who} has asked for it already: another operator has to agree")
+        return False
+
+    @property
+    def _wanted(self) -> str:
+        return f"{self.action} wanted"
+
+    def _row(self, now: float, action: str, detail: dict[str, Any]) -> Row:
+        named = {"who": self.by.who, "why": self.by.why, "action": action, "subject": self.subject}
+        return {"id": new_id(), "at": now, **named, "detail": _text(detail)}
+
+
+def _text(detail: dict[str, Any]) -> str:
+    return orjson.dumps(detail, option=orjson.OPT_SORT_KEYS).decode()
