@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run run-pulsar stop test lint format bench k6
+.PHONY: help install lock run run-pulsar stop test lint format fault-cases crash-matrix control-arms bench k6
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,15 @@ lint: .venv/.stamp ## ruff, mypy and the import contracts
 
 format: .venv/.stamp ## Let ruff put imports and lines in order
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+fault-cases: .venv/.stamp ## The original workflow's fault cases in every setting, with a longer overload
+	@FAULT_MODES="pulsar-3 pulsar-1 embedded-1" OVERLOAD_S=30 $(BIN)/pytest tests/faults/test_cases.py -s $(ARGS)
+
+crash-matrix: .venv/.stamp ## Kill a process at every seam it passes, once and twice (MODE=embedded or pulsar, PAIRS=50)
+	@$(BIN)/python -m tests.faults.crash_matrix --mode $(or $(MODE),embedded) --pairs $(or $(PAIRS),50) $(ARGS)
+
+control-arms: .venv/.stamp ## Take each guard away and see its test go red
+	@$(BIN)/python -m tests.faults.control_arms
 
 bench: .venv/.stamp ## Measure (ARGS="--help" says what)
 	@exec $(BIN)/python -m bench $(ARGS)

@@ -49,7 +49,7 @@ def project_unstarted(message: Message) -> Iterable[tuple[Table, Row]]:
     status = "refused" if isinstance(message.body, SagaRefused) else "suspended"
     row = {
         "id": message.command_id,
-        "version": 1,
+        "version": 0,  # a saga may begin after all, when an operator replays the command
         "type": message.body.command.partition(".")[2],
         "username": message.subject,
         "status": status,

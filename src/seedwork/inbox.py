@@ -115,7 +115,9 @@ class Inbox:
         self, batch: Sequence[Received], uow: UnitOfWork, retry: Retry = FIRST, blamed: Exception | None = None
     ) -> None:
         """Handle a batch inside a transaction; `blamed` is the database's error against the one message in it."""
-        unique = self._without_buried(self._fold(batch, uow), uow)
+        unique = self._fold(batch, uow)
+        if retry is FIRST:  # a dead letter that an operator replays was buried before
+            unique = self._without_buried(unique, uow)
         readable = [r.message for r in unique if r.message]
         uow.load_inbox([m.id for m in readable] + [m.body.undoes for m in readable if hasattr(m.body, "undoes")])
         if blamed is None:  # what the database refused may be a key that was to be read

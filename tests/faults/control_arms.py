@@ -1,4 +1,4 @@
-"""Run each guard's tests with the guard and without it, and print what that shows: `python -m tests.faults.control_arms`.
+"""Run each guard's tests with the guard and without it, and print what that shows.
 
 With the guard a test must pass, without it must fail; anything else is exit code 1.
 """

@@ -72,18 +72,20 @@ def enumerate_points(system: System) -> list[Point]:
 def _passes(system: System, kind: Kind) -> Iterator[Point]:
     subject = new_name()
     with ExitStack() as stack:
-        counts = {
-            seam: stack.enter_context(counted(system, f"{seam} action=sleep=0 match=subject={subject} times=forever"))
-            for seam in SEAMS
-        }
+        counts = {seam: stack.enter_context(counted(system, _counting(seam, subject))) for seam in SEAMS}
         run_saga(system, kind, subject)
         settle(system)
         passes = {seam: count() for seam, count in counts.items()}
     for seam in SEAMS:
-        place = seam.partition(".")[2]
-        once = place in UNNAMED or (place in PROVOKED and passes[f"{seam.partition('.')[0]}.publishing"])
-        for nth in range(1, (1 if once else passes[seam]) + 1):
+        service, _, place = seam.partition(".")
+        number = min(1, passes[f"{service}.publishing"]) if place in PROVOKED else passes[seam]
+        for nth in range(1, (min(1, number) if place in UNNAMED else number) + 1):
             yield Point(kind, seam, nth)
+
+
+def _counting(seam: str, subject: str) -> str:
+    match = "" if seam.partition(".")[2] in UNNAMED else f" match=subject={subject}"
+    return f"{seam} action=sleep=0{match} times=forever"
 
 
 @contextmanager

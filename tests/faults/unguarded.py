@@ -66,6 +66,7 @@ def _clear_before_confirmation() -> None:
 
     def clear_then_publish(self: Any, wires: Any) -> None:
         self._give_back([wire.properties["ce_id"] for wire in wires])
+        self.clear()
         publish(self, wires)
 
     relay.Relay.publish = clear_then_publish  # type: ignore[method-assign]
@@ -203,7 +204,11 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
             _no_hash,
             (f"{WORKER}::test_the_same_id_with_another_body_is_refused_with_an_incident",),
         ),
-        "fold-twins": Arm("twins in one batch are one", _no_fold, (f"{WORKER}::test_twins_in_one_batch_are_folded",)),
+        "fold-twins": Arm(
+            "twins in one batch are one",
+            _no_fold,
+            (f"{ORDER}::test_twins_that_cannot_be_read_are_one_dead_letter",),
+        ),
         "ack-after-commit": Arm(
             "what was not committed is delivered again",
             _ack_first,

@@ -832,3 +832,17 @@ def test_databases_that_are_not_there_are_told_in_one_line(tmp_path: Path) -> No
     """At three in the morning nobody reads a stack trace."""
     done = Program(tmp_path / "nowhere", {}).run("dead-letters", "list")
     assert (done.returncode, "Traceback" in done.stderr, "protools:" in done.stderr) == (1, False, True)
+
+
+def test_a_replay_that_its_worker_cannot_read_is_a_dead_letter_again(company: Company) -> None:
+    """A replica of yesterday's version may take what today's operator replayed; it must not vanish there."""
+    letter = unreadable(company)
+    with company["generador"].runtime.write.begin() as tx:
+        tx.execute(update(dead_letter).values(outcome="replayed", ended_at=1.0))
+    (row,) = company["generador"].rows(dead_letter)
+    assert row["id"] == letter
+    with company["generador"].runtime.write.begin() as tx:
+        named = {name: row[name] for name in ("id", "topic", "delivery", "error", "at")}
+        tx.execute(failure.insert().values(**named, attempts=0, due_at=0))
+    company["generador"].retry_until_buried()
+    assert [r["outcome"] for r in company["generador"].rows(dead_letter)] == ["replayed", None]
