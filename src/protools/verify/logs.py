@@ -142,8 +142,9 @@ def _log_row(log: _Log) -> tuple[Any, ...]:
 
 
 def _says_otherwise(moved: SagaMoved, progress: Progress) -> bool:
-    said = (moved.status, moved.reason_code, moved.moved_at, orjson.loads(moved.steps))
-    return said != (progress.status, progress.reason[0], progress.moved_at, orjson.loads(orjson.dumps(progress.steps)))
+    steps = tuple(StepState(**step) for step in orjson.loads(moved.steps))  # an older version told fewer fields
+    said = (moved.status, moved.reason_code, moved.moved_at, steps)
+    return said != (progress.status, progress.reason[0], progress.moved_at, progress.steps)
 
 
 def digest(progress: Progress) -> bytes:
