@@ -1,4 +1,4 @@
-"""End a child process when its supervisor is gone, even when that was killed with SIGKILL."""
+"""Tie a child process to its supervisor: end with it, even when that was killed with SIGKILL, and show it a pulse."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ import time
 
 PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 1.0
+PULSE = b"\0"
+"""What a living child writes to its output every second; the supervisor shows it to nobody."""
+
+
+def show_pulse() -> None:
+    """Write a pulse every second: a process that was stopped in its tracks, perhaps with a lock in hand, has none."""
+    threading.Thread(target=_beat, daemon=True, name="pulse").start()
+
+
+def _beat() -> None:
+    while True:
+        os.write(sys.stdout.fileno(), PULSE)
+        time.sleep(LOOK_SECONDS)
 
 
 def end_with(supervisor: int) -> None:

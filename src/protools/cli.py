@@ -238,6 +238,10 @@ def config_show() -> None:
 def run(service: str, kind: str, supervisor: int | None) -> None:
     """Run one process: KIND (web, worker) of SERVICE, in the foreground."""
     _end_with(supervisor)
+    if supervisor is not None:
+        from protools.child import show_pulse
+
+        show_pulse()
     from protools.processes import run as run_process
 
     run_process(service, kind, _settings())

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import IO, Literal, TextIO
 
+from protools.child import PULSE
 from protools.local.process import LocalServerError
 
 WRONG_SETTING = 2
@@ -30,6 +31,8 @@ GATE_SECONDS = 30.0
 GATE_POLL_SECONDS = 0.05
 FIRST_DELAY, LAST_DELAY = 0.1, 5.0
 LIVED_LONG_SECONDS = 10.0
+LOOK_SECONDS = 1.0
+SILENT_SECONDS = 10.0
 LONGEST_LINE = 65536
 
 Role = Literal["web", "worker", "broker", "once"]
@@ -56,6 +59,8 @@ class _Child:
     program: Program
     process: subprocess.Popen[bytes]
     started: float
+    heard: float
+    has_pulse: bool = False
     ready: bool = False
     early_deaths: int = 0
 
@@ -111,7 +116,8 @@ class Supervisor:
             try:
                 self._start_all()
                 while not self.stopping:
-                    self._pump(self._until_next_start())
+                    self._pump(min(LOOK_SECONDS, self._until_next_start()))
+                    self._kill_silent()
             finally:
                 self._stop_all()
         return self.exit_code
@@ -141,7 +147,8 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             process_group=0,  # Ctrl-C in the terminal reaches us only, and we stop the children in order
         )
-        child = _Child(program, process, time.monotonic(), early_deaths=early_deaths)
+        now = time.monotonic()
+        child = _Child(program, process, started=now, heard=now, early_deaths=early_deaths)
         self.children[program.name] = child
         if process.stdout is not None:
             self.selector.register(process.stdout, selectors.EVENT_READ, _Output(child, process.stdout))
@@ -156,9 +163,9 @@ class Supervisor:
                 raise LocalServerError(f"{program.name} did not become ready within {GATE_SECONDS:.0f} s")
             self._pump(GATE_POLL_SECONDS)
 
-    def _until_next_start(self) -> float | None:
+    def _until_next_start(self) -> float:
         if not self.due:
-            return None
+            return LOOK_SECONDS
         return max(0.0, min(at for at, _ in self.due.values()) - time.monotonic())
 
     def _pump(self, timeout: float | None) -> None:
@@ -174,6 +181,15 @@ class Supervisor:
         if not self.stopping:
             self._start_due()
 
+    def _kill_silent(self) -> None:
+        """Kill who has shown no pulse for long: stopped in its tracks, it may hold what the others need."""
+        now = time.monotonic()
+        for child in self.children.values():
+            if child.has_pulse and now - child.heard > SILENT_SECONDS:
+                self.say(f"{child.program.name} has been silent for {SILENT_SECONDS:.0f} s: killing it")
+                child.heard = now
+                child.process.kill()
+
     def _start_due(self) -> None:
         now = time.monotonic()
         for name, (at, early_deaths) in list(self.due.items()):
@@ -184,7 +200,8 @@ class Supervisor:
     def _read(self, key: selectors.SelectorKey) -> None:
         output: _Output = key.data
         chunk = os.read(key.fd, 65536)
-        *lines, output.rest = (output.rest + chunk).split(b"\n")
+        output.child.heard, output.child.has_pulse = time.monotonic(), output.child.has_pulse or PULSE in chunk
+        *lines, output.rest = (output.rest + chunk.replace(PULSE, b"")).split(b"\n")
         if output.rest and (not chunk or len(output.rest) > LONGEST_LINE):
             lines, output.rest = [*lines, output.rest], b""
         for line in lines:

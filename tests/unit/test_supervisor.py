@@ -31,6 +31,14 @@ sys.exit(Supervisor(programs, when_ready=lambda seconds: "all ready").run())
 
 FOR_EVER = "import time\nprint('READY')\ntime.sleep(600)"
 DEAF = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('READY')\ntime.sleep(600)"
+WITH_PULSE = """
+import os, time
+from protools.child import show_pulse
+print('pid', os.getpid())
+show_pulse()
+print('READY')
+time.sleep(600)
+"""
 LAST_WORD = """
 import signal, sys, time
 def leave(*_):
@@ -115,6 +123,17 @@ def test_a_child_that_dies_is_started_again(supervised: Callable[..., Run]) -> N
     os.kill(int(first.split()[-1]), signal.SIGKILL)
     assert "SIGKILL" in run.read_until("ended with")[-1]
     assert run.read_until("pid ")[-1] != first
+
+
+def test_a_child_that_was_stopped_in_its_tracks_is_killed_and_started_again(supervised: Callable[..., Run]) -> None:
+    """Stopped inside a transaction it would hold SQLite's one write lock for as long as it is stopped."""
+    run = supervised({"name": "sleeper", "code": WITH_PULSE})
+    (told,) = (line for line in run.read_until("all ready") if "pid " in line)
+    os.kill(int(told.rpartition(" ")[2]), signal.SIGSTOP)
+    lines = run.read_until("sleeper ended with SIGKILL")
+    assert any("silent" in line for line in lines)
+    assert run.read_until("READY")
+    assert not any("\0" in line for line in run.lines)
 
 
 def test_restarts_grow_slower_up_to_five_seconds() -> None:
