@@ -5,7 +5,10 @@ BIN := .venv/bin
 PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run run-pulsar stop test lint format bench k6
+SEEDS ?= 1000
+START ?= 0
+
+.PHONY: help install lock run run-pulsar stop test lint format bench k6 simulate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +61,9 @@ format: .venv/.stamp ## Let ruff put imports and lines in order
 
 bench: .venv/.stamp ## Measure (ARGS="--help" says what)
 	@exec $(BIN)/python -m bench $(ARGS)
+
+simulate: .venv/.stamp ## Run schedules of faults through the real code, by seed (SEEDS=1000 START=0)
+	@exec $(BIN)/python -m tests.simulation --seeds $(SEEDS) --start $(START)
 
 K6_VERSION := v1.8.1
 

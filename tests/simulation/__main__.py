@@ -36,11 +36,10 @@ def main() -> int:
     with ProcessPoolExecutor(asked.processes) as pool:
         found = sorted(one for share in pool.map(broken_among, shares) for one in share)
     seconds = time.monotonic() - began
-    for _, trace in found[:3]:
-        print(trace, end="\n\n")
-    if found:
-        print("broken seeds:", *(seed for seed, _ in found))
-    print(f"{asked.seeds} schedules, {len(found)} broken, {asked.seeds / seconds * 60:.0f} schedules a minute")
+    said = [trace + "\n" for _, trace in found[:3]]
+    said += [f"broken: {' '.join(str(seed) for seed, _ in found)}"] if found else []
+    said.append(f"{asked.seeds} schedules, {len(found)} broken, {asked.seeds / seconds * 60:.0f} schedules a minute")
+    sys.stdout.write("\n".join(said) + "\n")
     return 1 if found else 0
 
 

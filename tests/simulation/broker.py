@@ -1,9 +1,9 @@
-"""Keep messages in memory as the broker does: per key and topic in order, between those in any order, more than once."""
+"""Keep messages in memory as the broker does: in order per topic and key, else in any order, and more than once."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -21,6 +21,7 @@ class Weather(Protocol):
     """Say what goes wrong, and when."""
 
     random: Random
+    now: float
 
     def seam(self, name: str) -> None:
         """Pass a point at which a process may die or stall."""
@@ -59,7 +60,7 @@ class Feed:
 class Memory:
     """The broker itself, which outlives every process."""
 
-    def __init__(self, weather: Weather, subscriptions: dict[str, Sequence[str]]) -> None:
+    def __init__(self, weather: Weather, subscriptions: Mapping[str, Sequence[str]]) -> None:
         self.weather, self.is_up = weather, True
         self.feeds = {name: Feed() for name in subscriptions}
         self.consumers: dict[str, list[Consumer]] = {name: [] for name in subscriptions}

@@ -23,7 +23,7 @@ Seam = Callable[[str], None]
 class Disk(sqlite3.Connection):
     """One database; its owner hears of every commit before and after it, and may raise there."""
 
-    hear: Seam = staticmethod(lambda _name: None)  # type: ignore[assignment]
+    hear: Seam = staticmethod(lambda _name: None)
 
     def commit(self) -> None:
         """Commit, as far as whoever listens lets it come to that."""

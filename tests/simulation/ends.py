@@ -26,7 +26,7 @@ def unfinished(disks: Disks, memory: Memory) -> dict[str, int]:
     for service in SERVICES:
         for table in ("outbox", "failure"):
             counts[f"{service}.{table}"] = _count(disks, service, table)
-    counts["mails"] = _count(disks, "correo", "mail WHERE status = 'waiting'")
+    counts["mails"] = _count(disks, "correo", "mail WHERE status = 'waiting' OR due_at IS NOT NULL")
     counts["sagas"] = _count(disks, "protools_saga", "saga WHERE wake_at IS NOT NULL")
     counts["messages"] = sum(len(lane) for feed in memory.feeds.values() for lane in feed.lanes.values())
     return {name: number for name, number in counts.items() if number}

@@ -1,4 +1,4 @@
-"""Stand in for the mail server: take mails, put them off, refuse them for good, be down, hang up at the worst moment."""
+"""Stand in for the mail server: take mails, put them off, refuse them for good, be down, hang up too early."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from correo.smtp import Delayed, Letter, Outcome, RefusedForGood, Sent
 from seedwork.errors import Unavailable
 
 Mood = Literal["up", "down", "busy"]
+PATIENCE_S = 30.0
 
 
 class MailServer:
@@ -26,7 +27,10 @@ class MailServer:
     def deliver(self, letters: Iterable[Letter]) -> Generator[tuple[Letter, Outcome]]:
         """Yield what comes of each letter."""
         for letter in letters:
+            began = self._weather.now
             self._weather.seam("mail")
+            if self._weather.now > began + PATIENCE_S:
+                raise Unavailable("the server has closed the session of a client that was silent")
             yield letter, self._outcome(letter)
 
     def _outcome(self, letter: Letter) -> Outcome:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 from tests.simulation.broker import SCHEMAS, Consumer, Link, Memory
 from tests.simulation.disks import Disks
+from tests.simulation.faults import replaced
 
 from protools.bootstrap import projector_of
 from seedwork.avro import Codec
-from seedwork.inbox import Handler, Inbox, Reader
+from seedwork.inbox import Handler, Inbox, Reader, Received
 from seedwork.loop import Duty
 from seedwork.messages import Message
 from seedwork.projection import Projector
@@ -20,7 +22,8 @@ from seedwork.service import Runtime
 from seedwork.unit_of_work import Speaker, UnitOfWork
 from seedwork.worker import Worker
 
-Poison = Callable[[str, Message], None]
+Poison = Callable[[str, Message], Exception | None]
+"""Say which error a service's handler runs into over a message, if any."""
 CODEC = Codec(SCHEMAS)
 
 
@@ -36,6 +39,7 @@ class Replica:
     def start(self) -> None:
         """Begin, or begin again after a death."""
         self.stop()
+        self.woken: set[str] = set()
         self.link, settings, name = Link(self._memory), self._disks.settings, self.service.name
         write = self._disks.engines[name, "write"]
         speaker = Speaker(name, CODEC, 0.0, settings.key, settings.sweep_after)
@@ -68,7 +72,7 @@ class Replica:
         )
         consumer = self.link.subscribe(service.name, service.consumes)
         worker = Worker(inbox, Reader(service.handlers, CODEC, self.link), self.relay, consumer, settings.batch_limit)
-        worker.handled += [duty.woken_by for duty in duties]
+        worker.handled += [self._listener(duty) for duty in duties]
         self.duties["failures"] = worker.retry_failures
         self.consumers.append((consumer, worker.settle))
 
@@ -85,9 +89,31 @@ class Replica:
         )
         self.consumers.append((consumer, projector.settle))
 
+    def _listener(self, duty: Duty) -> Callable[[Sequence[Received]], None]:
+        def hear(batch: Sequence[Received]) -> None:
+            if duty.woken_by(batch):
+                self.woken.add(duty.name)
+
+        return hear
+
     def _poisonable(self, handler: Handler) -> Handler:
         def handle(message: Message, uow: UnitOfWork) -> None:
-            handler.function(message, uow)
-            self._poison(self.service.name, message)
+            error = self._poison(self.service.name, message)
+            with _speechless(uow, error):
+                handler.function(message, uow)
+            if error:
+                raise error
 
         return replace(handler, function=handle)
+
+
+@contextmanager
+def _speechless(uow: UnitOfWork, error: Exception | None) -> Iterator[None]:
+    """Have a handler fail half-way: with its rows buffered, as it is about to say so."""
+
+    def fail(*_said: Any, **_more: Any) -> Message:
+        assert error
+        raise error
+
+    with replaced(uow, "record", fail) if error else nullcontext():
+        yield
