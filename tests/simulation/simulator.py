@@ -13,6 +13,9 @@ FAULTS: tuple[Kind, ...] = ("die", "die", "die", "stall", "stall", "refuse", "un
 ROUNDS = 200
 """Turns that everything gets to end once nothing goes wrong any more."""
 
+LONG = 400
+"""Lines of a trace that are told, beside the last fifty."""
+
 
 class Simulation(World):
     """One schedule, from its beginning to its end."""
@@ -41,7 +44,8 @@ class Simulation(World):
 
     def _told(self, error: Exception) -> str:
         again = f"make simulate SEEDS=1 START={self.seed}"
-        return "\n".join([*self.trace, f"seed {self.seed}: {type(error).__name__}: {error}", f"again: {again}"])
+        steps = self.trace if len(self.trace) < LONG else [*self.trace[:LONG], "...", *self.trace[-50:]]
+        return "\n".join([*steps, f"seed {self.seed}: {type(error).__name__}: {error}", f"again: {again}"])
 
     def _turn(self) -> None:
         self.now += self.random.random() * 0.2
