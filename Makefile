@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run run-pulsar stop test lint format fault-cases crash-matrix control-arms bench k6
+.PHONY: help install lock run run-pulsar stop test lint format fault-cases crash-matrix control-arms simulate bench k6
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,12 @@ control-arms: .venv/.stamp ## Take each guard away and see its test go red
 
 bench: .venv/.stamp ## Measure (ARGS="--help" says what)
 	@exec $(BIN)/python -m bench $(ARGS)
+
+SEEDS ?= 1000
+START ?= 0
+
+simulate: .venv/.stamp ## Run schedules of faults through the real code, by seed (SEEDS=1000 START=0)
+	@exec $(BIN)/python -m tests.simulation --seeds $(SEEDS) --start $(START)
 
 K6_VERSION := v1.8.1
 

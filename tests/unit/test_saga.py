@@ -228,6 +228,18 @@ def test_a_late_success_without_compensation_follows_its_policy() -> None:
         assert talk.reply("c1").kinds[-1] == kind
 
 
+def test_a_deadline_of_a_step_behind_the_pivot_suspends() -> None:
+    """Not only the pivot itself: whatever follows it must not take back what was paid."""
+    talk = Talk().reply().reply().reply().let_time_pass()
+    assert (talk.names[-1], talk.progress.status, talk.kinds[-1]) == ("tell", "SUSPENDED", "suspended")
+
+
+def test_a_success_after_a_refusal_of_the_same_command_is_put_in_front_of_an_operator() -> None:
+    """A refusal says that nothing was done, so nothing will undo it; who says both is wrong once."""
+    talk = Talk().reply().refuse("c2").reply("c2")
+    assert talk.kinds[-1] == "parked"
+
+
 def test_a_deadline_that_fires_early_does_nothing() -> None:
     """Two coordinators may see the same due row; the second one comes to a saga that has moved on."""
     talk = Talk().hear(Due())

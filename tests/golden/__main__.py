@@ -1,0 +1,14 @@
+"""Write the conversations that are not kept yet; a kept one is never touched."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tests.golden.conversations import CONVERSATIONS, FOLDER, record
+
+for name, said in CONVERSATIONS.items():
+    path = FOLDER / f"{name}.v1.json"
+    if not path.exists():
+        path.write_text(json.dumps(record(said), indent=1) + "\n")
+        sys.stdout.write(f"{path.name}\n")

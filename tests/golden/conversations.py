@@ -1,0 +1,111 @@
+"""Tell the conversations whose command logs are kept, and drive the engine through what happened in a log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from correo.messages import PasswordMailSent
+from generador.messages import NothingToRevoke, PasswordGenerated
+from protools_saga.issue_password import ISSUE_PASSWORD
+from seedwork.engine import advance, start
+from seedwork.saga import (
+    Due,
+    Entry,
+    Failed,
+    Happening,
+    Progress,
+    Refused,
+    Replied,
+    Silent,
+    StepState,
+    fold,
+    hours,
+    minutes,
+)
+
+FOLDER = Path(__file__).parent
+SAGA_ID = "0190a000-0000-7000-8000-000000000000"
+DATA = {"username": "ada", "email": "ada@example.test"}
+BEGAN = 1_800_000_000.0
+REPLIES: Mapping[str, Any] = {
+    "generated": PasswordGenerated("ada", "issued", BEGAN, BEGAN, "sealed"),
+    "nothing": NothingToRevoke("ada", "c1"),
+    "sent": PasswordMailSent("c2", "ada", "ada@example.test", "sent", 1, BEGAN, BEGAN),
+}
+Said = tuple[float, str, str]
+"""Seconds that passed, what happened, and to which command: `c1` is the first that was issued."""
+
+GENERATED: Said = (1.0, "generated", "c1")
+MAIL_REFUSED: Said = (1.0, "refused", "c2")
+
+CONVERSATIONS: Mapping[str, Sequence[Said]] = {
+    "completed": [GENERATED, (1.0, "sent", "c2")],
+    "refused-at-the-first-step": [(1.0, "refused", "c1")],
+    "refused-at-the-pivot": [GENERATED, MAIL_REFUSED, (1.0, "nothing", "c3")],
+    "timed-out-before-the-pivot": [(minutes(15), "due", ""), (1.0, "nothing", "c2")],
+    "late-success": [(minutes(15), "due", ""), (1.0, "generated", "c1"), (1.0, "nothing", "c2")],
+    "refused-compensation-suspended": [GENERATED, MAIL_REFUSED, (1.0, "refused", "c3")],
+    "failed-then-resumed": [(1.0, "failed", "c1"), GENERATED, (1.0, "sent", "c2")],
+    "timed-out-at-the-pivot-then-late-success": [GENERATED, (hours(1), "due", ""), (1.0, "sent", "c2")],
+    "sent-again": [(5.0, "silent", ""), (5.0, "silent", ""), GENERATED, (5.0, "silent", ""), (1.0, "sent", "c2")],
+    "reply-lost-then-resumed": [(1.0, "reply-lost", "c1"), GENERATED, (1.0, "sent", "c2")],
+    "answered-twice": [GENERATED, GENERATED, (1.0, "sent", "c2"), (1.0, "sent", "c2")],
+    "refused-after-the-end": [GENERATED, (1.0, "sent", "c2"), (1.0, "refused", "c1")],
+}
+
+
+def happening(what: str, command_id: str) -> Happening:
+    """Make the happening of a line."""
+    made: dict[str, Callable[[], Happening]] = {
+        "due": Due,
+        "silent": Silent,
+        "refused": lambda: Refused(command_id, "no", "a business no"),
+        "failed": lambda: Failed(command_id, "dead-letter", "boom"),
+        "reply-lost": lambda: Failed(command_id, "reply-failed", "boom", reply_lost=True),
+    }
+    return made[what]() if what in made else Replied(command_id, REPLIES[what])
+
+
+def told(said: Sequence[Said]) -> Iterator[tuple[Progress, list[Entry], list[Any]]]:
+    """Drive the engine through a conversation; yield each move: progress, entries, commands."""
+    numbers, now = count(1), BEGAN
+    move = start(ISSUE_PASSWORD, SAGA_ID, DATA, now, lambda: f"c{next(numbers)}")
+    yield move
+    for seconds, what, command_id in said:
+        now += seconds
+        move = advance(ISSUE_PASSWORD, move[0], happening(what, command_id), now, lambda: f"c{next(numbers)}")
+        yield move
+
+
+def blank() -> Progress:
+    """Return a saga of which nothing is known."""
+    return Progress(SAGA_ID, ISSUE_PASSWORD.key, steps=tuple(StepState() for _ in ISSUE_PASSWORD.steps))
+
+
+def folded(moves: Sequence[Sequence[Entry]]) -> list[Progress]:
+    """Fold a log; return the state after every happening. One that changed nothing is no move."""
+    states = [blank()]
+    for entries in moves:
+        states.append(fold(states[-1], entries) if entries else states[-1])
+    return states[1:]
+
+
+def record(said: Sequence[Said]) -> dict[str, Any]:
+    """Return a conversation with its log and where it led, as it is kept."""
+    moves = list(told(said))
+    commands = [[[c.command_id, c.body.contract.name, vars(c.body)] for c in commands] for *_, commands in moves]
+    entries = [[asdict(entry) for entry in entries] for _, entries, _ in moves]
+    document = {"said": said, "moves": entries, "commands": commands, "states": [asdict(move[0]) for move in moves]}
+    read: dict[str, Any] = json.loads(json.dumps(document))
+    return read
+
+
+def kept(name: str) -> dict[str, Any]:
+    """Read a kept conversation."""
+    document: dict[str, Any] = json.loads((FOLDER / f"{name}.v1.json").read_text())
+    return document

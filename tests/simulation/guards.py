@@ -1,0 +1,148 @@
+"""Take one guard away at a time, from outside; `src` has no switch that weakens one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from tests.simulation.disks import Disks
+from tests.simulation.faults import replaced
+
+import correo.handlers
+from correo.smtp import Outcome
+from correo.tables import mail
+from seedwork.broker import Delivery, Wire
+from seedwork.delivery import outbox
+from seedwork.engine import _Turn
+from seedwork.loop import keep_trying
+from seedwork.relay import Relay
+from seedwork.rows import Row
+from seedwork.unit_of_work import UnitOfWork
+from seedwork.worker import Worker
+
+Removal = Callable[[Disks], AbstractContextManager[None]]
+
+
+def without_inbox(_disks: Disks) -> AbstractContextManager[None]:
+    """Nobody remembers what was handled."""
+
+    def load_nothing(_uow: UnitOfWork, _ids: Any) -> None:
+        return
+
+    def remember_nothing(_uow: UnitOfWork, _identifier: str, _digest: bytes | None) -> None:
+        return
+
+    return _both(replaced(UnitOfWork, "load_inbox", load_nothing), replaced(UnitOfWork, "remember", remember_nothing))
+
+
+def without_outbox(_disks: Disks) -> AbstractContextManager[None]:
+    """What is said is published after the commit or never."""
+    append = UnitOfWork.append
+
+    def append_all_but_the_outbox(uow: UnitOfWork, table: Any, row: Row) -> None:
+        if table is not outbox:
+            append(uow, table, row)
+
+    return replaced(UnitOfWork, "append", append_all_but_the_outbox)
+
+
+def with_early_removal_from_outbox(_disks: Disks) -> AbstractContextManager[None]:
+    """An outbox row goes before the broker has confirmed its message."""
+    publish = Relay.publish
+
+    def forget_and_publish(relay: Relay, wires: Sequence[Wire]) -> None:
+        relay._give_back([wire.properties["ce_id"] for wire in wires])
+        publish(relay, wires)
+
+    return replaced(Relay, "publish", forget_and_publish)
+
+
+def with_ack_before_commit(_disks: Disks) -> AbstractContextManager[None]:
+    """A batch is acknowledged as soon as it is received."""
+
+    def settle(worker: Worker, batch: Sequence[Delivery]) -> None:
+        worker._subscription.ack(batch)
+        done = keep_trying(worker._stopping, lambda: worker._handle(batch))
+        if done is not None:
+            worker._relay.publish(done[1])
+
+    return replaced(Worker, "settle", settle)
+
+
+@contextmanager
+def without_end(disks: Disks) -> Iterator[None]:
+    """A saga that has ended, or gives up, goes on when an answer comes; engine and database both let it."""
+    disk = disks.of("protools_saga")
+    ((trigger,),) = disk.rows("SELECT sql FROM sqlite_master WHERE name = 'saga_end_is_final'")
+
+    def awaits(turn: _Turn, index: int) -> bool:
+        return turn.progress.steps[index].status != "done"
+
+    disk.execute("DROP TRIGGER saga_end_is_final")
+    try:
+        with replaced(_Turn, "_awaits", awaits):
+            yield
+    finally:
+        disk.execute(trigger)
+
+
+def without_tombstones(_disks: Disks) -> AbstractContextManager[None]:
+    """An undo that comes before its do leaves no trace."""
+    remember = UnitOfWork.remember
+
+    def remember_the_handled(uow: UnitOfWork, identifier: str, digest: bytes | None) -> None:
+        if digest is not None:
+            remember(uow, identifier, digest)
+
+    return replaced(UnitOfWork, "remember", remember_the_handled)
+
+
+def with_new_ids_when_sent_again(_disks: Disks) -> AbstractContextManager[None]:
+    """A command that is sent again is another command to its receiver."""
+    log = _Turn.log
+
+    def log_anew(turn: _Turn, kind: Any, step: int = -1, **values: Any) -> None:
+        if values.get("attempt", 1) > 1:
+            values["command_id"] = turn.new_id()
+        log(turn, kind, step, **values)
+
+    return replaced(_Turn, "log", log_anew)
+
+
+def without_undo_of_one_message(_disks: Disks) -> AbstractContextManager[None]:
+    """What a failing message has buffered is written with the rest."""
+    return replaced(UnitOfWork, "drop", lambda _uow: None)
+
+
+def without_claim(_disks: Disks) -> AbstractContextManager[None]:
+    """A sender reports whatever it holds by now."""
+    report = correo.handlers.report
+
+    def sender_report(_sender: Any, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> Callable[[UnitOfWork], None]:
+        def work(uow: UnitOfWork) -> None:
+            uow.load((mail, row["id"]) for row in rows)
+            for claimed in rows:
+                row = uow.get(mail, claimed["id"])
+                assert row is not None
+                report(uow, row, outcomes.get(row["id"]))
+
+        return work
+
+    return replaced(correo.handlers.Sender, "_report", sender_report)
+
+
+def with_a_new_date_on_each_mail(_disks: Disks) -> AbstractContextManager[None]:
+    """A mail that is sent again is another mail."""
+    letter = correo.handlers.Sender._letter
+
+    def dated(sender: Any, row: Row) -> Any:
+        return letter(sender, {**row, "created_at": row["due_at"]})
+
+    return replaced(correo.handlers.Sender, "_letter", dated)
+
+
+@contextmanager
+def _both(first: AbstractContextManager[None], second: AbstractContextManager[None]) -> Iterator[None]:
+    with first, second:
+        yield
