@@ -74,11 +74,13 @@ class Report:
 def verify(settings: Settings, scope: Scope) -> Report:
     """Look at every database, read-only, and report; raise Unavailable when one cannot be read."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="protools-verify-") as folder:
-        with closing(sqlite3.connect(Path(folder) / "facts.sqlite", isolation_level=None)) as file:
-            facts = Facts(file)
-            sagas = extract(settings, facts, scope)
-            findings = [found for check in CHECKS if (found := _run(check, facts)).ids]
+    with (
+        tempfile.TemporaryDirectory(prefix="protools-verify-") as folder,
+        closing(sqlite3.connect(Path(folder) / "facts.sqlite", isolation_level=None)) as file,
+    ):
+        facts = Facts(file)
+        sagas = extract(settings, facts, scope)
+        findings = [found for check in CHECKS if (found := _run(check, facts)).ids]
     return Report(findings, sagas, time.monotonic() - began)
 
 

@@ -1,7 +1,7 @@
 """Name every class of defect as one query over the extracted facts: it yields ids, each with a detail.
 
 Known to the queries: the tables of `facts.TABLES`; `judged`, the sagas in question; `owned`, the commands of these;
-`unheard`, the acceptances that left no trace; `newest`, the last event of each username; `lived`, until when a service
+`unheard`, the acceptances that left no trace (what lies in an outbox excuses a read model that is behind); `newest`, the last event of each username; `lived`, until when a service
 has handled messages; `:since`, `:cutoff` (later is too young to judge), `:bound` (seconds of grace).
 """
 
@@ -421,7 +421,8 @@ DIVERGED = (
         SELECT l.id, 'log: ' || l.status || ', move ' || l.seq || '; view: '
             || COALESCE(v.status || ', move ' || v.version, 'nothing') || ', ' || COALESCE(m.moves, 0) || ' moves'
         FROM log l JOIN judged USING (id) LEFT JOIN view_saga v USING (id) LEFT JOIN view_moves m USING (id)
-        WHERE l.trouble = '' AND (v.version IS NOT l.seq OR v.status <> l.status OR v.reason_code <> l.reason_code
+        WHERE l.trouble = '' AND NOT EXISTS (SELECT 1 FROM outbox WHERE saga_id = l.id)
+          AND (v.version IS NOT l.seq OR v.status <> l.status OR v.reason_code <> l.reason_code
            OR v.subject <> l.subject OR v.moved_at <> l.moved_at OR m.moves IS NOT l.versions)
         """,
     ),
@@ -444,8 +445,9 @@ DIVERGED = (
         SELECT s.id, 'to show: ' || s.status || ', version ' || s.version || '; shown: '
             || COALESCE(v.status || ', version ' || v.version, 'nothing')
         FROM shown s LEFT JOIN view_command v USING (id)
-        WHERE v.version IS NOT s.version OR v.status <> s.status OR v.username <> s.username
-           OR v.reason_code <> s.reason_code
+        WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE saga_id = s.id)
+          AND (v.version IS NOT s.version OR v.status <> s.status OR v.username <> s.username
+           OR v.reason_code <> s.reason_code)
         """,
     ),
     Check(
@@ -470,7 +472,7 @@ DIVERGED = (
             || '; row: ' || p.status || ', version ' || p.version
         FROM password p JOIN clock s ON s.service IN ('generador', 'bff') AND s.side = 'read'
         LEFT JOIN view_password v ON v.username = p.username AND v.service = s.service
-        WHERE p.changed_at < :cutoff
+        WHERE p.changed_at < :cutoff AND NOT EXISTS (SELECT 1 FROM outbox WHERE saga_id = p.saga_id)
           AND (v.version IS NOT p.version OR v.status <> p.status OR v.changed_at <> p.changed_at)
         """,
     ),
@@ -492,7 +494,7 @@ DIVERGED = (
         """
         SELECT m.id, 'to ' || m.recipient || '; shown: ' || COALESCE(v.recipient || ', ' || v.status, 'nothing')
         FROM mail m LEFT JOIN view_mail v USING (id)
-        WHERE m.status = 'sent' AND m.ended_at < :cutoff
+        WHERE m.status = 'sent' AND m.ended_at < :cutoff AND NOT EXISTS (SELECT 1 FROM outbox WHERE saga_id = m.saga_id)
           AND (v.id IS NULL OR v.status <> m.status OR v.username <> m.username OR v.recipient <> m.recipient)
         """,
     ),
@@ -506,6 +508,7 @@ LATE_AND_DEAD = (
         """
         SELECT t.saga_id, t.policy || ': ' || o.name || ' ' || t.command_id
         FROM late t JOIN owned o ON o.id = t.command_id AND o.saga_id = t.saga_id
+        WHERE t.kind = 'late' OR EXISTS (SELECT 1 FROM incident WHERE subject = t.saga_id AND kind = 'parked')
         """,
         is_defect=False,
     ),

@@ -46,7 +46,7 @@ INDEXES = {
     "issued": ["id", "saga_id"],
     "event": ["answers", "aggregate, version"],
     "met": ["id"],
-    "outbox": ["id"],
+    "outbox": ["id", "saga_id"],
     "incident": ["subject"],
     "password": ["username"],
     "mail": ["id", "saga_id"],
