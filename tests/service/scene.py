@@ -19,7 +19,7 @@ from protools_saga.handlers import wake_due_sagas
 from protools_saga.tables import saga
 from seedwork.broker import Delivery
 from seedwork.database import open_database
-from seedwork.delivery import failure, outbox
+from seedwork.delivery import failure, outbox, unpack
 from seedwork.inbox import Handler, Reader
 from seedwork.messages import Message, id_time
 from seedwork.projection import Projector
@@ -87,7 +87,8 @@ def play(settings: Settings) -> Scene:
     _unfinished(scene)
     _project(scene)
     for desk in scene.desks.values():
-        for wire in desk.broker.published:
+        unsaid = [unpack(row["wire"]) for row in desk.rows(outbox)]
+        for wire in desk.broker.published + unsaid:
             scene.commands[wire.key, wire.topic] = wire.properties["ce_id"]
         _put_away(desk)
     return scene

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,7 @@ from seedwork.settings import Settings, Side
 
 GENERATE, REVOKE = "generador.generate-password", "generador.revoke-password"
 SEND = "correo.send-password-mail"
+AT_REST = Scope()
 
 
 @dataclass
@@ -478,7 +483,7 @@ class Planted:
     check: str
     plant: Plant
     later_s: float = 0.0
-    scope: Scope = Scope()
+    scope: Scope = AT_REST
 
 
 PLANTS = (
@@ -560,7 +565,7 @@ def stage(played: Stage, tmp_path: Path) -> Stage:
     return replace(played, settings=replace(played.settings, home=tmp_path / "home"))
 
 
-def found(stage: Stage, scope: Scope = Scope(), later_s: float = 0.0) -> set[tuple[str, str]]:
+def found(stage: Stage, scope: Scope = AT_REST, later_s: float = 0.0) -> set[tuple[str, str]]:
     """What is reported beside the one late success of the scene."""
     report = verify(replace(stage.settings, clock_offset=later_s), scope)
     return named(report) - {("late/success", stage.ids["late"])}
@@ -630,6 +635,77 @@ def test_nothing_is_written_and_nothing_is_left_behind(
     verify(stage.settings, Scope())
     assert contents(stage) == before
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.fixture
+def on_postgresql(tmp_path: Path, postgres: LocalPostgres) -> Stage:
+    name = f"t{new_id()[-10:]}"
+    environment = postgres.environment() | {"DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
+    scene = play(Settings.read({"PROTOOLS_HOME": str(tmp_path), **KEYS, **environment}))
+    return Stage(scene.settings, scene.ids, scene.commands)
+
+
+@pytest.mark.postgres
+def test_it_reads_postgresql_alike(on_postgresql: Stage) -> None:
+    """Ids are UUIDs there, cursors stand on the server, and the role that reads may not write."""
+    stage = on_postgresql
+    scopes = (Scope(), Scope(live_s=0), Scope(since=time.time() - 3600))
+    assert [found(stage, scope) for scope in scopes] == [set(), set(), set()]
+    by_hand = (show_another_outcome, drop_a_sent_mail, accept_one_key_twice, hold_two_passwords_of_a_name)
+    expected = {(planted.check, planted.plant(stage)) for planted in PLANTS if planted.plant in by_hand}
+    assert found(stage) == expected
+
+
+def program(stage: Stage, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **KEYS, "PROTOOLS_HOME": str(stage.settings.home)}
+    command = [sys.executable, "-m", "protools", "verify", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_program_says_with_its_exit_code_whether_all_is_well(stage: Stage) -> None:
+    """It is called by scripts: 0 is well, 1 is a defect, 2 is a question that cannot be asked."""
+    assert program(stage, "--live", "--since", "1h").returncode == 0
+    identifier = show_another_outcome(stage)
+    red = program(stage)
+    assert red.returncode == 1
+    assert re.search(rf"diverged +command-view +1 .*\n +{identifier}  to show: completed", red.stdout)
+    assert re.search(rf"1 defect; {len(stage.ids)} sagas in [0-9.]+ s, [0-9]+ sagas/s", red.stdout)
+    wrong = [program(stage, *given).returncode for given in (["--since", "soon"], ["--live", "x"], ["--all"])]
+    assert wrong == [2, 2, 2]
+
+
+def test_json_gives_every_id(stage: Stage) -> None:
+    """A table shows the first few; a script needs all of them."""
+    for label in ("completed", "again", "revealed", "undone", "refused"):
+        spoil(label, "bff", "DELETE FROM command WHERE id = :id", "read")(stage)
+    document = orjson.loads(program(stage, "--json").stdout)
+    (finding,) = (finding for finding in document["findings"] if finding["isDefect"])
+    assert (finding["class"], finding["check"], finding["count"]) == ("diverged", "command-view", 5)
+    assert len({entry["id"] for entry in finding["ids"]}) == 5
+    assert (document["sagas"], document["defects"]) == (len(stage.ids), 5)
+
+
+def test_a_database_that_is_not_there_is_named_and_not_created(stage: Stage) -> None:
+    """Half an answer would be taken for a whole one."""
+    missing = stage.settings.home / "db" / "correo-read.sqlite"
+    missing.unlink()
+    answer = program(stage)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert "correo's read database is not there" in answer.stderr
+    assert not missing.exists()
+
+
+@pytest.mark.parametrize("text", ["soon", "2026-01-01T00:00:00", "2w", "-5m", ""])
+def test_a_time_that_says_nothing_certain_is_refused(text: str) -> None:
+    """A time without its zone would judge other commands elsewhere."""
+    with pytest.raises(ValueError):
+        time_of(text)
+
+
+def test_a_time_is_rfc_3339_or_a_duration() -> None:
+    """Both are what people have at hand."""
+    assert time_of("2026-01-01T01:00:00+01:00") == time_of("2026-01-01T00:00:00Z") == 1767225600
+    assert time.time() - time_of("2h") == pytest.approx(7200, abs=5)
 
 
 def contents(stage: Stage) -> list[str]:

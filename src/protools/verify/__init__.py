@@ -63,7 +63,7 @@ class Report:
             yield f"{check.kind:<9} {check.name:<28} {len(finding.ids):>7}  {check.says}{mark}"
             for identifier, detail in finding.ids[:SHOWN]:
                 yield f"{'':<20}{identifier}  {detail}"
-        said = f"{self.defects} defects" if self.defects else "nothing lost, doubled or stuck"
+        said = f"{self.defects} defect{'s' * (self.defects > 1)}" if self.defects else "nothing lost, doubled or stuck"
         yield f"{said}; {self.sagas} sagas in {self.seconds:.1f} s, {self._rate:.0f} sagas/s"
 
     @property

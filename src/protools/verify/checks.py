@@ -1,8 +1,9 @@
 """Name every class of defect as one query over the extracted facts: it yields ids, each with a detail.
 
 Known to the queries: the tables of `facts.TABLES`; `judged`, the sagas in question; `owned`, the commands of these;
-`unheard`, the acceptances that left no trace (what lies in an outbox excuses a read model that is behind); `newest`, the last event of each username; `lived`, until when a service
+`unheard`, the acceptances that left no trace; `newest`, the last event of each username; `lived`, until when a service
 has handled messages; `:since`, `:cutoff` (later is too young to judge), `:bound` (seconds of grace).
+A read model may be behind what lies in an outbox.
 """
 
 from __future__ import annotations
