@@ -12,7 +12,7 @@ from correo.handlers import send_mails, unseal_token
 from correo.messages import SendPasswordMail
 from correo.tables import mail
 from generador.handlers import HANDLERS as GENERADOR
-from generador.messages import GeneratePassword
+from generador.messages import GeneratePassword, PasswordGenerated
 from generador.reveal import reveal
 from protools.services import SERVICES
 from protools_saga.handlers import wake_due_sagas
@@ -146,11 +146,28 @@ def _unfinished(scene: Scene) -> None:
     poisoned.worker.settle([scene.said("protools_saga", "generador.generate-password", failing)])
     _put_away(poisoned)
 
-    unsent = scene.accept("unsent", "jan")
-    issue = scene.said("bff", "protools_saga.issue-password", unsent)
-    scene.desks["protools_saga"].broker.is_up = False
-    scene.settle("protools_saga", issue)
-    scene.desks["bff"].broker.is_up = False
+    deaf = scene.accept("deaf", "mia")
+    scene.begin(deaf)
+    scene.settle("generador", scene.said("protools_saga", "generador.generate-password", deaf))
+    hearing = replace(scene.desks["protools_saga"].service.handlers[PasswordGenerated], function=_broken)
+    deafened = scene.lend("protools_saga", replace(scene.settings, failure_attempts=1), {PasswordGenerated: hearing})
+    deafened.worker.settle([scene.said("generador", "generador.password-generated", deaf)])
+    _put_away(deafened)
+    _unpublished(scene)
+
+
+def _unpublished(scene: Scene) -> None:
+    """Take the broker away in every place where something was to be said."""
+    unmailed, unsent = scene.accept("unmailed", "leo"), scene.accept("unsent", "jan")
+    unanswered = scene.accept("unanswered", "noa")
+    scene.begin(unmailed)
+    scene.begin(unanswered)
+    scene.settle("generador", scene.said("protools_saga", "generador.generate-password", unmailed))
+    for name in ("protools_saga", "generador", "bff"):
+        scene.desks[name].broker.is_up = False
+    scene.settle("protools_saga", scene.said("bff", "protools_saga.issue-password", unsent))
+    scene.settle("protools_saga", scene.said("generador", "generador.password-generated", unmailed))
+    scene.settle("generador", scene.said("protools_saga", "generador.generate-password", unanswered))
     scene.accept("unpublished", "kim")
     _put_off(scene)
 
@@ -169,6 +186,7 @@ def _put_off(scene: Scene) -> None:
     for name, table, column in (
         ("bff", outbox, outbox.c.due_at),
         ("protools_saga", outbox, outbox.c.due_at),
+        ("generador", outbox, outbox.c.due_at),
         ("generador", failure, failure.c.due_at),
         ("correo", mail, mail.c.due_at),
         ("protools_saga", saga, saga.c.resend_at),

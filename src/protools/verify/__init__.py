@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protools.verify.checks import CHECKS, Check
+from protools.verify.check import Check
+from protools.verify.checks import CHECKS
 from protools.verify.extract import extract
 from protools.verify.facts import Facts
 from protools.verify.scope import Scope
