@@ -23,7 +23,6 @@ from protools.local.process import free_ports, wait_until
 USERNAME = "u00000000000"
 UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 LEFT_OUT = ("alembic_version", "target", "outbox")
-PAGE = 5000
 Row = tuple[Any, ...]
 
 
@@ -71,6 +70,7 @@ def _issue(port: int) -> bool:
 def _copy_rows(path: Path, sagas: int) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         tables = [name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        file.execute("PRAGMA synchronous=OFF")
         file.execute("BEGIN")
         for table in tables:
             if table not in LEFT_OUT:

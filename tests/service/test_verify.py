@@ -636,6 +636,23 @@ def test_a_command_that_waits_its_turn_to_be_sent_again_is_not_stuck(stage: Stag
     assert found(stage) == set()
 
 
+@pytest.mark.parametrize(
+    "sign_of_life",
+    [
+        "UPDATE mail SET ended_at = :now WHERE username = 'ada'",
+        "UPDATE mail SET due_at = :now WHERE username = 'x'",
+    ],
+    ids=["sent", "put-back"],
+)
+def test_a_mail_that_waits_its_turn_is_not_stuck(stage: Stage, sign_of_life: str) -> None:
+    """With the mail server down, thousands are overdue behind those that the sender tries."""
+    stage.add_mail(stage.command("suspended", SEND), stage.ids["suspended"])
+    identifier = stop_the_sender(stage)
+    assert found(stage, later_s=120) == {("stuck/mail", identifier)}
+    stage.do("correo", sign_of_life, now=stage.now() + 110)
+    assert found(stage, later_s=120) == set()
+
+
 def test_live_leaves_out_what_has_just_moved(stage: Stage) -> None:
     """On a running system a read model is always a moment behind."""
     show_another_outcome(stage)
