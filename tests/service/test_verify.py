@@ -260,6 +260,14 @@ def tell_one_version_twice(stage: Stage) -> str:
     return "ada"
 
 
+def tell_one_move_twice(stage: Stage) -> str:
+    stage.loosen("protools_saga", "event")
+    copied = EVENT.replace("id", "CAST(:id AS " + _uuid(stage) + ")", 1)
+    copy = f"INSERT INTO event ({EVENT}) SELECT {copied} FROM event WHERE aggregate = :saga AND version = 2"
+    stage.do("protools_saga", copy, id=new_id(), saga=stage.ids["completed"])
+    return stage.ids["completed"]
+
+
 # --- stuck
 
 
@@ -513,6 +521,7 @@ PLANTS = (
     Planted("doubled/idempotency-key", accept_one_key_twice),
     Planted("doubled/start-or-end", end_twice),
     Planted("doubled/version", tell_one_version_twice),
+    Planted("doubled/version", tell_one_move_twice),
     Planted("stuck/accepted-command", accept_what_nobody_takes, later_s=600, scope=Scope(live_s=0)),
     Planted("stuck/wake-up", oversleep),
     Planted("stuck/no-wake-up", forget_to_wake),
@@ -658,6 +667,13 @@ def test_live_leaves_out_what_has_just_moved(stage: Stage) -> None:
     show_another_outcome(stage)
     assert found(stage, Scope(live_s=3600)) == set()
     assert len(found(stage, Scope(live_s=0))) == 1
+
+
+def test_live_leaves_out_a_saga_that_moves_however_old_it_is(stage: Stage) -> None:
+    """The databases are read one after the other; what moves meanwhile looks wrong in one of them."""
+    identifier = spoil("late", "bff", "UPDATE command SET status = 'running' WHERE id = :id", "read")(stage)
+    assert found(stage) == {("diverged/command-view", identifier)}
+    assert found(stage, Scope(live_s=0)) == set(), "its last move is an hour ahead, by the coordinator's clock"
 
 
 def test_since_leaves_out_what_was_accepted_before(stage: Stage) -> None:
