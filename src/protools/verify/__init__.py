@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protools.verify.checks import CHECKS, Check
+from protools.verify.check import Check
+from protools.verify.checks import CHECKS
 from protools.verify.extract import extract
 from protools.verify.facts import Facts
 from protools.verify.scope import Scope
@@ -63,7 +64,7 @@ class Report:
             yield f"{check.kind:<9} {check.name:<28} {len(finding.ids):>7}  {check.says}{mark}"
             for identifier, detail in finding.ids[:SHOWN]:
                 yield f"{'':<20}{identifier}  {detail}"
-        said = f"{self.defects} defects" if self.defects else "nothing lost, doubled or stuck"
+        said = f"{self.defects} defect{'s' * (self.defects > 1)}" if self.defects else "nothing lost, doubled or stuck"
         yield f"{said}; {self.sagas} sagas in {self.seconds:.1f} s, {self._rate:.0f} sagas/s"
 
     @property
@@ -74,11 +75,13 @@ class Report:
 def verify(settings: Settings, scope: Scope) -> Report:
     """Look at every database, read-only, and report; raise Unavailable when one cannot be read."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="protools-verify-") as folder:
-        with closing(sqlite3.connect(Path(folder) / "facts.sqlite", isolation_level=None)) as file:
-            facts = Facts(file)
-            sagas = extract(settings, facts, scope)
-            findings = [found for check in CHECKS if (found := _run(check, facts)).ids]
+    with (
+        tempfile.TemporaryDirectory(prefix="protools-verify-") as folder,
+        closing(sqlite3.connect(Path(folder) / "facts.sqlite", isolation_level=None)) as file,
+    ):
+        facts = Facts(file)
+        sagas = extract(settings, facts, scope)
+        findings = [found for check in CHECKS if (found := _run(check, facts)).ids]
     return Report(findings, sagas, time.monotonic() - began)
 
 

@@ -46,7 +46,7 @@ INDEXES = {
     "issued": ["id", "saga_id"],
     "event": ["answers", "aggregate, version"],
     "met": ["id"],
-    "outbox": ["id"],
+    "outbox": ["id", "saga_id"],
     "incident": ["subject"],
     "password": ["username"],
     "mail": ["id", "saga_id"],
@@ -133,8 +133,7 @@ class Facts:
             "INSERT OR IGNORE INTO judged SELECT id FROM "
             "(SELECT id FROM accepted UNION ALL SELECT id FROM log UNION ALL SELECT id FROM saga) AS known "
             "WHERE id >= :since AND id < :cutoff_id "
-            "AND NOT EXISTS (SELECT 1 FROM log WHERE log.id = known.id AND log.at >= :cutoff) "
-            "AND NOT EXISTS (SELECT 1 FROM saga WHERE saga.id = known.id AND saga.moved_at >= :cutoff)"
+            "AND NOT EXISTS (SELECT 1 FROM log WHERE log.id = known.id AND log.at >= :cutoff)"
         )
 
     def _note_who_lives(self, *, at_rest: bool) -> None:

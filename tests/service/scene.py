@@ -1,0 +1,214 @@
+"""Play a handful of sagas through every service's real worker and projector, without a broker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import update
+from tests.service.desk import Acks, Desk, arrived, exchange, make_desk
+
+from bff.acceptance import Request, accept
+from correo.handlers import send_mails, unseal_token
+from correo.messages import SendPasswordMail
+from correo.tables import mail
+from generador.handlers import HANDLERS as GENERADOR
+from generador.messages import GeneratePassword, PasswordGenerated
+from generador.reveal import reveal
+from protools.services import SERVICES
+from protools_saga.handlers import wake_due_sagas
+from protools_saga.tables import saga
+from seedwork.broker import Delivery
+from seedwork.database import open_database
+from seedwork.delivery import failure, outbox, unpack
+from seedwork.inbox import Handler, Reader
+from seedwork.messages import Message, id_time
+from seedwork.projection import Projector
+from seedwork.settings import Settings
+from seedwork.unit_of_work import UnitOfWork
+
+FAR_S = 1_000_000.0
+"""What still waits in the scene is due so far away that no test run gets there."""
+
+
+@dataclass
+class Scene:
+    """The desks of all services. `ids` names each saga by what it shows; `commands` holds what it issued, by topic."""
+
+    settings: Settings
+    desks: dict[str, Desk]
+    ids: dict[str, str] = field(default_factory=dict)
+    commands: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def accept(self, label: str, username: str, email: str = "", key: str | None = None) -> str:
+        relay, write = self.desks["bff"].runtime.relay, self.desks["bff"].runtime.write
+        wish = {"username": username, "email": email or f"{username}@example.test", "body_hash": "hash"}
+        self.ids[label] = accept(relay, write, Request(**wish, idempotency_key=key)).id
+        relay.publish_waiting(0.01)
+        return self.ids[label]
+
+    def run(self) -> None:
+        """Carry messages until nobody says anything new."""
+        exchange(list(self.desks.values()))
+
+    def run_with_mails(self) -> None:
+        self.run()
+        send_mails(self.desks["correo"].runtime).work()
+        self.run()
+
+    def said(self, service: str, topic: str, saga_id: str) -> Delivery:
+        return arrived(next(wire for wire in self.desks[service].said(topic) if wire.key == saga_id))
+
+    def settle(self, service: str, *deliveries: Delivery) -> None:
+        self.desks[service].worker.settle(deliveries)
+
+    def begin(self, saga_id: str) -> None:
+        self.settle("protools_saga", self.said("bff", "protools_saga.issue-password", saga_id))
+
+    def lend(self, name: str, settings: Settings, handlers: dict[type, Handler] | None = None) -> Desk:
+        """Sit another worker down at a service; what it says is said by the service."""
+        desk = make_desk(settings, name, handlers)
+        desk.broker.published = self.desks[name].broker.published
+        return desk
+
+    def time_out(self) -> None:
+        """Let an hour pass for the coordinator."""
+        later = self.lend("protools_saga", replace(self.settings, clock_offset=3601.0))
+        wake_due_sagas(later.runtime).work()
+        _put_away(later)
+
+
+def play(settings: Settings) -> Scene:
+    """Play every ending there is, and every legal way to wait; leave nothing that will be due soon."""
+    names = ("bff", "protools_saga", "generador", "correo")
+    assert set(names) == set(SERVICES)
+    scene = Scene(settings, {name: make_desk(settings, name) for name in names})
+    _given_up_on(scene)
+    _ended(scene)
+    _unfinished(scene)
+    _project(scene)
+    for desk in scene.desks.values():
+        unsaid = [unpack(row["wire"]) for row in desk.rows(outbox)]
+        for wire in desk.broker.published + unsaid:
+            scene.commands[wire.key, wire.topic] = wire.properties["ce_id"]
+        _put_away(desk)
+    return scene
+
+
+def _given_up_on(scene: Scene) -> None:
+    late = scene.accept("late", "eve")
+    scene.begin(late)
+    scene.settle("generador", scene.said("protools_saga", "generador.generate-password", late))
+    scene.time_out()
+    scene.settle("protools_saga", scene.said("generador", "generador.password-generated", late))
+    scene.run()
+
+    overtaken = scene.accept("overtaken", "gus")
+    scene.begin(overtaken)
+    scene.time_out()
+    scene.settle("generador", scene.said("protools_saga", "generador.revoke-password", overtaken))
+    scene.run()
+
+    expired = scene.said("bff", "protools_saga.issue-password", scene.accept("expired", "fay"))
+    properties = {**expired.wire.properties, "ce_expirytime": "2026-01-02T00:00:00.000Z"}
+    scene.settle("protools_saga", replace(expired, wire=replace(expired.wire, properties=properties)))
+
+
+def _ended(scene: Scene) -> None:
+    scene.accept("completed", "ada", key="first")
+    scene.accept("revealed", "hal")
+    scene.accept("undone", "bob", email="bob@refused.test")
+    scene.run_with_mails()
+    scene.accept("refused", "ada", key="second")
+    scene.accept("again", "bob")
+    scene.run_with_mails()
+    (row,) = (row for row in scene.desks["correo"].rows(mail) if row["username"] == "hal")
+    link_key = scene.settings.key("LINK_KEY")
+    generador = scene.desks["generador"].runtime
+    reveal(generador, unseal_token(row["sealed_token"], link_key, "hal"))
+    generador.relay.publish_waiting(0.01)
+
+
+def _unfinished(scene: Scene) -> None:
+    suspended = scene.accept("suspended", "cyd")
+    _answered_by_generador(scene, suspended)
+    impatient = scene.lend("correo", replace(scene.settings, failure_attempts=1), {SendPasswordMail: Handler(_broken)})
+    impatient.worker.settle([scene.said("protools_saga", "correo.send-password-mail", suspended)])
+    _put_away(impatient)
+
+    waiting = scene.accept("waiting", "dan")
+    _answered_by_generador(scene, waiting)
+    scene.run()
+
+    failing = scene.accept("failing", "ivy")
+    scene.begin(failing)
+    reads = GENERADOR[GeneratePassword].reads
+    poisoned = scene.lend("generador", scene.settings, {GeneratePassword: Handler(_broken, reads)})
+    poisoned.worker.settle([scene.said("protools_saga", "generador.generate-password", failing)])
+    _put_away(poisoned)
+
+    deaf = scene.accept("deaf", "mia")
+    scene.begin(deaf)
+    scene.settle("generador", scene.said("protools_saga", "generador.generate-password", deaf))
+    hearing = replace(scene.desks["protools_saga"].service.handlers[PasswordGenerated], function=_broken)
+    deafened = scene.lend("protools_saga", replace(scene.settings, failure_attempts=1), {PasswordGenerated: hearing})
+    deafened.worker.settle([scene.said("generador", "generador.password-generated", deaf)])
+    _put_away(deafened)
+    _unpublished(scene)
+
+
+def _unpublished(scene: Scene) -> None:
+    """Take the broker away in every place where something was to be said."""
+    unmailed, unsent = scene.accept("unmailed", "leo"), scene.accept("unsent", "jan")
+    unanswered = scene.accept("unanswered", "noa")
+    scene.begin(unmailed)
+    scene.begin(unanswered)
+    scene.settle("generador", scene.said("protools_saga", "generador.generate-password", unmailed))
+    for name in ("protools_saga", "generador", "bff"):
+        scene.desks[name].broker.is_up = False
+    scene.settle("protools_saga", scene.said("bff", "protools_saga.issue-password", unsent))
+    scene.settle("protools_saga", scene.said("generador", "generador.password-generated", unmailed))
+    scene.settle("generador", scene.said("protools_saga", "generador.generate-password", unanswered))
+    scene.accept("unpublished", "kim")
+    _put_off(scene)
+
+
+def _answered_by_generador(scene: Scene, saga_id: str) -> None:
+    scene.begin(saga_id)
+    scene.settle("generador", scene.said("protools_saga", "generador.generate-password", saga_id))
+    scene.settle("protools_saga", scene.said("generador", "generador.password-generated", saga_id))
+
+
+def _broken(_message: Message, _uow: UnitOfWork) -> None:
+    raise RuntimeError("broken")
+
+
+def _put_off(scene: Scene) -> None:
+    for name, table, column in (
+        ("bff", outbox, outbox.c.due_at),
+        ("protools_saga", outbox, outbox.c.due_at),
+        ("generador", outbox, outbox.c.due_at),
+        ("generador", failure, failure.c.due_at),
+        ("correo", mail, mail.c.due_at),
+        ("protools_saga", saga, saga.c.resend_at),
+    ):
+        scene.desks[name].runtime.relay.clear()
+        later = id_time(scene.ids["waiting"]).timestamp() + FAR_S
+        with scene.desks[name].runtime.write.begin() as tx:
+            tx.execute(update(table).where(column.is_not(None)).values({column.name: later}))
+
+
+def _project(scene: Scene) -> None:
+    """Bring every read database up to date with all that was ever said; what lies in an outbox was not."""
+    said = [wire for desk in scene.desks.values() for wire in desk.broker.published]
+    for name, desk in scene.desks.items():
+        topics = set(desk.service.projects)
+        heard = [arrived(wire) for wire in said if wire.topic in topics]
+        engine = open_database(scene.settings, name, "read", "projector")
+        reader = Reader(desk.service.projections, desk.runtime.codec, desk.broker)
+        Projector(desk.service.projections, reader, engine, Acks(), 500).settle(heard)
+        engine.dispose()
+
+
+def _put_away(desk: Desk) -> None:
+    desk.runtime.relay.clear()
+    desk.runtime.write.dispose()
