@@ -72,7 +72,7 @@ DIVERGED = (
                 CASE WHEN l.status IN ('COMPENSATED', 'SUSPENDED') THEN l.reason_code ELSE '' END
             FROM log l JOIN judged USING (id) WHERE l.trouble = ''
             UNION ALL
-            SELECT e.answers, 1, a.username, CASE WHEN e.type LIKE '%.command-refused' THEN 'refused'
+            SELECT e.answers, 0, a.username, CASE WHEN e.type LIKE '%.command-refused' THEN 'refused'
                 ELSE 'suspended' END, NULL
             FROM event e JOIN judged j ON j.id = e.answers LEFT JOIN accepted a ON a.id = e.answers
             WHERE e.service = 'protools_saga' AND e.at < :cutoff
