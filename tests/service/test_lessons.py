@@ -734,6 +734,7 @@ def ended(coordinator: Desk, status: str) -> list[Delivery]:
     return [answer(generate), mail_sent(mailing), answer(mailing, no), answer(mailing, failed)]
 
 
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("status", ENDINGS)
 def test_a_saga_that_has_ended_moves_no_more_whatever_comes(coordinator: Desk, status: str) -> None:
     """Netflix/conductor#3491: a late update of a task took a finished workflow out of its terminal state."""
@@ -752,6 +753,7 @@ def test_a_saga_that_has_ended_moves_no_more_whatever_comes(coordinator: Desk, s
     assert coordinator.count(failure) == 0
 
 
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("status", ENDINGS)
 def test_a_reply_that_dies_after_its_saga_has_ended_suspends_nothing(coordinator: Desk, status: str) -> None:
     """Netflix/conductor#3491, by way of the dead letters: the operator sees the letter, the saga stays ended."""

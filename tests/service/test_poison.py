@@ -67,6 +67,9 @@ SPOILED: dict[str, tuple[Delivery, str]] = {
     "database refuses": (deliver(GeneratePassword("refused")), "IntegrityError"),
 }
 """What can be wrong with a message, and a word of the reason that an operator must read."""
+ON_POSTGRESQL = ("NUL in a string", "database refuses")
+CASES: list[Any] = [("sqlite", kind) for kind in SPOILED]
+CASES += [pytest.param("postgresql", kind, marks=pytest.mark.postgres) for kind in ON_POSTGRESQL]
 
 
 def poisonous(message: Any, uow: Any) -> None:
@@ -100,7 +103,7 @@ def has_buried_once(desk: Desk) -> str:
 # --- exactly once, with its reason
 
 
-@pytest.mark.parametrize("kind", SPOILED)
+@pytest.mark.parametrize(("settings", "kind"), CASES, indirect=["settings"])
 def test_poison_is_one_dead_letter_with_its_reason_however_often_it_comes(settings: Settings, kind: str) -> None:
     """Redeliveries and re-sends are not attempts: they must neither hasten the end nor call the operator twice."""
     poison, reason = SPOILED[kind]
@@ -139,7 +142,7 @@ def bill_of(desk: Desk, batch: list[Delivery]) -> Bill:
     return bill
 
 
-@pytest.mark.parametrize("kind", SPOILED)
+@pytest.mark.parametrize(("settings", "kind"), CASES, indirect=["settings"])
 def test_a_hundred_good_messages_flow_in_the_same_batch_as_poison(settings: Settings, kind: str) -> None:
     """Who shares a topic with a broken message gets its password now, at the cost of a bounded number of commits."""
     desk = make_desk(settings, "generador", GENERADOR)
