@@ -1,0 +1,161 @@
+"""Set the stage for what goes wrong: choose the database, let time pass, hold a commit, die, count what it cost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+from tests.service.desk import CODEC, KEYS, Desk, deliver
+
+from correo.messages import PasswordMailSent, SendPasswordMail
+from generador.messages import GeneratePassword, PasswordGenerated
+from generador.vault import new_token, seal_token
+from protools.local import LocalPostgres
+from protools_saga.handlers import entries_of
+from protools_saga.messages import IssuePassword, SagaMoved
+from seedwork.avro import CommittedSchemas
+from seedwork.broker import Delivery, Wire
+from seedwork.delivery import event as events
+from seedwork.delivery import unpack
+from seedwork.messages import new_id
+from seedwork.saga import Entry
+from seedwork.settings import Settings
+
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgres)
+BOTH = ["sqlite", POSTGRESQL]
+PATIENCE_S = 30.0
+LINK_KEY = Settings.read(KEYS).key("LINK_KEY")
+MOVED = CommittedSchemas()[SagaMoved.contract.dataschema]
+
+
+def settings_on(request: pytest.FixtureRequest, home: Path, **environment: str) -> Settings:
+    """Read settings for the database that the fixture was asked for."""
+    given = {"PROTOOLS_HOME": str(home), "FAILURE_ATTEMPTS": "3", **KEYS, **environment}
+    if request.param == "postgresql":
+        server: LocalPostgres = request.getfixturevalue("postgres")
+        name = f"t{new_id()[-10:]}"
+        given |= server.environment() | {"DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
+    return Settings.read(given)
+
+
+def pass_time(desk: Desk, seconds: float) -> None:
+    """Move this process's clock on: the database's plus an offset."""
+    relay = desk.runtime.relay
+    relay._speaker = replace(relay._speaker, clock_offset=relay._speaker.clock_offset + seconds)
+
+
+# --- sagas
+
+
+def start_sagas(coordinator: Desk, number: int) -> list[Wire]:
+    """Start sagas for u0, u1, … in one batch; return the commands they sent."""
+    wishes = [deliver(IssuePassword(f"u{i}", f"u{i}@example.test")) for i in range(number)]
+    coordinator.worker.settle(wishes)
+    return coordinator.said(GeneratePassword.contract.name)[-number:]
+
+
+def answer(command: Wire, body: Any = None) -> Delivery:
+    """Reply to a command; PasswordGenerated where nothing else is given."""
+    body = body or PasswordGenerated("ada", "issued", 1.0, 1.0, "sealed")
+    return deliver(body, saga_id=command.key, command_id=command.properties["ce_id"], version=1)
+
+
+def mail_sent(command: Wire) -> Delivery:
+    """Reply to a SendPasswordMail."""
+    body = PasswordMailSent(command.properties["ce_id"], "ada", "ada@example.test", "sent", 1, 1.0, 2.0)
+    return answer(command, body)
+
+
+def wish_for_mail(username: str) -> Delivery:
+    """Ask correo for a mail that it can compose."""
+    token = seal_token(new_token(), LINK_KEY, username)
+    return deliver(SendPasswordMail(username, f"{username}@example.test", token))
+
+
+def log_of(coordinator: Desk, saga_id: str) -> list[Entry]:
+    """Read a saga's command log, oldest entry first."""
+    moves = [row for row in coordinator.rows(events) if row["aggregate"] == saga_id]
+    bodies = [CODEC.decode(SagaMoved, unpack(row["wire"]).body, MOVED) for row in sorted(moves, key=_version)]
+    return [entry for body in bodies for entry in entries_of(body)]
+
+
+def kinds_of(coordinator: Desk, saga_id: str) -> list[str]:
+    """Read what kinds of entries a saga's command log holds."""
+    return [entry.kind for entry in log_of(coordinator, saga_id)]
+
+
+def _version(row: Any) -> int:
+    return int(row["version"])
+
+
+# --- rivals
+
+
+class Gate:
+    """Hold the next commit of a desk: `reached` says that it stands there, `open` lets it through."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.reached, self.open = threading.Event(), threading.Event()
+        event.listen(desk.runtime.write, "commit", self._hold)
+
+    def _hold(self, _connection: Any) -> None:
+        if not self.reached.is_set():
+            self.reached.set()
+            assert self.open.wait(PATIENCE_S)
+
+
+class Death(BaseException):
+    """End a process in the middle of something: nobody catches it."""
+
+
+@contextmanager
+def dying_at(desk: Desk, moment: str) -> Iterator[None]:
+    """Let this desk's process die at an event of its engine, such as `commit`."""
+
+    def die(*_: Any) -> None:
+        raise Death
+
+    event.listen(desk.runtime.write, moment, die)
+    try:
+        with pytest.raises(Death):
+            yield
+    finally:
+        event.remove(desk.runtime.write, moment, die)
+
+
+@dataclass
+class Bill:
+    """Count what an engine did while it was counted."""
+
+    commits: int = 0
+    rollbacks: int = 0
+    statements: int = 0
+
+
+@contextmanager
+def counted(engine: Engine) -> Iterator[Bill]:
+    """Count commits, rollbacks and round trips."""
+    bill = Bill()
+
+    def count(name: str) -> Callable[..., None]:
+        def up(*_: Any) -> None:
+            setattr(bill, name, getattr(bill, name) + 1)
+
+        return up
+
+    listeners = {
+        "commit": count("commits"),
+        "rollback": count("rollbacks"),
+        "before_cursor_execute": count("statements"),
+    }
+    for moment, listener in listeners.items():
+        event.listen(engine, moment, listener)
+    yield bill
+    for moment, listener in listeners.items():
+        event.remove(engine, moment, listener)
