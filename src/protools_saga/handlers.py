@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
+import structlog
 from sqlalchemy import Table, select, update
 
 from correo.messages import CorreoFailed, CorreoRefused, PasswordMailSent
@@ -36,6 +37,8 @@ from seedwork.saga import (
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork
 
+log = structlog.get_logger()
+
 WORKFLOWS: dict[type, Saga] = {IssuePassword: ISSUE_PASSWORD}
 """Which command starts which workflow."""
 DEFINITIONS: dict[str, Saga] = {workflow.key: workflow for workflow in WORKFLOWS.values()}
@@ -44,6 +47,9 @@ SUBJECT = "username"
 """Field of the starting command that names whom the workflow is for."""
 PAGE = 200
 PROBE_EVERY_S = 5.0
+GROWTH = 10
+UNMOVED_S = 60.0
+"""Seconds for which a saga that cannot be moved leaves the others their turn."""
 
 
 def start_saga(message: Message, uow: UnitOfWork) -> None:
@@ -206,7 +212,7 @@ def wake_due_sagas(runtime: Runtime) -> Duty:
     """Give the sagas whose deadline has passed their turn."""
 
     def work(uow: UnitOfWork) -> int:
-        return _happen(uow, saga.c.wake_at <= uow.now, saga.c.wake_at, PAGE, Due())
+        return len(_happen(uow, saga.c.wake_at <= uow.now, saga.c.wake_at, PAGE, Due()))
 
     def until_none_is_due() -> None:
         while runtime.relay.run(work) == PAGE:
@@ -218,21 +224,33 @@ def wake_due_sagas(runtime: Runtime) -> Duty:
 def resend_to_silent(runtime: Runtime) -> Duty:
     """Send unanswered commands again, oldest first, within a budget per target.
 
-    That is one probe an interval while the target is silent, else 10 % of the replies just handled.
+    That is one probe an interval while the target is silent, else 10 % of the replies just handled; ten for one while
+    what is answered had to be sent again, for then the rest was lost, too.
     """
     answered: Counter[str] = Counter()
+    repeated: Counter[str] = Counter()
+    sent_again: set[str] = set()
 
     def count(batch: Sequence[Received]) -> bool:
-        answered.update(r.message.contract.owner for r in batch if r.message and r.message.command_id)
+        for reply in (r.message for r in batch if r.message and r.message.command_id):
+            answered[reply.contract.owner] += 1
+            repeated[reply.contract.owner] += reply.command_id in sent_again
+            sent_again.discard(reply.command_id or "")
         return False
+
+    def budget_for(name: str, uow: UnitOfWork) -> int:
+        replies, repeats = answered[name], repeated[name]
+        if repeats * 5 > replies:  # under overload it is a tenth: here most of what was sent before never came
+            return repeats * GROWTH
+        return replies // 10 or _probe(uow, name)
 
     def work(uow: UnitOfWork) -> None:
         for name in uow.values(select(saga.c.target).where(saga.c.resend_at <= uow.now).distinct()):
-            budget = answered.pop(name, 0) // 10 or _probe(uow, name)
-            if budget:
+            if budget := budget_for(name, uow):
                 due = (saga.c.target == name) & (saga.c.resend_at <= uow.now)
-                _happen(uow, due, saga.c.resend_at, budget, Silent())
+                sent_again.update(_happen(uow, due, saga.c.resend_at, budget, Silent()))
         answered.clear()
+        repeated.clear()
 
     return Duty("re-sending", lambda: runtime.relay.run(work), woken_by=count)
 
@@ -247,11 +265,25 @@ def _probe(uow: UnitOfWork, name: str) -> int:
     return 1
 
 
-def _happen(uow: UnitOfWork, condition: Any, order: Any, limit: int, happening: Happening) -> int:
-    rows = uow.claim(saga, condition, order, limit)
-    for row in rows:
+def _happen(uow: UnitOfWork, condition: Any, order: Any, limit: int, happening: Happening) -> list[str]:
+    """Let something happen to the sagas that are due; return the ids of the commands they wait for."""
+    return [_happen_to(uow, row, happening) for row in uow.claim(saga, condition, order, limit)]
+
+
+def _happen_to(uow: UnitOfWork, row: Row, happening: Happening) -> str:
+    """Move one saga; one that cannot be moved is an operator's, and must not hold up the others."""
+    try:
         _advance(uow, row["id"], happening, Context(**orjson.loads(row["context"])))
-    return len(rows)
+        waiting = load_progress(uow.get(saga, row["id"]) or row).outstanding
+    except Exception as error:
+        uow.drop()
+        log.exception("saga not moved", saga=row["id"])
+        later = uow.now + UNMOVED_S
+        uow.put(saga, {**row, "wake_at": row["wake_at"] and later, "resend_at": row["resend_at"] and later})
+        uow.append(incident, incident_row("unmoved", row["id"], type(error).__name__, str(error), uow.now))
+        waiting = None
+    uow.keep()
+    return waiting[1] if waiting else ""
 
 
 DUTIES = (wake_due_sagas, resend_to_silent)

@@ -85,7 +85,10 @@ class Codec:
         if writer not in self._writers:
             self._writers[writer] = fastavro.parse_schema(json.loads(writer))
         try:
-            values: Any = fastavro.schemaless_reader(io.BytesIO(data), self._writers[writer], reader)
+            stream = io.BytesIO(data)
+            values: Any = fastavro.schemaless_reader(stream, self._writers[writer], reader)
+            if stream.read(1):
+                raise ValueError("bytes are left over: it was written under another schema")
             _refuse_nul(values)
             return cls(**values)
         except UNREADABLE as error:

@@ -97,7 +97,7 @@ incident = Table(
     Column("detail", Text, nullable=False),
     Column("at", Double, nullable=False),
     Column("closed_at", Double, comment="when its dead letter or saga was dealt with; null is open"),
-    _index_where(text("closed_at IS NULL"), "incident_open", "subject"),
+    _index_where(text("closed_at IS NULL"), "incident_open", "subject", "kind", unique=True),
 )
 
 audit = Table(

@@ -13,17 +13,21 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Table, select
+from sqlalchemy.exc import DataError, IntegrityError
 
 from seedwork import faults
 from seedwork.avro import Codec
 from seedwork.broker import Broker, Delivery
-from seedwork.delivery import dead_letter, failure, hash_of, identity, incident, pack_delivery
+from seedwork.delivery import dead_letter, failure, hash_of, identity, incident, pack_delivery, unpack_delivery
 from seedwork.errors import DomainError, MessageRejected, Unavailable, Undecodable
 from seedwork.messages import Message, message_of, new_id
 from seedwork.rows import Row
 from seedwork.unit_of_work import UnitOfWork
 
 log = structlog.get_logger()
+
+BLAME = (IntegrityError, DataError, ValueError, OverflowError)
+"""What a database or its driver says against a row, and so against a message; all else is somebody being down."""
 
 HandlerFunction = Callable[[Message, UnitOfWork], None]
 Reads = Callable[[Message], Iterable[tuple[Table, Any]]]
@@ -119,12 +123,25 @@ class Inbox:
         if retry is FIRST:  # a dead letter that an operator replays was buried before
             unique = self._without_buried(unique, uow)
         readable = [r.message for r in unique if r.message]
-        uow.load_inbox([m.id for m in readable] + [m.body.undoes for m in readable if hasattr(m.body, "undoes")])
-        if blamed is None:  # what the database refused may be a key that was to be read
-            uow.load(wanted for received in unique for wanted in self._reads(received))
+        uow.load_inbox([m.id for m in readable])
+        errors = {batch[0].id: blamed} if blamed else self._load(unique, uow)
         for received in unique:
             if self._is_fresh(received, uow):
-                self._handle_one(received, uow, retry, blamed)
+                self._handle_one(received, uow, retry, errors.get(received.id))
+
+    def _load(self, unique: Sequence[Received], uow: UnitOfWork) -> dict[str, Exception]:
+        """Load what the handlers read; return whose reads went wrong. What the database refuses may be such a key."""
+        wanted: list[tuple[Table, Any]] = []
+        errors: dict[str, Exception] = {}
+        for received in unique:
+            try:
+                wanted += self._reads(received)
+            except Exception as error:
+                errors[received.id] = error
+        if undone := [r.message.body.undoes for r in unique if r.message and hasattr(r.message.body, "undoes")]:
+            uow.load_inbox(undone)
+        uow.load(wanted)
+        return errors
 
     def _fold(self, batch: Sequence[Received], uow: UnitOfWork) -> list[Received]:
         unique: dict[str, Received] = {}
@@ -212,12 +229,22 @@ class Inbox:
         self._keep_failure(received, down, uow, retry, retry.attempts)
 
     def _fail(self, received: Received, error: Exception, uow: UnitOfWork, retry: Retry) -> None:
+        if retry is FIRST and self._waits_already(received, uow):
+            return
         attempts = retry.attempts + 1
         log.error("failed", topic=received.delivery.wire.topic, id=received.id, attempt=attempts, error=_said(error))
         if attempts < self._attempts:
             self._keep_failure(received, error, uow, retry, attempts)
         else:
             self._bury(received, error, uow, attempts)
+
+    def _waits_already(self, received: Received, uow: UnitOfWork) -> bool:
+        """Tell whether a failure row of this id waits to be retried; another body under it is a conflict."""
+        for waiting in uow.values(select(failure.c.delivery).where(failure.c.id == received.id)):
+            if hash_of(unpack_delivery(waiting).wire.body) != received.hash:
+                self._conflict(received, uow)
+            return True
+        return False
 
     def _keep_failure(self, received: Received, error: Exception, uow: UnitOfWork, retry: Retry, attempts: int) -> None:
         first_at = uow.now if retry.first_at is None else retry.first_at

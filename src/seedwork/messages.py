@@ -6,6 +6,7 @@ Only the standard library is used here, so that importing another service's `mes
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -125,6 +126,10 @@ class Message:
         return replace(self.context, causation_id=self.id)
 
 
+UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+"""How an id is written; another spelling of the same number would be another text."""
+
+
 def new_id() -> str:
     """Make a UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, 74 random bits; unique, not secret."""
     milliseconds, chance = time.time_ns() // 1_000_000, random.getrandbits(74)
@@ -134,13 +139,12 @@ def new_id() -> str:
 
 def id_time(identifier: str) -> datetime:
     """Tell when a UUIDv7 was made, to the millisecond; raise Undecodable when it is none."""
-    digits = identifier.replace("-", "")
-    if len(identifier) != 36 or len(digits) != 32 or digits[12] != "7":
-        raise Undecodable(f"{identifier!r} is not a UUIDv7")
+    if UUID7.fullmatch(identifier) is None:
+        raise Undecodable(f"{identifier!r} is not a UUIDv7 in lower case")
     try:
-        return datetime.fromtimestamp(int(digits[:12], 16) / 1000, UTC)
+        return datetime.fromtimestamp(int(identifier[:8] + identifier[9:13], 16) / 1000, UTC)
     except (ValueError, OverflowError):
-        raise Undecodable(f"{identifier!r} is not a UUIDv7") from None
+        raise Undecodable(f"{identifier!r} is of a time that no calendar has") from None
 
 
 def properties_of(message: Message) -> dict[str, str]:

@@ -13,13 +13,12 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Engine, Table
-from sqlalchemy.exc import DataError, IntegrityError
 
 from seedwork import database, faults
 from seedwork.broker import Delivery, Subscription
 from seedwork.delivery import failure
 from seedwork.errors import Unavailable
-from seedwork.inbox import Reader, Received, failure_row
+from seedwork.inbox import BLAME, Reader, Received, failure_row
 from seedwork.loop import keep_trying, receive_until
 from seedwork.messages import Message
 from seedwork.rows import Insert, Row, change
@@ -81,7 +80,7 @@ class Projector:
     def _commit(self, batch: Sequence[Received]) -> None:
         try:
             self._write(batch)
-        except (IntegrityError, DataError, ValueError) as blame:
+        except BLAME as blame:
             if len(batch) == 1:
                 self._keep_failures([(batch[0], blame)])
                 return

@@ -272,8 +272,8 @@ def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-LOGS = frozenset({"outbox", "failure", "dead_letter"})
-"""Tables in which the same id again is the same fact again."""
+LOGS = frozenset({"outbox", "failure", "dead_letter", "incident"})
+"""Tables in which the same key again is the same fact again."""
 
 
 def _on_twin(table: Table) -> OnTwin:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from sqlalchemy.exc import DataError, IntegrityError
-
 from seedwork import faults
 from seedwork.broker import Delivery, Subscription, Wire
 from seedwork.delivery import failure, unpack_delivery
-from seedwork.inbox import FIRST, Inbox, Reader, Received, Retry
+from seedwork.inbox import BLAME, FIRST, Inbox, Reader, Received, Retry
 from seedwork.loop import keep_trying, receive_until
 from seedwork.messages import Message
 from seedwork.relay import Relay
@@ -65,11 +63,11 @@ class Worker:
     def _commit(self, batch: Sequence[Received], retry: Retry = FIRST) -> list[Wire]:
         try:
             return self._once(batch, retry)
-        except (IntegrityError, DataError, ValueError):
+        except BLAME:
             pass  # a rival's row may be visible by now: the whole batch once more
         try:
             return self._once(batch, retry)
-        except (IntegrityError, DataError, ValueError) as blame:
+        except BLAME as blame:
             if len(batch) == 1:
                 return self._once(batch, retry, blame)
         half = len(batch) // 2

@@ -193,5 +193,5 @@ def draw_pairs(points: Sequence[Point], seed: int) -> Iterator[tuple[Point, Poin
     chance = random.Random(seed)
     while True:
         first = chance.choice([point for point in points if point.place not in UNNAMED])
-        others = [p for p in points if (p.service, p.kind, p.nth) == (first.service, first.kind, 1)]
+        others = [p for p in points if (p.service, p.kind, p.nth) == (first.service, first.kind, 1) and p != first]
         yield first, chance.choice(others)

@@ -30,7 +30,7 @@ from tests.service.stage import (
     wish_for_mail,
 )
 
-from correo.handlers import CLAIM_S, Sender
+from correo.handlers import Sender
 from correo.messages import CorreoFailed, CorreoRefused, PasswordMailSent, SendPasswordMail
 from correo.smtp import Delayed, Letter, Outcome, RefusedForGood, Sent
 from correo.tables import mail
@@ -341,7 +341,6 @@ def a_saga_of_another_release(coordinator: Desk, saga_id: str) -> None:
         tx.execute(update(saga).where(saga.c.id == saga_id).values(progress=other, workflow="issue-password@99"))
 
 
-@pytest.mark.xfail(strict=True, reason="one saga that cannot be advanced ends the duty, and with it the whole process")
 @pytest.mark.parametrize("duty", [wake_due_sagas, resend_to_silent])
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 def test_one_saga_that_cannot_be_advanced_does_not_stop_the_timers_of_the_others(coordinator: Desk, duty: Any) -> None:
@@ -365,7 +364,7 @@ FAR = 9e9
 HISTORY = {
     "inbox": "'{service}', {id}, {blob}, 0",
     "event": "'a' || g, 1, {id}, 't', {id}, {blob}, 0",
-    "dead_letter": "'d' || g, 't', {blob}, 3, 'e', NULL, 0",
+    "dead_letter": "'d' || g, 't', {blob}, 3, 'e', NULL, 0, 'discarded', 0",
     "outbox": f"{{id}}, 't', {{blob}}, {FAR}",
     "failure": f"'f' || g, 't', {{blob}}, 1, 'e', {FAR}, 0",
     "saga": "{id}, 1, 'w', 'COMPLETED', 4, 'ada', '{{}}', '{{}}', NULL, NULL, NULL, 0",
@@ -635,11 +634,8 @@ def test_three_consumers_of_the_same_poison_make_exactly_one_dead_letter(setting
     assert len(set(ids_said(GeneradorFailed.contract.name, *desks))) == (1 if readable else 0)
 
 
-TWICE = pytest.mark.xfail(strict=True, reason="of what cannot be read, each of two that bury it writes an incident")
-
-
 @pytest.mark.parametrize("settings", [POSTGRESQL], indirect=True)
-@pytest.mark.parametrize("readable", [True, pytest.param(False, marks=TWICE)])
+@pytest.mark.parametrize("readable", [True, False])
 def test_two_who_bury_the_same_poison_at_once_call_the_operator_once(settings: Settings, readable: bool) -> None:
     """pulsar#6960, with a single attempt: nothing but the dead letter's own row can tell the second that it is one."""
     single = replace(settings, failure_attempts=1)
@@ -788,7 +784,7 @@ class SlowPostman:
 def test_a_sender_that_lost_its_claim_cannot_finish(settings: Settings, first: Outcome, second: Outcome) -> None:
     """Lease-based queues: one that woke up after its lease ran out reported over the head of its successor."""
     slow, quick = make_desk(settings, "correo"), make_desk(settings, "correo")
-    pass_time(quick, CLAIM_S + 1)
+    pass_time(quick, quick.runtime.settings.mail_claim + 1)
     successor, sleeper = Sender(quick.runtime), Sender(slow.runtime)
     reported: list[Any] = []
 

@@ -29,7 +29,7 @@ def create_delivery_tables() -> None:
         sa.Column("ended_at", sa.Double(), nullable=True, comment="when the outcome was decided"),
         sa.PrimaryKeyConstraint("id", "at"),
     )
-    _create_partial_index("dead_letter_open", "dead_letter", "id", "outcome IS NULL", unique=True)
+    _create_partial_index("dead_letter_open", "dead_letter", ["id"], "outcome IS NULL", unique=True)
     op.create_table(
         "event",
         sa.Column("aggregate", sa.String(), nullable=False),
@@ -74,7 +74,7 @@ def create_delivery_tables() -> None:
         ),
         sa.PrimaryKeyConstraint("id"),
     )
-    _create_partial_index("incident_open", "incident", "subject", "closed_at IS NULL")
+    _create_partial_index("incident_open", "incident", ["subject", "kind"], "closed_at IS NULL", unique=True)
     op.create_table(
         "outbox",
         sa.Column("id", Id, nullable=False),
@@ -107,9 +107,9 @@ def _create_audit_table() -> None:
     op.create_index("audit_subject", "audit", ["subject"])
 
 
-def _create_partial_index(name: str, table: str, column: str, condition: str, *, unique: bool = False) -> None:
+def _create_partial_index(name: str, table: str, columns: list[str], condition: str, *, unique: bool = False) -> None:
     where = sa.text(condition)
-    op.create_index(name, table, [column], unique=unique, postgresql_where=where, sqlite_where=where)
+    op.create_index(name, table, columns, unique=unique, postgresql_where=where, sqlite_where=where)
 
 
 def create_failure_table() -> None:
