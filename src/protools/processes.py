@@ -82,6 +82,8 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         projector, close = _projector(service, runtime)
         closing.append(close)
         process.add("projections", projector.run, projector.stop)
+        retrying = DutyThread(Duty("unprojected", projector.retry_failures, every_s=5.0))
+        process.add(retrying.name, retrying.run, retrying.stop)
     return closing
 
 

@@ -12,18 +12,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import Engine, Table
+from sqlalchemy import Engine, Table, select, update
 
 from seedwork import database, faults
 from seedwork.broker import Delivery, Subscription
-from seedwork.delivery import failure
+from seedwork.delivery import failure, unpack_delivery
 from seedwork.errors import Unavailable
 from seedwork.inbox import BLAME, Reader, Received, failure_row
 from seedwork.loop import keep_trying, receive_until
 from seedwork.messages import Message
-from seedwork.rows import Insert, Row, change
+from seedwork.rows import Delete, Insert, Row, change
 
 log = structlog.get_logger()
+
+FAILURE_PAGE = 50
+LONGEST_DELAY_S = 3600.0
 
 Projection = Callable[[Message], Iterable[tuple[Table, Row]]]
 Changed = Callable[[Sequence[Message]], None]
@@ -113,6 +116,38 @@ class Projector:
                 now = database.now(tx)
                 rows = [{**failure_row(r, e, 1, now), "due_at": now} for r, e in failed]
                 change(tx, [Insert(failure, rows, "ignore")])
+
+    # --- what could not be projected
+
+    def retry_failures(self) -> None:
+        """Project due failures again, each alone; what fails again waits as long as it is old, an hour at most."""
+        with self._engine.connect() as connection:
+            now = database.now(connection)
+            due = select(failure).where(failure.c.due_at <= now).order_by(failure.c.due_at).limit(FAILURE_PAGE)
+            rows = [dict(row) for row in connection.execute(due).mappings()]
+        for row in rows:
+            received = self._reader.read([unpack_delivery(row["delivery"])])
+            if error := self._retry(row["id"], received):
+                self._put_off(row, error, now)
+            else:
+                self._tell([r.message for r in received if r.message])
+
+    def _retry(self, identifier: str, received: Sequence[Received]) -> Exception | None:
+        rows, failed = self._projected(received)
+        if failed:
+            return failed[0][1]
+        try:
+            with self._engine.begin() as tx:
+                change(tx, [*(_newest(table, rows[table]) for table in rows), Delete(failure, [identifier])])
+        except BLAME as error:
+            return error
+        return None
+
+    def _put_off(self, row: Row, error: Exception, now: float) -> None:
+        due_at = now + min(LONGEST_DELAY_S, max(1.0, now - row["at"]))
+        values = {"attempts": row["attempts"] + 1, "due_at": due_at, "error": str(error)[:2000]}
+        with self._engine.begin() as tx:
+            tx.execute(update(failure).where(failure.c.id == row["id"]).values(values))
 
 
 def _keep_newest(rows: dict[tuple[Any, ...], Row], table: Table, row: Row) -> None:

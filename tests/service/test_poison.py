@@ -16,6 +16,7 @@ from tests.service.stage import BOTH, POSTGRESQL, Bill, counted, settings_on
 
 from generador.handlers import HANDLERS, generate_password
 from generador.messages import GeneradorFailed, GeneradorRefused, GeneratePassword, PasswordGenerated, RevokePassword
+from generador.projections import project_password
 from generador.tables import password, password_view
 from protools_saga.messages import IssuePassword
 from seedwork.broker import Delivery
@@ -347,3 +348,31 @@ def test_an_event_that_the_read_database_refuses_is_kept_and_its_neighbours_are_
 def test_a_version_that_no_column_holds_stops_no_projector(settings: Settings) -> None:
     """The same on SQLite, whose driver refuses a number before its database sees it."""
     assert shown_beside(settings, generated(POISON, version=2**64)) == (GOOD, 1)
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_what_could_not_be_projected_is_projected_once_that_is_mended(settings: Settings) -> None:
+    """A read model that stays behind for good tells its users yesterday's truth."""
+    broken = [True]
+
+    def project(message: Any) -> Any:
+        if broken:
+            raise RuntimeError("not yet")
+        return project_password(message)
+
+    service = load("generador")
+    desk = make_desk(settings, "generador")
+    engine = open_database(settings, "generador", "read", "projector")
+    reader = Reader(service.projections, CODEC, desk.broker)
+    projector = Projector({PasswordGenerated: project}, reader, engine, Acks(), 10)
+    projector.settle([generated("ada")])
+    projector.retry_failures()
+    with engine.connect() as connection:
+        assert [row.attempts for row in connection.execute(failure.select())] == [2]
+    broken.clear()
+    with engine.begin() as tx:
+        tx.execute(failure.update().values(due_at=0))
+    projector.retry_failures()
+    with engine.connect() as connection:
+        assert [row.username for row in connection.execute(password_view.select())] == ["ada"]
+        assert connection.execute(failure.select()).all() == []
