@@ -14,6 +14,9 @@ from correo.tables import mail
 from generador.handlers import HANDLERS as GENERADOR
 from generador.messages import GeneratePassword, PasswordGenerated
 from generador.reveal import reveal
+from protools.operators import sagas
+from protools.operators.acting import By, Office
+from protools.operators.replaying import replay
 from protools.services import SERVICES
 from protools_saga.handlers import wake_due_sagas
 from protools_saga.tables import saga
@@ -84,6 +87,7 @@ def play(settings: Settings) -> Scene:
     scene = Scene(settings, {name: make_desk(settings, name) for name in names})
     _given_up_on(scene)
     _ended(scene)
+    _ended_by_operators(scene)
     _unfinished(scene)
     _project(scene)
     for desk in scene.desks.values():
@@ -126,6 +130,28 @@ def _ended(scene: Scene) -> None:
     generador = scene.desks["generador"].runtime
     reveal(generador, unseal_token(row["sealed_token"], link_key, "hal"))
     generador.relay.publish_waiting(0.01)
+
+
+def _ended_by_operators(scene: Scene) -> None:
+    """Bury commands, and end their sagas by hand: the same command again, another one, or none."""
+    office = Office(scene.settings, lambda service: scene.desks[service].runtime)
+    by = By("ada", "the scene needs it")
+    for label, username in (("replayed", "pam"), ("retried", "ned"), ("given-up", "sue")):
+        saga_id = scene.accept(label, username)
+        scene.begin(saga_id)
+        reads = GENERADOR[GeneratePassword].reads
+        broken = {GeneratePassword: Handler(_broken, reads)}
+        poisoned = scene.lend("generador", replace(scene.settings, failure_attempts=1), broken)
+        poisoned.worker.settle([scene.said("protools_saga", "generador.generate-password", saga_id)])
+        _put_away(poisoned)
+        scene.run()
+    command = scene.said("protools_saga", "generador.generate-password", scene.ids["replayed"])
+    assert replay(office, command.wire.properties["ce_id"], None, by)
+    assert sagas.act(office, scene.ids["retried"], "retry-step", by)
+    assert sagas.act(office, scene.ids["given-up"], "compensate", by)
+    for _ in range(2):
+        scene.desks["generador"].worker.retry_failures()
+        scene.run_with_mails()
 
 
 def _unfinished(scene: Scene) -> None:

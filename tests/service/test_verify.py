@@ -613,6 +613,16 @@ def test_every_check_has_a_plant() -> None:
     assert {planted.check for planted in PLANTS} == {f"{check.kind}/{check.name}" for check in CHECKS}
 
 
+def test_operators_ended_what_the_scene_says_they_ended(stage: Stage) -> None:
+    """Replays and steps tried anew leave events, letters and ids that verify has to know for legal."""
+    engine = open_database(stage.settings, "protools_saga", "write", "owner")
+    with engine.connect() as connection:
+        status = {row.id: row.status for row in connection.execute(text("SELECT id, status FROM saga"))}
+    engine.dispose()
+    ends = {label: status[stage.ids[label]] for label in ("replayed", "retried", "given-up")}
+    assert ends == {"replayed": "COMPLETED", "retried": "COMPLETED", "given-up": "COMPENSATED"}
+
+
 @pytest.mark.parametrize(
     "scope",
     [Scope(), Scope(live_s=0), Scope(live_s=30), Scope(since=time.time() - 3600), Scope(since=0, live_s=0)],
