@@ -205,9 +205,9 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
             (f"{WORKER}::test_the_same_id_with_another_body_is_refused_with_an_incident",),
         ),
         "fold-twins": Arm(
-            "twins in one batch are one",
+            "twins in one batch are answered once",
             _no_fold,
-            (f"{ORDER}::test_twins_that_cannot_be_read_are_one_dead_letter",),
+            (f"{ORDER}::test_twins_that_come_together_are_answered_once",),
         ),
         "ack-after-commit": Arm(
             "what was not committed is delivered again",
@@ -232,7 +232,7 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "sender-claim": Arm(
             "a sender that lost its claim cannot report",
             _no_claim,
-            (f"{LESSONS}::test_a_slow_sender_that_lost_its_claim_cannot_finish",),
+            (f"{LESSONS}::test_a_sender_that_lost_its_claim_cannot_finish",),
         ),
         "terminal-trigger": Arm(
             "the database refuses to leave a terminal status",
