@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run run-pulsar stop test lint format bench k6
+.PHONY: help install lock run run-pulsar stop test lint format bench chaos k6
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: .venv/.stamp ## ruff, mypy and the import contracts
 
 format: .venv/.stamp ## Let ruff put imports and lines in order
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+chaos: .venv/.stamp ## Storms over hundreds of sagas (MODE=pulsar|embedded SEED=7; ARGS="--help" says what else)
+	@exec $(BIN)/python -m tests.faults.chaos --mode $(or $(MODE),pulsar) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: .venv/.stamp ## Measure (ARGS="--help" says what)
 	@exec $(BIN)/python -m bench $(ARGS)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,12 +22,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from tests.faults.feeder import Census, Feeder
 from tests.faults.matrix import settle
 from tests.faults.stage import SETTINGS, NotRun, Stage, staged
-from tests.faults.troubles import TROUBLES
+from tests.faults.troubles import TROUBLES, Trouble
 
 from protools.local.process import wait_until
 
-IN_FLIGHT = 320
+IN_FLIGHT = 330
 FILL_S, DRAIN_S = 30.0, 90.0
+ENOUGH = 0.95
+"""Share of the sagas wanted in flight with which trouble begins: clients need a moment to replace what ends."""
 GOAL_S = 10.0
 """The retry interval of a step (5 s), and 5 s more."""
 LONGEST_S = 360.0
@@ -65,37 +67,48 @@ class Storm:
         self.stage, self._in_flight = stage, in_flight
         self._census = Census(stage.direct)
         self.feeder = Feeder(stage.system, self._census, seed, in_flight)
+        stage.ask = self.feeder.ask_once
 
     def round(self, name: str, seconds: float) -> Round:
         """Let enough sagas be in flight, make trouble, heal, drain, verify."""
-        self.stage.note(f"round {name}: quiet")
-        round, before = Round(name), self._census.ended()
-        with self.feeder.flowing():
-            wait_until(lambda: self.feeder.open >= self._in_flight * 0.95, FILL_S)
-            round.in_flight = self.feeder.open
-            try:
-                TROUBLES[name](self.stage, seconds)
-            except NotRun as reason:
-                round.not_run = str(reason)
-            healed = time.monotonic()
-        self._drain(round, healed)
-        round.accepted, round.ended = self._census.accepted(), self._census.ended()
-        round.accepted, round.ended = round.accepted - before, round.ended - before
-        round.defects += [*self.stage.wrong, *findings(self.stage)]
-        self.stage.wrong.clear()
-        self.stage.note(f"round {name}: {round.accepted} accepted, drained in {round.drain_s} s, {round.defects}")
-        return round
+        row, trouble = Round(name), TROUBLES[name]
+        try:
+            trouble.needs(self.stage)
+            self._hurt(row, trouble, seconds)
+        except NotRun as reason:
+            row.not_run = str(reason)
+        self.stage.note(f"round {row.line()}")
+        return row
 
-    def _drain(self, round: Round, healed: float) -> None:
+    def _hurt(self, row: Round, trouble: Trouble, seconds: float) -> None:
+        accepted, ended = self._census.accepted(), self._census.ended()
+        self.stage.note(f"round {row.trouble}: quiet")
+        with self.feeder.flowing() if trouble.under_load else nullcontext():
+            enough = self._in_flight * ENOUGH * trouble.under_load
+            wait_until(lambda: self._census.open() >= enough, FILL_S)
+            row.in_flight = self._census.open()
+            try:
+                trouble.make(self.stage, seconds)
+            finally:
+                healed = time.monotonic()
+        self._drain(row, healed)
+        row.accepted, row.ended = self._census.accepted() - accepted, self._census.ended() - ended
+        row.defects += [*self.stage.wrong, *findings(self.stage)]
+        self.stage.wrong.clear()
+
+    def _drain(self, row: Round, healed: float) -> None:
+        if not wait_until(self._all_ended, healed + GOAL_S - time.monotonic()):
+            for text in self._census.whereabouts(self.stage.direct):
+                self.stage.note(f"late: {text}")
         if wait_until(self._all_ended, DRAIN_S):
-            round.drain_s = time.monotonic() - healed
+            row.drain_s = time.monotonic() - healed
             return
         left = self._census.open_ids()
-        round.defects.append(f"{len(left)} not ended {DRAIN_S:.0f} s after the heal, such as {left[:3]}")
+        row.defects.append(f"{len(left)} not ended {DRAIN_S:.0f} s after the heal, such as {left[:3]}")
 
     def _all_ended(self) -> bool:
         try:
-            return self._census.ended() >= self._census.accepted()
+            return self._census.open() == 0
         except SQLAlchemyError:
             return False
 

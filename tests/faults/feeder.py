@@ -10,17 +10,21 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import urllib3
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
+from tests.faults.matrix import new_name
 from tests.system.harness import System
 
 from seedwork.database import open_database
 from seedwork.settings import Settings, Side
 
 CLIENTS = 12
+SAGA = "SELECT status, target, resend_at, wake_at, moved_at FROM saga WHERE id = :id"
+MAIL = "SELECT status, attempts, claim, due_at, created_at, error FROM mail WHERE username = :username"
 ASK_AGAIN_S, LOOK_S, LOOK_OFTEN_S = 0.2, 0.25, 0.02
 REFUSED_IN = 10
 """One wish in so many is for a mailbox that is refused, so that its saga is compensated."""
@@ -49,6 +53,10 @@ class Census:
         known = set(self._ids("write", "SELECT id FROM acceptance"))
         return sorted(known - set(self._ids("read", "SELECT id FROM command WHERE status <> 'running'")))
 
+    def open(self) -> int:
+        """Count the accepted commands that have not ended."""
+        return self.accepted() - self.ended()
+
     def accepted_ids(self) -> set[str]:
         """Return every accepted command."""
         return set(self._ids("write", "SELECT id FROM acceptance"))
@@ -56,6 +64,25 @@ class Census:
     def completed_names(self) -> set[str]:
         """Return whose command has completed."""
         return set(self._ids("read", "SELECT username FROM command WHERE status = 'completed'"))
+
+    def whereabouts(self, settings: Settings, most: int = 5) -> Iterator[str]:
+        """Tell of some open commands where they stand: the saga's row, and the mail's."""
+        names = "SELECT id, username FROM acceptance"
+        open_ids = set(self.open_ids()[:most])
+        for _, identifier, username in self._rows("bff", settings, names, {}):
+            if identifier in open_ids:
+                told = {"id": identifier, "username": username}
+                yield f"{identifier}: saga {self._rows('protools_saga', settings, SAGA, told)}"
+                yield f"{identifier}: mail {self._rows('correo', settings, MAIL, told)}"
+
+    @staticmethod
+    def _rows(service: str, settings: Settings, statement: str, values: Mapping[str, str]) -> list[tuple[Any, ...]]:
+        engine = open_database(settings, service, "write", "owner")
+        try:
+            with engine.connect() as connection:
+                return [(f"{time.time():.1f}", *row) for row in connection.execute(text(statement), values)]
+        finally:
+            engine.dispose()
 
     def close(self) -> None:
         """Let go of the databases."""
@@ -93,6 +120,7 @@ class Feeder:
     @contextmanager
     def flowing(self) -> Iterator[None]:
         """Let clients ask while the block runs, and wait for the answers to what they asked."""
+        self._ended = self._census.ended()
         self._flowing.set()
         with ThreadPoolExecutor(CLIENTS + 1) as pool:
             working = [pool.submit(self._look), *(pool.submit(self._client) for _ in range(CLIENTS))]
@@ -102,6 +130,12 @@ class Feeder:
                 self._flowing.clear()
                 for done in working:
                     done.result()
+
+    def ask_once(self) -> None:
+        """Make one wish that can be fulfilled; return once it is accepted."""
+        self.wishes += 1
+        name = new_name()
+        self._ask(name, f"{name}@example.test")
 
     def _look(self) -> None:
         while self._flowing.is_set():
@@ -125,7 +159,7 @@ class Feeder:
                 return None
             self.wishes += 1
             refused = self._chance.randrange(REFUSED_IN) == 0
-        name = f"u{uuid4().hex[:12]}"
+        name = new_name()
         return name, f"{name}@{self._system.mailbox.refused if refused else 'example.test'}"
 
     def _ask(self, name: str, email: str) -> None:

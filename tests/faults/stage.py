@@ -7,7 +7,7 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,8 @@ class Stage:
     disk: Path | None = None
     """The small disk under one write database."""
     began: float = field(default_factory=time.monotonic)
+    ask: Callable[[], None] = lambda: None
+    """Ask for one more password and wait until that is accepted."""
     wrong: list[str] = field(default_factory=list)
     """What a trouble saw that must not be."""
 

@@ -6,8 +6,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import urllib3
 from tests.faults.stage import TRANSACTION_TIMEOUT_S, NotRun, Stage
@@ -16,14 +17,27 @@ from tests.system.harness import paused
 
 from protools.local.process import command_line, send, wait_until
 
-Trouble = Callable[[Stage, float], None]
+
+@dataclass(frozen=True)
+class Trouble:
+    """Hold what is done for some seconds, and what it needs: asking for that raises NotRun where it is not there."""
+
+    make: Callable[[Stage, float], None]
+    needs: Callable[[Stage], object] = lambda _stage: None
+    under_load: bool = True
+    """Whether hundreds of sagas are to be in flight; else it asks for its own."""
+
 
 SLACK_S = 1.5
 """Seconds beyond the time-out that a busy machine may take to end a transaction and to let the others know."""
 STREAMS: tuple[Stream, ...] = ("upstream", "downstream")
 OURS = "datname LIKE %s AND pid <> pg_backend_pid()"
+CUT_S = 3.0
+"""Seconds within which a saga's dialogue is cut, if that many bytes are in it at all."""
 FAKETIME = (Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"), Path("/usr/lib/faketime/libfaketimeMT.so.1"))
 SKEW_S = 3600
+COMMANDS, REPLIES = 120, 230
+"""Bytes of an SMTP dialogue of one mail besides the mail itself, roughly: what the client says, what it is told."""
 
 
 def pauses(stage: Stage, seconds: float, every_s: float) -> Iterator[None]:
@@ -154,25 +168,49 @@ def unload(stage: Stage, seconds: float) -> None:
 # --- the network
 
 
-def ill_network(name: Literal["postgres", "pulsar", "smtp"]) -> Trouble:
+def make_ill(name: str, stage: Stage, seconds: float) -> None:
     """Make the connections to one server slow, dumb, reset and cut, one after the other."""
+    toxics = {
+        "latency": {"latency": stage.chance.randint(100, 400), "jitter": 100},
+        "timeout": {"timeout": 0},
+        "reset_peer": {"timeout": stage.chance.randint(0, 200)},
+        "limit_data": {"bytes": stage.chance.randint(100, 20_000)},
+    }
+    for kind in stage.chance.sample(sorted(toxics), len(toxics)):
+        stream = stage.chance.choice(STREAMS)
+        stage.note(f"{name}: {kind} {toxics[kind]} {stream}")
+        with stage.proxy(name).toxic(kind, stream, **toxics[kind]):
+            time.sleep(seconds / len(toxics))
+    stage.note(f"{name}: healed")
 
-    def trouble(stage: Stage, seconds: float) -> None:
-        proxy = stage.proxy(name)
-        toxics = {
-            "latency": {"latency": stage.chance.randint(100, 400), "jitter": 100},
-            "timeout": {"timeout": 0},
-            "reset_peer": {"timeout": stage.chance.randint(0, 200)},
-            "limit_data": {"bytes": stage.chance.randint(100, 20_000)},
-        }
-        for kind in stage.chance.sample(sorted(toxics), len(toxics)):
-            stream = stage.chance.choice(STREAMS)
-            stage.note(f"{name}: {kind} {toxics[kind]} {stream}")
-            with proxy.toxic(kind, stream, **toxics[kind]):
-                time.sleep(seconds / len(toxics))
-        stage.note(f"{name}: healed")
 
-    return trouble
+def cut_mails(stage: Stage, seconds: float) -> None:
+    """Cut SMTP dialogues after one byte, two, three: as many of all byte counts as there is time for, in any order.
+
+    One saga each, alone, so that it is known whose dialogue is cut where.
+    """
+    stage.ask()
+    wait_until(lambda: bool(stage.system.mailbox.mails()), 10)
+    lengths = {"upstream": len(stage.system.mailbox.mails()[-1].raw) + COMMANDS, "downstream": REPLIES}
+    places = [(stream, count) for stream in STREAMS for count in range(1, lengths[stream] + 1)]
+    ends, cuts = time.monotonic() + seconds, []
+    for stream, count in stage.chance.sample(places, len(places)):
+        if time.monotonic() > ends:
+            break
+        cuts.append(_cut_one(stage, stream, count))
+    stage.note(f"smtp: {sum(cuts)} dialogues cut, {len(cuts)} of {len(places)} byte counts tried")
+    if not any(cuts):
+        stage.wrong.append("no dialogue was cut")
+
+
+def _cut_one(stage: Stage, stream: Stream, count: int) -> bool:
+    """Cut one saga's dialogue after that many bytes of a stream, then let its mail pass; tell whether it was cut."""
+    taken, offset = len(stage.system.mailbox.mails()), stage.log_size()
+    with stage.proxy("smtp").toxic("limit_data", stream, bytes=count):
+        stage.ask()
+        cut = wait_until(lambda: "Unavailable: mail server" in stage.log_since(offset), CUT_S)
+    wait_until(lambda: len(stage.system.mailbox.mails()) > taken, 10)
+    return cut
 
 
 # --- disks and clocks
@@ -180,9 +218,7 @@ def ill_network(name: Literal["postgres", "pulsar", "smtp"]) -> Trouble:
 
 def fill_disk(stage: Stage, seconds: float) -> None:
     """Fill the disk under one write database, and make room again."""
-    if stage.disk is None:
-        raise NotRun("a small disk could not be mounted (root is needed)")
-    ballast, offset = stage.disk / "ballast", stage.log_size()
+    ballast, offset = small_disk_of(stage) / "ballast", stage.log_size()
     try:
         for _ in pauses(stage, seconds, 0.2):  # what the database gives back is taken, too
             _fill(ballast)
@@ -194,6 +230,13 @@ def fill_disk(stage: Stage, seconds: float) -> None:
         stage.wrong.append("nobody noticed the full disk")
 
 
+def small_disk_of(stage: Stage) -> Path:
+    """Return the folder of the small disk."""
+    if stage.disk is None:
+        raise NotRun("a small disk could not be mounted (root is needed)")
+    return stage.disk
+
+
 def _fill(file: Path) -> None:
     with file.open("ab", buffering=0) as ballast, suppress(OSError):
         while True:
@@ -202,10 +245,7 @@ def _fill(file: Path) -> None:
 
 def skew_clocks(stage: Stage, seconds: float) -> None:
     """Let more workers join whose clocks are an hour ahead and an hour behind."""
-    library = next((path for path in FAKETIME if path.exists()), None)
-    if library is None:
-        raise NotRun("libfaketime is missing (apt-get install faketime)")
-    faked = {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    faked = {"LD_PRELOAD": str(faketime(stage)), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     with ExitStack() as stack:
         for service in ("generador", "correo", "protools_saga", "bff"):
             for skew in (SKEW_S, -SKEW_S):
@@ -213,6 +253,16 @@ def skew_clocks(stage: Stage, seconds: float) -> None:
                 stage.note(f"one more {service} worker, its clock {skew:+d} s")
         time.sleep(seconds * 2)  # starting takes a while, too
         stage.note("they leave")
+
+
+def faketime(stage: Stage) -> Path:
+    """Return the library that tells a process another time; the clock of record must be a server's."""
+    if stage.postgres is None:
+        raise NotRun("SQLite has no clock but that of the process that asks, and all run on one machine")
+    found = next((path for path in FAKETIME if path.exists()), None)
+    if found is None:
+        raise NotRun("libfaketime is missing (apt-get install faketime)")
+    return found
 
 
 def _processes(stage: Stage, kind: str) -> list[int]:
@@ -231,16 +281,17 @@ def _pattern(stage: Stage) -> str:
 
 
 TROUBLES: Mapping[str, Trouble] = {
-    "kill": kill,
-    "stop": stop,
-    "postgres-crash": crash_postgres,
-    "sessions": terminate_sessions,
-    "broker-crash": crash_broker,
-    "unload": unload,
-    "net-postgres": ill_network("postgres"),
-    "net-pulsar": ill_network("pulsar"),
-    "net-smtp": ill_network("smtp"),
-    "disk-full": fill_disk,
-    "clocks": skew_clocks,
+    "kill": Trouble(kill),
+    "stop": Trouble(stop),
+    "postgres-crash": Trouble(crash_postgres, lambda stage: stage.database),
+    "sessions": Trouble(terminate_sessions, lambda stage: stage.database),
+    "broker-crash": Trouble(crash_broker),
+    "unload": Trouble(unload, lambda stage: stage.broker),
+    "net-postgres": Trouble(partial(make_ill, "postgres"), lambda stage: stage.proxy("postgres")),
+    "net-pulsar": Trouble(partial(make_ill, "pulsar"), lambda stage: stage.proxy("pulsar")),
+    "net-smtp": Trouble(partial(make_ill, "smtp"), lambda stage: stage.proxy("smtp")),
+    "smtp-bytes": Trouble(cut_mails, lambda stage: stage.proxy("smtp"), under_load=False),
+    "disk-full": Trouble(fill_disk, small_disk_of),
+    "clocks": Trouble(skew_clocks, faketime),
 }
 """Every kind of trouble by its name."""
