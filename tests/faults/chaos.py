@@ -65,8 +65,8 @@ class Storm:
 
     def __init__(self, stage: Stage, seed: int, in_flight: int = IN_FLIGHT) -> None:
         self.stage, self._in_flight = stage, in_flight
-        self._census = Census(stage.direct)
-        self.feeder = Feeder(stage.system, self._census, seed, in_flight)
+        self.census = Census(stage.direct)
+        self.feeder = Feeder(stage.system, self.census, seed, in_flight)
         stage.ask = self.feeder.ask_once
 
     def round(self, name: str, seconds: float) -> Round:
@@ -81,41 +81,41 @@ class Storm:
         return row
 
     def _hurt(self, row: Round, trouble: Trouble, seconds: float) -> None:
-        accepted, ended = self._census.accepted(), self._census.ended()
+        accepted, ended = self.census.accepted(), self.census.ended()
         self.stage.note(f"round {row.trouble}: quiet")
         with self.feeder.flowing() if trouble.under_load else nullcontext():
             enough = self._in_flight * ENOUGH * trouble.under_load
-            wait_until(lambda: self._census.open() >= enough, FILL_S)
-            row.in_flight = self._census.open()
+            wait_until(lambda: self.census.open() >= enough, FILL_S)
+            row.in_flight = self.census.open()
             try:
                 trouble.make(self.stage, seconds)
             finally:
                 healed = time.monotonic()
         self._drain(row, healed)
-        row.accepted, row.ended = self._census.accepted() - accepted, self._census.ended() - ended
+        row.accepted, row.ended = self.census.accepted() - accepted, self.census.ended() - ended
         row.defects += [*self.stage.wrong, *findings(self.stage)]
         self.stage.wrong.clear()
 
     def _drain(self, row: Round, healed: float) -> None:
         if not wait_until(self._all_ended, healed + GOAL_S - time.monotonic()):
-            for text in self._census.whereabouts(self.stage.direct):
+            for text in self.census.whereabouts(self.stage.direct):
                 self.stage.note(f"late: {text}")
         if wait_until(self._all_ended, DRAIN_S):
             row.drain_s = time.monotonic() - healed
             return
-        left = self._census.open_ids()
+        left = self.census.open_ids()
         row.defects.append(f"{len(left)} not ended {DRAIN_S:.0f} s after the heal, such as {left[:3]}")
 
     def _all_ended(self) -> bool:
         try:
-            return self._census.open() == 0
+            return self.census.open() == 0
         except SQLAlchemyError:
             return False
 
     def at_the_end(self) -> list[str]:
         """Return what is wrong between the clients, the front door and the mailbox."""
         found = [*self.feeder.at_the_front_door(), *self.feeder.in_the_mailbox()]
-        self._census.close()
+        self.census.close()
         return found
 
 

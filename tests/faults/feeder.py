@@ -106,6 +106,7 @@ class Feeder:
         self._chance = random.Random(seed)
         self._flowing = threading.Event()
         self._lock = threading.Lock()
+        self._before = census.accepted_ids()
         self._ended = 0
         self.wishes = 0
         self.heard: dict[str, str] = {}
@@ -114,8 +115,8 @@ class Feeder:
 
     @property
     def open(self) -> int:
-        """Count the wishes of clients whose command has not ended, as far as known."""
-        return self.wishes - self._ended
+        """Count the wishes whose command has not ended, as far as known."""
+        return len(self._before) + self.wishes - self._ended
 
     @contextmanager
     def flowing(self) -> Iterator[None]:
@@ -181,7 +182,7 @@ class Feeder:
     def at_the_front_door(self) -> Iterator[str]:
         """Yield what is wrong with the acceptances: each wish is one of them, whatever its client had to repeat."""
         yield from self.wrong
-        accepted = self._census.accepted_ids()
+        accepted = self._census.accepted_ids() - self._before
         if len(accepted) != self.wishes:
             yield f"{len(accepted)} acceptances of {self.wishes} wishes"
         if lost := self.heard.keys() - accepted:
