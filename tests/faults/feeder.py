@@ -31,6 +31,11 @@ REFUSED_IN = 10
 RECIPIENT = re.compile(rb"^To: <?([^\s<>]+)>?\r?$", re.MULTILINE)
 
 
+def hold(seconds: float) -> None:
+    """Let time pass: a trouble has to last, and a client waits before it asks again."""
+    time.sleep(seconds)
+
+
 class Census:
     """Count accepted and ended commands in the front door's databases, past every proxy."""
 
@@ -70,8 +75,8 @@ class Census:
         names = "SELECT id, username FROM acceptance"
         open_ids = set(self.open_ids()[:most])
         for _, identifier, username in self._rows("bff", settings, names, {}):
-            if identifier in open_ids:
-                told = {"id": identifier, "username": username}
+            if str(identifier) in open_ids:
+                told = {"id": str(identifier), "username": username}
                 yield f"{identifier}: saga {self._rows('protools_saga', settings, SAGA, told)}"
                 yield f"{identifier}: mail {self._rows('correo', settings, MAIL, told)}"
 
@@ -143,8 +148,8 @@ class Feeder:
             try:
                 self._ended = self._census.ended()
             except SQLAlchemyError:  # that database is down on purpose
-                time.sleep(ASK_AGAIN_S)
-            time.sleep(LOOK_S)
+                hold(ASK_AGAIN_S)
+            hold(LOOK_S)
 
     def _client(self) -> None:
         while self._flowing.is_set():
@@ -152,7 +157,7 @@ class Feeder:
             if wish:
                 self._ask(*wish)
             else:
-                time.sleep(LOOK_OFTEN_S)
+                hold(LOOK_OFTEN_S)
 
     def _next_wish(self) -> tuple[str, str] | None:
         with self._lock:
@@ -169,7 +174,7 @@ class Feeder:
             try:
                 answer = self._system.post("/passwords", wish, Idempotency_Key=key)
             except urllib3.exceptions.HTTPError:
-                time.sleep(ASK_AGAIN_S)
+                hold(ASK_AGAIN_S)
                 continue
             if answer.status == 202:
                 self.heard[answer.json["id"]] = name
@@ -177,7 +182,7 @@ class Feeder:
             if answer.status < 500:
                 self.wrong.append(f"{name}: the front door said {answer.status} {answer.body[:200]!r}")
                 return
-            time.sleep(ASK_AGAIN_S)
+            hold(ASK_AGAIN_S)
 
     def at_the_front_door(self) -> Iterator[str]:
         """Yield what is wrong with the acceptances: each wish is one of them, whatever its client had to repeat."""

@@ -11,7 +11,7 @@ from tests.faults.conftest import hurt
 from tests.faults.stage import SETTINGS, Stage
 from tests.faults.troubles import TROUBLES
 from tests.system.conftest import Mode
-from tests.system.mailboxes import Mail, SmtpServer
+from tests.system.mailboxes import Mail, SmtpServer, smtp_server
 
 from protools.local.process import wait_until
 
@@ -22,14 +22,11 @@ SAMPLE = {"pulsar": ("kill", "stop", "sessions"), "embedded": ("kill", "stop", "
 
 @pytest.fixture(scope="module")
 def stage(
-    setup: tuple[Mode, int],
-    mail_server: SmtpServer,
-    tmp_path_factory: pytest.TempPathFactory,
-    request: pytest.FixtureRequest,
+    setup: tuple[Mode, int], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Stage]:
-    """Two of every worker, so that somebody is there while another is dead or stopped."""
+    """Two of every worker, so that somebody is there while another is dead or stopped; a mailbox of its own."""
     mode, folder = setup[0], tmp_path_factory.mktemp("storm")
-    with hurt(mode, 2, folder, mail_server, **SETTINGS) as system:
+    with smtp_server() as mailbox, hurt(mode, 2, folder, mailbox, **SETTINGS) as system:
         postgres = request.getfixturevalue("postgres") if mode.name == "pulsar" else None
         yield Stage(system.up(), random.Random(SEED), system.settings, postgres=postgres)
 
@@ -43,12 +40,14 @@ def test_a_storm_loses_and_doubles_nothing(stage: Stage, setup: tuple[Mode, int]
     assert storm.at_the_end() == []
 
 
-def test_a_storm_sees_a_second_mail_and_an_acceptance_too_many(stage: Stage, mail_server: SmtpServer) -> None:
+def test_a_storm_sees_a_second_mail_and_an_acceptance_too_many(stage: Stage) -> None:
     """An account that nothing can upset would call every storm calm."""
     calm = Storm(stage, SEED, IN_FLIGHT)
     stage.ask()
     assert wait_until(lambda: calm.census.open() == 0, DRAIN_S)
     assert [*calm.feeder.at_the_front_door(), *calm.feeder.in_the_mailbox()] == []
+    mail_server = stage.system.mailbox
+    assert isinstance(mail_server, SmtpServer)
     calm.feeder.wishes -= 1
     mail_server._taken.append(Mail(mail_server.mails()[-1].raw + b"another\r\n"))
     one_too_many, second_mail = calm.at_the_end()

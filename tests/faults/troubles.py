@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import urllib3
+from tests.faults.feeder import hold
 from tests.faults.stage import TRANSACTION_TIMEOUT_S, NotRun, Stage
 from tests.faults.toxiproxy import Stream
 from tests.system.harness import paused
@@ -45,7 +46,7 @@ def pauses(stage: Stage, seconds: float, every_s: float) -> Iterator[None]:
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         yield
-        time.sleep(every_s * stage.chance.uniform(0.3, 1.7))
+        hold(every_s * stage.chance.uniform(0.3, 1.7))
 
 
 # --- processes
@@ -69,7 +70,7 @@ def stop(stage: Stage, seconds: float) -> None:
     if stage.postgres is None:
         with paused([pid := stage.chance.choice(_processes(stage, "worker"))]):
             stage.note(f"SIGSTOP {_name(pid)}")
-            time.sleep(max(seconds / 2, TRANSACTION_TIMEOUT_S + 1))
+            hold(max(seconds / 2, TRANSACTION_TIMEOUT_S + 1))
         stage.note(f"SIGCONT {_name(pid)}")
         return
     with stopped_inside(stage) as session:
@@ -86,7 +87,7 @@ def stopped_inside(stage: Stage) -> Iterator[int]:
     for _ in range(200):
         pid = stage.chance.choice(_processes(stage, "worker"))
         with paused([pid]):
-            time.sleep(0.3)
+            hold(0.3)
             if held := _held_sessions(stage, 0.25):
                 stage.note(f"SIGSTOP {_name(pid)}, inside a transaction of session {held[0]}")
                 yield held[0]
@@ -110,13 +111,13 @@ def _watch_the_others(stage: Stage, session: int) -> None:
         longest = max([longest, *(float(str(row[0])) for row in blocked)])
         if time.monotonic() - began > TRANSACTION_TIMEOUT_S + 10 * SLACK_S:
             break
-        time.sleep(0.05)
+        hold(0.05)
     held = time.monotonic() - began
     stage.note(f"the session was ended after {held:.1f} s; others waited for it up to {longest:.1f} s")
     for what, took in (("a stopped worker's transaction lived", held), ("others waited for its locks", longest)):
         if took > TRANSACTION_TIMEOUT_S + SLACK_S:
             stage.wrong.append(f"{what} {took:.1f} s")
-    time.sleep(SLACK_S)
+    hold(SLACK_S)
 
 
 # --- servers
@@ -126,7 +127,7 @@ def crash_postgres(stage: Stage, seconds: float) -> None:
     """Stop PostgreSQL as a crash would, and start it a little later."""
     stage.note("PostgreSQL: immediate stop")
     stage.database.stop("immediate")
-    time.sleep(seconds / 3)
+    hold(seconds / 3)
     stage.database.start()
     stage.note("PostgreSQL: started")
 
@@ -150,7 +151,7 @@ def crash_broker(stage: Stage, seconds: float) -> None:
         return
     stage.note("SIGKILL Pulsar")
     stage.pulsar.kill()
-    time.sleep(seconds / 3)
+    hold(seconds / 3)
     stage.pulsar.start()
     stage.note("Pulsar is healthy again")
 
@@ -180,7 +181,7 @@ def make_ill(name: str, stage: Stage, seconds: float) -> None:
         stream = stage.chance.choice(STREAMS)
         stage.note(f"{name}: {kind} {toxics[kind]} {stream}")
         with stage.proxy(name).toxic(kind, stream, **toxics[kind]):
-            time.sleep(seconds / len(toxics))
+            hold(seconds / len(toxics))
     stage.note(f"{name}: healed")
 
 
@@ -251,7 +252,7 @@ def skew_clocks(stage: Stage, seconds: float) -> None:
             for skew in (SKEW_S, -SKEW_S):
                 stack.enter_context(stage.system.one_more(service, "worker", FAKETIME=f"{skew:+d}s", **faked))
                 stage.note(f"one more {service} worker, its clock {skew:+d} s")
-        time.sleep(seconds * 2)  # starting takes a while, too
+        hold(seconds * 2)  # starting takes a while, too
         stage.note("they leave")
 
 
