@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from correo.mail import compose
 from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
-from correo.smtp import Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
+from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
 from correo.tables import mail
 from seedwork import faults
 from seedwork.errors import DomainError, Unavailable
@@ -101,7 +101,7 @@ class Sender:
         if outcomes:
             for letter in letters:
                 if letter.id not in outcomes:
-                    outcomes[letter.id] = Delayed(str(down))
+                    outcomes[letter.id] = CutOff(str(down))
                     return
 
     def _letters(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> list[Letter]:
@@ -172,6 +172,9 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
             uow.record(refused, row["id"], 1, subject=row["username"], answers=row["id"], context=context)
         case Delayed(detail=detail):
             delay = min(LONGEST_DELAY_S, max(DELAY_S, uow.now - row["created_at"]))
+            row |= {"attempts": row["attempts"] + 1, "due_at": uow.now + delay, "error": detail}
+        case CutOff(detail=detail):
+            delay = min(DELAY_S, 2.0 ** row["attempts"])
             row |= {"attempts": row["attempts"] + 1, "due_at": uow.now + delay, "error": detail}
         case None:
             row |= {"due_at": uow.now}

@@ -61,7 +61,14 @@ class Delayed:
     detail: str
 
 
-Outcome: TypeAlias = Sent | RefusedForGood | Delayed
+@dataclass(frozen=True)
+class CutOff:
+    """Say that the connection broke while this mail was in hand: its own fault, perhaps, or nobody's."""
+
+    detail: str
+
+
+Outcome: TypeAlias = Sent | RefusedForGood | Delayed | CutOff
 Reply: TypeAlias = tuple[int, bytes]
 
 

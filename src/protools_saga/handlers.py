@@ -225,7 +225,7 @@ def resend_to_silent(runtime: Runtime) -> Duty:
     """Send unanswered commands again, oldest first, within a budget per target.
 
     That is one probe an interval while the target is silent, else 10 % of the replies just handled; ten for one while
-    what is answered had to be sent again, for then the rest was lost, too.
+    nothing is answered but what this coordinator sent again.
     """
     answered: Counter[str] = Counter()
     repeated: Counter[str] = Counter()
@@ -239,10 +239,9 @@ def resend_to_silent(runtime: Runtime) -> Duty:
         return False
 
     def budget_for(name: str, uow: UnitOfWork) -> int:
-        replies, repeats = answered[name], repeated[name]
-        if repeats * 5 > replies:  # under overload it is a tenth: here most of what was sent before never came
-            return repeats * GROWTH
-        return replies // 10 or _probe(uow, name)
+        if answered[name] == repeated[name] > 0:  # nothing comes but what was sent again: the rest was lost
+            return repeated[name] * GROWTH
+        return answered[name] // 10 or _probe(uow, name)
 
     def work(uow: UnitOfWork) -> None:
         for name in uow.values(select(saga.c.target).where(saga.c.resend_at <= uow.now).distinct()):

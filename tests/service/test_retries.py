@@ -16,7 +16,9 @@ from tests.service.desk import CODEC, Desk, arrived, deliver, make_desk
 from tests.service.stage import BOTH, PATIENCE_S, pass_time, settings_on, start_sagas, wish_for_mail
 from tests.service.test_smtp import MailServer, free_port, running
 
-from correo.handlers import DELAY_S, send_mails
+from correo.handlers import DELAY_S, report, send_mails
+from correo.messages import SendPasswordMail
+from correo.smtp import CutOff
 from correo.tables import mail
 from generador.handlers import HANDLERS, generate_password
 from generador.messages import GeneradorRefused, GeneratePassword
@@ -30,6 +32,7 @@ from seedwork.errors import Unavailable
 from seedwork.inbox import Reader
 from seedwork.loop import Duty, keep_trying
 from seedwork.settings import Settings
+from seedwork.unit_of_work import UnitOfWork
 
 SAGAS = 100
 RETRY_S = 5
@@ -320,3 +323,25 @@ def test_a_database_that_is_down_counts_against_no_message(settings: Settings) -
     assert not outages
     assert (desk.count(password), len(desk.acks.acked)) == (20, 20)
     assert desk.count(failure) == desk.count(incident) == 0
+
+
+def test_a_mail_whose_connection_broke_is_tried_again_within_a_second(settings: Settings) -> None:
+    """The mails in hand when a server went down are not greylisted: their users need not wait as if they were."""
+    desk = make_desk(settings, "correo")
+    command = deliver(SendPasswordMail("ada", "ada@example.test", "sealed"))
+    desk.worker.settle([command])
+    identifier = command.wire.properties["ce_id"]
+    delays: list[float] = []
+    for _ in range(7):
+
+        def cut(uow: UnitOfWork) -> None:
+            uow.load([(mail, identifier)])
+            row = uow.get(mail, identifier)
+            assert row
+            report(uow, row, CutOff("connection unexpectedly closed"))
+            delays.append(uow.now)
+
+        desk.runtime.relay.commit(cut)
+        (row,) = desk.rows(mail)
+        delays[-1] = round(row["due_at"] - delays[-1])
+    assert delays == [1, 2, 4, 8, 16, 30, 30], "a mail that ends every connection must get out of the others' way"

@@ -156,6 +156,23 @@ class System(Program):
         ours = [row for row in rows if len(row) == 3 and int(row[1]) == self.process.pid]
         return [int(pid) for pid, _, line in ours if wanted in f" {line} " and "<defunct>" not in line]
 
+    @contextmanager
+    def one_more(self, service: str, kind: str, **changes: str) -> Iterator[int]:
+        """Run one more process beside the supervisor's while the block runs, in a changed environment."""
+        with self.log.open("ab") as output:
+            process = subprocess.Popen(
+                command("run", service, kind, "--supervisor", str(os.getpid())),
+                env={**self.environment, **changes},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+            process.wait(READY_S)
+
     def down(self) -> float:
         """Ask it to leave (SIGTERM); return the seconds that took, every child included."""
         pids, begun = self.children(), time.monotonic()

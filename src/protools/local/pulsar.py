@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -77,6 +77,8 @@ class LocalPulsar:
     port: int = 6650
     admin_port: int = 8080
     journal_sync: bool = True
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Further keys of standalone.conf."""
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
@@ -207,6 +209,7 @@ class LocalPulsar:
             "webServicePort": str(self.admin_port),
             "journalSyncData": str(self.journal_sync).lower(),
             "listeningInterface": _loopback(),  # else the bookie listens on every interface
+            **self.options,
         }
         self._configuration.write_text(configured((distribution / "conf" / "standalone.conf").read_text(), ours))
 
