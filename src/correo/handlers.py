@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 import structlog
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from correo.mail import compose
 from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
@@ -22,6 +21,7 @@ from seedwork.inbox import Handler, Received
 from seedwork.loop import Duty
 from seedwork.messages import Context, Message, new_id
 from seedwork.rows import Row
+from seedwork.sealing import unseal
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork
 
@@ -194,9 +194,8 @@ def _sent(row: Row) -> PasswordMailSent:
 
 
 def unseal_token(sealed: str, link_key: bytes, username: str) -> str:
-    """Open the link's token that generador sealed: AES-256-GCM, nonce of 12 bytes first, bound to the username."""
-    raw = base64.b64decode(sealed)
-    return AESGCM(link_key).decrypt(raw[:12], raw[12:], username.encode()).decode()
+    """Open the link's token that generador sealed, bound to the username."""
+    return unseal(base64.b64decode(sealed), link_key, username).decode()
 
 
 def send_mails(runtime: Runtime) -> Duty:

@@ -7,13 +7,12 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from seedwork.sealing import seal, unseal
 
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789"
 """56 characters without the look-alikes 0 O o 1 I l."""
 LENGTH = 25
 """25 characters of 56 carry 145 bits; 128 are promised."""
-NONCE_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +36,6 @@ def new_token() -> str:
 def token_hash(token: str) -> bytes:
     """Return the verifier of a token; SHA-256 suffices for 256 random bits (NIST SP 800-63B, look-up secrets)."""
     return hashlib.sha256(token.encode()).digest()
-
-
-def seal(plain: bytes, key: bytes, owner: str) -> bytes:
-    """Encrypt with AES-256-GCM, bound to its owner; the nonce stands before the ciphertext."""
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plain, owner.encode())
-
-
-def unseal(sealed: bytes, key: bytes, owner: str) -> bytes:
-    """Decrypt what `seal` made; raise InvalidTag for another key or owner."""
-    return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], owner.encode())
 
 
 def seal_password(password: str, vault_key: bytes, username: str) -> Sealed:

@@ -1,0 +1,20 @@
+"""Seal bytes for whoever holds a key: AES-256-GCM (NIST SP 800-38D), bound to an owner, nonce of 12 bytes first."""
+
+from __future__ import annotations
+
+import secrets
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+NONCE_BYTES = 12
+
+
+def seal(plain: bytes, key: bytes, owner: str) -> bytes:
+    """Encrypt under a 32-byte key, bound to its owner; the nonce stands before the ciphertext."""
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, plain, owner.encode())
+
+
+def unseal(sealed: bytes, key: bytes, owner: str) -> bytes:
+    """Decrypt what `seal` made; raise InvalidTag for another key or owner."""
+    return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], owner.encode())
