@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WRONG_SETTING = 2
 """Exit code of a process that was refused its settings: starting it again would not help."""
 
-OPERATORS = ("dead-letters", "sagas")
+OPERATORS = ("dead-letters", "incidents", "sagas")
 
 
 @contextmanager
@@ -51,7 +51,11 @@ class _Commands(click.Group):
             return super().get_command(ctx, name)
         from protools.operators import commands as of_operators
 
-        return {"dead-letters": of_operators.dead_letters, "sagas": of_operators.sagas_group}[name]
+        return {
+            "dead-letters": of_operators.dead_letters,
+            "incidents": of_operators.incidents_group,
+            "sagas": of_operators.sagas_group,
+        }[name]
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -26,7 +26,7 @@ from generador.messages import GeneratePassword, PasswordGenerated, RevokePasswo
 from generador.tables import password
 from protools.bootstrap import bootstrap
 from protools.local import LocalPostgres
-from protools.operators import letters, replaying, sagas
+from protools.operators import incidents, letters, replaying, sagas
 from protools.operators.acting import By, Office
 from protools.services import SERVICES
 from protools_saga.handlers import HANDLERS as COORDINATOR
@@ -846,3 +846,53 @@ def test_a_replay_that_its_worker_cannot_read_is_a_dead_letter_again(company: Co
         tx.execute(failure.insert().values(**named, attempts=0, due_at=0))
     company["generador"].retry_until_buried()
     assert [r["outcome"] for r in company["generador"].rows(dead_letter)] == ["replayed", None]
+
+
+# --- incidents
+
+
+def a_conflict(company: Company) -> str:
+    """Deliver two bodies under one id; return the incident that tells of it."""
+    first, second = (deliver(GeneratePassword(name), identifier=new_id()) for name in ("ada", "eve"))
+    second = replace(second, wire=replace(second.wire, properties=first.wire.properties))
+    company["generador"].worker.settle([first, second])
+    (row,) = company["generador"].rows(incident)
+    return str(row["id"])
+
+
+def test_every_open_incident_is_listed_and_closed_once_with_its_reason(company: Company) -> None:
+    """What nothing else ends would be looked at again every night."""
+    identifier = a_conflict(company)
+    (shown,) = incidents.incidents(company.office, SERVICES)
+    assert (shown["service"], shown["kind"], shown["id"]) == ("generador", "conflict", identifier)
+    assert incidents.close(company.office, SERVICES, identifier, ADA)
+    assert incidents.incidents(company.office, SERVICES) == []
+    assert company.audited("generador") == [("close", "ada", "the vault was full")]
+    assert refusal(lambda: incidents.close(company.office, SERVICES, identifier, BOB)).code == "closed"
+
+
+def test_an_incident_that_ends_with_its_letter_is_not_closed_by_itself(company: Company) -> None:
+    """Closed, it would hide a message that nobody has dealt with."""
+    unreadable(company)
+    (shown,) = incidents.incidents(company.office, SERVICES)
+    refused = refusal(lambda: incidents.close(company.office, SERVICES, shown["id"], ADA))
+    assert refused.code == "open"
+    assert "protools dead-letters" in refused.detail
+
+
+def test_a_second_operator_may_be_needed_to_close_an_incident(company: Company) -> None:
+    """The rule is one for everything that operators do."""
+    identifier, office = a_conflict(company), company.needing(2)
+    assert not incidents.close(office, SERVICES, identifier, ADA)
+    assert incidents.close(office, SERVICES, identifier, BOB)
+
+
+def test_the_command_line_lists_and_closes_incidents(company: Company, tmp_path: Path) -> None:
+    """It is the first thing that is typed at 3 a.m."""
+    identifier = a_conflict(company)
+    program = Program(tmp_path, KEYS)
+    assert "conflict" in program.run("incidents", "list").stdout
+    assert program.run("incidents", "close", identifier, "--why", "looked into").returncode == 0
+    assert program.run("incidents", "close", identifier, "--why", "again").returncode == 1
+    assert program.run("incidents", "close", "nonsense", "--why", "typed").returncode == 2
+    assert "0 incidents" in program.run("incidents", "list").stdout

@@ -1,4 +1,4 @@
-"""Offer `protools dead-letters` and `protools sagas`.
+"""Offer `protools dead-letters`, `protools sagas` and `protools incidents`.
 
 Exit codes: 0 done, 1 refused with the reason, 2 wrong input, 3 recorded, another operator has to agree.
 """
@@ -18,7 +18,7 @@ import orjson
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from protools.operators import letters, replaying, sagas
+from protools.operators import incidents, letters, replaying, sagas
 from protools.operators.acting import COORDINATOR, By, Office
 from protools.services import SERVICES
 from seedwork.errors import SettingError, Unavailable
@@ -237,6 +237,41 @@ _action("resume", "Go on with a suspended saga: ask again, under the same comman
 _action("retry-step", "Issue anew, under a new command id, a step that was refused or failed for good.")
 _action("compensate", "Give up and undo what was done, before the pivot was issued or after it came to nothing.")
 _action("cancel", "Give up and undo what was done, before the pivot was issued; the front door says `cancelled`.")
+
+
+# --- incidents
+
+
+@click.group("incidents")
+def incidents_group() -> None:
+    """Look at everything that was put in front of an operator."""
+
+
+@incidents_group.command("list")
+@in_service
+@as_json
+def list_incidents(service: str | None, as_json: bool) -> None:
+    """List open incidents of all services, the oldest first."""
+    with _office() as office:
+        found = incidents.incidents(office, [service] if service else SERVICES)
+    if as_json:
+        _print_json(found)
+        return
+    for row in found:
+        click.echo("{at}  {service}  {kind}  {id}  of {subject}  {code}: {detail}".format_map(_plain(row)))
+    click.echo(f"{len(found)} incidents")
+
+
+@incidents_group.command("close")
+@click.argument("identifier", metavar="ID", type=click.UUID)
+@in_service
+@acting
+def close_incident(identifier: Any, service: str | None, who: str | None, why: str) -> None:
+    """Close an incident that was looked into; those of dead letters and suspended sagas end with these."""
+    with _office() as office:
+        services = [service] if service else SERVICES
+        done = incidents.close(office, services, str(identifier), _by(office, who, why))
+    _tell(done, f"close of incident {identifier}")
 
 
 # --- printing
