@@ -183,12 +183,16 @@ class Supervisor:
 
     def _kill_silent(self) -> None:
         """Kill who has shown no pulse for long: stopped in its tracks, it may hold what the others need."""
-        now = time.monotonic()
-        for child in self.children.values():
-            if child.has_pulse and now - child.heard > SILENT_SECONDS:
-                self.say(f"{child.program.name} has been silent for {SILENT_SECONDS:.0f} s: killing it")
-                child.heard = now
-                child.process.kill()
+        if self._silent():
+            self._pump(0)  # who was stopped may be we: what they said meanwhile is still to be read
+        for child in self._silent():
+            self.say(f"{child.program.name} has been silent for {SILENT_SECONDS:.0f} s: killing it")
+            child.heard = time.monotonic()
+            child.process.kill()
+
+    def _silent(self) -> list[_Child]:
+        before = time.monotonic() - SILENT_SECONDS
+        return [child for child in self.children.values() if child.has_pulse and child.heard < before]
 
     def _start_due(self) -> None:
         now = time.monotonic()

@@ -45,7 +45,7 @@ def setup(request: pytest.FixtureRequest) -> tuple[Mode, int]:
 
 
 @pytest.fixture(scope="module")
-def mail_server() -> Iterator[SmtpServer]:
-    """A mail server of one module's own."""
+def mail_server(setup: tuple[Mode, int]) -> Iterator[SmtpServer]:
+    """A mail server of one module's own, for each way to run."""
     with smtp_server() as server:
         yield server

@@ -99,13 +99,14 @@ def main() -> int:
     parser.add_argument("--mode", action="append", choices=["embedded", "pulsar"], required=True)
     parser.add_argument("--pairs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only-pairs", action="store_true")
     options = parser.parse_args()
     wrong = 0
     for mode in options.mode:
         with running(mode) as system:
             points = enumerate_points(system)
             print(f"{mode}: {len(points)} points of one happy and one compensated saga", flush=True)
-            once = list(singles(system, points))
+            once = list(singles(system, [] if options.only_pairs else points))
             twice = list(doubles(system, points, options.seed, options.pairs))
         print(f"\n{mode}, killed once\n{table(once)}\n\n{mode}, killed twice (seed {options.seed})\n{table(twice)}\n")
         wrong += bad(once) + bad(twice)

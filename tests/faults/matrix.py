@@ -12,7 +12,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import urllib3
-from tests.system.harness import System, paused
+from tests.system.harness import System, eventually, paused
 
 from seedwork.faults import SEAMS, RuleBook
 
@@ -158,9 +158,7 @@ def kill_at(system: System, point: Point) -> Verdict:
     with ExitStack() as stack:
         fired = [stack.enter_context(counted(system, rule)) for rule in point.rules(subject)]
         status = run_saga(system, point.kind, subject)
-        try:
-            system.eventually(lambda: all(count() for count in fired), 20)
-        except AssertionError:
+        if not _happens(lambda: all(count() for count in fired)):
             return Verdict((point,), reached=False)
     return Verdict((point,), reached=True, wrong=_wrong(system, point.kind, subject, status))
 
@@ -172,11 +170,19 @@ def kill_twice(system: System, first: Point, second: Point) -> Verdict:
         once = [stack.enter_context(counted(system, rule)) for rule in first.rules(subject)]
         with paused([system.process.pid]):  # the supervisor: nobody comes back before the second rule is there
             asking = pool.submit(run_saga, system, first.kind, subject)
-            system.eventually(lambda: all(count() for count in once), 20)
+            died = _happens(lambda: all(count() for count in once) or asking.done())
             again = [stack.enter_context(counted(system, rule)) for rule in second.rules(subject)]
         status = asking.result(PATIENCE_S * 2)
-        reached = all(count() for count in again)
+        reached = died and all(count() for count in [*once, *again])
     return Verdict(pair, reached, _wrong(system, first.kind, subject, status))
+
+
+def _happens(look: Callable[[], bool]) -> bool:
+    """Tell whether it comes true before one may stop waiting for it."""
+    try:
+        return eventually(look, 15)
+    except AssertionError:
+        return False
 
 
 def _wrong(system: System, kind: Kind, subject: str, status: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from protools.local.process import command_line
-from protools.supervisor import restart_delay, says_ready
+from protools.supervisor import SILENT_SECONDS, restart_delay, says_ready
 
 DRIVER = """
 import json, sys
@@ -134,6 +134,21 @@ def test_a_child_that_was_stopped_in_its_tracks_is_killed_and_started_again(supe
     assert any("silent" in line for line in lines)
     assert run.read_until("READY")
     assert not any("\0" in line for line in run.lines)
+
+
+def test_a_supervisor_that_was_stopped_itself_kills_nobody_for_it(supervised: Callable[..., Run]) -> None:
+    """Somebody presses Ctrl-Z and fg: all were silent to it, and none of them was."""
+    ticking = WITH_PULSE.replace("time.sleep(600)", "for tick in range(600): print('tick', tick); time.sleep(0.2)")
+    run = supervised({"name": "patient", "code": ticking})
+    run.read_until("all ready")
+    run.process.send_signal(signal.SIGSTOP)
+    wake_at = time.monotonic() + SILENT_SECONDS + 2
+    while time.monotonic() < wake_at:
+        time.sleep(0.1)  # nothing can be seen of it meanwhile
+    run.process.send_signal(signal.SIGCONT)
+    run.read_until("tick 75")
+    run.stop()
+    assert not any("silent" in line for line in run.lines)
 
 
 def test_restarts_grow_slower_up_to_five_seconds() -> None:
