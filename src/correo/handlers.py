@@ -171,14 +171,16 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
             refused = CorreoRefused(command=SendPasswordMail.contract.name, code=code, detail=detail)
             uow.record(refused, row["id"], 1, subject=row["username"], answers=row["id"], context=context)
         case Delayed(detail=detail):
-            delay = min(LONGEST_DELAY_S, max(DELAY_S, uow.now - row["created_at"]))
-            row |= {"attempts": row["attempts"] + 1, "due_at": uow.now + delay, "error": detail}
+            row |= _again(row, uow.now + min(LONGEST_DELAY_S, max(DELAY_S, uow.now - row["created_at"])), detail)
         case CutOff(detail=detail):
-            delay = min(DELAY_S, 2.0 ** row["attempts"])
-            row |= {"attempts": row["attempts"] + 1, "due_at": uow.now + delay, "error": detail}
+            row |= _again(row, uow.now + min(DELAY_S, 2.0 ** row["attempts"]), detail)
         case None:
             row |= {"due_at": uow.now}
     uow.put(mail, row)
+
+
+def _again(row: Row, due_at: float, detail: str) -> Row:
+    return {"attempts": row["attempts"] + 1, "due_at": due_at, "error": detail}
 
 
 def _sent(row: Row) -> PasswordMailSent:

@@ -6,11 +6,11 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
 
-from protools.fault_commands import faults
 from seedwork.errors import ProtoolsError, SettingError
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 WRONG_SETTING = 2
 """Exit code of a process that was refused its settings: starting it again would not help."""
 
-OPERATORS = ("dead-letters", "incidents", "sagas")
+LAZY = {
+    "dead-letters": ("protools.operators.commands", "dead_letters"),
+    "incidents": ("protools.operators.commands", "incidents_group"),
+    "sagas": ("protools.operators.commands", "sagas_group"),
+    "faults": ("protools.fault_commands", "faults"),
+}
+"""Groups that are imported only when somebody calls for them: module and name."""
 
 
 @contextmanager
@@ -41,21 +47,17 @@ def _settings() -> Settings:
 
 
 class _Commands(click.Group):
-    """Import what operators need only when they call for it."""
+    """Offer the groups of LAZY, too."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *OPERATORS])
+        return sorted([*super().list_commands(ctx), *LAZY])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in OPERATORS:
+        if name not in LAZY:
             return super().get_command(ctx, name)
-        from protools.operators import commands as of_operators
-
-        return {
-            "dead-letters": of_operators.dead_letters,
-            "incidents": of_operators.incidents_group,
-            "sagas": of_operators.sagas_group,
-        }[name]
+        module, group = LAZY[name]
+        found: click.Command = getattr(import_module(module), group)
+        return found
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,8 +70,6 @@ def main() -> None:
     with plain_errors():
         commands(prog_name="protools")
 
-
-commands.add_command(faults)
 
 supervised = click.option("--supervisor", type=int, hidden=True, help="Process id of the parent to end with.")
 

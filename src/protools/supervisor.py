@@ -116,7 +116,7 @@ class Supervisor:
             try:
                 self._start_all()
                 while not self.stopping:
-                    self._pump(min(LOOK_SECONDS, self._until_next_start()))
+                    self._pump(self._until_next_start())
                     self._kill_silent()
             finally:
                 self._stop_all()
@@ -164,11 +164,11 @@ class Supervisor:
             self._pump(GATE_POLL_SECONDS)
 
     def _until_next_start(self) -> float:
-        if not self.due:
-            return LOOK_SECONDS
-        return max(0.0, min(at for at, _ in self.due.values()) - time.monotonic())
+        """Return the seconds until a start is due, at most those between two looks at who is silent."""
+        starts = (at - time.monotonic() for at, _ in self.due.values())
+        return max(0.0, min([LOOK_SECONDS, *starts]))
 
-    def _pump(self, timeout: float | None) -> None:
+    def _pump(self, timeout: float) -> None:
         """Wait for output, a signal or the time-out; show what was printed, note deaths, start what is due."""
         for key, _ in self.selector.select(timeout):
             if isinstance(key.data, _Output):

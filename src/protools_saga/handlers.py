@@ -17,7 +17,7 @@ from protools_saga.messages import IssuePassword, SagaMoved
 from protools_saga.tables import saga, target
 from seedwork.delivery import incident
 from seedwork.engine import Move, advance, start
-from seedwork.inbox import Handler, Received, incident_row
+from seedwork.inbox import Handler, Received, incident_row, said
 from seedwork.loop import Duty
 from seedwork.messages import Context, Message, new_id
 from seedwork.rows import Row
@@ -83,7 +83,7 @@ def on_dead_reply(message: Message, uow: UnitOfWork, error: str) -> None:
         _advance(uow, message.saga_id, lost, message.follow())
 
 
-def _advance(uow: UnitOfWork, saga_id: str, happening: Happening, context: Context) -> None:
+def _advance(uow: UnitOfWork, saga_id: str, happening: Happening, context: Context) -> Progress:
     row = uow.get(saga, saga_id)
     if row is None:
         raise LookupError(f"no saga {saga_id}")
@@ -91,6 +91,7 @@ def _advance(uow: UnitOfWork, saga_id: str, happening: Happening, context: Conte
     if row["status"] == "SUSPENDED" and any(entry.kind in ("resumed", "compensating") for entry in move[1]):
         _close_incidents(uow, saga_id)
     _save(uow, move, context)
+    return move[0]
 
 
 def next_move(row: Row, happening: Happening, now: float) -> Move:
@@ -244,10 +245,14 @@ def resend_to_silent(runtime: Runtime) -> Duty:
         return answered[name] // 10 or _probe(uow, name)
 
     def work(uow: UnitOfWork) -> None:
+        again: list[str] = []
         for name in uow.values(select(saga.c.target).where(saga.c.resend_at <= uow.now).distinct()):
             if budget := budget_for(name, uow):
                 due = (saga.c.target == name) & (saga.c.resend_at <= uow.now)
-                sent_again.update(_happen(uow, due, saga.c.resend_at, budget, Silent()))
+                again += _happen(uow, due, saga.c.resend_at, budget, Silent())
+        if again:  # those before it may be answered to another coordinator, and would be kept for ever
+            sent_again.clear()
+            sent_again.update(again)
         answered.clear()
         repeated.clear()
 
@@ -272,14 +277,13 @@ def _happen(uow: UnitOfWork, condition: Any, order: Any, limit: int, happening: 
 def _happen_to(uow: UnitOfWork, row: Row, happening: Happening) -> str:
     """Move one saga; one that cannot be moved is an operator's, and must not hold up the others."""
     try:
-        _advance(uow, row["id"], happening, Context(**orjson.loads(row["context"])))
-        waiting = load_progress(uow.get(saga, row["id"]) or row).outstanding
+        waiting = _advance(uow, row["id"], happening, Context(**orjson.loads(row["context"]))).outstanding
     except Exception as error:
         uow.drop()
         log.exception("saga not moved", saga=row["id"])
         later = uow.now + UNMOVED_S
         uow.put(saga, {**row, "wake_at": row["wake_at"] and later, "resend_at": row["resend_at"] and later})
-        uow.append(incident, incident_row("unmoved", row["id"], type(error).__name__, str(error), uow.now))
+        uow.append(incident, incident_row("unmoved", row["id"], type(error).__name__, said(error), uow.now))
         waiting = None
     uow.keep()
     return waiting[1] if waiting else ""

@@ -204,6 +204,10 @@ class RuleBook:
         with self._open() as tx:
             return [Told(*row) for row in tx.execute("SELECT number, text, passes, fired FROM rule ORDER BY number")]
 
+    def told(self, text: str) -> Told:
+        """Return one rule with its counts."""
+        return next(told for told in self.rules() if told.text == text)
+
     def passes(self) -> dict[str, int]:
         """Return how often each seam was passed."""
         with self._open() as tx:

@@ -61,6 +61,11 @@ class Received:
         return self.message.id if self.message else identity(self.delivery)
 
 
+def readable(batch: Iterable[Received]) -> list[Message]:
+    """Return the messages of those that could be read."""
+    return [received.message for received in batch if received.message]
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Hold what the failure row said: attempts so far and when the first one was (Unix seconds)."""
@@ -122,8 +127,7 @@ class Inbox:
         unique = self._fold(batch, uow)
         if retry is FIRST:  # a dead letter that an operator replays was buried before
             unique = self._without_buried(unique, uow)
-        readable = [r.message for r in unique if r.message]
-        uow.load_inbox([m.id for m in readable])
+        uow.load_inbox([message.id for message in readable(unique)])
         errors = {batch[0].id: blamed} if blamed else self._load(unique, uow)
         for received in unique:
             if self._is_fresh(received, uow):
@@ -138,7 +142,7 @@ class Inbox:
                 wanted += self._reads(received)
             except Exception as error:
                 errors[received.id] = error
-        if undone := [r.message.body.undoes for r in unique if r.message and hasattr(r.message.body, "undoes")]:
+        if undone := [message.body.undoes for message in readable(unique) if hasattr(message.body, "undoes")]:
             uow.load_inbox(undone)
         uow.load(wanted)
         return errors
@@ -232,7 +236,7 @@ class Inbox:
         if retry is FIRST and self._waits_already(received, uow):
             return
         attempts = retry.attempts + 1
-        log.error("failed", topic=received.delivery.wire.topic, id=received.id, attempt=attempts, error=_said(error))
+        log.error("failed", topic=received.delivery.wire.topic, id=received.id, attempt=attempts, error=said(error))
         if attempts < self._attempts:
             self._keep_failure(received, error, uow, retry, attempts)
         else:
@@ -257,12 +261,12 @@ class Inbox:
         self._tell_of_death(message, error, uow)
         saga_id = message.saga_id if message else None
         uow.append(dead_letter, {**failure_row(received, error, attempts, uow.now), "saga_id": saga_id})
-        self._report(uow, "dead-letter", received.id, "dead-letter", f"{topic}: {_said(error)}")
+        self._report(uow, "dead-letter", received.id, "dead-letter", f"{topic}: {said(error)}")
         if message is None:
             return
         uow.remember(message.id, received.hash)
         if message.contract.kind == "command" and self._failed is not None:
-            uow.reply(self._failed(command=message.contract.name, code="dead-letter", detail=_said(error)))
+            uow.reply(self._failed(command=message.contract.name, code="dead-letter", detail=said(error)))
 
     def _tell_of_death(self, message: Message | None, error: Exception, uow: UnitOfWork) -> None:
         """Let the service react; whatever goes wrong there, the dead letter is kept."""
@@ -270,7 +274,7 @@ class Inbox:
         if message is None or on_dead is None:
             return
         try:
-            on_dead(message, uow, _said(error))
+            on_dead(message, uow, said(error))
         except Exception:
             uow.drop()
             log.exception("nobody could react to a dead letter", id=message.id)
@@ -291,12 +295,12 @@ def failure_row(received: Received, error: Exception, attempts: int, at: float) 
         "topic": received.delivery.wire.topic,
         "delivery": pack_delivery(received.delivery),
         "attempts": attempts,
-        "error": _said(error),
+        "error": said(error),
         "at": at,
     }
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """Name an error in one line with the place it came from, free of NUL, at most 2,000 characters."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""

@@ -18,7 +18,7 @@ from seedwork import database, faults
 from seedwork.broker import Delivery, Subscription
 from seedwork.delivery import failure, unpack_delivery
 from seedwork.errors import Unavailable
-from seedwork.inbox import BLAME, Reader, Received, failure_row
+from seedwork.inbox import BLAME, Reader, Received, failure_row, readable
 from seedwork.loop import keep_trying, receive_until
 from seedwork.messages import Message
 from seedwork.rows import Delete, Insert, Row, change
@@ -62,14 +62,14 @@ class Projector:
         received = keep_trying(self._stopping, lambda: self._project(batch))
         if received is None:
             return
-        messages = [r.message for r in received if r.message]
+        messages = readable(received)
         faults.reach("projected", messages)
         self._subscription.ack(batch)
         self._tell(messages)
 
     def _project(self, batch: Sequence[Delivery]) -> list[Received]:
         received = self._reader.read(batch)
-        faults.reach("projecting", (r.message for r in received if r.message))
+        faults.reach("projecting", readable(received))
         self._commit(received)
         return received
 
@@ -128,9 +128,9 @@ class Projector:
         for row in rows:
             received = self._reader.read([unpack_delivery(row["delivery"])])
             if error := self._retry(row["id"], received):
-                self._put_off(row, error, now)
+                self._put_off({**row, **failure_row(received[0], error, row["attempts"] + 1, row["at"])}, now)
             else:
-                self._tell([r.message for r in received if r.message])
+                self._tell(readable(received))
 
     def _retry(self, identifier: str, received: Sequence[Received]) -> Exception | None:
         rows, failed = self._projected(received)
@@ -143,11 +143,10 @@ class Projector:
             return error
         return None
 
-    def _put_off(self, row: Row, error: Exception, now: float) -> None:
+    def _put_off(self, row: Row, now: float) -> None:
         due_at = now + min(LONGEST_DELAY_S, max(1.0, now - row["at"]))
-        values = {"attempts": row["attempts"] + 1, "due_at": due_at, "error": str(error)[:2000]}
         with self._engine.begin() as tx:
-            tx.execute(update(failure).where(failure.c.id == row["id"]).values(values))
+            tx.execute(update(failure).where(failure.c.id == row["id"]).values({**row, "due_at": due_at}))
 
 
 def _keep_newest(rows: dict[tuple[Any, ...], Row], table: Table, row: Row) -> None:

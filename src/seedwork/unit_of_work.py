@@ -113,9 +113,9 @@ class UnitOfWork:
         self._rows[table] |= {row[key_of(table).name]: row for row in rows}
         return rows[0] if rows else None
 
-    def values(self, query: Any) -> list[Any]:
-        """Return the first column of a query that locks nothing."""
-        return list(self._tx.execute(query).scalars())
+    def values(self, statement: Any) -> list[Any]:
+        """Run a statement at once and return its first column; what it reads it does not lock."""
+        return list(self._tx.execute(statement).scalars())
 
     def get(self, table: Table, key: Any) -> Row | None:
         """Return a loaded row as this message would see it, or None; raise LookupError when it was not asked for."""

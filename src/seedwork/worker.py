@@ -7,14 +7,13 @@ else that goes wrong is somebody being down, for which the loop waits and tries 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from seedwork import faults
 from seedwork.broker import Delivery, Subscription, Wire
 from seedwork.delivery import failure, unpack_delivery
-from seedwork.inbox import BLAME, FIRST, Inbox, Reader, Received, Retry
+from seedwork.inbox import BLAME, FIRST, Inbox, Reader, Received, Retry, readable
 from seedwork.loop import keep_trying, receive_until
-from seedwork.messages import Message
 from seedwork.relay import Relay
 from seedwork.rows import Row
 from seedwork.unit_of_work import UnitOfWork
@@ -48,16 +47,16 @@ class Worker:
         if done is None:
             return
         received, outgoing = done
-        if not faults.reach("acking", _readable(received)):
+        if not faults.reach("acking", readable(received)):
             self._subscription.ack(batch)
-        faults.reach("acked", _readable(received))
+        faults.reach("acked", readable(received))
         for told in self.handled:
             told(received)
         self._relay.publish(outgoing)
 
     def _handle(self, batch: Sequence[Delivery]) -> tuple[list[Received], list[Wire]]:
         received = self._reader.read(batch)
-        faults.reach("received", _readable(received))
+        faults.reach("received", readable(received))
         return received, self._commit(received)
 
     def _commit(self, batch: Sequence[Received], retry: Retry = FIRST) -> list[Wire]:
@@ -88,10 +87,6 @@ class Worker:
                 return
             received = self._reader.read([unpack_delivery(row["delivery"])])
             self._relay.publish(self._commit(received, Retry(row["attempts"], row["at"])))
-
-
-def _readable(batch: Sequence[Received]) -> Iterator[Message]:
-    return (received.message for received in batch if received.message)
 
 
 def _take_failures(uow: UnitOfWork) -> list[Row]:

@@ -6,15 +6,15 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
 
 import urllib3
-from tests.system.harness import System, eventually, paused
+from tests.system.harness import ENDED, System, eventually, paused
 
-from seedwork.faults import SEAMS, RuleBook
+from seedwork.faults import SEAMS
 
 Kind = Literal["happy", "compensated"]
 KINDS: tuple[Kind, ...] = ("happy", "compensated")
@@ -72,10 +72,10 @@ def enumerate_points(system: System) -> list[Point]:
 def _passes(system: System, kind: Kind) -> Iterator[Point]:
     subject = new_name()
     with ExitStack() as stack:
-        counts = {seam: stack.enter_context(counted(system, _counting(seam, subject))) for seam in SEAMS}
+        counts = {seam: stack.enter_context(system.counting(_counting(seam, subject))) for seam in SEAMS}
         run_saga(system, kind, subject)
         settle(system)
-        passes = {seam: count() for seam, count in counts.items()}
+        passes = {seam: count().fired for seam, count in counts.items()}
     for seam in SEAMS:
         service, _, place = seam.partition(".")
         number = min(1, passes[f"{service}.publishing"]) if place in PROVOKED else passes[seam]
@@ -86,17 +86,6 @@ def _passes(system: System, kind: Kind) -> Iterator[Point]:
 def _counting(seam: str, subject: str) -> str:
     match = "" if seam.partition(".")[2] in UNNAMED else f" match=subject={subject}"
     return f"{seam} action=sleep=0{match} times=forever"
-
-
-@contextmanager
-def counted(system: System, rule: str) -> Iterator[Callable[[], int]]:
-    """Count how often a rule fires while the block runs; it need not."""
-    book = RuleBook(system.settings.fault_file)
-    book.add(rule)
-    try:
-        yield lambda: next(told.fired for told in book.rules() if told.text == rule)
-    finally:
-        book.remove(rule)
 
 
 def new_name() -> str:
@@ -121,7 +110,7 @@ def run_saga(system: System, kind: Kind, subject: str) -> str:
             shown = system.command(identifier)
         except urllib3.exceptions.HTTPError:
             return None
-        return shown["status"] if shown["status"] in ("completed", "refused", "suspended") else None
+        return shown["status"] if shown["status"] in ENDED else None
 
     identifier = system.eventually(accepted, PATIENCE_S)
     return str(system.eventually(ended, PATIENCE_S))
@@ -129,13 +118,7 @@ def run_saga(system: System, kind: Kind, subject: str) -> str:
 
 def settle(system: System) -> None:
     """Wait until nothing is left to be said, and nothing to be tried again."""
-    tables = ("outbox", "failure")
-
-    def nothing_left() -> bool:
-        services = ("bff", "protools_saga", "generador", "correo")
-        return not any(system.rows(s, f"SELECT 1 FROM {table} LIMIT 1") for s in services for table in tables)
-
-    system.eventually(nothing_left, PATIENCE_S)
+    system.eventually(system.is_at_rest, PATIENCE_S)
 
 
 def defects(system: System) -> str:
@@ -156,9 +139,9 @@ def kill_at(system: System, point: Point) -> Verdict:
     """Run one saga and kill at one point."""
     subject = new_name()
     with ExitStack() as stack:
-        fired = [stack.enter_context(counted(system, rule)) for rule in point.rules(subject)]
+        fired = [stack.enter_context(system.counting(rule)) for rule in point.rules(subject)]
         status = run_saga(system, point.kind, subject)
-        if not _happens(lambda: all(count() for count in fired)):
+        if not _happens(lambda: all(count().fired for count in fired)):
             return Verdict((point,), reached=False)
     return Verdict((point,), reached=True, wrong=_wrong(system, point.kind, subject, status))
 
@@ -167,13 +150,13 @@ def kill_twice(system: System, first: Point, second: Point) -> Verdict:
     """Kill at one point, and again at another of the same service while it recovers from that."""
     subject, pair = new_name(), (first, second)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
-        once = [stack.enter_context(counted(system, rule)) for rule in first.rules(subject)]
+        once = [stack.enter_context(system.counting(rule)) for rule in first.rules(subject)]
         with paused([system.process.pid]):  # the supervisor: nobody comes back before the second rule is there
             asking = pool.submit(run_saga, system, first.kind, subject)
-            died = _happens(lambda: all(count() for count in once) or asking.done())
-            again = [stack.enter_context(counted(system, rule)) for rule in second.rules(subject)]
+            died = _happens(lambda: all(count().fired for count in once) or asking.done())
+            again = [stack.enter_context(system.counting(rule)) for rule in second.rules(subject)]
         status = asking.result(PATIENCE_S * 2)
-        reached = died and all(count() for count in [*once, *again])
+        reached = died and all(count().fired for count in [*once, *again])
     return Verdict(pair, reached, _wrong(system, first.kind, subject, status))
 
 

@@ -199,14 +199,28 @@ class System(Program):
         self._pool.clear()
 
     @contextmanager
-    def fault(self, rule: str) -> Iterator[Callable[[], Told]]:
-        """Let a rule of faults happen while the block runs; a rule that never fired fails the test."""
+    def counting(self, rule: str) -> Iterator[Callable[[], Told]]:
+        """Let a rule of faults happen while the block runs, and tell how often it did."""
         book = RuleBook(self.settings.fault_file)
         book.add(rule)
-        yield lambda: next(told for told in book.rules() if told.text == rule)
-        (told,) = (told for told in book.rules() if told.text == rule)
-        book.remove(rule)
-        assert told.fired, f"{rule!r} never fired: {told}"
+        try:
+            yield lambda: book.told(rule)
+        finally:
+            book.remove(rule)
+
+    @contextmanager
+    def fault(self, rule: str) -> Iterator[Callable[[], Told]]:
+        """Let a rule happen while the block runs; one that never fired fails the test."""
+        with self.counting(rule) as told:
+            yield told
+            assert told().fired, f"{rule!r} never fired: {told()}"
+
+    def is_at_rest(self) -> bool:
+        """Tell whether every command that was accepted has come to its end, and nothing is left to be said or tried."""
+        waiting = [self.rows(s, f"SELECT 1 FROM {table} LIMIT 1") for s in SERVICES for table in ("outbox", "failure")]
+        return not any(waiting) and not self.rows(
+            "protools_saga", "SELECT 1 FROM saga WHERE wake_at IS NOT NULL LIMIT 1"
+        )
 
     @contextmanager
     def without(self, *words: str) -> Iterator[None]:

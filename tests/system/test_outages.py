@@ -119,7 +119,7 @@ def test_a_restart_of_everything_in_the_middle_loses_nothing_and_doubles_nothing
     assert len(answered) >= 30
     commands = system.outcomes(list(answered.values()), seconds=60)
     assert {command["status"] for command in commands} == {"completed"}
-    system.eventually(lambda: nothing_runs(system))  # who was cut off may have been heard
+    system.eventually(system.is_at_rest)  # who was cut off may have been heard
     for name in names:
         password, mails = system.password(name), system.mails_to(f"{name}@example.test")
         assert len({mail.raw for mail in mails}) == (1 if password else 0), name
@@ -127,9 +127,3 @@ def test_a_restart_of_everything_in_the_middle_loses_nothing_and_doubles_nothing
     for name, identifier in itertools.islice(answered.items(), 5):
         assert [step["status"] for step in system.saga(identifier)["steps"]] == ["done", "done"]
         assert system.reveal(system.mail_to(f"{name}@example.test").token).json["username"] == name
-
-
-def nothing_runs(system: System) -> bool:
-    """Tell whether every command that was accepted, answered or not, has come to its end."""
-    unsaid = [system.rows(service, "SELECT 1 FROM outbox LIMIT 1") for service in ("bff", "protools_saga", "generador")]
-    return not any(unsaid) and not system.rows("protools_saga", "SELECT 1 FROM saga WHERE wake_at IS NOT NULL LIMIT 1")

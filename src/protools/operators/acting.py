@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Select, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from seedwork.delivery import audit
 from seedwork.errors import DomainError
@@ -27,6 +27,15 @@ class Office:
 
     settings: Settings
     runtime: Callable[[str], Runtime]
+
+
+def rows(office: Office, services: Iterable[str], query: Select[Any]) -> list[tuple[str, Row]]:
+    """Ask the write databases of these services; return each row with its service."""
+    found: list[tuple[str, Row]] = []
+    for service in services:
+        with office.runtime(service).write.connect() as connection:
+            found += [(service, dict(row)) for row in connection.execute(query).mappings()]
+    return found
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,13 @@ class Act:
     def _row(self, now: float, action: str, detail: dict[str, Any]) -> Row:
         named = {"who": self.by.who, "why": self.by.why, "action": action, "subject": self.subject}
         return {"id": new_id(), "at": now, **named, "detail": _text(detail)}
+
+
+def carry_out(office: Office, tx: Connection, act: Act, now: float, **changed: Any) -> bool:
+    """Write down what is done; or, while another operator has to agree, that it is wanted, and return False."""
+    agreed = act.is_agreed(list(tx.execute(act.wishes(now)).scalars()), office.settings.operator_approvals)
+    tx.execute(audit.insert().values(act.row(now, **changed) if agreed else act.wish_row(now)))
+    return agreed
 
 
 def _text(detail: dict[str, Any]) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 import click
 from sqlalchemy import select, update
 
-from protools.operators.acting import Act, By, Office
+from protools.operators.acting import Act, By, Office, carry_out, rows
 from seedwork import database
-from seedwork.delivery import audit, incident
+from seedwork.delivery import incident
 from seedwork.errors import DomainError
 from seedwork.rows import Row
 from seedwork.unit_of_work import rfc3339
@@ -22,11 +22,8 @@ CLOSED_BY = {"dead-letter": "protools dead-letters", "suspended": "protools saga
 def incidents(office: Office, services: Sequence[str]) -> list[dict[str, Any]]:
     """Return the open incidents of these services, the oldest first."""
     query = select(incident).where(incident.c.closed_at.is_(None))
-    found: list[tuple[str, Row]] = []
-    for service in services:
-        with office.runtime(service).write.connect() as connection:
-            found += [(service, dict(row)) for row in connection.execute(query).mappings()]
-    return [_shown(service, row) for service, row in sorted(found, key=lambda pair: pair[1]["at"])]
+    found = sorted(rows(office, services, query), key=lambda pair: pair[1]["at"])
+    return [_shown(service, row) for service, row in found]
 
 
 def _shown(service: str, row: Row) -> dict[str, Any]:
@@ -47,9 +44,7 @@ def close(office: Office, services: Sequence[str], identifier: str, by: By) -> b
                 continue
             _refuse(dict(row))
             now = database.now(tx, office.settings.clock_offset)
-            act = Act(by, "close", identifier)
-            agreed = act.is_agreed(list(tx.execute(act.wishes(now)).scalars()), office.settings.operator_approvals)
-            tx.execute(audit.insert().values(act.row(now) if agreed else act.wish_row(now)))
+            agreed = carry_out(office, tx, Act(by, "close", identifier), now)
             if agreed:
                 tx.execute(update(incident).where(incident.c.id == identifier).values(closed_at=now))
             return agreed

@@ -15,7 +15,7 @@ import click
 import fastavro
 from sqlalchemy import select
 
-from protools.operators.acting import Office
+from protools.operators.acting import Office, rows
 from protools.operators.sagas import log_of
 from protools.services import SERVICES
 from seedwork.avro import UNREADABLE, CommittedSchemas
@@ -103,10 +103,10 @@ def show(office: Office, letter: Letter) -> dict[str, Any]:
 def audit_of(office: Office, service: str, subject: str) -> list[dict[str, Any]]:
     """Return who did what to it, when and why, oldest first."""
     query = select(audit).where(audit.c.subject == subject).order_by(audit.c.at)
-    with office.runtime(service).write.connect() as connection:
-        rows = connection.execute(query).mappings().all()
     shown = ("who", "action", "why", "detail")
-    return [{"at": rfc3339(row["at"]), **{name: row[name] for name in shown}} for row in rows]
+    return [
+        {"at": rfc3339(row["at"]), **{name: row[name] for name in shown}} for _, row in rows(office, [service], query)
+    ]
 
 
 def decoded(body: bytes, schema: str) -> dict[str, Any]:
@@ -124,8 +124,4 @@ def _shown_body(letter: Letter) -> dict[str, Any]:
 
 
 def _read(office: Office, services: Iterable[str], query: Any) -> list[Letter]:
-    found = []
-    for service in services:
-        with office.runtime(service).write.connect() as connection:
-            found += [Letter(service, dict(row)) for row in connection.execute(query).mappings()]
-    return found
+    return [Letter(service, row) for service, row in rows(office, services, query)]

@@ -14,9 +14,9 @@ import click
 import fastavro
 from sqlalchemy import Connection, delete, func, select, update
 
-from protools.operators.acting import COORDINATOR, Act, By, Office
+from protools.operators.acting import COORDINATOR, Act, By, Office, carry_out
 from protools.operators.letters import Letter, decoded, find, read
-from protools.operators.superseding import closing
+from protools.operators.superseding import closing, newest
 from protools_saga.handlers import load_progress
 from protools_saga.tables import saga
 from seedwork import database
@@ -221,8 +221,8 @@ def _problems(fields: list[dict[str, Any]], body: Mapping[str, Any]) -> Iterator
 
 def _still_open(tx: Connection, letter: Letter) -> Row:
     """Lock the newest letter of this id; raise DomainError when it was dealt with, or edited this moment."""
-    newest = select(dead_letter).where(dead_letter.c.id == letter.id).order_by(dead_letter.c.at.desc())
-    row = dict(tx.execute(newest.limit(1).with_for_update()).mappings().one())
+    row = newest(tx, letter.id)
+    assert row is not None
     if row["outcome"]:
         who = select(audit.c.who).where(audit.c.subject == letter.id, audit.c.at == row["ended_at"])
         by = tx.execute(who).scalar() or "what was done to its saga"
@@ -240,8 +240,7 @@ def _body_hash(row: Row) -> dict[str, Any]:
 def _carry_out(office: Office, tx: Connection, act: Act, outcome: str | None, **changed: Any) -> bool:
     """Write down what is done, and end the letter with its incident; or that it is wanted, and return False."""
     now = database.now(tx, office.settings.clock_offset)
-    agreed = act.is_agreed(list(tx.execute(act.wishes(now)).scalars()), office.settings.operator_approvals)
-    tx.execute(audit.insert().values(act.row(now, **changed) if agreed else act.wish_row(now)))
+    agreed = carry_out(office, tx, act, now, **changed)
     if agreed and outcome:
         for statement in closing([act.subject], now, outcome):
             tx.execute(statement)

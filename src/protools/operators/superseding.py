@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from protools.operators.acting import COORDINATOR, Act, By, Office
 from seedwork import database
 from seedwork.delivery import audit, dead_letter, incident
 from seedwork.errors import DomainError
+from seedwork.rows import Row
 from seedwork.saga import Operator, Progress
 from seedwork.unit_of_work import rfc3339
 
@@ -22,6 +23,13 @@ def closing(letter_ids: Sequence[str], now: float, outcome: str = "superseded") 
     of_letters = (incident.c.kind == "dead-letter") & incident.c.closed_at.is_(None)
     known = update(incident).where(incident.c.subject.in_(letter_ids), of_letters)
     yield known.values(closed_at=now).returning(incident.c.id)
+
+
+def newest(tx: Connection, letter_id: str) -> Row | None:
+    """Return the newest letter of an id, locked."""
+    letters = select(dead_letter).where(dead_letter.c.id == letter_id).order_by(dead_letter.c.at.desc())
+    row = tx.execute(letters.limit(1).with_for_update()).mappings().first()
+    return dict(row) if row else None
 
 
 def close_letter_of(office: Office, progress: Progress, wish: Operator) -> None:
@@ -37,8 +45,7 @@ def close_letter_of(office: Office, progress: Progress, wish: Operator) -> None:
     by = Act(By(wish.who, wish.why), f"superseded by {wish.action}", command_id)
     assert service != COORDINATOR, "the coordinator sends itself no commands"
     with office.runtime(service).write.begin() as tx:
-        newest = select(dead_letter).where(dead_letter.c.id == command_id).order_by(dead_letter.c.at.desc())
-        row = tx.execute(newest.limit(1).with_for_update()).mappings().first()
+        row = newest(tx, command_id)
         if row and row["outcome"] == "replayed":
             at = rfc3339(row["ended_at"])
             raise DomainError("replayed", f"command {command_id} was replayed at {at}: its answer is awaited")
