@@ -28,9 +28,22 @@ def open_database(settings: Settings, service: str, side: Side, role: Role) -> E
         "role": role_name(settings, service, role),
         "idle_in_transaction_session_timeout": f"{settings.transaction_timeout * 1000:.0f}",
         "lock_timeout": f"{settings.lock_timeout * 1000:.0f}",
+        "random_page_cost": "1.1",  # our look-ups are by key, also while a table is small
+        "plan_cache_mode": "force_custom_plan",  # a plan kept from an empty table would read a full one to its end
     }
     arguments = " ".join(f"-c {name}={value}" for name, value in options.items())
-    return create_engine(url, connect_args={"options": arguments, "connect_timeout": 5}, pool_pre_ping=False)
+    engine = create_engine(url, connect_args={"options": arguments, "connect_timeout": 5}, pool_pre_ping=False)
+    event.listen(engine, "connect", _adapt)
+    return engine
+
+
+def _adapt(connection: Any, _record: Any) -> None:
+    """Send arrays in binary, a third of the work on either side, and take a UUID as the text that it is to us."""
+    from psycopg.types.array import ListBinaryDumper
+    from psycopg.types.string import TextLoader
+
+    connection.adapters.register_dumper(list, ListBinaryDumper)
+    connection.adapters.register_loader("uuid", TextLoader)
 
 
 def role_name(settings: Settings, service: str, role: Role) -> str:

@@ -31,8 +31,8 @@ def _index_where(condition: TextClause, name: str, *columns: str, unique: bool =
 inbox = Table(
     "inbox",
     DELIVERY,
-    Column("consumer", String, primary_key=True),
     Column("id", Id, primary_key=True),
+    Column("consumer", String, primary_key=True, comment="last in the key: it is the same in every row here"),
     Column("hash", LargeBinary, comment="of the body; null is a tombstone that refuses any body"),
     Column("at", Double, nullable=False),
 )

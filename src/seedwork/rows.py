@@ -14,6 +14,7 @@ from typing import Any, Literal
 import orjson
 from sqlalchemy import Column, Connection, Table, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 
 Row = dict[str, Any]
 OnTwin = Literal["raise", "ignore", "if-unchanged", "if-newer"]
@@ -54,10 +55,20 @@ def key_of(table: Table) -> Column[Any]:
 def change(tx: Connection, changes: Sequence[Change]) -> int:
     """Make changes in this order, on PostgreSQL in one round trip; return how many rows the last one touched."""
     if tx.dialect.name == "postgresql":
-        parts = [_as_arrays(one) for one in changes]
-        parameters = tuple(value for _, values in parts for value in values)
-        return tx.exec_driver_sql("; ".join(sql for sql, _ in parts), parameters).rowcount
+        return _in_one_round_trip(tx, [_as_arrays(one) for one in changes])
     return [tx.exec_driver_sql(*_one_by_one(one)).rowcount for one in changes][-1]
+
+
+def _in_one_round_trip(tx: Connection, statements: Sequence[tuple[str, tuple[Any, ...]]]) -> int:
+    driver: Any = tx.connection.driver_connection
+    errors: Any = tx.dialect.loaded_dbapi.Error
+    try:
+        with driver.pipeline():
+            results = [tx.exec_driver_sql(sql, values) for sql, values in statements]
+    except errors as error:  # answers come when the pipeline ends: past SQLAlchemy, so they are put in its words here
+        said = "; ".join(sql for sql, _ in statements)
+        raise DBAPIError.instance(said, None, error, errors, hide_parameters=True, dialect=tx.dialect) from error
+    return int(results[-1].context.cursor.rowcount)
 
 
 def lock_rows(tx: Connection, table: Table, keys: Iterable[Any]) -> dict[Any, Row]:

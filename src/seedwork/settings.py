@@ -214,7 +214,7 @@ class Settings:
         name = f"{self.db_read_name if side == 'read' else self.db_name}_{service}"
         user = quote(self.db_username or "protools", safe="")
         password = f":{quote(self.db_password, safe='')}" if self.db_password else ""
-        return f"postgresql+psycopg2://{user}{password}@{host}/{name}"
+        return f"postgresql+psycopg://{user}{password}@{host}/{name}"
 
     def key(self, variable: KeyName) -> bytes:
         """Return a 32-byte key; embedded mode makes a missing one under home/keys (0600), elsewhere it is refused."""

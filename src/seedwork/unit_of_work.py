@@ -285,6 +285,7 @@ def _inbox_query(dialect: str, clock_offset: float) -> Any:
     clock = database.clock_sql(dialect, clock_offset)
     known = among("i.id", "uuid", dialect)
     return text(
-        f"SELECT {clock} AS now, i.id, i.hash, e.wire FROM (SELECT 1 AS one) AS one "  # noqa: S608 - no input of others
-        f"LEFT JOIN inbox i ON i.consumer = :consumer AND {known} LEFT JOIN event e ON e.answers = i.id"
+        f"SELECT {clock} AS now, i.id, i.hash, "  # noqa: S608 - no input of others
+        "(SELECT e.wire FROM event e WHERE e.answers = i.id) AS wire FROM (SELECT 1 AS one) AS one "
+        f"LEFT JOIN inbox i ON i.consumer = :consumer AND {known}"
     ).columns(now=Double, id=inbox.c.id.type, hash=inbox.c.hash.type, wire=event.c.wire.type)

@@ -12,7 +12,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg2
+import psycopg
+from psycopg import sql
 from tests.faults.conftest import hurt
 from tests.faults.toxiproxy import Proxy, toxiproxy
 from tests.system.conftest import Mode, on_servers
@@ -81,8 +82,8 @@ class Stage:
 
     def ask_postgres(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         """Ask the server itself about its sessions, past the proxy."""
-        url = self.database.url.replace("+psycopg2", "")
-        with closing(psycopg2.connect(url, connect_timeout=5)) as connection, connection.cursor() as cursor:
+        url = self.database.url.replace("+psycopg", "")
+        with closing(psycopg.connect(url, connect_timeout=5)) as connection, connection.cursor() as cursor:
             cursor.execute(statement, values)
             return list(cursor.fetchall())
 
@@ -166,10 +167,10 @@ def _move_to(disk: Path, stage: Stage) -> None:
     postgres = stage.database
     password = (postgres.folder / f"{SERVER_USER}.password").read_text().strip()
     place = {"host": "127.0.0.1", "port": postgres.port, "dbname": "postgres"}
-    with closing(psycopg2.connect(**place, user=SERVER_USER, password=password)) as connection:
+    with closing(psycopg.connect(**place, user=SERVER_USER, password=password)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute("CREATE TABLESPACE small LOCATION %s", [str(disk)])
+            cursor.execute(sql.SQL("CREATE TABLESPACE small LOCATION {}").format(sql.Literal(str(disk))))
             cursor.execute(f'ALTER DATABASE "{stage.direct.db_name}_{SMALL}" SET TABLESPACE small')
 
 

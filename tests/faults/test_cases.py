@@ -130,7 +130,7 @@ def test_unknown_host(system: System, tmp_path: Path, variable: str) -> None:
     """A name that does not resolve at first is waited for by a process that stays; it is no crash loop."""
     given = {
         "BROKER_URL": "pulsar://no-such-host.invalid:6650",
-        "GENERADOR_DB_URL": "postgresql+psycopg2://protools@no-such-host.invalid/nowhere",
+        "GENERADOR_DB_URL": "postgresql+psycopg://protools@no-such-host.invalid/nowhere",
     }
     if system.settings.embedded:  # what has no hosts has places where nothing is
         given = {"BROKER_URL": f"unix://{tmp_path}/nobody.sock", "GENERADOR_DB_URL": f"sqlite:///{tmp_path}"}

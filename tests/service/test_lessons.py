@@ -362,7 +362,7 @@ WAITING_ROWS = 5_000
 FAR = 9e9
 
 HISTORY = {
-    "inbox": "'{service}', {id}, {blob}, 0",
+    "inbox": "{id}, '{service}', {blob}, 0",
     "event": "'a' || g, 1, {id}, 't', {id}, {blob}, 0",
     "dead_letter": "'d' || g, 't', {blob}, 3, 'e', NULL, 0, 'discarded', 0",
     "outbox": f"{{id}}, 't', {{blob}}, {FAR}",

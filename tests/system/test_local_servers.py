@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psycopg2
+import psycopg
 import pytest
 
 from protools.local import LocalPostgres, LocalPulsar, LocalServerError, PortInUse
@@ -73,8 +73,8 @@ def test_the_role_may_create_databases_and_roles_and_no_more(postgres: LocalPost
 @pytest.mark.postgres
 def test_a_wrong_password_is_refused(postgres: LocalPostgres) -> None:
     """The server listens on a port that every user of the machine can reach."""
-    with pytest.raises(psycopg2.OperationalError, match="password"):
-        psycopg2.connect(host="127.0.0.1", port=postgres.port, user="protools", password="guess", dbname="postgres")
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(host="127.0.0.1", port=postgres.port, user="protools", password="guess", dbname="postgres")
 
 
 @pytest.mark.postgres
@@ -95,7 +95,7 @@ def test_the_server_syncs_to_disk(postgres: LocalPostgres) -> None:
 
 def ask(postgres: LocalPostgres, statement: str) -> object:
     """Run one statement as the role `protools` and return its first row, if any."""
-    connection = psycopg2.connect(postgres.url.replace("+psycopg2", ""))
+    connection = psycopg.connect(postgres.url.replace("+psycopg", ""))
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute(statement)

@@ -75,7 +75,7 @@ class LocalPostgres:
     @property
     def url(self) -> str:
         """URL of the maintenance database as the role `protools`, password included."""
-        return f"postgresql+psycopg2://{USER}:{self._password(USER)}@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+psycopg://{USER}:{self._password(USER)}@127.0.0.1:{self.port}/postgres"
 
     def environment(self) -> dict[str, str]:
         """Return the DB_* variables that point Protools at this cluster."""

@@ -50,13 +50,13 @@ def create_delivery_tables() -> None:
     create_failure_table()
     op.create_table(
         "inbox",
-        sa.Column("consumer", sa.String(), nullable=False),
         sa.Column("id", Id, nullable=False),
+        sa.Column("consumer", sa.String(), nullable=False, comment="last in the key: it is the same in every row here"),
         sa.Column(
             "hash", sa.LargeBinary(), nullable=True, comment="of the body; null is a tombstone that refuses any body"
         ),
         sa.Column("at", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("consumer", "id"),
+        sa.PrimaryKeyConstraint("id", "consumer"),
     )
     op.create_table(
         "incident",

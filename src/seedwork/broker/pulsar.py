@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 LIVE = "(live)"
 """Stands for the schema of ephemeral topics, which have none."""
-ORDERING_BUCKETS = 64
+ORDERING_BUCKETS = 8
 SEND_TIMEOUT_MS = 3_000
 REOPEN_AFTER = 3
 """Empty receives without a connection after which a consumer is opened anew."""
