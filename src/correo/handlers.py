@@ -42,7 +42,7 @@ def send_password_mail(message: Message, uow: UnitOfWork) -> None:
         "username": body.username,
         "recipient": body.email,
         "sealed_token": body.sealed_token,
-        "context": orjson.dumps(message.follow()).decode(),
+        "context": orjson.dumps(message.follow()._asdict()).decode(),
         "status": "waiting",
         "attempts": 0,
         "claim": None,

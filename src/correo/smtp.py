@@ -6,11 +6,11 @@ nobody is refused a password because a log-in has expired.
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 import os
 import ssl
-import tempfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -320,30 +320,48 @@ class MaildirPostman:
         try:
             for name in ("tmp", "new", "cur"):
                 (self._folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-            for letter in letters:
-                self._write(checked_mail_id(letter.id), letter.content)
-            _sync_folder(self._folder / "new")
+            read = {
+                path.name.partition(":")[0] for path in (self._folder / "cur").iterdir()
+            }  # a mail program took these
+            self._write({checked_mail_id(letter.id): letter.content for letter in letters if letter.id not in read})
         except OSError as error:
             raise Unavailable(f"mail folder {self._folder}: {error}") from error
 
-    def _write(self, name: str, content: bytes) -> None:
-        if any((self._folder / "cur").glob(f"{name}:*")):  # a mail reader has taken it already
-            return
-        descriptor, path = tempfile.mkstemp(prefix=f"{name}.", dir=self._folder / "tmp")  # 0600
+    def _write(self, contents: Mapping[str, bytes]) -> None:
+        """Write all beside, flush the disk once for all of them, then move each to where mail programs look."""
+        written = {name: self._folder / "tmp" / f"{name}.{os.getpid()}" for name in contents}
         try:
-            with open(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(path).replace(self._folder / "new" / name)
+            for name, path in written.items():
+                with open(path, "wb", opener=_open_private) as file:
+                    file.write(contents[name])
+            _sync_disk_of(self._folder / "tmp")
+            for name, path in written.items():
+                path.replace(self._folder / "new" / name)
+            _sync_disk_of(self._folder / "new")
         except OSError:
-            Path(path).unlink(missing_ok=True)
+            for path in written.values():
+                path.unlink(missing_ok=True)
             raise
 
 
-def _sync_folder(folder: Path) -> None:
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync_disk_of(folder: Path) -> None:
+    """Wait until the disk holds what was written to the file system of a folder: syncfs(2), else sync(2)."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        if _sync_file_system(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), "syncfs failed")
     finally:
         os.close(descriptor)
+
+
+def _sync_everything(_descriptor: int) -> int:
+    os.sync()
+    return 0
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_sync_file_system: Callable[[int], int] = getattr(_libc, "syncfs", _sync_everything)

@@ -11,6 +11,10 @@ from seedwork.sealing import seal, unseal
 
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789"
 """56 characters without the look-alikes 0 O o 1 I l."""
+UNEVEN = bytes(range(256 // len(ALPHABET) * len(ALPHABET), 256))
+"""Random bytes that are drawn again: with them the first characters would come more often."""
+FOLDED = bytes(ord(ALPHABET[byte % len(ALPHABET)]) for byte in range(256))
+"""The character that each random byte stands for."""
 LENGTH = 25
 """25 characters of 56 carry 145 bits; 128 are promised."""
 
@@ -24,8 +28,11 @@ class Sealed:
 
 
 def new_password() -> str:
-    """Draw a password."""
-    return "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+    """Draw a password, every character of the alphabet as likely as any other."""
+    drawn = b""
+    while len(drawn) < LENGTH:
+        drawn += secrets.token_bytes(2 * LENGTH).translate(FOLDED, UNEVEN)
+    return drawn[:LENGTH].decode()
 
 
 def new_token() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import threading
@@ -45,6 +46,7 @@ def run(name: str, kind: str, settings: Settings) -> None:
     configure_logging(settings.log_format)
     allow_faults(name, settings)
     sys.setswitchinterval(SWITCH_S)
+    collect_seldom()
     runtime = open_runtime(settings, name)
     process = Process()
     closing = add_worker(process, runtime) if kind == "worker" else add_web(process, runtime)
@@ -52,6 +54,12 @@ def run(name: str, kind: str, settings: Settings) -> None:
     for close in [*closing, runtime.broker.close]:
         close()
     sys.exit(0 if intact else 1)
+
+
+def collect_seldom() -> None:
+    """Leave what is loaded out of garbage collection, and look for cycles in the rest a hundredth as often."""
+    gc.freeze()
+    gc.set_threshold(100 * gc.get_threshold()[0], *gc.get_threshold()[1:])
 
 
 def allow_faults(service: str, settings: Settings) -> None:

@@ -144,7 +144,7 @@ def _row(progress: Progress, context: Context) -> Row:
         "seq": progress.seq,
         "subject": _subject(progress),
         "progress": orjson.dumps(progress).decode(),
-        "context": orjson.dumps(context).decode(),
+        "context": orjson.dumps(context._asdict()).decode(),
         "target": _target(progress, waiting[0]) if waiting else None,
         "resend_at": resend_at,
         "wake_at": progress.wake_at,

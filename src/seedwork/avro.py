@@ -68,7 +68,7 @@ class Codec:
     def __init__(self, schemas: Mapping[str, str]) -> None:
         self._schemas = schemas
         self._own: dict[type, Any] = {}
-        self._writers: dict[str, Any] = {}
+        self._resolved: dict[tuple[type, str], tuple[Any, Any]] = {}
 
     def encode(self, body: Any) -> bytes:
         """Return the Avro bytes of a body under its current version; raise MessageRejected when it does not fit."""
@@ -81,18 +81,22 @@ class Codec:
 
     def decode(self, cls: type, data: bytes, writer: str) -> Any:
         """Read bytes written under the schema text `writer` as a `cls`; raise Undecodable when they are not that."""
-        reader = self._schema(cls)
-        if writer not in self._writers:
-            self._writers[writer] = fastavro.parse_schema(json.loads(writer))
+        if (cls, writer) not in self._resolved:
+            self._resolved[cls, writer] = self._resolve(cls, writer)
         try:
             stream = io.BytesIO(data)
-            values: Any = fastavro.schemaless_reader(stream, self._writers[writer], reader)
+            values: Any = fastavro.schemaless_reader(stream, *self._resolved[cls, writer])
             if stream.read(1):
                 raise ValueError("bytes are left over: it was written under another schema")
             _refuse_nul(values)
             return cls(**values)
         except UNREADABLE as error:
             raise Undecodable(f"{cls.contract.name}: {type(error).__name__}: {error}") from error  # type: ignore[attr-defined]
+
+    def _resolve(self, cls: type, writer: str) -> tuple[Any, Any]:
+        """Return the writer's schema and ours; None for ours where they are equal, which is read in half the time."""
+        written, own = fastavro.parse_schema(json.loads(writer)), self._schema(cls)
+        return written, None if written == own else own
 
     def _schema(self, cls: type) -> Any:
         if cls not in self._own:

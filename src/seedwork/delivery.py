@@ -6,7 +6,7 @@ Every write database holds these tables beside the service's own. Times are Unix
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgpack
 from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, Uuid, text
@@ -114,8 +114,7 @@ audit = Table(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """Hold what the inbox knows of one id: the body's hash (None for a tombstone), and the reply once there is one."""
 
     hash: bytes | None
@@ -129,7 +128,7 @@ def hash_of(body: bytes) -> bytes:
 
 def pack(wire: Wire) -> bytes:
     """Write a wire as bytes for a database column."""
-    packed: bytes = msgpack.packb((wire.topic, wire.key, wire.properties, wire.body))
+    packed: bytes = msgpack.packb(wire)
     return packed
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Table, select
@@ -46,8 +46,7 @@ class Handler:
     on_dead: Callable[[Message, UnitOfWork, str], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """Hold a delivery with what it says, or with the reason why that cannot be read."""
 
     delivery: Delivery

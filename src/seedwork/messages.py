@@ -9,9 +9,9 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from seedwork.errors import Undecodable
 
@@ -84,8 +84,7 @@ class CommandFailed(Body):
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """Carry what every message of one saga hands on to the next."""
 
     saga_id: str
@@ -94,8 +93,7 @@ class Context:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """Hold one body in its envelope. `id` is `ce_id`; for a command it *is* the command id, whatever the attempt."""
 
     body: Any
@@ -123,7 +121,7 @@ class Message:
 
     def follow(self) -> Context:
         """Context for a message that this one causes."""
-        return replace(self.context, causation_id=self.id)
+        return self.context._replace(causation_id=self.id)
 
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -137,14 +135,22 @@ def new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def id_time(identifier: str) -> datetime:
-    """Tell when a UUIDv7 was made, to the millisecond; raise Undecodable when it is none."""
+LAST_ID = "e677d21f-dbff"
+"""How the last id begins whose time a calendar has: 9999-12-31T23:59:59.999Z."""
+
+
+def check_id(identifier: str) -> None:
+    """Raise Undecodable for what is no UUIDv7 in lower case, or of a time that no calendar has."""
     if UUID7.fullmatch(identifier) is None:
         raise Undecodable(f"{identifier!r} is not a UUIDv7 in lower case")
-    try:
-        return datetime.fromtimestamp(int(identifier[:8] + identifier[9:13], 16) / 1000, UTC)
-    except (ValueError, OverflowError):
-        raise Undecodable(f"{identifier!r} is of a time that no calendar has") from None
+    if identifier[:13] > LAST_ID:
+        raise Undecodable(f"{identifier!r} is of a time that no calendar has")
+
+
+def id_time(identifier: str) -> datetime:
+    """Tell when a UUIDv7 was made, to the millisecond; raise Undecodable when it is none."""
+    check_id(identifier)
+    return datetime.fromtimestamp(int(identifier[:8] + identifier[9:13], 16) / 1000, UTC)
 
 
 def properties_of(message: Message) -> dict[str, str]:
@@ -179,8 +185,8 @@ def message_of(properties: Mapping[str, str], body: Any) -> Message:
         identifier, version = properties["ce_id"], properties.get("ce_version")
         if properties["ce_specversion"] != "1.0":
             raise Undecodable(f"ce_specversion {properties['ce_specversion']!r} is not 1.0")
-        id_time(identifier)
-        id_time(properties["ce_correlationid"])
+        check_id(identifier)
+        check_id(properties["ce_correlationid"])
         return Message(
             body=body,
             id=identifier,

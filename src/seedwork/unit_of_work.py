@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import Column, Connection, Double, Table, select, text
@@ -56,7 +56,6 @@ class UnitOfWork:
         self._removed: dict[Table, list[Any]] = defaultdict(list)
         self._inbox: dict[str, Seen] = {}
         self._now: float | None = None
-        self._time: str | None = None
         self._buffer = _Buffer()
         self.message: Message | None = None
         self.outgoing: list[Wire] = []
@@ -74,9 +73,7 @@ class UnitOfWork:
     @property
     def time(self) -> str:
         """`now` as RFC 3339."""
-        if self._time is None:
-            self._time = rfc3339(self.now)
-        return self._time
+        return rfc3339(self.now)
 
     def load_inbox(self, ids: Iterable[str]) -> None:
         """Load what the inbox knows of these ids, with their replies, and the clock: one statement."""
@@ -267,6 +264,7 @@ class _Buffer:
         self.outgoing: list[Wire] = []
 
 
+@lru_cache(64)
 def rfc3339(at: float) -> str:
     """Write Unix seconds as RFC 3339 in UTC, to the millisecond."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

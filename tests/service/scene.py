@@ -114,7 +114,7 @@ def _given_up_on(scene: Scene) -> None:
 
     expired = scene.said("bff", "protools_saga.issue-password", scene.accept("expired", "fay"))
     properties = {**expired.wire.properties, "ce_expirytime": "2026-01-02T00:00:00.000Z"}
-    scene.settle("protools_saga", replace(expired, wire=replace(expired.wire, properties=properties)))
+    scene.settle("protools_saga", expired._replace(wire=expired.wire._replace(properties=properties)))
 
 
 def _ended(scene: Scene) -> None:

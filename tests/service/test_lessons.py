@@ -326,7 +326,7 @@ def test_after_a_command_of_unknown_type_the_consumer_is_alive(settings: Setting
     """eventuate-core#172: a type that nobody handles ended the consumer for good; redelivery then ended the next."""
     desk = make_desk(settings, "generador")
     odd = deliver(GeneratePassword("odd"))
-    odd = replace(odd, wire=replace(odd.wire, properties={**odd.wire.properties, "ce_type": "generador.no-such"}))
+    odd = odd._replace(wire=odd.wire._replace(properties={**odd.wire.properties, "ce_type": "generador.no-such"}))
     assert run_through(desk, [odd], [deliver(GeneratePassword("ada"))], [odd], [deliver(GeneratePassword("bob"))])
     assert {row["username"] for row in desk.rows(password)} == {"ada", "bob"}
     assert desk.count(failure) == 1
@@ -399,7 +399,7 @@ def traffic(desk: Desk) -> None:
     """Do everything a worker ever does: fresh messages, twins, what cannot be read, retries, sweeps, duties."""
     bodies = {"generador": GeneratePassword("ada"), "protools_saga": IssuePassword("ada", "ada@example.test")}
     batch = [deliver(bodies[desk.service.name]) if desk.service.name in bodies else wish_for_mail("ada")]
-    unreadable = replace(batch[0], schema="")
+    unreadable = batch[0]._replace(schema="")
     for deliveries in (batch, batch, [unreadable]):
         desk.worker.settle(deliveries)
     pass_time(desk, 6)
@@ -622,7 +622,7 @@ def test_three_consumers_of_the_same_poison_make_exactly_one_dead_letter(setting
     handlers = {GeneratePassword: Handler(raise_runtime_error)}
     desks = [make_desk(settings, "generador", handlers) for _ in range(3)]
     poison = deliver(GeneratePassword("ada"))
-    poison = poison if readable else replace(poison, schema="")
+    poison = poison if readable else poison._replace(schema="")
     for _ in range(4):
         at_once(3, lambda index: desks[index].worker.settle([poison]))
         desks[0].make_due()
@@ -641,7 +641,7 @@ def test_two_who_bury_the_same_poison_at_once_call_the_operator_once(settings: S
     single = replace(settings, failure_attempts=1)
     desk, rival = (make_desk(single, "generador", {GeneratePassword: Handler(raise_runtime_error)}) for _ in range(2))
     poison = deliver(GeneratePassword("ada"))
-    poison = poison if readable else replace(poison, schema="")
+    poison = poison if readable else poison._replace(schema="")
     gate = Gate(desk)
     with ThreadPoolExecutor() as pool:
         burying = pool.submit(desk.worker.settle, [poison])

@@ -380,7 +380,7 @@ def deliver_again(coordinator: Desk) -> Any:
 def unreadable(company: Company) -> str:
     """Deliver a command whose bytes are not Avro; return its id."""
     poison = deliver(GeneratePassword("ada"))
-    poison = replace(poison, wire=replace(poison.wire, body=b"\xff\xff\xff"))
+    poison = poison._replace(wire=poison.wire._replace(body=b"\xff\xff\xff"))
     company["generador"].worker.settle([poison])
     company["generador"].retry_until_buried()
     return str(poison.wire.properties["ce_id"])
@@ -854,7 +854,7 @@ def test_a_replay_that_its_worker_cannot_read_is_a_dead_letter_again(company: Co
 def a_conflict(company: Company) -> str:
     """Deliver two bodies under one id; return the incident that tells of it."""
     first, second = (deliver(GeneratePassword(name), identifier=new_id()) for name in ("ada", "eve"))
-    second = replace(second, wire=replace(second.wire, properties=first.wire.properties))
+    second = second._replace(wire=second.wire._replace(properties=first.wire.properties))
     company["generador"].worker.settle([first, second])
     (row,) = company["generador"].rows(incident)
     return str(row["id"])

@@ -47,20 +47,20 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 def with_properties(delivery: Delivery, **properties: str) -> Delivery:
     """Change CloudEvents attributes (without their `ce_`) of a delivery."""
     changed = {f"ce_{name}": value for name, value in properties.items()}
-    wire = replace(delivery.wire, properties={**delivery.wire.properties, **changed})
-    return replace(delivery, wire=wire)
+    wire = delivery.wire._replace(properties={**delivery.wire.properties, **changed})
+    return delivery._replace(wire=wire)
 
 
 def with_body(delivery: Delivery, body: bytes) -> Delivery:
     """Change the bytes of a delivery."""
-    return replace(delivery, wire=replace(delivery.wire, body=body))
+    return delivery._replace(wire=delivery.wire._replace(body=body))
 
 
 SPOILED: dict[str, tuple[Delivery, str]] = {
     "corrupt bytes": (with_body(deliver(A_LETTER), b"\xff\xff\xff\xff"), "Undecodable"),
     "no bytes": (with_body(deliver(A_LETTER), b""), "Undecodable"),
     "unknown type": (with_properties(deliver(A_LETTER), type="generador.no-such-thing"), "is unknown here"),
-    "no schema": (replace(deliver(A_LETTER), schema=""), "names no schema version"),
+    "no schema": (deliver(A_LETTER)._replace(schema=""), "names no schema version"),
     "NUL in a string": (deliver(GeneratePassword("poi\0son")), "NUL"),
     "no id": (with_properties(deliver(A_LETTER), id=""), "UUIDv7"),
     "NUL in its id": (with_properties(deliver(A_LETTER), id="\0" * 36), "UUIDv7"),

@@ -102,7 +102,7 @@ class Stage:
                 progress = fold(progress, entries)
             steps = orjson.dumps(progress.steps).decode()
             body = replace(body, entries=orjson.dumps(entries).decode(), steps=steps)
-            wire = replace(wire, body=CODEC.encode(body))
+            wire = wire._replace(body=CODEC.encode(body))
             last = (event.c.aggregate == saga_id) & (event.c.version == rows[-1].version)
             tx.execute(event.update().where(last).values(wire=pack(wire)))
             snapshot = {"progress": orjson.dumps(progress).decode(), "wake_at": progress.wake_at}
@@ -119,7 +119,7 @@ class Stage:
             assert row is not None
             wire = unpack(row.wire)
             body = replace(CODEC.decode(SagaMoved, wire.body, schema), status="RUNNING")
-            spoiled = pack(replace(wire, body=CODEC.encode(body)))
+            spoiled = pack(wire._replace(body=CODEC.encode(body)))
             tx.execute(event.update().where(event.c.id == row.id).values(wire=spoiled))
         engine.dispose()
 

@@ -216,7 +216,7 @@ def test_what_cannot_be_read_is_a_dead_letter_with_its_reason_and_stops_nobody(g
     if spoil == "attribute":
         del properties["ce_id"]
     body = b"\xff\xff\xff\xff" if spoil == "body" else bad.wire.body
-    bad = replace(bad, wire=replace(bad.wire, properties=properties, body=body))
+    bad = bad._replace(wire=bad.wire._replace(properties=properties, body=body))
     generador.worker.settle([bad, good])
     generador.retry_until_buried()
     generador.worker.settle([bad])

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -198,9 +197,9 @@ def _with_body(letter: Letter, schema: str, body: Mapping[str, Any]) -> Delivery
     if problems := list(_problems(json.loads(schema)["fields"], body)):
         raise click.UsageError(f"{letter.row['topic']}: {'; '.join(problems)}")
     fastavro.schemaless_writer(buffer, parsed, body)
-    wire = replace(letter.delivery.wire, body=buffer.getvalue())
+    wire = letter.delivery.wire._replace(body=buffer.getvalue())
     check_size(wire)
-    return replace(letter.delivery, wire=wire)
+    return letter.delivery._replace(wire=wire)
 
 
 def _problems(fields: list[dict[str, Any]], body: Mapping[str, Any]) -> Iterator[str]:

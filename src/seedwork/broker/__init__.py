@@ -7,8 +7,7 @@ Topics are named by wire name (`generador.generate-password`); adapters add tena
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from seedwork.errors import MessageTooLarge
 
@@ -16,8 +15,7 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Largest body in bytes; below Pulsar's default `maxMessageSize` of 5 MiB so that the properties fit beside it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
+class Wire(NamedTuple):
     """Carry one message as it travels: encoded body, CloudEvents attributes as properties.
 
     `key` is the saga id (order holds per key and topic); `properties["ce_dataschema"]` names the writer's schema.
@@ -29,8 +27,7 @@ class Wire:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """Carry one received message with the handle by which its subscription acknowledges it."""
 
     wire: Wire

@@ -171,9 +171,7 @@ class PulsarBroker:
 def _send(producer: pulsar.Producer, wire: Wire, note: Callable[..., Any]) -> None:
     bucket = str(zlib.crc32(wire.key.encode()) % ORDERING_BUCKETS)
     try:
-        producer.send_async(
-            wire.body, note, properties=dict(wire.properties), partition_key=wire.key, ordering_key=bucket
-        )
+        producer.send_async(wire.body, note, properties=wire.properties, partition_key=wire.key, ordering_key=bucket)
     except pulsar.PulsarException as error:
         raise Unavailable(f"the broker does not take {wire.topic}: {error}") from error
 
@@ -234,7 +232,10 @@ class _Consumer:
 
     def ack(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
-            _quietly(lambda handle=delivery.handle: self._consumer.acknowledge(handle))  # type: ignore[misc]
+            try:
+                self._consumer.acknowledge(delivery.handle)
+            except pulsar.PulsarException:
+                continue
 
     def close(self) -> None:
         _quietly(self._consumer.close)
