@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, replace
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -186,9 +186,9 @@ def wires_of(order: Order, codec: Codec, n: int) -> list[Wire]:
     message = message_for(order, n)
     wire = Wire(message.contract.name, message.saga_id, properties_of(message), codec.encode(message.body))
     if order.unknown_type:
-        wire = replace(wire, properties={**wire.properties, "ce_type": UNKNOWN_TYPE})
+        wire = wire._replace(properties={**wire.properties, "ce_type": UNKNOWN_TYPE})
     if order.corrupt:
-        wire = replace(wire, body=_never_ending_number(message.id))
+        wire = wire._replace(body=_never_ending_number(message.id))
     return [wire, wire] if order.duplicate else [wire]
 
 

@@ -134,6 +134,17 @@ def load_progress(row: Row) -> Progress:
     return Progress(**values, steps=steps, cause=cause, reason=reason)
 
 
+def snapshot_of(progress: Progress) -> str:
+    """Write a saga's progress as its row keeps it."""
+    steps = [step._asdict() for step in progress.steps]
+    return orjson.dumps({**progress._asdict(), "steps": steps}, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def json_of(told: Iterable[Entry] | Iterable[StepState]) -> str:
+    """Write log entries or steps as a SagaMoved tells them."""
+    return orjson.dumps([one._asdict() for one in told]).decode()
+
+
 def _row(progress: Progress, context: Context) -> Row:
     waiting = progress.outstanding if progress.sent_at is not None else None
     resend_at = progress.sent_at + _step(progress, waiting[0]).retry.seconds if waiting and progress.sent_at else None
@@ -143,7 +154,7 @@ def _row(progress: Progress, context: Context) -> Row:
         "status": progress.status,
         "seq": progress.seq,
         "subject": _subject(progress),
-        "progress": orjson.dumps(progress).decode(),
+        "progress": snapshot_of(progress),
         "context": orjson.dumps(context._asdict()).decode(),
         "target": _target(progress, waiting[0]) if waiting else None,
         "resend_at": resend_at,
@@ -175,8 +186,8 @@ def _moved(progress: Progress, entries: Sequence[Entry]) -> SagaMoved:
         reason_detail=progress.reason[1],
         started_at=progress.started_at,
         moved_at=progress.moved_at,
-        steps=orjson.dumps(progress.steps).decode(),
-        entries=orjson.dumps(entries).decode(),
+        steps=json_of(progress.steps),
+        entries=json_of(entries),
     )
 
 

@@ -6,7 +6,6 @@ Each move is a list of log entries, folded one by one as they are made.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from seedwork.errors import DomainError
@@ -74,7 +73,7 @@ class _Turn:
     def move(self) -> Move:
         if not self.entries:
             return self.progress, [], []
-        progress = replace(self.progress, seq=self.progress.seq + 1)
+        progress = self.progress._replace(seq=self.progress.seq + 1)
         return progress, self.entries, [self._outgoing(e) for e in self.entries if e.kind in ("issued", "undo-issued")]
 
     def _outgoing(self, entry: Entry) -> Outgoing:

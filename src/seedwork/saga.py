@@ -7,8 +7,8 @@ construction. What happens next is decided in `seedwork.engine`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 Status = Literal["RUNNING", "COMPENSATING", "COMPLETED", "COMPENSATED", "SUSPENDED"]
 StepStatus = Literal["pending", "issued", "done", "refused", "failed", "undoing", "undone"]
@@ -76,8 +76,7 @@ class Saga:
         return next((index for index, step in enumerate(self.steps) if step.pivot), len(self.steps))
 
 
-@dataclass(frozen=True)
-class StepState:
+class StepState(NamedTuple):
     """Hold where one step stands."""
 
     status: StepStatus = "pending"
@@ -95,8 +94,7 @@ class StepState:
     """Ids of the commands that an operator replaced by new ones, separated by spaces."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """Record one thing that happened or was decided: a line of the command log. `at` and `wake_at` are Unix seconds."""
 
     kind: Literal[
@@ -111,11 +109,10 @@ class Entry:
     code: str = ""
     detail: str = ""
     wake_at: float | None = None
-    data: Data = field(default_factory=dict)
+    data: Data = {}
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """Hold where one saga stands: the fold of its log."""
 
     saga_id: str
@@ -123,7 +120,7 @@ class Progress:
     status: Status = "RUNNING"
     seq: int = 0
     """Number of moves; the version of every event of this saga."""
-    data: Data = field(default_factory=dict)
+    data: Data = {}
     steps: tuple[StepState, ...] = ()
     compensating: bool = False
     cause: tuple[str, str] = ("", "")
@@ -211,12 +208,12 @@ def fold(progress: Progress, entries: Iterable[Entry]) -> Progress:
     """Apply the entries of one move; `seq` counts moves."""
     for entry in entries:
         progress = apply(progress, entry)
-    return replace(progress, seq=progress.seq + 1)
+    return progress._replace(seq=progress.seq + 1)
 
 
 def apply(progress: Progress, entry: Entry) -> Progress:
     """Return the progress after one log entry: the one place where progress changes."""
-    return replace(progress, moved_at=entry.at, **_step_change(progress, entry), **_change(progress, entry))
+    return progress._replace(moved_at=entry.at, **_step_change(progress, entry), **_change(progress, entry))
 
 
 def _change(progress: Progress, entry: Entry) -> dict[str, Any]:
@@ -261,7 +258,7 @@ def _step_change(progress: Progress, entry: Entry) -> dict[str, Any]:
         case _:
             return {}
     steps = list(progress.steps)
-    steps[entry.step] = replace(before, **change)
+    steps[entry.step] = before._replace(**change)
     return {"steps": tuple(steps)}
 
 

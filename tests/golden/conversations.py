@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from correo.messages import PasswordMailSent
 from generador.messages import NothingToRevoke, PasswordGenerated
+from protools_saga.handlers import snapshot_of
 from protools_saga.issue_password import ISSUE_PASSWORD
 from seedwork.engine import advance, start
 from seedwork.saga import (
@@ -99,8 +99,13 @@ def record(said: Sequence[Said]) -> dict[str, Any]:
     """Return a conversation with its log and where it led, as it is kept."""
     moves = list(told(said))
     commands = [[[c.command_id, c.body.contract.name, vars(c.body)] for c in commands] for *_, commands in moves]
-    entries = [[asdict(entry) for entry in entries] for _, entries, _ in moves]
-    document = {"said": said, "moves": entries, "commands": commands, "states": [asdict(move[0]) for move in moves]}
+    entries = [[entry._asdict() for entry in entries] for _, entries, _ in moves]
+    document = {
+        "said": said,
+        "moves": entries,
+        "commands": commands,
+        "states": [json.loads(snapshot_of(move[0])) for move in moves],
+    }
     read: dict[str, Any] = json.loads(json.dumps(document))
     return read
 

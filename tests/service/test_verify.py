@@ -24,7 +24,7 @@ from protools.local import LocalPostgres
 from protools.verify import Report, verify
 from protools.verify.checks import CHECKS
 from protools.verify.scope import Scope, first_id, time_of
-from protools_saga.handlers import entries_of, load_progress
+from protools_saga.handlers import entries_of, json_of, load_progress, snapshot_of
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.messages import SagaMoved
 from protools_saga.tables import saga
@@ -100,12 +100,12 @@ class Stage:
                 body = CODEC.decode(SagaMoved, wire.body, schema)
                 entries = edit(entries_of(body)) if row is rows[-1] else entries_of(body)
                 progress = fold(progress, entries)
-            steps = orjson.dumps(progress.steps).decode()
-            body = replace(body, entries=orjson.dumps(entries).decode(), steps=steps)
+            steps = json_of(progress.steps)
+            body = replace(body, entries=json_of(entries), steps=steps)
             wire = wire._replace(body=CODEC.encode(body))
             last = (event.c.aggregate == saga_id) & (event.c.version == rows[-1].version)
             tx.execute(event.update().where(last).values(wire=pack(wire)))
-            snapshot = {"progress": orjson.dumps(progress).decode(), "wake_at": progress.wake_at}
+            snapshot = {"progress": snapshot_of(progress), "wake_at": progress.wake_at}
             tx.execute(saga.update().where(saga.c.id == saga_id).values(snapshot))
         engine.dispose()
 
@@ -431,7 +431,7 @@ show_no_refusal = spoil("expired", "bff", "DELETE FROM command WHERE id = :id", 
 
 def change_what_the_snapshot_holds(stage: Stage) -> str:
     progress = stage.do("protools_saga", "SELECT progress FROM saga WHERE id = :id", id=stage.ids["waiting"])
-    spoiled = orjson.dumps(replace(load_progress({"progress": progress}), data={})).decode()
+    spoiled = snapshot_of(load_progress({"progress": progress})._replace(data={}))
     values = {"id": stage.ids["waiting"], "progress": spoiled}
     stage.do("protools_saga", "UPDATE saga SET progress = :progress WHERE id = :id", **values)
     return stage.ids["waiting"]

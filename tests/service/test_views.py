@@ -11,6 +11,7 @@ from lxml import etree
 from tests.service.rooms import Room, room
 
 from correo.tables import mail_view
+from protools_saga.handlers import json_of
 from protools_saga.messages import SagaMoved
 from protools_saga.projections import project_saga
 from seedwork.messages import Context, Message, new_id
@@ -45,8 +46,8 @@ def moved(sagas: Room, identifier: str, status: str, version: int = 1) -> None:
         *reason,
         1.5,
         2.5,
-        orjson.dumps([step]).decode(),
-        orjson.dumps(entries).decode(),
+        json_of([step]),
+        json_of(entries),
     )
     message = Message(body, new_id(), "/test", identifier, "", Context(identifier), version=version)
     for table, row in project_saga(message):

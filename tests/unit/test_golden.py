@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import orjson
 import pytest
 from tests.golden.conversations import CONVERSATIONS, FOLDER, folded, kept, record
@@ -47,7 +45,7 @@ def test_no_entry_but_a_note_can_be_left_out_of_a_kept_log(name: str) -> None:
     for number, entries in enumerate(moves):
         for entry in entries:
             rest = [other for other in entries if other is not entry]
-            told = folded([*moves[:number], rest or [replace(entry, kind="timed-out")], *moves[number + 1 :]])
+            told = folded([*moves[:number], rest or [entry._replace(kind="timed-out")], *moves[number + 1 :]])
             assert entry.kind in NOTES or told != states(name), entry.kind
 
 

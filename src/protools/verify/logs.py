@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from protools_saga.handlers import DEFINITIONS, entries_of, load_progress
+from protools_saga.handlers import DEFINITIONS, entries_of, load_progress, snapshot_of
 from protools_saga.messages import SagaMoved
 from seedwork.avro import Codec, CommittedSchemas
 from seedwork.delivery import unpack
@@ -149,7 +149,7 @@ def _says_otherwise(moved: SagaMoved, progress: Progress) -> bool:
 
 def digest(progress: Progress) -> bytes:
     """Shorten a progress to what tells it from another."""
-    return hashlib.blake2b(orjson.dumps(progress, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    return hashlib.blake2b(snapshot_of(progress).encode(), digest_size=16).digest()
 
 
 def snapshot_facts(rows: Iterable[Any]) -> Iterator[Fact]:
