@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run run-pulsar stop test lint format fault-cases crash-matrix control-arms simulate chaos bench k6
+.PHONY: help install lock run run-pulsar stop test lint format fault-cases crash-matrix control-arms mutate simulate chaos bench k6
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ crash-matrix: .venv/.stamp ## Kill a process at every seam it passes, once and t
 
 control-arms: .venv/.stamp ## Take each guard away and see its test go red
 	@$(BIN)/python -m tests.faults.control_arms
+
+mutate: .venv/.stamp ## Change the code in thousands of small ways and count what the tests see (ARGS="engine verify inbox outbox")
+	@exec $(BIN)/python -m tests.mutation $(ARGS)
 
 chaos: .venv/.stamp ## Storms over hundreds of sagas (MODE=pulsar|embedded SEED=7; ARGS="--help" says what else)
 	@exec $(BIN)/python -m tests.faults.chaos --mode $(or $(MODE),pulsar) $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -216,7 +216,7 @@ class _Turn:
             case "retry-step":
                 self._retry_by(wish)
             case "compensate":
-                self._give_up_by(wish, "operator", "given up by an operator", ("pending", "refused", "failed"))
+                self._give_up_by(wish, "operator", "given up by an operator", ("pending", "failed"))
             case "cancel":
                 self._give_up_by(wish, "cancelled", "cancelled by an operator", ("pending",))
 

@@ -263,4 +263,4 @@ def _step_change(progress: Progress, entry: Entry) -> dict[str, Any]:
 
 
 def _former(before: StepState, replaced: str, entry: Entry) -> str:
-    return before.former if replaced in ("", entry.command_id) else f"{before.former} {replaced}".strip()
+    return before.former if replaced == entry.command_id else f"{before.former} {replaced}".strip()

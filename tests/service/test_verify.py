@@ -693,7 +693,7 @@ def test_since_leaves_out_what_was_accepted_before(stage: Stage) -> None:
     assert len(found(stage, Scope(since=time.time() - 3600))) == 1
 
 
-def test_nothing_is_written_and_nothing_is_left_behind(stage: Stage, tmp_path: Path) -> None:
+def test_the_program_writes_nothing_and_leaves_nothing_behind(stage: Stage, tmp_path: Path) -> None:
     """It runs beside a system that works, as often as one likes."""
     (tmp_path / "temporary").mkdir()
     before = contents(stage)
@@ -739,7 +739,7 @@ def test_the_program_says_with_its_exit_code_whether_all_is_well(stage: Stage) -
     assert wrong == [2, 2, 2]
 
 
-def test_json_gives_every_id(stage: Stage) -> None:
+def test_the_program_gives_every_id_as_json(stage: Stage) -> None:
     """A table shows the first few; a script needs all of them."""
     for label in ("completed", "again", "revealed", "undone", "refused"):
         spoil(label, "bff", "DELETE FROM command WHERE id = :id", "read")(stage)
@@ -750,7 +750,7 @@ def test_json_gives_every_id(stage: Stage) -> None:
     assert (document["sagas"], document["defects"]) == (len(stage.ids), 5)
 
 
-def test_a_database_that_is_not_there_is_named_and_not_created(stage: Stage) -> None:
+def test_the_program_names_a_database_that_is_not_there_and_does_not_create_it(stage: Stage) -> None:
     """Half an answer would be taken for a whole one."""
     missing = stage.settings.home / "db" / "correo-read.sqlite"
     missing.unlink()

@@ -31,6 +31,8 @@ from seedwork.saga import (
     Step,
     StepState,
     fold,
+    hours,
+    minutes,
 )
 
 
@@ -109,11 +111,14 @@ class Talk:
 
     def refused_by_hand(self, action: Any) -> str:
         """Let an operator want what cannot be had; return the code of the refusal."""
+        return self.told_no(action).code
+
+    def told_no(self, action: Any) -> DomainError:
         before = self.progress, len(self.log), len(self.sent)
         with pytest.raises(DomainError) as refused:
             self.by_hand(action)
         assert before == (self.progress, len(self.log), len(self.sent))
-        return refused.value.code
+        return refused.value
 
     def let_time_pass(self) -> Talk:
         self.now += 61
@@ -171,7 +176,8 @@ def test_a_deadline_at_the_pivot_suspends_and_a_late_success_resumes() -> None:
 
 def test_a_refusal_after_the_pivot_suspends() -> None:
     """After the pivot nothing is compensated."""
-    assert Talk().reply().reply().reply().refuse().progress.status == "SUSPENDED"
+    talk = Talk().reply().reply().reply().refuse()
+    assert (talk.progress.status, talk.progress.reason) == ("SUSPENDED", ("sold-out", "no seats"))
 
 
 def test_a_failed_command_suspends_and_is_never_sent_again() -> None:
@@ -234,6 +240,14 @@ def test_a_deadline_of_a_step_behind_the_pivot_suspends() -> None:
     assert (talk.names[-1], talk.progress.status, talk.kinds[-1]) == ("tell", "SUSPENDED", "suspended")
 
 
+def test_while_others_are_undone_a_late_success_does_not_carry_the_saga_on() -> None:
+    """Whoever gave up stays with it: the next step of a trip that is being called back is not booked."""
+    talk = Talk(Saga(name="x", steps=[step("first"), step("second", undo=False), step("third")]))
+    talk.reply().let_time_pass().reply("c2")
+    assert (talk.names, talk.kinds[-1]) == (["first", "second", "undo-first"], "parked")
+    assert talk.reply("c3").progress.status == "COMPENSATED"
+
+
 def test_a_success_after_a_refusal_of_the_same_command_is_put_in_front_of_an_operator() -> None:
     """A refusal says that nothing was done, so nothing will undo it; who says both is wrong once."""
     talk = Talk().reply().refuse("c2").reply("c2")
@@ -244,6 +258,32 @@ def test_a_deadline_that_fires_early_does_nothing() -> None:
     """Two coordinators may see the same due row; the second one comes to a saga that has moved on."""
     talk = Talk().hear(Due())
     assert talk.kinds == ["started", "issued"]
+
+
+def test_a_deadline_that_fires_at_a_suspended_saga_does_nothing() -> None:
+    """It waits for an operator, and would else be suspended once more at every look."""
+    talk = Talk().fail()
+    kinds = talk.kinds
+    assert talk.let_time_pass().kinds == kinds
+
+
+def test_silence_sends_an_undo_again_as_what_it_is() -> None:
+    """The log names every attempt, and a view shows the command that is waited for."""
+    talk = Talk().reply().refuse().hear(Silent())
+    assert talk.sent[-1] == talk.sent[-2]
+    assert (talk.log[-1][0].command, talk.progress.steps[0].undo) == ("s.undo-flight", "s.undo-flight")
+    assert talk.progress.steps[0].undo_attempts == 2
+
+
+def test_an_answer_to_what_was_never_issued_is_an_error_that_names_it() -> None:
+    """It came to the wrong saga, and whoever looks for the right one needs the id."""
+    with pytest.raises(LookupError, match="stranger"):
+        Talk().reply("stranger")
+
+
+def test_times_are_told_in_seconds() -> None:
+    """A deadline that is wrong by a factor is wrong for everybody."""
+    assert (minutes(15), hours(2)) == (900, 7200)
 
 
 # --- by hand
@@ -296,17 +336,28 @@ def test_a_step_that_may_still_be_answered_is_not_issued_anew() -> None:
 def test_answers_to_a_command_that_was_replaced_move_nothing_and_a_success_is_parked_once() -> None:
     """It should not be: so an operator sees it."""
     talk = Talk().fail().by_hand("retry-step").fail("c1").refuse("c1").reply("c1").reply("c1")
-    assert talk.kinds[-1] == "parked"
+    parked = talk.log[-1][-1]
+    assert (parked.kind, parked.command_id, parked.code) == ("parked", "c1", "superseded")
     assert talk.kinds.count("parked") == 1
     assert talk.reply("c2").names[-1] == "hotel"
 
 
-@pytest.mark.parametrize(("action", "code"), [("compensate", "operator"), ("cancel", "cancelled")])
-def test_giving_up_by_hand_undoes_what_was_issued(action: str, code: str) -> None:
-    """Before the pivot there is always a way back."""
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [("compensate", ("operator", "given up by an operator")), ("cancel", ("cancelled", "cancelled by an operator"))],
+)
+def test_giving_up_by_hand_undoes_what_was_issued(action: str, reason: tuple[str, str]) -> None:
+    """Before the pivot there is always a way back, and the user is told who took it."""
     talk = Talk().reply().by_hand(action).reply().reply()
     assert talk.names == ["flight", "hotel", "undo-hotel", "undo-flight"]
-    assert (talk.progress.status, talk.progress.reason[0]) == ("COMPENSATED", code)
+    assert (talk.progress.status, talk.progress.reason) == ("COMPENSATED", reason)
+
+
+def test_giving_up_by_hand_undoes_a_step_that_failed() -> None:
+    """A receiver that died over a command may have done it before it died."""
+    talk = Talk().reply().fail().by_hand("compensate")
+    assert talk.names[-1] == "undo-hotel"
+    assert talk.reply().reply().progress.status == "COMPENSATED"
 
 
 def test_from_the_pivot_on_nothing_is_given_up_by_hand() -> None:
@@ -330,6 +381,28 @@ def test_a_compensation_is_not_begun_twice() -> None:
     assert {talk.refused_by_hand(action) for action in ("compensate", "cancel")} == {"compensating"}
 
 
+@pytest.mark.parametrize(
+    ("talk", "action", "words"),
+    [
+        (Talk().reply().reply().reply().reply(), "cancel", ["COMPLETED"]),
+        (Talk(), "resume", ["RUNNING", "`resume`"]),
+        (Talk().fail(), "resume", ["s.flight", "failed", "`retry-step` issues", "`dead-letters replay` tries"]),
+        (Talk().reply().reply().let_time_pass(), "retry-step", ["s.pay", "`resume`"]),
+        (Talk().reply().refuse().refuse(), "resume", ["s.undo-flight", "refused", "`retry-step` issues"]),
+        (Talk().reply().refuse(), "cancel", ["COMPENSATING"]),
+        (Talk().reply().reply(), "cancel", ["RUNNING", "s.pay", "issued"]),
+    ],
+    ids=["ended", "not-suspended", "failed", "not-answered", "refused", "compensating", "past-pivot"],
+)
+def test_a_wish_that_cannot_be_had_is_answered_with_what_stands_in_the_way(
+    talk: Talk, action: str, words: list[str]
+) -> None:
+    """At 3 a.m. the answer must name where the saga stands, and the command that helps."""
+    detail = talk.told_no(action).detail
+    assert [word for word in words if word not in detail] == []
+    assert ("dead-letters" in detail) == ("failed" in words), "only a dead letter can be replayed"
+
+
 @pytest.mark.parametrize("action", ["resume", "retry-step"])
 def test_what_is_not_suspended_needs_no_hand(action: str) -> None:
     """It moves by itself."""
@@ -346,8 +419,13 @@ def test_a_saga_that_has_ended_is_moved_by_nobody(action: str) -> None:
 def test_the_log_says_who_acted_and_why_before_what_followed() -> None:
     """Years later somebody asks."""
     (entry, *rest) = Talk().reply().by_hand("cancel").log[-1]
-    assert (entry.kind, entry.code, entry.detail) == ("operator", "cancel", "ada: because")
+    assert (entry.kind, entry.step, entry.code, entry.detail) == ("operator", -1, "cancel", "ada: because")
     assert [entry.kind for entry in rest] == ["compensating", "undo-issued"]
+    (resumed, *_), (retried, *_) = (
+        Talk().reply().reply().let_time_pass().by_hand("resume").log[-1],
+        Talk().reply().fail().by_hand("retry-step").log[-1],
+    )
+    assert (resumed.code, resumed.step, retried.code, retried.step) == ("resume", 2, "retry-step", 1)
 
 
 # --- at random

@@ -81,8 +81,13 @@ def verify(settings: Settings, scope: Scope) -> Report:
     ):
         facts = Facts(file)
         sagas = extract(settings, facts, scope)
-        findings = [found for check in CHECKS if (found := _run(check, facts)).ids]
+        findings = judge(facts)
     return Report(findings, sagas, time.monotonic() - began)
+
+
+def judge(facts: Facts) -> list[Finding]:
+    """Run every check over what was read; return those that found something."""
+    return [found for check in CHECKS if (found := _run(check, facts)).ids]
 
 
 def _run(check: Check, facts: Facts) -> Finding:

@@ -1,0 +1,173 @@
+"""Mutate the modules that everything rests on and see which mutants their tests kill: `make mutate ARGS="engine inbox"`.
+
+Works in a copy of the tree (`.mutation/`), without Pulsar and PostgreSQL. Prints the survivors, then a table; exit code 1
+when a module's tests kill fewer than 90 % of its mutants or the time is up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import chdir
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.stats import status_by_exit_code
+from tests.mutation.queries import Trial
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("src", "tests", "pyproject.toml")
+AIM = 0.9
+PROGRAM = "program"
+"""Part of the names of tests that start a process, which runs the real code and tells nothing."""
+VERIFY_TESTS = "tests/service/test_verify.py"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Bind modules to the fast tests that hold them; `options` are pytest's."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+DELIVERY = tuple(
+    f"tests/service/test_{name}.py" for name in ("relay", "worker", "poison", "retries", "late", "lessons", "inbox")
+)
+TARGETS: Mapping[str, Target] = {
+    "engine": Target(("seedwork/engine", "seedwork/saga"), ("tests/unit/test_saga.py", "tests/unit/test_golden.py")),
+    "verify": Target(("protools/verify/*",), (VERIFY_TESTS,), ("-p", "tests.mutation.played")),
+    "inbox": Target(("seedwork/inbox",), DELIVERY),
+    "outbox": Target(("seedwork/relay", "seedwork/unit_of_work"), DELIVERY),
+}
+SETTINGS = """[mutmut]
+source_paths = src
+only_mutate =
+{modules}
+pytest_add_cli_args_test_selection =
+{tests}
+pytest_add_cli_args =
+{options}
+process_isolation = forkserver
+timeout_multiplier = 3.0
+timeout_constant = 5.0
+"""
+OPTIONS = ("-p", "no:cacheprovider", "-m", "not pulsar and not postgres", "-k", f"not postgresql and not {PROGRAM}")
+
+
+@dataclass(frozen=True)
+class Result:
+    """Hold what became of the mutants of one module."""
+
+    module: str
+    count: Counter[str]
+    survivors: tuple[str, ...]
+
+    @property
+    def rate(self) -> float:
+        """Share of the mutants that some test told from the real code."""
+        return (self.count["killed"] + self.count["timeout"]) / self.count.total()
+
+    def line(self) -> str:
+        """Write one row of the table."""
+        killed, timeout = self.count["killed"], self.count["timeout"]
+        rest = self.count.total() - killed - timeout
+        return f"{self.module:<34} {self.count.total():>6} {killed:>7} {timeout:>9} {rest:>9}  {self.rate:>6.1%}"
+
+
+def results_of(name: str, seconds: float) -> Iterator[Result]:
+    """Run one target in a fresh copy; yield what became of each of its modules."""
+    folder = ROOT / ".mutation" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in COPIED:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        (folder / part).parent.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / part, folder / part)
+    target = TARGETS[name]
+    lists = {
+        "modules": [f"src/{module}.py" for module in target.modules],
+        "tests": target.tests,
+        "options": (*OPTIONS, *target.options),
+    }
+    indented = {key: "\n".join(f"    {line}" for line in lines) for key, lines in lists.items()}
+    (folder / "setup.cfg").write_text(SETTINGS.format(**indented))
+    mutate(folder, seconds)
+    with chdir(folder):
+        yield from map(read, sorted(Path("mutants/src").rglob("*.meta")))
+
+
+def mutate(folder: Path, seconds: float) -> None:
+    """Run mutmut; end it with all its children when the time is up."""
+    (folder / "mutants" / "src").mkdir(parents=True)  # Python looks up its path once, before mutmut fills it
+    path = os.pathsep.join(str(folder / "mutants" / part) for part in ("src", "."))
+    command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(os.cpu_count())]
+    with (
+        (folder / "mutmut.log").open("w") as log,
+        subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": path}, start_new_session=True
+        ) as process,
+    ):
+        try:
+            process.wait(seconds)
+        except BaseException as stopped:
+            os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(stopped, subprocess.TimeoutExpired):
+                raise
+
+
+def read(meta: Path) -> Result:
+    """Read what mutmut wrote down about one module."""
+    codes = json.loads(meta.read_text())["exit_code_by_key"]
+    statuses = {mutant: status_by_exit_code[code] for mutant, code in codes.items()}
+    source = meta.relative_to("mutants").with_suffix("")
+    survivors = [mutant for mutant, status in statuses.items() if status not in ("killed", "timeout")]
+    told = (f"{mutant}: {statuses[mutant]}\n{get_diff_for_mutant(mutant, path=source)}" for mutant in survivors)
+    return Result(str(source.relative_to("src")), Counter(statuses.values()), tuple(told))
+
+
+def results_of_queries() -> Result:
+    """Run the tests of `protools verify` once, with every mutant of its SQL asked beside the original."""
+    trial = Trial()
+    options = ["-q", "--no-header", "--no-summary", *OPTIONS, VERIFY_TESTS]
+    code = pytest.main(options, plugins=[trial])
+    assert code == 0, "these tests must pass before anything can be told from them"
+    survivors = tuple(trial.survivors())
+    count = Counter(killed=trial.made - len(survivors), survived=len(survivors))
+    return Result("protools/verify/*.py, SQL", count, survivors)
+
+
+def main() -> int:
+    """Run what was asked for, print what survived and the table."""
+    parser = argparse.ArgumentParser(prog="make mutate", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar=" ".join(TARGETS), help="which (all)")
+    parser.add_argument("--minutes", type=float, default=60, help="each may take at most so long (60)")
+    asked = parser.parse_args()
+    if unknown := set(asked.targets) - set(TARGETS):
+        parser.error(f"no such target: {', '.join(sorted(unknown))}")
+    results = []
+    for name in asked.targets or TARGETS:
+        began = time.monotonic()
+        found = list(results_of(name, asked.minutes * 60))
+        found += [results_of_queries()] if name == "verify" else []
+        results += found
+        for survivor in (survivor for result in found for survivor in result.survivors):
+            print(survivor, end="\n\n", flush=True)
+        print(f"{name}: {(time.monotonic() - began) / 60:.0f} min", end="\n\n", flush=True)
+    print(f"{'module':<34} mutants  killed  timed out  survived    rate")
+    print("\n".join(result.line() for result in results))
+    return 0 if results and all(result.rate >= AIM for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
