@@ -1,7 +1,7 @@
-"""Mutate the modules that everything rests on and see which mutants their tests kill: `make mutate ARGS="engine inbox"`.
+"""Mutate what everything rests on and see which mutants the tests kill: `make mutate ARGS="engine inbox"`.
 
-Works in a copy of the tree (`.mutation/`), without Pulsar and PostgreSQL. Prints the survivors, then a table; exit code 1
-when a module's tests kill fewer than 90 % of its mutants or the time is up.
+Works in a copy of the tree (`.mutation/`), without Pulsar and PostgreSQL. Prints the survivors, then a table; exit
+code 1 when the tests of a module kill fewer than 90 % of its mutants, or the time is up.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COPIED = ("src", "tests", "pyproject.toml")
 AIM = 0.9
 PROGRAM = "program"
 """Part of the names of tests that start a process, which runs the real code and tells nothing."""
-VERIFY_TESTS = "tests/service/test_verify.py"
+VERIFY_TESTS = ("tests/unit/test_checks.py", "tests/service/test_verify.py")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ DELIVERY = tuple(
 )
 TARGETS: Mapping[str, Target] = {
     "engine": Target(("seedwork/engine", "seedwork/saga"), ("tests/unit/test_saga.py", "tests/unit/test_golden.py")),
-    "verify": Target(("protools/verify/*",), (VERIFY_TESTS,), ("-p", "tests.mutation.played")),
+    "verify": Target(("protools/verify/*",), VERIFY_TESTS, ("-p", "tests.mutation.played")),
     "inbox": Target(("seedwork/inbox",), DELIVERY),
     "outbox": Target(("seedwork/relay", "seedwork/unit_of_work"), DELIVERY),
 }
@@ -139,7 +139,7 @@ def read(meta: Path) -> Result:
 def results_of_queries() -> Result:
     """Run the tests of `protools verify` once, with every mutant of its SQL asked beside the original."""
     trial = Trial()
-    options = ["-q", "--no-header", "--no-summary", *OPTIONS, VERIFY_TESTS]
+    options = ["-q", "--no-header", "--no-summary", *OPTIONS, *VERIFY_TESTS]
     code = pytest.main(options, plugins=[trial])
     assert code == 0, "these tests must pass before anything can be told from them"
     survivors = tuple(trial.survivors())

@@ -29,6 +29,7 @@ from seedwork.projection import Projector
 from seedwork.settings import Settings
 from seedwork.unit_of_work import UnitOfWork
 
+BY = By("ada", "the scene needs it")
 FAR_S = 1_000_000.0
 """What still waits in the scene is due so far away that no test run gets there."""
 
@@ -134,8 +135,7 @@ def _ended(scene: Scene) -> None:
 
 def _ended_by_operators(scene: Scene) -> None:
     """Bury commands, and end their sagas by hand: the same command again, another one, or none."""
-    office = Office(scene.settings, lambda service: scene.desks[service].runtime)
-    by = By("ada", "the scene needs it")
+    office = _office(scene)
     for label, username in (("replayed", "pam"), ("retried", "ned"), ("given-up", "sue")):
         saga_id = scene.accept(label, username)
         scene.begin(saga_id)
@@ -146,12 +146,16 @@ def _ended_by_operators(scene: Scene) -> None:
         _put_away(poisoned)
         scene.run()
     command = scene.said("protools_saga", "generador.generate-password", scene.ids["replayed"])
-    assert replay(office, command.wire.properties["ce_id"], None, by)
-    assert sagas.act(office, scene.ids["retried"], "retry-step", by)
-    assert sagas.act(office, scene.ids["given-up"], "compensate", by)
+    assert replay(office, command.wire.properties["ce_id"], None, BY)
+    assert sagas.act(office, scene.ids["retried"], "retry-step", BY)
+    assert sagas.act(office, scene.ids["given-up"], "compensate", BY)
     for _ in range(2):
         scene.desks["generador"].worker.retry_failures()
         scene.run_with_mails()
+
+
+def _office(scene: Scene) -> Office:
+    return Office(scene.settings, lambda service: scene.desks[service].runtime)
 
 
 def _unfinished(scene: Scene) -> None:
@@ -185,15 +189,17 @@ def _unfinished(scene: Scene) -> None:
 def _unpublished(scene: Scene) -> None:
     """Take the broker away in every place where something was to be said."""
     unmailed, unsent = scene.accept("unmailed", "leo"), scene.accept("unsent", "jan")
-    unanswered = scene.accept("unanswered", "noa")
+    unanswered, recalled = scene.accept("unanswered", "noa"), scene.accept("recalled", "uma")
     scene.begin(unmailed)
     scene.begin(unanswered)
+    scene.begin(recalled)
     scene.settle("generador", scene.said("protools_saga", "generador.generate-password", unmailed))
     for name in ("protools_saga", "generador", "bff"):
         scene.desks[name].broker.is_up = False
     scene.settle("protools_saga", scene.said("bff", "protools_saga.issue-password", unsent))
     scene.settle("protools_saga", scene.said("generador", "generador.password-generated", unmailed))
     scene.settle("generador", scene.said("protools_saga", "generador.generate-password", unanswered))
+    assert sagas.act(_office(scene), recalled, "cancel", BY)
     scene.accept("unpublished", "kim")
     _put_off(scene)
 

@@ -35,7 +35,7 @@ DIVERGED = (
         WHERE l.versions <> l.last_version
         UNION ALL
         SELECT aggregate, COUNT(DISTINCT version) || ' events from ' || MIN(version) || ' to ' || MAX(version)
-        FROM event WHERE service <> 'protools_saga' AND type NOT LIKE '%.command-%'
+        FROM event WHERE service <> 'protools_saga'
         GROUP BY service, aggregate HAVING COUNT(DISTINCT version) <> MAX(version) - MIN(version) + 1
         """,
     ),

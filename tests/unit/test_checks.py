@@ -1,0 +1,220 @@
+"""Put single facts before the checks of `protools verify`: what no scene holds, or not alone; and its report."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from protools.verify import Finding, Report, judge
+from protools.verify.checks import CHECKS
+from protools.verify.facts import TABLES, Facts
+from protools.verify.scope import EVER, first_id
+
+A, B, C = (first_id(1_800_000_000 + number) for number in range(3))
+NOW = 1_900_000_000.0
+OLD = NOW - 1000
+SAGA = {"id": A, "status": "RUNNING", "seq": 1, "subject": "ada", "wake_at": NOW, "moved_at": OLD, "digest": b""}
+LOG = {**SAGA, "versions": 1, "last_version": 1, "started": 1, "ended": 0, "reason_code": "", "at": OLD, "trouble": ""}
+ISSUED = {
+    "id": B,
+    "saga_id": A,
+    "name": "generador.generate-password",
+    "receiver": "generador",
+    "at": OLD,
+    "succeeded": 0,
+    "denied": 0,
+}
+Told = tuple[str, dict[str, Any]]
+ACCEPTED: Told = ("accepted", {"id": A, "username": "ada", "at": OLD})
+
+
+def told(*facts: Told) -> set[tuple[str, str]]:
+    """What the checks say of these facts; what a fact does not name is NULL."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as file:
+        known = Facts(file)
+        for table, values in facts:
+            known.add(table, tuple(values.get(column) for column in TABLES[table].split(", ")))
+        known.complete(since_id="", cutoff=EVER, cutoff_id="g")
+        return {
+            (f"{found.check.kind}/{found.check.name}", identifier)
+            for found in judge(known)
+            for identifier, _ in found.ids
+        }
+
+
+def clocks(service: str, **now: float) -> list[Told]:
+    return [("clock", {"service": service, "side": side, "now": at}) for side, at in now.items()]
+
+
+@pytest.mark.parametrize(
+    ("check", "service", "fact"),
+    [
+        ("stuck/wake-up", "protools_saga", ("saga", SAGA)),
+        ("stuck/not-sent-again", "protools_saga", ("saga", {**SAGA, "target": "generador", "resend_at": NOW})),
+        ("stuck/outbox", "bff", ("outbox", {"service": "bff", "id": A, "due_at": NOW})),
+        ("stuck/failure", "bff", ("failure", {"service": "bff", "side": "write", "id": A, "due_at": NOW})),
+        ("stuck/mail", "correo", ("mail", {"id": A, "saga_id": B, "status": "waiting", "due_at": NOW})),
+        ("stuck/mail-claim", "correo", ("mail", {"id": A, "status": "waiting", "due_at": NOW, "claim": B})),
+    ],
+)
+def test_what_is_due_is_judged_by_the_clock_of_the_database_that_holds_it(check: str, service: str, fact: Told) -> None:
+    """Read and write databases are two machines, and so two clocks."""
+    for ahead, is_stuck in (({"write": NOW + 100, "read": NOW}, True), ({"write": NOW, "read": NOW + 100}, False)):
+        assert (check in {name for name, _ in told(fact, *clocks(service, **ahead))}) == is_stuck
+
+
+@pytest.mark.parametrize("fact", [("saga", SAGA), ("log", LOG)], ids=["row", "log"])
+def test_a_saga_that_left_one_trace_only_is_orphaned_and_diverged(fact: Told) -> None:
+    """Whichever half was lost, the other one is found."""
+    assert {("orphaned/saga", A), ("diverged/snapshot", A)} <= told(fact)
+    assert ("diverged/snapshot", B) in told(("saga", SAGA), ("log", LOG), ("saga", {**SAGA, "id": B}))
+
+
+@pytest.mark.parametrize("service", ["generador", "correo"])
+@pytest.mark.parametrize("how", ["handled", "tombstone"])
+def test_every_workers_unasked_work_is_orphaned(service: str, how: str) -> None:
+    """A tombstone too: it refuses a command."""
+    assert told(("met", {"service": service, "id": A, "how": how})) == {("orphaned/handled-command", A)}
+
+
+def test_an_answer_of_correo_that_nobody_asked_for_is_orphaned() -> None:
+    """Whoever speaks."""
+    event = {"service": "correo", "aggregate": A, "version": 1, "id": C, "type": "correo.x", "answers": B, "at": OLD}
+    assert told(("event", event)) == {("orphaned/answer", B)}
+
+
+@pytest.mark.parametrize("status", ["issued", "revealed"])
+def test_a_password_that_outlived_its_compensated_saga_is_orphaned(status: str) -> None:
+    """Revealed or not, it opens something."""
+    password = {"username": "ada", "version": 1, "command_id": B, "saga_id": A, "status": status, "changed_at": OLD}
+    ended = ("log", {**LOG, "status": "COMPENSATED"})
+    assert ("orphaned/password-not-undone", A) in told(ACCEPTED, ended, ("issued", ISSUED), ("password", password))
+
+
+def test_a_gap_is_found_in_any_history() -> None:
+    """Versions are counted per aggregate of a service, whether it began at one or was cut."""
+    names = {"service": "generador", "aggregate": "ada", "at": OLD, "type": "generador.password-issued"}
+    events = [("event", {**names, "id": id_, "version": version}) for id_, version in ((A, 3), (B, 5))]
+    assert ("diverged/version-gap", "ada") in told(*events)
+    assert "diverged/version-gap" not in {
+        name for name, _ in told(*events, ("event", {**names, "id": C, "version": 4}))
+    }
+
+
+def test_a_password_generated_over_one_that_was_just_generated_is_doubled() -> None:
+    """The one before need not have been seen by anybody."""
+    names = {"service": "generador", "aggregate": "ada", "type": "generador.password-generated", "at": OLD}
+    events = [("event", {**names, "id": C, "answers": answers, "version": v}) for v, answers in ((1, A), (2, B))]
+    assert ("doubled/password-of-name", B) in told(*events)
+
+
+def test_a_password_without_any_event_is_diverged() -> None:
+    """Nothing was ever said of it, so no read model can know it."""
+    assert ("diverged/password", "ada") in told(("password", {"username": "ada", "version": 1, "status": "issued"}))
+
+
+def test_a_command_that_became_a_dead_letter_is_shown_as_suspended() -> None:
+    """The user must see that it goes nowhere by itself."""
+    dead = {"service": "protools_saga", "aggregate": A, "version": 1, "id": B, "answers": A, "at": OLD}
+    said = ("event", {**dead, "type": "protools_saga.command-failed"})
+    shown = {"id": A, "version": 0, "username": "ada", "status": "suspended", "reason_code": "dead-letter"}
+    assert told(ACCEPTED, said, ("view_command", shown)) == set()
+    assert told(ACCEPTED, said, ("view_command", {**shown, "status": "refused"})) == {("diverged/command-view", A)}
+    assert ("diverged/command-view", A) in told(("log", LOG), ("event", {**dead, "type": "x", "answers": A}))
+    assert ("diverged/command-view", A) in told(("saga", SAGA), said), "accepted or not"
+
+
+@pytest.mark.parametrize(
+    ("trace", "explains"),
+    [
+        (("failure", {"service": "protools_saga", "side": "write", "id": A, "due_at": NOW}), True),
+        (("failure", {"service": "generador", "side": "write", "id": A, "due_at": NOW}), False),
+        (("dead", {"service": "protools_saga", "id": A}), True),
+        (("dead", {"service": "generador", "id": A}), False),
+    ],
+)
+def test_an_acceptance_that_the_coordinator_could_not_handle_is_not_lost(trace: Told, explains: bool) -> None:
+    """It is tried again, or lies in front of an operator; what lies elsewhere explains nothing."""
+    assert (("lost/accepted-command", A) not in told(ACCEPTED, trace)) == explains
+
+
+@pytest.mark.parametrize(("awaited", "is_defect"), [(B, True), (C, False)], ids=["awaited", "given up"])
+def test_a_refusal_must_move_a_saga_that_waits_for_it_and_no_other(awaited: str, is_defect: bool) -> None:
+    """One that the saga does not wait for any more says nothing new."""
+    event = {"service": "generador", "aggregate": B, "version": 1, "id": C, "answers": B, "at": OLD}
+    refused = ("event", {**event, "type": "generador.command-refused"})
+    met = ("met", {"service": "protools_saga", "id": C, "how": "handled"})
+    known = told(ACCEPTED, ("log", {**LOG, "awaited": awaited}), ("issued", ISSUED), refused, met)
+    assert (("lost/reply-without-effect", B) in known) == is_defect
+
+
+PARKED = {"saga_id": A, "command_id": B, "kind": "parked", "policy": "park"}
+TOLD_OF_PARKED = {"service": "protools_saga", "kind": "parked", "subject": A}
+
+
+@pytest.mark.parametrize(
+    ("incident", "is_told"),
+    [
+        (TOLD_OF_PARKED, True),
+        ({**TOLD_OF_PARKED, "subject": B}, False),
+        ({**TOLD_OF_PARKED, "kind": "suspended"}, False),
+        ({**TOLD_OF_PARKED, "service": "correo"}, False),
+    ],
+    ids=["told", "of another", "of something else", "by another"],
+)
+def test_a_parked_success_is_either_told_or_a_defect(incident: dict[str, Any], is_told: bool) -> None:
+    """An operator has to decide on it, and can only decide on what was put in front of him."""
+    facts = [ACCEPTED, ("log", LOG), ("issued", ISSUED), ("late", PARKED), ("incident", incident)]
+    assert (("late/parked-in-silence", A) not in told(*facts)) == is_told
+    assert (("late/success", A) in told(*facts)) == (is_told or incident["service"] == "correo")
+
+
+@pytest.mark.parametrize("change", [{"kind": "parked"}, {"subject": B}, {"service": "bff"}])
+def test_an_incident_of_something_else_tells_of_no_dead_letter(change: dict[str, str]) -> None:
+    """Who looks at the incidents must find every letter there."""
+    told_of_it = {"service": "correo", "kind": "dead-letter", "subject": A}
+    dead = ("dead", {"service": "correo", "id": A, "topic": "x"})
+    assert told(dead, ("incident", told_of_it)) == set()
+    assert told(dead, ("incident", told_of_it | change)) == {("dead/in-silence", A)}
+
+
+# --- the report
+
+
+def test_the_table_names_a_few_and_counts_all() -> None:
+    """A thousand defects of one kind must not hide one of another."""
+    lost, late = (next(check for check in CHECKS if check.kind == kind) for kind in ("lost", "late"))
+    report = Report([Finding(lost, [(str(n), f"d{n}") for n in range(5)]), Finding(late, [("7", "late")])], 100, 2.0)
+    assert report.defects == 5
+    head, *shown, late_head, _, foot = report.lines()
+    assert re.fullmatch(rf"lost +{lost.name} +5  {re.escape(lost.says)}", head)
+    assert [line.split() for line in shown] == [["0", "d0"], ["1", "d1"], ["2", "d2"]]
+    assert late_head.endswith(f"{late.says} (no defect)")
+    assert foot == "5 defects; 100 sagas in 2.0 s, 50 sagas/s"
+    assert list(Report([], 3, 0.0).lines()) == ["nothing lost, doubled or stuck; 3 sagas in 0.0 s, 0 sagas/s"]
+    assert list(Report([Finding(lost, [("0", "d")])], 1, 1.0).lines())[-1].startswith("1 defect;")
+
+
+def test_the_document_holds_everything() -> None:
+    """Scripts read it; its names are a promise."""
+    lost = CHECKS[0]
+    assert Report([Finding(lost, [("0", "d")])], 100, 2.00049).document() == {
+        "sagas": 100,
+        "seconds": 2.0,
+        "sagasPerSecond": 50.0,
+        "defects": 1,
+        "findings": [
+            {
+                "class": lost.kind,
+                "check": lost.name,
+                "says": lost.says,
+                "isDefect": True,
+                "count": 1,
+                "ids": [{"id": "0", "detail": "d"}],
+            }
+        ],
+    }
