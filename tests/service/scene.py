@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import update
@@ -40,6 +41,7 @@ class Scene:
 
     settings: Settings
     desks: dict[str, Desk]
+    ended_at: float = 0.0
     ids: dict[str, str] = field(default_factory=dict)
     commands: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -96,6 +98,7 @@ def play(settings: Settings) -> Scene:
         for wire in desk.broker.published + unsaid:
             scene.commands[wire.key, wire.topic] = wire.properties["ce_id"]
         _put_away(desk)
+    scene.ended_at = time.time()
     return scene
 
 

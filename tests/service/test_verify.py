@@ -18,7 +18,7 @@ import orjson
 import pytest
 from sqlalchemy import text
 from tests.service.desk import CODEC, KEYS
-from tests.service.scene import FAR_S, play
+from tests.service.scene import FAR_S, Scene, play
 
 from protools.local import LocalPostgres
 from protools.verify import Report, verify
@@ -44,11 +44,23 @@ OVERDUE_S = 100.0
 
 @dataclass
 class Stage:
-    """A played scene to spoil; every plant returns the id that must be reported."""
+    """A played scene to spoil; every plant returns the id that must be reported.
+
+    Time stands still where the scene ended: how long the tests take changes nothing. Only ids know the real clock.
+    """
 
     settings: Settings
     ids: dict[str, str]
     commands: dict[tuple[str, str], str]
+    ended_at: float
+
+    @staticmethod
+    def of(scene: Scene) -> Stage:
+        return Stage(scene.settings, scene.ids, scene.commands, scene.ended_at)
+
+    def later(self, seconds: float) -> Settings:
+        """Settings by which it is so many seconds after the scene."""
+        return replace(self.settings, clock_offset=self.ended_at + seconds - time.time())
 
     def do(self, service: str, statement: str, side: Side = "write", **values: Any) -> Any:
         engine = open_database(self.settings, service, side, "owner")
@@ -72,7 +84,7 @@ class Stage:
         return self.commands[self.ids[label], topic]
 
     def now(self) -> float:
-        return time.time()
+        return self.ended_at
 
     def meet(self, service: str, identifier: str) -> None:
         values = {"consumer": service, "id": identifier, "at": self.now()}
@@ -653,7 +665,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     """One scene for all tests of this file; each spoils a copy."""
     home = tmp_path_factory.mktemp("played")
     scene = play(Settings.read({"PROTOOLS_HOME": str(home), **KEYS}))
-    return Stage(scene.settings, scene.ids, scene.commands)
+    return Stage.of(scene)
 
 
 @pytest.fixture
@@ -664,7 +676,7 @@ def stage(played: Stage, tmp_path: Path) -> Stage:
 
 def found(stage: Stage, scope: Scope = AT_REST, later_s: float = 0.0) -> set[tuple[str, str]]:
     """What is reported beside the one late success of the scene."""
-    report = verify(replace(stage.settings, clock_offset=later_s), scope)
+    report = verify(stage.later(later_s), scope)
     return named(report) - {("late/success", stage.ids["late"])}
 
 
@@ -710,7 +722,7 @@ def test_whatever_is_legal_is_not_reported(stage: Stage, scope: Scope) -> None:
 
 def test_the_late_success_of_the_scene_is_told_with_its_policy_and_is_no_defect(stage: Stage) -> None:
     """What the late policy handled is told, not held against the system."""
-    report = verify(stage.settings, Scope())
+    report = verify(stage.later(0), Scope())
     (finding,) = report.findings
     assert [(identifier, detail.partition(":")[0]) for identifier, detail in finding.ids] == [
         (stage.ids["late"], "compensate")
@@ -851,7 +863,7 @@ def on_postgresql(tmp_path: Path, postgres: LocalPostgres) -> Stage:
     name = f"t{new_id()[-10:]}"
     environment = postgres.environment() | {"DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
     scene = play(Settings.read({"PROTOOLS_HOME": str(tmp_path), **KEYS, **environment}))
-    return Stage(scene.settings, scene.ids, scene.commands)
+    return Stage.of(scene)
 
 
 @pytest.mark.postgres
