@@ -120,11 +120,13 @@ def mutate(folder: Path, seconds: float) -> None:
         ) as process,
     ):
         try:
-            process.wait(seconds)
-        except BaseException as stopped:
+            if process.wait(seconds):
+                sys.exit(f"mutmut could not run these tests: {log.name}")
+        except (KeyboardInterrupt, subprocess.TimeoutExpired) as stopped:
             os.killpg(process.pid, signal.SIGKILL)
             if not isinstance(stopped, subprocess.TimeoutExpired):
                 raise
+            print(f"{folder.name}: the time is up, the rest is not checked")
 
 
 def read(meta: Path) -> Result:

@@ -31,6 +31,7 @@ from protools_saga.tables import saga
 from seedwork.avro import CommittedSchemas
 from seedwork.database import open_database
 from seedwork.delivery import event, pack, unpack
+from seedwork.errors import Unavailable
 from seedwork.messages import new_id
 from seedwork.saga import Entry, Progress, StepState, fold
 from seedwork.settings import Settings, Side
@@ -916,10 +917,21 @@ def test_the_program_names_a_database_that_is_not_there_and_does_not_create_it(s
     assert not missing.exists()
 
 
+def test_a_database_that_is_not_there_or_cannot_be_read_is_named(stage: Stage) -> None:
+    """Somebody has to mend that one, and the answer without it would be half an answer."""
+    broken, missing = (stage.settings.home / "db" / f"{name}.sqlite" for name in ("bff-read", "correo-read"))
+    missing.unlink()
+    with pytest.raises(Unavailable, match="^correo's read database is not there$"):
+        found(stage)
+    broken.write_bytes(b"no database at all")
+    with pytest.raises(Unavailable, match="^bff's read database cannot be read: .*not a database$"):
+        verify(stage.settings, Scope())
+
+
 @pytest.mark.parametrize("text", ["soon", "2026-01-01T00:00:00", "2w", "-5m", ""])
 def test_a_time_that_says_nothing_certain_is_refused(text: str) -> None:
     """A time without its zone would judge other commands elsewhere."""
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="zone" if "T" in text else None):
         time_of(text)
 
 
