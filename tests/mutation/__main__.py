@@ -22,7 +22,9 @@ from pathlib import Path
 
 import pytest
 from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.mutation.file_mutation import mutate_file_contents
 from mutmut.stats import status_by_exit_code
+from mutmut.utils.format_utils import get_mutant_name
 from tests.mutation.queries import Trial
 
 ROOT = Path(__file__).parents[2]
@@ -60,8 +62,8 @@ pytest_add_cli_args_test_selection =
 pytest_add_cli_args =
 {options}
 process_isolation = forkserver
-timeout_multiplier = 3.0
-timeout_constant = 5.0
+timeout_multiplier = 1.0
+timeout_constant = 10.0
 """
 OPTIONS = ("-p", "no:cacheprovider", "-m", "not pulsar and not postgres", "-k", f"not postgresql and not {PROGRAM}")
 
@@ -86,8 +88,8 @@ class Result:
         return f"{self.module:<34} {self.count.total():>6} {killed:>7} {timeout:>9} {rest:>9}  {self.rate:>6.1%}"
 
 
-def results_of(name: str, seconds: float) -> Iterator[Result]:
-    """Run one target in a fresh copy; yield what became of each of its modules."""
+def results_of(name: str, seconds: float, every: int) -> Iterator[Result]:
+    """Run one target in a fresh copy; yield what became of each of its modules. Of its mutants takes each n-th."""
     folder = ROOT / ".mutation" / name
     shutil.rmtree(folder, ignore_errors=True)
     for part in COPIED:
@@ -102,17 +104,26 @@ def results_of(name: str, seconds: float) -> Iterator[Result]:
     }
     indented = {key: "\n".join(f"    {line}" for line in lines) for key, lines in lists.items()}
     (folder / "setup.cfg").write_text(SETTINGS.format(**indented))
-    mutate(folder, seconds)
     with chdir(folder):
-        read_out = map(read, sorted(Path("mutants/src").rglob("*.meta")))
+        mutants = sample(target, every)
+        mutate(folder, seconds, [] if every == 1 else mutants)
+        read_out = (read(meta, set(mutants)) for meta in sorted(Path("mutants/src").rglob("*.meta")))
         yield from (result for result in read_out if result.count)
 
 
-def mutate(folder: Path, seconds: float) -> None:
-    """Run mutmut; end it with all its children when the time is up."""
+def sample(target: Target, every: int) -> list[str]:
+    """Name each n-th mutant of a target."""
+    sources = [source for module in target.modules for source in sorted(Path("src").glob(f"{module}.py"))]
+    made = ((source, mutate_file_contents(str(source), source.read_text()).mutant_names) for source in sources)
+    return [get_mutant_name(source, name) for source, names in made for name in names][::every]
+
+
+def mutate(folder: Path, seconds: float, mutants: list[str]) -> None:
+    """Run mutmut on these mutants, or all; end it with all its children when the time is up."""
     (folder / "mutants" / "src").mkdir(parents=True)  # Python looks up its path once, before mutmut fills it
     path = os.pathsep.join(str(folder / "mutants" / part) for part in ("src", "."))
-    command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(os.cpu_count())]
+    mutmut = Path(sys.executable).with_name("mutmut")
+    command = [str(mutmut), "run", "--max-children", str(os.cpu_count()), *mutants]
     with (
         (folder / "mutmut.log").open("w") as log,
         subprocess.Popen(
@@ -129,10 +140,10 @@ def mutate(folder: Path, seconds: float) -> None:
             print(f"{folder.name}: the time is up, the rest is not checked")
 
 
-def read(meta: Path) -> Result:
-    """Read what mutmut wrote down about one module."""
+def read(meta: Path, mutants: set[str]) -> Result:
+    """Read what mutmut wrote down about these mutants of one module."""
     codes = json.loads(meta.read_text())["exit_code_by_key"]
-    statuses = {mutant: status_by_exit_code[code] for mutant, code in codes.items()}
+    statuses = {mutant: status_by_exit_code[code] for mutant, code in codes.items() if mutant in mutants}
     source = meta.relative_to("mutants").with_suffix("")
     survivors = [mutant for mutant, status in statuses.items() if status not in ("killed", "timeout")]
     told = (f"{mutant}: {statuses[mutant]}\n{get_diff_for_mutant(mutant, path=source)}" for mutant in survivors)
@@ -154,6 +165,7 @@ def main() -> int:
     """Run what was asked for, print what survived and the table."""
     parser = argparse.ArgumentParser(prog="make mutate", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar=" ".join(TARGETS), help="which (all)")
+    parser.add_argument("--every", type=int, default=1, help="take each n-th mutant only (1: all)")
     parser.add_argument("--minutes", type=float, default=60, help="each may take at most so long (60)")
     asked = parser.parse_args()
     if unknown := set(asked.targets) - set(TARGETS):
@@ -161,7 +173,7 @@ def main() -> int:
     results = []
     for name in asked.targets or TARGETS:
         began = time.monotonic()
-        found = list(results_of(name, asked.minutes * 60))
+        found = list(results_of(name, asked.minutes * 60, asked.every))
         found += [results_of_queries()] if name == "verify" else []
         results += found
         for survivor in (survivor for result in found for survivor in result.survivors):

@@ -32,13 +32,13 @@ Told = tuple[str, dict[str, Any]]
 ACCEPTED: Told = ("accepted", {"id": A, "username": "ada", "at": OLD})
 
 
-def told(*facts: Told) -> set[tuple[str, str]]:
+def told(*facts: Told, cutoff: float = EVER) -> set[tuple[str, str]]:
     """What the checks say of these facts; what a fact does not name is NULL."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as file:
         known = Facts(file)
         for table, values in facts:
             known.add(table, tuple(values.get(column) for column in TABLES[table].split(", ")))
-        known.complete(since_id="", cutoff=EVER, cutoff_id="g")
+        known.complete(since_id="", cutoff=cutoff, cutoff_id=first_id(cutoff))
         return {
             (f"{found.check.kind}/{found.check.name}", identifier)
             for found in judge(known)
@@ -152,6 +152,11 @@ def test_a_refusal_must_move_a_saga_that_waits_for_it_and_no_other(awaited: str,
     assert (("lost/reply-without-effect", B) in known) == is_defect
 
 
+def test_nothing_is_lost_to_a_receiver_that_has_not_begun() -> None:
+    """On the first day somebody accepts before anybody listens."""
+    assert told(ACCEPTED, cutoff=NOW) == {("stuck/accepted-command", A)}
+
+
 PARKED = {"saga_id": A, "command_id": B, "kind": "parked", "policy": "park"}
 TOLD_OF_PARKED = {"service": "protools_saga", "kind": "parked", "subject": A}
 
@@ -196,16 +201,18 @@ def test_the_table_names_a_few_and_counts_all() -> None:
     assert late_head.endswith(f"{late.says} (no defect)")
     assert foot == "5 defects; 100 sagas in 2.0 s, 50 sagas/s"
     assert list(Report([], 3, 0.0).lines()) == ["nothing lost, doubled or stuck; 3 sagas in 0.0 s, 0 sagas/s"]
-    assert list(Report([Finding(lost, [("0", "d")])], 1, 1.0).lines())[-1].startswith("1 defect;")
+    for number, said in ((1, "1 defect;"), (2, "2 defects;")):
+        found = Finding(lost, [(str(n), "d") for n in range(number)])
+        assert list(Report([found], 1, 1.0).lines())[-1].startswith(said)
 
 
 def test_the_document_holds_everything() -> None:
     """Scripts read it; its names are a promise."""
     lost = CHECKS[0]
-    assert Report([Finding(lost, [("0", "d")])], 100, 2.00049).document() == {
+    assert Report([Finding(lost, [("0", "d")])], 100, 2.34567).document() == {
         "sagas": 100,
-        "seconds": 2.0,
-        "sagasPerSecond": 50.0,
+        "seconds": 2.346,
+        "sagasPerSecond": 42.6,
         "defects": 1,
         "findings": [
             {
