@@ -14,7 +14,7 @@ from tests.service.desk import CODEC, KEYS, Desk, deliver, make_desk
 
 from generador.handlers import HANDLERS as GENERADOR
 from generador.handlers import generate_password
-from generador.messages import GeneratePassword, RevokePassword
+from generador.messages import GeneradorRefused, GeneratePassword, RevokePassword
 from generador.tables import password, password_view
 from protools.databases import prepare_databases
 from protools.local import LocalPostgres
@@ -68,6 +68,14 @@ def a_poisonous(body: GeneratePassword) -> Handler:
     return Handler(handle, reads=GENERADOR[GeneratePassword].reads)
 
 
+def refusal(desk: Desk) -> GeneradorRefused:
+    """Read the last refusal that generador gave."""
+    body = desk.said(GeneradorRefused.contract.name)[-1].body
+    no = CODEC.decode(GeneradorRefused, body, CommittedSchemas()[GeneradorRefused.contract.dataschema])
+    assert isinstance(no, GeneradorRefused)
+    return no
+
+
 def test_one_message_that_fails_among_a_hundred_is_kept_alone(settings: Settings) -> None:
     """A handler's error undoes what its message buffered and nothing of its neighbours."""
     desk = make_desk(settings, "generador", {GeneratePassword: a_poisonous(GeneratePassword("u50"))})
@@ -105,7 +113,19 @@ def test_the_same_id_with_another_body_is_refused_with_an_incident(generador: De
     generador.worker.settle([deliver(GeneratePassword("ada"), identifier=identifier)])
     generador.worker.settle([deliver(GeneratePassword("eve"), identifier=identifier)])
     assert [row["username"] for row in generador.rows(password)] == ["ada"]
+    (told,) = generador.rows(incident)
+    assert (told["kind"], told["subject"], told["code"]) == ("conflict", identifier, "same-id-other-body")
+    assert told["detail"] == "generador.generate-password: refused, nothing changed"
+
+
+def test_the_id_of_a_refused_command_is_spent_too(generador: Desk) -> None:
+    """The stored refusal answers the command that it was given to and no other."""
+    generador.worker.settle([deliver(GeneratePassword("ada"))])
+    identifier = new_id()
+    for name in ("ada", "eve"):
+        generador.worker.settle([deliver(GeneratePassword(name), identifier=identifier)])
     assert [row["code"] for row in generador.rows(incident)] == ["same-id-other-body"]
+    assert len(generador.said("generador.command-refused")) == 1
 
 
 def test_a_business_no_is_an_answer(generador: Desk) -> None:
@@ -130,6 +150,9 @@ def test_a_compensation_that_comes_first_leaves_a_tombstone_that_refuses_the_com
     assert generador.count(password) == 0
     assert len(generador.said("generador.nothing-to-revoke")) == 1
     assert len({wire.properties["ce_id"] for wire in generador.said("generador.command-refused")}) == 1
+    no = refusal(generador)
+    assert (no.command, no.code) == ("generador.generate-password", "withdrawn")
+    assert no.detail == "the command was undone before it arrived"
 
 
 def test_do_and_undo_in_one_batch_settle_in_either_order(generador: Desk) -> None:
@@ -268,7 +291,10 @@ def test_an_expired_command_is_refused_with_an_incident(generador: Desk) -> None
     generador.worker.settle([deliver(GeneratePassword("ada"), expires_at="2026-01-02T00:00:00.000Z")])
     assert generador.count(password) == 0
     assert len(generador.said("generador.command-refused")) == 1
-    assert [row["code"] for row in generador.rows(incident)] == ["expired"]
+    no, (told,) = refusal(generador), generador.rows(incident)
+    assert (no.code, no.detail) == ("expired", "expired at 2026-01-02T00:00:00.000Z")
+    assert (told["kind"], told["code"], told["detail"]) == ("expired", no.code, no.detail)
+    assert told["subject"] == generador.said("generador.command-refused")[0].properties["ce_commandid"]
 
 
 def test_a_rival_that_changed_a_row_first_makes_the_batch_run_again(settings: Settings) -> None:
