@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 from tests.service.desk import KEYS, Desk, deliver, make_desk
+from tests.service.stage import dying_at
 
 from generador.messages import GeneratePassword
 from generador.tables import password
 from seedwork import faults
-from seedwork.delivery import event, outbox
+from seedwork.delivery import event, failure, outbox
 from seedwork.faults import InjectedFault, RuleBook
+from seedwork.messages import new_id
+from seedwork.relay import SWEEP_PAGE
 from seedwork.settings import Settings
 
 Rule = Callable[[str], None]
@@ -85,3 +88,73 @@ def test_twins_that_come_together_are_answered_once(generador: Desk) -> None:
     generador.worker.settle([command])
     generador.worker.settle([command, command, command])
     assert len(replies(generador)) == 2
+
+
+@pytest.mark.parametrize("point", ["flushed", "committed", "publishing", "published"])
+def test_a_seam_is_passed_with_what_is_in_hand(generador: Desk, dies_at: Rule, point: str) -> None:
+    """A rule that names one message must meet that one and spare the others."""
+    dies_at(f"{point} match=saga={(saga_id := new_id())}")
+    generador.worker.settle([deliver(GeneratePassword("bob"))])
+    with pytest.raises(InjectedFault):
+        generador.worker.settle([deliver(GeneratePassword("ada"), saga_id=saga_id)])
+
+
+def test_what_a_rule_breaks_while_it_is_handled_is_a_failure_of_its_own(generador: Desk, dies_at: Rule) -> None:
+    """As any error of a handler would be."""
+    broken, good = deliver(GeneratePassword("ada")), deliver(GeneratePassword("bob"))
+    dies_at(f"handled match=saga={broken.wire.key}")
+    generador.worker.settle([good, broken])
+    assert [row["id"] for row in generador.rows(failure)] == [broken.wire.properties["ce_id"]]
+    assert generador.count(password) == 1
+
+
+def sweep_and_clear(desk: Desk) -> None:
+    desk.runtime.relay.sweep()
+    desk.runtime.relay.clear()
+
+
+def test_whoever_dies_while_sweeping_or_clearing_leaves_the_rows_to_the_next_sweep(
+    generador: Desk, dies_at: Rule
+) -> None:
+    """A row goes only after the broker has confirmed its message."""
+    generador.broker.is_up = False
+    saga_id = new_id()
+    generador.worker.settle([deliver(GeneratePassword("ada"), saga_id=saga_id)])
+    generador.broker.is_up = True
+    for point in (f"sweeping match=saga={saga_id}", "clearing"):
+        dies_at(point)
+        with generador.runtime.write.begin() as tx:
+            tx.execute(update(outbox).values(due_at=0))
+        with pytest.raises(InjectedFault):
+            sweep_and_clear(generador)
+        assert generador.count(outbox) == 1
+    with generador.runtime.write.begin() as tx:
+        tx.execute(update(outbox).values(due_at=0))
+    sweep_and_clear(generador)
+    assert generador.count(outbox) == 0
+    assert replies(generador) == 2 * replies(generador)[:1]
+
+
+def test_what_was_confirmed_is_cleared_by_the_next_commit_that_succeeds(generador: Desk) -> None:
+    """A commit that fails clears nothing, and nothing is forgotten for it."""
+    generador.worker.settle([deliver(GeneratePassword("ada"))])
+    with pytest.raises(ZeroDivisionError):
+        generador.runtime.relay.commit(lambda _uow: 1 / 0)
+    with dying_at(generador, "commit"):
+        generador.runtime.relay.clear()
+    assert generador.count(outbox) == 1
+    assert generador.runtime.relay.commit(lambda _uow: "done") == ("done", [])
+    assert generador.count(outbox) == 0
+
+
+def test_the_sweep_publishes_the_oldest_first_and_a_page_at_a_time(generador: Desk) -> None:
+    """After an outage the backlog must not be one message, and who has waited longest comes first."""
+    generador.broker.is_up = False
+    generador.worker.settle([deliver(GeneratePassword(f"u{number}")) for number in range(SWEEP_PAGE + 3)])
+    generador.broker.is_up = True
+    with generador.runtime.write.begin() as tx:
+        for age, row in enumerate(tx.execute(select(outbox.c.id)).all()):
+            tx.execute(update(outbox).where(outbox.c.id == row.id).values(due_at=-age))
+    oldest = sorted(generador.rows(outbox), key=lambda row: row["due_at"])
+    assert [generador.runtime.relay.sweep() for _ in range(3)] == [SWEEP_PAGE, 3, 0]
+    assert replies(generador) == [row["id"] for row in oldest]
