@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from tests.service.desk import CODEC, KEYS, Desk, deliver, make_desk
 
 from generador.messages import GeneratePassword, PasswordGenerated
@@ -137,6 +139,30 @@ def test_a_handler_reads_only_what_it_named(generador: Desk) -> None:
     """A row that was not locked may change under the handler's hands."""
     with pytest.raises(LookupError, match="password 'eve' was not loaded"):
         work(generador, lambda uow: uow.get(password, "eve"))
+
+
+def test_tables_are_locked_in_one_order_whatever_order_they_were_asked_for_in(generador: Desk) -> None:
+    """Two workers that lock the same two tables the other way round wait for each other."""
+    wanted = [(password, "ada"), (failure, new_id())]
+    orders = []
+    for keys in (wanted, wanted[::-1]):
+        with heard(generador) as statements:
+            work(generador, lambda uow, keys=keys: uow.load(keys))
+        orders.append([name for said in statements for name in ("failure", "password") if f'FROM "{name}"' in said])
+    assert orders == [["failure", "password"]] * 2
+
+
+@contextmanager
+def heard(desk: Desk) -> Iterator[list[str]]:
+    """Listen to what the database is told."""
+    statements: list[str] = []
+
+    def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(" ".join(statement.split()))
+
+    event.listen(desk.runtime.write, "before_cursor_execute", hear)
+    yield statements
+    event.remove(desk.runtime.write, "before_cursor_execute", hear)
 
 
 def test_what_a_message_put_is_read_by_it_and_by_those_after_it_unless_it_was_dropped(generador: Desk) -> None:
