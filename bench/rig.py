@@ -27,6 +27,8 @@ class Rig:
     """Hold a running system: settings, servers, and the processes by name."""
 
     settings: Settings
+    environment: dict[str, str]
+    """What points a process at these servers."""
     pulsar: LocalPulsar
     postgres: LocalPostgres
     processes: dict[str, subprocess.Popen[bytes]]
@@ -40,6 +42,17 @@ class Rig:
 @contextmanager
 def rig(folder: Path) -> Iterator[Rig]:
     """Start everything in `folder`, end everything afterwards."""
+    with servers(folder) as system:
+        system.processes.update(_start(folder, system.environment))
+        try:
+            yield system
+        finally:
+            _stop(system.processes)
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[Rig]:
+    """Start broker and database in `folder`, prepared for every service, and no process of ours."""
     with ExitStack() as stack:
         port, admin_port, database_port, *web_ports = free_ports(3 + len(WEBS))
         pulsar = LocalPulsar(folder / "pulsar", port=port, admin_port=admin_port, journal_sync=True)
@@ -52,9 +65,7 @@ def rig(folder: Path) -> Iterator[Rig]:
         environment = pulsar.environment() | postgres.environment() | _names(folder, web_ports)
         settings = Settings.read(environment)
         bootstrap(settings)
-        processes = _start(folder, environment)
-        stack.callback(_stop, processes)
-        yield Rig(settings, pulsar, postgres, processes)
+        yield Rig(settings, environment, pulsar, postgres, {})
 
 
 def _names(folder: Path, web_ports: list[int]) -> dict[str, str]:
