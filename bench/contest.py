@@ -44,6 +44,8 @@ class Contestant(Protocol):
     """Run sagas on request. Every method blocks; an error ends this contestant's part, not the contest."""
 
     name: str
+    in_flight: int
+    """How many sagas it is given at once under load: what serves it best."""
     settings: Mapping[str, str]
     """What was chosen, in words or as the system's own settings; printed beside the figures."""
 
@@ -68,8 +70,8 @@ class Contestant(Protocol):
     def depth(self) -> int | None:
         """Return how many messages wait in its outbox now; None where it has none."""
 
-    def sustained(self, sagas: int, in_flight: int) -> Run:
-        """Keep up to `in_flight` sagas going until `sagas` have ended; accepted in process, or as it is meant to."""
+    def sustained(self, sagas: int) -> Run:
+        """Keep up to `in_flight` sagas going until all have ended; accepted in process, or as it is meant to."""
 
     def one_at_a_time(self, sagas: int) -> list[float]:
         """Return the seconds from acceptance to end of sagas that run alone, one after the other."""

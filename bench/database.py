@@ -1,0 +1,49 @@
+"""Give a contestant a PostgreSQL of its own: fsync and synchronous_commit on, the same settings for everybody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
+
+from protools.local import LocalPostgres
+from protools.local.process import free_ports
+
+SETTINGS = {"fsync": "on", "synchronous_commit": "on", "shared_preload_libraries": "pg_stat_statements"}
+
+STATEMENTS = text(
+    "SELECT coalesce(sum(s.calls), 0) FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid "
+    "WHERE d.datname <> 'postgres' AND s.query !~* '^(BEGIN|COMMIT|ROLLBACK|START)'"
+)
+COMMITS = text("SELECT coalesce(sum(xact_commit), 0) FROM pg_stat_database WHERE datname <> 'postgres'")
+
+
+def bench_postgres(folder: Path) -> LocalPostgres:
+    """Return a cluster that is not started yet, on a free port."""
+    return LocalPostgres(folder, port=free_ports(1)[0], options=SETTINGS)
+
+
+def create_database(postgres: LocalPostgres, name: str) -> str:
+    """Create a database and return its URL as libpq reads it."""
+    engine = create_engine(postgres.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}"'))
+    url = make_url(postgres.url).set(drivername="postgresql", database=name)
+    return url.render_as_string(hide_password=False)
+
+
+def statements_and_commits(postgres: LocalPostgres) -> tuple[int, int]:
+    """Count what ran in all databases but the maintenance one; BEGIN and COMMIT are no statements."""
+    engine = create_engine(postgres.url, poolclass=NullPool)
+    with engine.connect() as connection:
+        statements, commits = (connection.execute(query).scalar_one() for query in (STATEMENTS, COMMITS))
+    return int(statements), int(commits)
+
+
+def version(postgres: LocalPostgres) -> str:
+    """Return the server's version."""
+    engine = create_engine(postgres.url, poolclass=NullPool)
+    with engine.connect() as connection:
+        return str(connection.execute(text("SHOW server_version")).scalar_one())

@@ -1,0 +1,153 @@
+"""Run Temporal: a server that keeps workflow histories in PostgreSQL and hands out their tasks to workers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from bench.contest import Run, Tally
+from bench.database import bench_postgres, create_database, statements_and_commits, version
+from bench.peers import install
+from bench.peers.program import Program, end, run_on
+from protools.local import LocalPostgres
+from protools.local.process import free_ports
+
+PROCESSES = 2
+SLOTS = 200
+SCHEMAS = {"temporal": "postgresql/v12/temporal", "temporal_visibility": "postgresql/v12/visibility"}
+SHARDS = 4
+DYNAMIC = {
+    "matching.numTaskqueueReadPartitions": 1,
+    "matching.numTaskqueueWritePartitions": 1,
+    "system.enableEagerWorkflowStart": "true",
+    "system.enableActivityEagerExecution": "true",
+}
+
+
+class Temporal:
+    """Run each step as an activity, or as a local activity when `local` says so."""
+
+    def __init__(self, folder: Path, *, local: bool) -> None:
+        self.name = "Temporal, local activities" if local else "Temporal"
+        self.in_flight = 64
+        self.settings = {
+            **{key: str(value) for key, value in DYNAMIC.items()},
+            "numHistoryShards": str(SHARDS),
+            "workers": f"{PROCESSES} processes, each with the client and a task queue of its own, {SLOTS} slots",
+            "workflow runner": "unsandboxed",
+            "steps": "local activities" if local else "activities",
+        }
+        self._kind = "local-activities" if local else "activities"
+        self._folder = folder
+        self._postgres = bench_postgres(folder / "postgres")
+        self._server: subprocess.Popen[Any] | None = None
+        self._programs: list[Program] = []
+
+    def versions(self) -> Mapping[str, str]:
+        sdk = install.TEMPORAL[0].partition("==")[2]
+        return {"temporal-server": install.TEMPORAL_SERVER, "temporalio": sdk, "postgresql": version(self._postgres)}
+
+    def start(self) -> None:
+        self._postgres.start()
+        for database, schema in SCHEMAS.items():
+            create_database(self._postgres, database)
+            _lay_out(self._postgres, database, schema)
+        port = self._start_server()
+        url = create_database(self._postgres, "work")
+        for number in range(PROCESSES):
+            arguments = (f"127.0.0.1:{port}", url, f"queue-{number}", SLOTS, self._kind)
+            program = Program("temporal", "temporal_program", arguments, self._folder / f"program-{number}.log")
+            self._programs.append(program)
+            program.await_ready()
+
+    def _start_server(self) -> int:
+        ports = free_ports(8)
+        (self._folder / "dynamic.yaml").write_text("".join(f"{k}:\n- value: {v}\n" for k, v in DYNAMIC.items()))
+        (self._folder / "bench.yaml").write_text(_configuration(self._postgres, ports, self._folder))
+        command = [install.temporal("server"), "--root", self._folder, "--config", ".", "--env", "bench", "start"]
+        with (self._folder / "server.log").open("wb") as log:
+            self._server = subprocess.Popen(command, cwd=self._folder, env={**os.environ}, stdout=log, stderr=log)
+        return ports[0]
+
+    def stop(self) -> None:
+        for program in self._programs:
+            program.stop()
+        if self._server:
+            end(self._server)
+        self._postgres.remove()
+
+    def pids(self) -> Mapping[str, int]:
+        ours = {f"process {number}": program.pid for number, program in enumerate(self._programs)}
+        server = {"server": self._server.pid} if self._server else {}
+        return {**ours, **server, "postgres": self._postgres.pid() or 0}
+
+    def tally(self) -> Tally:
+        return Tally(*statements_and_commits(self._postgres))
+
+    def depth(self) -> int | None:
+        return None
+
+    def sustained(self, sagas: int) -> Run:
+        return run_on(self._programs, sagas, self.in_flight)
+
+    def one_at_a_time(self, sagas: int) -> list[float]:
+        return run_on(self._programs[:1], sagas, 1).latencies
+
+    def preloaded(self, sagas: int) -> Run | None:  # noqa: ARG002 - part of the protocol
+        return None
+
+    def over_http(self, sagas: int) -> Run | None:  # noqa: ARG002 - part of the protocol
+        return None
+
+
+def _lay_out(postgres: LocalPostgres, database: str, schema: str) -> None:
+    url = make_url(postgres.url)
+    tool = [install.temporal("sql"), "--plugin", "postgres12", "--ep", url.host, "-p", str(url.port)]
+    login = ["-u", url.username, "--pw", url.password, "--db", database]
+    for command in (["setup-schema", "-v", "0.0"], ["update-schema", "--schema-name", schema]):
+        subprocess.run([*tool, *login, *command], check=True, capture_output=True)
+
+
+def _configuration(postgres: LocalPostgres, ports: list[int], folder: Path) -> str:
+    """Write the server's static configuration: all four services in one process, nothing but loopback."""
+    names = ("frontend", "history", "matching", "worker")
+    services = "".join(
+        f"  {name}:\n    rpc: {{grpcPort: {grpc}, membershipPort: {membership}, bindOnLocalHost: true}}\n"
+        for name, grpc, membership in zip(names, ports[::2], ports[1::2], strict=True)
+    )
+    return f"""\
+log: {{stdout: true, level: error}}
+persistence:
+  defaultStore: main
+  visibilityStore: visibility
+  numHistoryShards: {SHARDS}
+  datastores:
+    main: {{sql: {_store(postgres, "temporal", 40)}}}
+    visibility: {{sql: {_store(postgres, "temporal_visibility", 10)}}}
+global:
+  membership: {{maxJoinDuration: 30s, broadcastAddress: 127.0.0.1}}
+services:
+{services}clusterMetadata:
+  enableGlobalNamespace: false
+  failoverVersionIncrement: 10
+  masterClusterName: active
+  currentClusterName: active
+  clusterInformation:
+    active: {{enabled: true, initialFailoverVersion: 1, rpcName: frontend, rpcAddress: "127.0.0.1:{ports[0]}"}}
+dcRedirectionPolicy: {{policy: noop}}
+dynamicConfigClient: {{filepath: {folder / "dynamic.yaml"}, pollInterval: 10s}}
+"""
+
+
+def _store(postgres: LocalPostgres, database: str, connections: int) -> str:
+    url = make_url(postgres.url)
+    return (
+        f'{{pluginName: postgres12, databaseName: {database}, connectAddr: "{url.host}:{url.port}", '
+        f'connectProtocol: tcp, user: {url.username}, password: "{url.password}", '
+        f"maxConns: {connections}, maxIdleConns: {connections}, maxConnLifetime: 1h}}"
+    )
