@@ -15,12 +15,12 @@ from protools.local.distribution import cache_folder
 from protools.local.process import program
 
 DBOS = ("dbos==3.4.0", "psycopg[binary,pool]==3.3.9", "sqlalchemy==2.1.9")
-RESTATE = ("restate-sdk==1.3.0", "hypercorn==0.18.0", "aiohttp==3.14.4", "psycopg[binary,pool]==3.3.9")
+RESTATE = ("restate-sdk==1.3.0", "hypercorn==0.18.0", "aiohttp==3.14.5", "psycopg[binary,pool]==3.3.9")
 TEMPORAL = ("temporalio==1.35.0", "psycopg[binary,pool]==3.3.9")
-PLOTS = ("matplotlib==3.11.1",)
+PLOTS = ("matplotlib==3.11.2",)
 PYTHON = {"dbos": DBOS, "restate": RESTATE, "temporal": TEMPORAL, "plots": PLOTS}
 RESTATE_SERVER = "1.7.12"
-TEMPORAL_SERVER = "1.31.5"
+TEMPORAL_SERVER = "1.31.2"  # the newest that Go 1.26.8 builds
 
 
 def folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +16,15 @@ from bench.database import bench_postgres, create_database, statements_and_commi
 from bench.peers import install
 from bench.peers.program import Program, end, run_on
 from protools.local import LocalPostgres
-from protools.local.process import free_ports
+from protools.local.process import port_is_free
 
 PROCESSES = 2
 SLOTS = 200
 SCHEMAS = {"temporal": "postgresql/v12/temporal", "temporal_visibility": "postgresql/v12/visibility"}
 SHARDS = 4
+SERVICES = ("frontend", "history", "matching", "worker")
+LOW_PORTS = range(12_000, 30_000)
+"""Temporal keeps a membership port in a column of 16 bits, so the system's ephemeral ones do not do."""
 DYNAMIC = {
     "matching.numTaskqueueReadPartitions": 1,
     "matching.numTaskqueueWritePartitions": 1,
@@ -66,7 +70,7 @@ class Temporal:
             program.await_ready()
 
     def _start_server(self) -> int:
-        ports = free_ports(8)
+        ports = _low_ports(2 * len(SERVICES))
         (self._folder / "dynamic.yaml").write_text("".join(f"{k}:\n- value: {v}\n" for k, v in DYNAMIC.items()))
         (self._folder / "bench.yaml").write_text(_configuration(self._postgres, ports, self._folder))
         command = [install.temporal("server"), "--root", self._folder, "--config", ".", "--env", "bench", "start"]
@@ -105,6 +109,11 @@ class Temporal:
         return None
 
 
+def _low_ports(count: int) -> list[int]:
+    drawn = random.sample(LOW_PORTS, 10 * count)
+    return [port for port in drawn if port_is_free(port)][:count]
+
+
 def _lay_out(postgres: LocalPostgres, database: str, schema: str) -> None:
     url = make_url(postgres.url)
     tool = [install.temporal("sql"), "--plugin", "postgres12", "--ep", url.host, "-p", str(url.port)]
@@ -115,10 +124,9 @@ def _lay_out(postgres: LocalPostgres, database: str, schema: str) -> None:
 
 def _configuration(postgres: LocalPostgres, ports: list[int], folder: Path) -> str:
     """Write the server's static configuration: all four services in one process, nothing but loopback."""
-    names = ("frontend", "history", "matching", "worker")
     services = "".join(
         f"  {name}:\n    rpc: {{grpcPort: {grpc}, membershipPort: {membership}, bindOnLocalHost: true}}\n"
-        for name, grpc, membership in zip(names, ports[::2], ports[1::2], strict=True)
+        for name, grpc, membership in zip(SERVICES, ports[::2], ports[1::2], strict=True)
     )
     return f"""\
 log: {{stdout: true, level: error}}

@@ -8,17 +8,22 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import drive
 import rows
+from google.protobuf.duration_pb2 import Duration
 from temporalio import activity, workflow
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 LIMIT = timedelta(seconds=60)
 CONNECTIONS = 8
+PATIENCE_S = 40
 _rows: rows.AsyncRows
 
 
@@ -62,7 +67,7 @@ async def main(address: str, url: str, queue: str, slots: int, kind: str) -> Non
     rows.create_tables(url)
     _rows = rows.AsyncRows(url, CONNECTIONS)
     await _rows.open()
-    client = await Client.connect(address)
+    client = await _connect(address)
     flow: Any = IssuePasswordLocally if kind == "local-activities" else IssuePassword
     async with _worker(client, queue, slots):
 
@@ -71,6 +76,20 @@ async def main(address: str, url: str, queue: str, slots: int, kind: str) -> Non
 
         await drive.serve(saga)
     os._exit(0)
+
+
+async def _connect(address: str) -> Client:
+    """Connect as soon as the server is there and knows the namespace."""
+    request = RegisterNamespaceRequest(namespace="default", workflow_execution_retention_period=Duration(seconds=86400))
+    for _ in range(PATIENCE_S):
+        with suppress(RPCError, RuntimeError):  # the latter: nobody listens yet
+            client = await Client.connect(address)
+            with suppress(RPCError):  # another process may have registered it
+                await client.workflow_service.register_namespace(request)
+            await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
+            return client
+        await asyncio.sleep(1)
+    raise TimeoutError("no Temporal server")
 
 
 def _worker(client: Client, queue: str, slots: int) -> Worker:
