@@ -1,73 +1,52 @@
-"""Measure Protools end to end through a real Pulsar and a real PostgreSQL, both flushing every commit to disk."""
+"""Measure Protools beside the floor and its peers, all in one run: PostgreSQL and Pulsar flush every commit to disk."""
 
 from __future__ import annotations
 
-import os
-import platform
-import statistics
+import signal
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 import click
 
-from bench.counters import Counters, read_counters
-from bench.load import Load, Run
-from bench.rig import Rig, rig
+from bench import report
+from bench.lineup import ENTRIES
+from bench.rounds import Contest
+
+KEYS = [entry.key for entry in ENTRIES]
+OUT = Path(__file__).parent / "out" / "latest.json"
+GRACE_S = 60
 
 
 @click.command()
-@click.option("--sagas", default=4000, show_default=True, help="Sagas of each sustained run.")
-@click.option("--alone", default=200, show_default=True, help="Sagas that run one at a time.")
-@click.option("--in-flight", default=1000, show_default=True, help="Bound of the sustained run.")
-@click.option("--rounds", default=3, show_default=True, help="Rounds of each; the median is shown with its spread.")
-def main(sagas: int, alone: int, in_flight: int, rounds: int) -> None:
-    """Print sagas per second, latency, and what one saga costs."""
+@click.option("--only", multiple=True, type=click.Choice(KEYS), help="Take these (again and again); else all.")
+@click.option("--rounds", default=3, show_default=True, help="Turns of each.")
+@click.option("--seconds", default=8.0, show_default=True, help="Length of a loaded run, about.")
+@click.option("--minutes", default=14.0, show_default=True, help="No turn begins that would last longer than this.")
+@click.option("--out", default=OUT, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+def main(only: tuple[str, ...], rounds: int, seconds: float, minutes: float, out: Path) -> None:
+    """Print sagas per second, latency, and what one saga costs; write it all to a file."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.alarm(int(minutes * 60 + GRACE_S))
+    entries = [entry for entry in ENTRIES if not only or entry.key in only]
+    machine = report.machine()
     with tempfile.TemporaryDirectory(prefix="protools-bench-") as folder:
         Path(folder).chmod(0o711)
-        with rig(Path(folder)) as system:
-            _describe()
-            load = Load(system)
-            try:
-                _measure(system, load, sagas, alone, in_flight, rounds)
-            finally:
-                load.close()
+        contest = Contest(entries, Path(folder), seconds, time.monotonic() + minutes * 60, click.echo)
+        try:
+            contest.run(rounds)
+        finally:
+            contest.close()
+    report.write(out, contest.results, machine)
+    report.tell(contest.results, machine, click.echo)
+    click.echo(f"\nwritten to {out}")
+    raise SystemExit(any(result.failure for result in contest.results))
 
 
-def _describe() -> None:
-    click.echo(f"machine: {os.cpu_count()} cores, Python {platform.python_version()}, journalSyncData=true, fsync=on")
-
-
-def _measure(system: Rig, load: Load, sagas: int, alone: int, in_flight: int, rounds: int) -> None:
-    load.sustained(500, 500)
-    times = load.one_at_a_time(alone)
-    click.echo(f"one at a time, accept -> done: p50 {_ms(times, 0.5)}  p95 {_ms(times, 0.95)}  p99 {_ms(times, 0.99)}")
-    before = read_counters(system)
-    runs = [load.sustained(sagas, in_flight) for _ in range(rounds)]
-    cost = read_counters(system).since(before)
-    click.echo(f"accepted in process, {in_flight} in flight: {_rates(runs)}")
-    _tell_cost(cost, sagas * rounds)
-    runs = [load.over_http(sagas // 2) for _ in range(rounds)]
-    click.echo(f"accepted over HTTP: {_rates(runs)}; acceptance alone {load.accepted_per_s:.0f}/s in the last round")
-
-
-def _ms(times: list[float], share: float) -> str:
-    return f"{times[min(len(times) - 1, int(len(times) * share))] * 1000:.1f} ms"
-
-
-def _rates(runs: list[Run]) -> str:
-    rates = sorted(run.per_second for run in runs)
-    return f"{statistics.median(rates):.0f} sagas/s completed (rounds: {', '.join(f'{rate:.0f}' for rate in rates)})"
-
-
-def _tell_cost(cost: Counters, sagas: int) -> None:
-    click.echo(
-        f"per saga: {cost.statements / sagas:.2f} statements, {cost.commits / sagas:.2f} commits, "
-        f"{cost.messages / sagas:.2f} messages stored"
-    )
-    click.echo("CPU seconds per 1,000 sagas:")
-    for name, seconds in sorted(cost.cpu_s.items(), key=lambda item: -item[1]):
-        click.echo(f"  {name:<22} {seconds * 1000 / sagas:.3f}")
-    click.echo(f"  {'in all':<22} {sum(cost.cpu_s.values()) * 1000 / sagas:.3f}")
+def _interrupt(_number: int, _frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

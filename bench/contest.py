@@ -1,7 +1,8 @@
 """Say what a contestant is: a system that does the same work as all others and is measured by the same rounds.
 
 The work of one saga: step 1 inserts one row into PostgreSQL, step 2 inserts another, and the end is visible to whoever
-asked. A contestant brings its own servers; between its turns the rounds stop its processes with SIGSTOP.
+asked. A contestant brings its own servers. It lives in a process of its own (`bench.host`), which between its turns is
+stopped with everything that belongs to it.
 """
 
 from __future__ import annotations
@@ -44,8 +45,6 @@ class Contestant(Protocol):
     """Run sagas on request. Every method blocks; an error ends this contestant's part, not the contest."""
 
     name: str
-    in_flight: int
-    """How many sagas it is given at once under load: what serves it best."""
     settings: Mapping[str, str]
     """What was chosen, in words or as the system's own settings; printed beside the figures."""
 
@@ -59,9 +58,9 @@ class Contestant(Protocol):
         """End every process and leave nothing behind; also after a failed or half-done `start`."""
 
     def pids(self) -> Mapping[str, int]:
-        """Return its processes by name, servers and client included; with their children they are paused and counted.
+        """Return its processes by name, servers and client included; all are paused and counted.
 
-        A client that lives in the bench's own process gives `os.getpid()`, which is counted without its children.
+        Children count with the nearest process named here. A client in this very process gives `os.getpid()`.
         """
 
     def tally(self) -> Tally:
@@ -70,7 +69,7 @@ class Contestant(Protocol):
     def depth(self) -> int | None:
         """Return how many messages wait in its outbox now; None where it has none."""
 
-    def sustained(self, sagas: int) -> Run:
+    def sustained(self, sagas: int, in_flight: int) -> Run:
         """Keep up to `in_flight` sagas going until all have ended; accepted in process, or as it is meant to."""
 
     def one_at_a_time(self, sagas: int) -> list[float]:

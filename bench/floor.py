@@ -37,8 +37,8 @@ import pulsar
 from sqlalchemy.engine import make_url
 
 from bench.contest import Run, Tally
-from bench.counters import _cpu as process_cpu
-from bench.counters import read_counters
+from bench.counters import read_tally
+from bench.processes import cpu_seconds
 from bench.rig import Rig, servers
 from correo.handlers import unseal_token
 from correo.mail import compose
@@ -427,8 +427,8 @@ def send(desk: Desk, batch: Sequence[Any]) -> None:
         )
         letters.append(Letter(mail_id, recipient, content))
     if not os.environ.get("NOMAIL"):
-      for _ in open_postman(desk.settings).deliver(letters):
-        pass
+        for _ in open_postman(desk.settings).deliver(letters):
+            pass
     created_at = kept[0][1]
     _report(desk, asked, claim, created_at, created_at + time.monotonic() - began)
 
@@ -847,8 +847,7 @@ class Floor:
 
     def tally(self) -> Tally:
         """Read the servers' counters."""
-        counters = read_counters(self._rig)
-        return Tally(statements=counters.statements, commits=counters.commits, messages=counters.messages)
+        return read_tally(self._rig)
 
     def depth(self) -> int:
         """Count the outbox rows of all services."""
@@ -976,8 +975,7 @@ def _measure(floor: Floor, sagas: int, alone: int, rounds: int) -> None:
 
 
 def _cpu(floor: Floor) -> dict[str, float]:
-    children = {name: process_cpu(pid) for name, pid in floor.pids().items() if name != "accept"}
-    spent = children | {"accept": time.process_time()}
+    spent = cpu_seconds(floor.pids())
     return spent | {"in all": sum(spent.values())}
 
 

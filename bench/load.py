@@ -4,52 +4,90 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable
 from itertools import count
-from typing import Any
 
-import urllib3
-from sqlalchemy import Engine, func, select
+from sqlalchemy import func, select
 
+from bench.contest import Run
+from bench.poster import Poster
 from bench.rig import Rig
 from bff.acceptance import Request, accept_many
-from bff.tables import command
 from bff.waiting import TOPIC
 from seedwork.database import open_database
+from seedwork.delivery import outbox
 from seedwork.messages import new_id
 from seedwork.service import open_runtime
 
 ENDED = ("completed", "refused", "suspended")
+LOOK = "SELECT id::text FROM command WHERE id = ANY (%s::uuid[]) AND status = ANY (%s)"
 GIVE_UP_S = 180
 ACCEPT_BATCH = 100
-HTTP_CLIENTS = 24
+READ_EVERY_S = 0.03
+"""Under load the ids that were heard of are read this often; alone, at once."""
+SILENCE_S = 1.0
+"""After so long without a broadcast all that is waited for is read: a broadcast may be lost."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """Hold one run: sagas, seconds from the first acceptance to the last end."""
+class Watch:
+    """Tell which commands have ended, as a web process does: hear of them by broadcast, then read them by key."""
 
-    sagas: int
-    seconds: float
+    def __init__(self, rig: Rig) -> None:
+        self._runtime = open_runtime(rig.settings, "bff")
+        self._listener = self._runtime.broker.listen(TOPIC)
+        self._read = open_database(rig.settings, "bff", "read", "reader")
+        self._mentioned: set[str] = set()
+        self._heard_at = self._read_at = time.monotonic()
+        self.last_heard: dict[str, float] = {}
+        """When each id was mentioned last."""
+        self.reads = 0
 
-    @property
-    def per_second(self) -> float:
-        """Completed sagas per second."""
-        return self.sagas / self.seconds
+    def close(self) -> None:
+        """Leave the broker."""
+        self._listener.close()
+        self._runtime.broker.close()
+
+    def hear(self, wait_s: float = 0.02) -> None:
+        """Take in what is told."""
+        heard = self._listener.receive(500, wait_s)
+        self._listener.ack(heard)
+        if heard:
+            self._heard_at = time.monotonic()
+            ids = {line.decode() for delivery in heard for line in delivery.wire.body.split(b"\n")}
+            self.last_heard.update(dict.fromkeys(ids, self._heard_at))
+            self._mentioned |= ids
+
+    def ended(self, waiting: Iterable[str], every_s: float) -> list[str]:
+        """Return which of those that were mentioned have ended; reads at most once in `every_s` seconds."""
+        now = time.monotonic()
+        if now - self._heard_at > SILENCE_S:
+            self._mentioned, self._heard_at = set(waiting), now
+        if not self._mentioned or now - self._read_at < every_s:
+            return []
+        with self._read.connect() as connection:
+            ended = list(connection.exec_driver_sql(LOOK, ([*self._mentioned], [*ENDED])).scalars())
+        self.reads += 1
+        self._read_at = time.monotonic()
+        self._mentioned.clear()
+        return ended
 
 
 class Load:
-    """Accept commands in this process as the front door does, and watch its read database."""
+    """Accept commands in this process as the front door does."""
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self._runtime = open_runtime(rig.settings, "bff")
-        self._read: Engine = open_database(rig.settings, "bff", "read", "reader")
+        self.watch = Watch(rig)
+        self._poster = Poster(rig.settings.bff_port)
         self._names = (f"u{new_id()[-6:]}-{n}" for n in count())
         self._stopping = threading.Event()
         threading.Thread(target=self._publish, daemon=True).start()
+
+    @property
+    def poster_pid(self) -> int:
+        """Process that asks over HTTP."""
+        return self._poster.pid
 
     def _publish(self) -> None:
         while not self._stopping.is_set():
@@ -58,6 +96,8 @@ class Load:
     def close(self) -> None:
         """Leave the broker."""
         self._stopping.set()
+        self._poster.close()
+        self.watch.close()
         self._runtime.broker.close()
 
     def accept(self, number: int) -> list[str]:
@@ -66,67 +106,66 @@ class Load:
         requests = [Request(username=name, email=f"{name}@example.test", body_hash="") for name in names]
         return [accepted.id for accepted in accept_many(self._runtime.relay, requests)]
 
-    def ended(self) -> int:
-        """Count the commands that have ended."""
-        with self._read.connect() as connection:
-            query = select(func.count()).select_from(command).where(command.c.status.in_(ENDED))
-            return int(connection.execute(query).scalar_one())
-
     def sustained(self, sagas: int, in_flight: int) -> Run:
         """Keep up to `in_flight` sagas going until `sagas` have ended."""
-        before, accepted, began = self.ended(), 0, time.monotonic()
-        while (done := self.ended() - before) < sagas:
-            if accepted < sagas and accepted - done + ACCEPT_BATCH <= in_flight:
-                self.accept(ACCEPT_BATCH)
-                accepted += ACCEPT_BATCH
+        waiting: dict[str, float] = {}
+        latencies: list[float] = []
+        began, accepted = time.monotonic(), 0
+        while len(latencies) < sagas:
+            number = min(ACCEPT_BATCH, in_flight, sagas - accepted)
+            if number and len(waiting) + number <= in_flight:
+                asked = time.monotonic()
+                waiting.update(dict.fromkeys(self.accept(number), asked))
+                accepted += number
             else:
-                self._stopping.wait(0.02)
-            _give_up(began, done, sagas)
-        return Run(sagas, time.monotonic() - began)
+                latencies += self._ended(waiting, READ_EVERY_S if in_flight > 1 else 0)
+            _give_up(began, len(latencies), sagas)
+        return Run(sagas, time.monotonic() - began, latencies)
 
-    def one_at_a_time(self, sagas: int) -> list[float]:
-        """Return the seconds from accepting to done of sagas that run alone, told by the broadcast."""
-        listener = self._runtime.broker.listen(TOPIC)
-        self._wait_for(listener, self.accept(1)[0])
-        times = []
-        for _ in range(sagas):
-            began = time.perf_counter()
-            self._wait_for(listener, self.accept(1)[0])
-            times.append(time.perf_counter() - began)
-        listener.close()
-        return sorted(times)
+    def preload(self, sagas: int) -> dict[str, float]:
+        """Accept and publish while nobody works; return the ids to wait for."""
+        waiting: dict[str, float] = {}
+        while len(waiting) < sagas:
+            number = min(5 * ACCEPT_BATCH, sagas - len(waiting))
+            waiting.update(dict.fromkeys(self.accept(number), 0.0))
+        began = time.monotonic()
+        while self._unpublished():
+            self._runtime.relay.clear()
+            _give_up(began, 0, sagas)
+        return waiting
 
-    def _wait_for(self, listener: Any, identifier: str) -> None:
-        query = select(command.c.status).where(command.c.id == identifier)
-        for _ in range(GIVE_UP_S):
-            listener.receive(100, 1.0)
-            with self._read.connect() as connection:
-                if connection.execute(query).scalar() in ENDED:
-                    return
-        raise TimeoutError(f"{identifier} did not end")
+    def _unpublished(self) -> int:
+        with self._runtime.write.connect() as connection:
+            return int(connection.execute(select(func.count()).select_from(outbox)).scalar_one())
+
+    def finish(self, waiting: dict[str, float], began: float) -> float:
+        """Wait for all of these; return the seconds since `began`."""
+        sagas = len(waiting)
+        while waiting:
+            self._ended(waiting, READ_EVERY_S)
+            _give_up(began, sagas - len(waiting), sagas)
+        return time.monotonic() - began
 
     def over_http(self, sagas: int) -> Run:
-        """POST from HTTP_CLIENTS threads as fast as they are answered, then wait until all have ended."""
-        url = f"http://127.0.0.1:{self._rig.settings.bff_port}/passwords"
-        http = urllib3.PoolManager(maxsize=HTTP_CLIENTS, block=True)
-        before, began = self.ended(), time.monotonic()
-        with ThreadPoolExecutor(HTTP_CLIENTS) as pool:
-            statuses = set(pool.map(lambda name: _post(http, url, name), _some(self._names, sagas)))
-        if statuses != {202}:
-            raise RuntimeError(f"not accepted: {statuses}")
-        self.accepted_per_s = sagas / (time.monotonic() - began)
-        while (done := self.ended() - before) < sagas:
-            self._stopping.wait(0.02)
-            _give_up(began, done, sagas)
-        return Run(sagas, time.monotonic() - began)
+        """POST as fast as the front door answers, then wait until all have ended."""
+        self.watch.last_heard.clear()
+        self._poster.ask([next(self._names) for _ in range(sagas)])
+        while not (answer := self._poster.answer()):
+            self.watch.hear()
+        accepted = dict(answer["accepted"])
+        seconds = self.finish(dict(accepted), answer["began"])
+        while not all(identifier in self.watch.last_heard for identifier in accepted):
+            self.watch.hear()
+            _give_up(answer["began"], 0, sagas)
+        latencies = [self.watch.last_heard[identifier] - at for identifier, at in accepted.items()]
+        return Run(sagas, seconds, latencies, sagas / (answer["ended"] - answer["began"]))
 
-
-def _some(names: Iterator[str], number: int) -> list[str]:
-    return [next(names) for _ in range(number)]
-
-
-def _post(http: urllib3.PoolManager, url: str, username: str) -> int:
-    return http.request("POST", url, json={"username": username}).status
+    def _ended(self, waiting: dict[str, float], every_s: float) -> list[float]:
+        """Take those that have ended out of `waiting`; return the seconds each took."""
+        self.watch.hear()
+        ended = self.watch.ended(waiting, every_s)
+        now = time.monotonic()
+        return [now - waiting.pop(identifier) for identifier in ended if identifier in waiting]
 
 
 def _give_up(began: float, done: int, sagas: int) -> None:

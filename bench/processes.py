@@ -1,4 +1,4 @@
-"""Pause, resume and count the processes of a contestant, each with all its children."""
+"""Pause, resume and count the processes of a contestant, each with its children."""
 
 from __future__ import annotations
 
@@ -10,49 +10,54 @@ from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
-AT_REST_S = 1.5
+AT_REST_S = 1.0
 """Before it is paused a system gets this long to write down what it still has in hand."""
 
 
 def pause(pids: Mapping[str, int]) -> None:
-    """Stop everything but this process; clients before servers, so that no server hears half a request."""
+    """Stop everything."""
     time.sleep(AT_REST_S)
-    for pid in _all_others(pids):
+    for pid in _everything(pids):
         _send(pid, signal.SIGSTOP)
 
 
 def resume(pids: Mapping[str, int]) -> None:
-    """Let everything go on, in the order opposite to `pause`."""
-    for pid in reversed(list(_all_others(pids))):
+    """Let everything go on."""
+    for pid in _everything(pids):
         _send(pid, signal.SIGCONT)
 
 
 def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
     """Return CPU seconds by process since its start, ended children included."""
-    return {name: sum(map(_cpu, _family(pid))) for name, pid in pids.items()}
+    return {name: sum(map(_cpu, family)) for name, family in _families(pids)}
 
 
 def memory_mib(pids: Mapping[str, int]) -> dict[str, float]:
     """Return resident memory by process; pages that several share are shared out (PSS) where the kernel tells."""
-    return {name: sum(map(_memory, _family(pid))) / 1024 for name, pid in pids.items()}
+    return {name: sum(map(_memory, family)) / 1024 for name, family in _families(pids)}
 
 
-def _all_others(pids: Mapping[str, int]) -> Iterator[int]:
-    for pid in pids.values():
-        if pid != os.getpid():
-            yield from _family(pid)
+def _everything(pids: Mapping[str, int]) -> Iterator[int]:
+    for _, family in _families(pids):
+        yield from family
 
 
-def _family(pid: int) -> Iterator[int]:
+def _families(pids: Mapping[str, int]) -> Iterator[tuple[str, list[int]]]:
+    """Give every process and its children once: a child that is named itself is not its parent's."""
+    named = set(pids.values())
+    for name, pid in pids.items():
+        yield name, list(_family(pid, named))
+
+
+def _family(pid: int, named: set[int]) -> Iterator[int]:
     yield pid
-    if pid == os.getpid():
-        return
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return
-    for child in children:
-        yield from _family(int(child))
+    for child in map(int, children):
+        if child not in named:
+            yield from _family(child, named)
 
 
 def _send(pid: int, number: signal.Signals) -> None:
@@ -67,8 +72,7 @@ def _cpu(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    own, ended_children = map(int, fields[11:13]), map(int, fields[13:15])
-    return (sum(own) + (0 if pid == os.getpid() else sum(ended_children))) / TICKS
+    return sum(map(int, fields[11:15])) / TICKS
 
 
 def _memory(pid: int) -> float:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.database import SETTINGS as POSTGRES_SETTINGS
 from protools.bootstrap import bootstrap
 from protools.local import LocalPostgres, LocalPulsar
 from protools.local.process import free_ports, wait_until
@@ -20,6 +21,8 @@ from seedwork.settings import Settings
 
 WEBS = ("bff", "protools_saga", "generador", "correo")
 READY_S = 60
+PULSAR_SETTINGS = {"keepAliveIntervalSeconds": "3600"}
+"""A broker that was stopped between two turns must not take its clients for dead."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,12 @@ def servers(folder: Path) -> Iterator[Rig]:
     """Start broker and database in `folder`, prepared for every service, and no process of ours."""
     with ExitStack() as stack:
         port, admin_port, database_port, *web_ports = free_ports(3 + len(WEBS))
-        pulsar = LocalPulsar(folder / "pulsar", port=port, admin_port=admin_port, journal_sync=True)
+        pulsar = LocalPulsar(
+            folder / "pulsar", port=port, admin_port=admin_port, journal_sync=True, options=PULSAR_SETTINGS
+        )
         stack.callback(pulsar.stop)
         pulsar.start()
-        statistics = {"shared_preload_libraries": "pg_stat_statements"}
-        postgres = LocalPostgres(folder / "postgres", port=database_port, options=statistics)
+        postgres = LocalPostgres(folder / "postgres", port=database_port, options=POSTGRES_SETTINGS)
         stack.callback(postgres.stop)
         postgres.start()
         environment = pulsar.environment() | postgres.environment() | _names(folder, web_ports)

@@ -18,7 +18,6 @@ class Dbos:
     """Start workflows directly in the process that runs them: no queue is polled, no other process is asked."""
 
     name = "DBOS"
-    in_flight = PROCESSES * THREADS
     settings = {
         "processes": f"{PROCESSES}, each takes and runs its workflows",
         "threads and connections": f"{THREADS} a process",
@@ -56,8 +55,8 @@ class Dbos:
     def depth(self) -> int | None:
         return None
 
-    def sustained(self, sagas: int) -> Run:
-        return run_on(self._programs, sagas, self.in_flight)
+    def sustained(self, sagas: int, in_flight: int) -> Run:
+        return run_on(self._programs, sagas, in_flight)
 
     def one_at_a_time(self, sagas: int) -> list[float]:
         return run_on(self._programs[:1], sagas, 1).latencies

@@ -19,6 +19,7 @@ from protools.local.process import free_ports, wait_until
 
 PROCESSES = 2
 CONNECTIONS = 8
+IN_FLIGHT = 128
 SERVER = {
     "RESTATE_DEFAULT_NUM_PARTITIONS": "4",
     "RESTATE_WORKER__INVOKER__HTTP2_STREAMS_PER_CONNECTION_LIMIT": "16",
@@ -34,7 +35,6 @@ class Restate:
     """Ask through the HTTP ingress, which is the door Restate has; so both rates are the same."""
 
     name = "Restate"
-    in_flight = 64
     settings = {
         **SERVER,
         "service": f"hypercorn, {PROCESSES} processes, {CONNECTIONS} connections to PostgreSQL each",
@@ -98,9 +98,9 @@ class Restate:
     def depth(self) -> int | None:
         return None
 
-    def sustained(self, sagas: int) -> Run:
+    def sustained(self, sagas: int, in_flight: int) -> Run:
         assert self._client
-        return run_on([self._client], sagas, self.in_flight)
+        return run_on([self._client], sagas, in_flight)
 
     def one_at_a_time(self, sagas: int) -> list[float]:
         assert self._client
@@ -110,7 +110,7 @@ class Restate:
         return None
 
     def over_http(self, sagas: int) -> Run | None:
-        return self.sustained(sagas)
+        return self.sustained(sagas, IN_FLIGHT)
 
 
 def _register(admin: str, service: str) -> None:

@@ -38,7 +38,6 @@ class Temporal:
 
     def __init__(self, folder: Path, *, local: bool) -> None:
         self.name = "Temporal, local activities" if local else "Temporal"
-        self.in_flight = 64
         self.settings = {
             **{key: str(value) for key, value in DYNAMIC.items()},
             "numHistoryShards": str(SHARDS),
@@ -96,8 +95,8 @@ class Temporal:
     def depth(self) -> int | None:
         return None
 
-    def sustained(self, sagas: int) -> Run:
-        return run_on(self._programs, sagas, self.in_flight)
+    def sustained(self, sagas: int, in_flight: int) -> Run:
+        return run_on(self._programs, sagas, in_flight)
 
     def one_at_a_time(self, sagas: int) -> list[float]:
         return run_on(self._programs[:1], sagas, 1).latencies

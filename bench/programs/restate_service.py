@@ -22,7 +22,7 @@ _opening = asyncio.Lock()
 
 async def _opened() -> rows.AsyncRows:
     """Connect in the process and event loop that work, once."""
-    global _rows  # noqa: PLW0603 - hypercorn imports this module in every process; there is no other place
+    global _rows
     async with _opening:
         if _rows is None:
             fresh = rows.AsyncRows(os.environ["BENCH_URL"], int(os.environ["BENCH_CONNECTIONS"]))

@@ -63,7 +63,7 @@ class IssuePasswordLocally:
 
 async def main(address: str, url: str, queue: str, slots: int, kind: str) -> None:
     """Work and serve until standard input closes."""
-    global _rows  # noqa: PLW0603 - activities are module functions; they are given nothing
+    global _rows
     rows.create_tables(url)
     _rows = rows.AsyncRows(url, CONNECTIONS)
     await _rows.open()
