@@ -111,9 +111,8 @@ class Contest:
         figures |= _alone(host)
         figures |= _preloaded(host, sagas) | _over_http(host, sagas // 2)
         result.figures.append(figures)
-        self._say(
-            f"round {number + 1}  {key:<15} " + "  ".join(f"{k} {figures[k]:,.1f}" for k in SHOWN if k in figures)
-        )
+        shown = (f"{name} {figures[name]:,.1f}" for name in SHOWN if name in figures)
+        self._say(f"round {number + 1}  {result.entry.key:<15} {'  '.join(shown)}")
 
     def _loaded(self, result: Result, host: Host, sagas: int) -> Figures:
         pids = self._pids[result.entry.key]
