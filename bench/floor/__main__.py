@@ -1,0 +1,66 @@
+"""Print what this machine can do."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+import click
+
+from bench.counters import _cpu as process_cpu
+from bench.floor.contestant import Floor
+from bench.floor.parts import Options
+
+
+@click.command()
+@click.option("--sagas", default=5000, show_default=True, help="Sagas of each sustained run.")
+@click.option("--alone", default=300, show_default=True, help="Sagas that run one at a time.")
+@click.option("--rounds", default=3, show_default=True, help="Rounds of each; the median is shown with its spread.")
+@click.option("--buckets", default=Options.buckets, show_default=True, help="Ordering keys.")
+@click.option("--batch", default=Options.batch, show_default=True, help="Messages a batch at most.")
+@click.option("--side", "sides", multiple=True, type=click.Choice(["write", "both"]), default=["write", "both"])
+def main(sagas: int, alone: int, rounds: int, buckets: int, batch: int, sides: Sequence[str]) -> None:
+    """Print what this machine can do: the write side alone, then with the read side."""
+    for side in sides:
+        floor = Floor(Options(side == "both", buckets, batch))
+        try:
+            floor.start()
+            click.echo(f"--- {'write and read side' if side == 'both' else 'write side alone'}: {floor.settings}")
+            _measure(floor, sagas, alone, rounds)
+        finally:
+            floor.stop()
+
+
+def _measure(floor: Floor, sagas: int, alone: int, rounds: int) -> None:
+    floor.sustained(1000, 1000)
+    times = floor.one_at_a_time(alone)
+    click.echo(
+        f"one at a time: p50 {times[len(times) // 2] * 1000:.1f} ms  p99 {times[len(times) * 99 // 100] * 1000:.1f} ms"
+    )
+    for name, run in (
+        ("preloaded", lambda: floor.preloaded(sagas)),
+        ("1,000 in flight", lambda: floor.sustained(sagas, 1000)),
+    ):
+        cpu, before = _cpu(floor), floor.tally()
+        rates = sorted(run().per_second for _ in range(rounds))
+        after, spent = floor.tally(), _cpu(floor)
+        per_saga = 1 / (sagas * rounds)
+        click.echo(
+            f"{name}: {statistics.median(rates):,.0f} sagas/s ({', '.join(f'{rate:,.0f}' for rate in rates)}); a saga: "
+            f"{(after.statements - before.statements) * per_saga:.3f} statements, "
+            f"{(after.commits - before.commits) * per_saga:.3f} commits, "
+            f"{(after.messages - before.messages) * per_saga:.2f} messages"
+        )
+        for process, seconds in spent.items():
+            click.echo(f"  CPU s per 1,000: {process:<14} {(seconds - cpu[process]) * 1000 * per_saga:.3f}")
+
+
+def _cpu(floor: Floor) -> dict[str, float]:
+    children = {name: process_cpu(pid) for name, pid in floor.pids().items() if name != "accept"}
+    spent = children | {"accept": time.process_time()}
+    return spent | {"in all": sum(spent.values())}
+
+
+if __name__ == "__main__":
+    main()
