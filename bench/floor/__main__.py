@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 
 import click
 
-from bench.counters import _cpu as process_cpu
 from bench.floor.contestant import Floor
 from bench.floor.parts import Options
+from bench.processes import cpu_seconds
 
 
 @click.command()
@@ -57,8 +56,7 @@ def _measure(floor: Floor, sagas: int, alone: int, rounds: int) -> None:
 
 
 def _cpu(floor: Floor) -> dict[str, float]:
-    children = {name: process_cpu(pid) for name, pid in floor.pids().items() if name != "accept"}
-    spent = children | {"accept": time.process_time()}
+    spent = cpu_seconds(floor.pids())
     return spent | {"in all": sum(spent.values())}
 
 

@@ -20,11 +20,12 @@ from typing import Any
 import pulsar
 
 from bench.contest import Run, Tally
-from bench.counters import read_counters
+from bench.counters import read_tally
 from bench.floor.parts import GENERATE, GENERATED, ISSUE, MOVED, SEND, SENT, Channel, Desk, Options, connect, receive
 from bench.floor.read_side import project_commands, project_mails, project_passwords, project_sagas
 from bench.floor.write_side import accept, coordinate, generate, send
 from bench.rig import Rig, servers
+from protools.local.process import wait_until
 from seedwork.messages import new_id
 from seedwork.settings import Settings
 
@@ -70,8 +71,8 @@ def serve(process: str, settings: Settings, options: Options, ready: Any) -> Non
     channel = Channel(settings, options)
     for loop in LOOPS[process]:
         if options.read_side or not loop.reads:
-            cursor = connect(settings, loop.service, *(("read", "projector") if loop.reads else ("write", "owner")))
-            desk = Desk(loop.service, settings, options, channel, cursor, [])
+            connection = connect(settings, loop.service, *(("read", "projector") if loop.reads else ("write", "owner")))
+            desk = Desk(loop.service, settings, options, channel, connection, [])
             consumer = channel.subscribe(loop.subscription, loop.topics)
             threading.Thread(target=_turn, args=(loop.work, desk, consumer)).start()
     ready.set()
@@ -117,7 +118,7 @@ class Floor:
 
     def versions(self) -> dict[str, str]:
         """Return the versions of what it is made of."""
-        return {name: version(name) for name in ("pulsar-client", "psycopg2-binary", "fastavro")}
+        return {name: version(name) for name in ("pulsar-client", "psycopg", "fastavro")}
 
     def start(self) -> None:
         """Start servers and processes."""
@@ -128,8 +129,8 @@ class Floor:
         self._processes = self._spawn()
         settings, read_side = self._rig.settings, self.options.read_side
         self._channel = Channel(settings, self.options)
-        cursor = connect(settings, "bff", "write", "owner")
-        self._desk = Desk("bff", settings, self.options, self._channel, cursor, [])
+        connection = connect(settings, "bff", "write", "owner")
+        self._desk = Desk("bff", settings, self.options, self._channel, connection, [])
         where = ("bff", "read", "reader") if read_side else ("protools_saga", "write", "owner")
         self._ends = connect(settings, *where)
         self._listener = self._channel.listen()
@@ -145,7 +146,7 @@ class Floor:
             self._stack.callback(process.join, 5)
             self._stack.callback(process.kill)
             processes[name] = process
-            if not ready.wait(READY_S):
+            if not wait_until(lambda: ready.is_set() or not process.is_alive(), READY_S) or not ready.is_set():
                 raise RuntimeError(f"{name} did not become ready")
         return processes
 
@@ -161,17 +162,14 @@ class Floor:
 
     def tally(self) -> Tally:
         """Read the servers' counters."""
-        counters = read_counters(self._rig)
-        return Tally(statements=counters.statements, commits=counters.commits, messages=counters.messages)
+        return read_tally(self._rig)
 
     def depth(self) -> int:
         """Count the outbox rows of all services."""
         total = 0
         for service in LOOPS:
-            cursor = connect(self._rig.settings, service, "write", "owner")
-            cursor.execute("SELECT count(*) FROM outbox")
-            total += cursor.fetchone()[0]
-            cursor.connection.close()
+            with connect(self._rig.settings, service, "write", "owner") as connection:
+                total += connection.execute("SELECT count(*) FROM outbox").fetchone()[0]
         return total
 
     def sustained(self, sagas: int, in_flight: int) -> Run:
@@ -207,8 +205,8 @@ class Floor:
             if room >= min(ACCEPT_BATCH, sagas - len(accepted)) > 0:
                 self._accept(min(room, self.options.batch), accepted)
             if self._hear(heard, 20):
-                self._ends.execute(ENDED[self.options.read_side], (first,))
-                done = self._ends.fetchone()[0]
+                ended = self._ends.execute(ENDED[self.options.read_side], (first,))
+                done = ended.fetchone()[0]
             if time.perf_counter() - began > GIVE_UP_S or not all(one.is_alive() for one in self._processes.values()):
                 raise TimeoutError(f"{done} of {sagas} sagas ended within {GIVE_UP_S} s")
         seconds = time.perf_counter() - began

@@ -15,12 +15,10 @@ from typing import Any
 import _pulsar
 import fastavro
 import msgpack
-import psycopg2
 import pulsar
-from sqlalchemy.engine import make_url
 
 from seedwork.avro import CommittedSchemas
-from seedwork.database import role_name
+from seedwork.database import open_database
 from seedwork.messages import new_id
 from seedwork.settings import Role, Settings, Side
 
@@ -188,18 +186,23 @@ def rfc3339(at: float) -> str:
 
 
 def connect(settings: Settings, service: str, side: Side, role: Role) -> Any:
-    """Open a connection in which every statement or BEGIN stands for itself; return its cursor."""
-    url = make_url(settings.database_url(service, side))
-    connection = psycopg2.connect(
-        host=url.host,
-        port=url.port,
-        user=url.username,
-        password=url.password,
-        dbname=url.database,
-        options=f"-c role={role_name(settings, service, role)}",
-    )
+    """Open a connection as Protools does, on which BEGIN and COMMIT are said by us."""
+    lent = open_database(settings, service, side, role).raw_connection()
+    connection: Any = lent.driver_connection
+    lent.detach()
     connection.autocommit = True
-    return connection.cursor()
+    return connection
+
+
+def run(connection: Any, *statements: tuple[str, Sequence[Any]]) -> Any:
+    """Run statements in one round trip; return the last one's cursor."""
+    with connection.pipeline():
+        cursors = [connection.execute(sql, values) for sql, values in statements]
+    return cursors[-1]
+
+
+BEGIN: tuple[str, Sequence[Any]] = ("BEGIN", ())
+COMMIT: tuple[str, Sequence[Any]] = ("COMMIT", ())
 
 
 class Table:
@@ -208,31 +211,27 @@ class Table:
     def __init__(self, name: str, columns: str, twin: str = "") -> None:
         pairs = [column.split() for column in columns.split(", ")]
         self.names = [column for column, _ in pairs]
-        self._plain = [one not in ("text", "bytea") for _, one in pairs]
         names, arrays = ", ".join(self.names), ", ".join(f"%s::{one}[]" for _, one in pairs)
         self.source = f"SELECT * FROM unnest({arrays})"  # noqa: S608 - our names
-        self.insert = f"INSERT INTO {name} ({names}) {self.source} {twin};"
+        self.insert = f"INSERT INTO {name} ({names}) {self.source} {twin}"
 
-    def arrays(self, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Return rows as columns; what needs no quoting as the text of an array, which is cheaper to pass on."""
-        columns = zip(*rows, strict=True) if rows else ((),) * len(self.names)
-        pairs = zip(self._plain, columns, strict=True)
-        return [literal(column) if plain else list(column) for plain, column in pairs]
+    def columns(self, rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+        """Return rows as columns."""
+        return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in self.names]
 
-
-def literal(values: Iterable[Any]) -> str:
-    """Write values that need no quoting as an array."""
-    return "{" + ",".join("NULL" if value is None else str(value) for value in values) + "}"
+    def write(self, rows: Sequence[tuple[Any, ...]]) -> tuple[str, Sequence[Any]]:
+        """Return the statement that inserts rows."""
+        return self.insert, self.columns(rows)
 
 
 OUTBOX = Table("outbox", "id uuid, topic text, wire bytea, due_at float8")
 EVENT = Table("event", "aggregate text, version int, id uuid, type text, answers uuid, wire bytea, at float8")
 TELL = (
-    f"WITH told AS ({EVENT.insert[:-1]} RETURNING id, type, wire, at) "  # noqa: S608 - our names
-    f"INSERT INTO outbox SELECT id, type, wire, at + {SWEEP_S} FROM told;"
+    f"WITH told AS ({EVENT.insert} RETURNING id, type, wire, at) "  # noqa: S608 - our names
+    f"INSERT INTO outbox SELECT id, type, wire, at + {SWEEP_S} FROM told"
 )
 """Write events, and what goes out of them, without passing their bytes twice."""
-CLEAR = "DELETE FROM outbox WHERE id = ANY(%s::uuid[]);"
+CLEAR = "DELETE FROM outbox WHERE id = ANY(%s::uuid[])"
 
 
 def inbox(consumer: str) -> str:
@@ -273,14 +272,14 @@ class Desk:
     settings: Settings
     options: Options
     channel: Channel
-    cursor: Any
+    connection: Any
     confirmed: list[str]
     """Outbox rows whose messages are confirmed: the next batch clears them."""
 
-    def take_confirmed(self) -> str:
-        """Return the outbox rows to clear now, as an array."""
+    def cleared(self) -> tuple[str, Sequence[Any]]:
+        """Return the statement that removes what is confirmed."""
         taken, self.confirmed = self.confirmed, []
-        return literal(taken)
+        return CLEAR, (taken,)
 
     def publish(self, said: Said) -> None:
         """Publish what was committed."""
@@ -290,4 +289,4 @@ class Desk:
     def clear(self) -> None:
         """Clear the outbox when nothing happens."""
         if self.confirmed:
-            self.cursor.execute(CLEAR, (self.take_confirmed(),))
+            run(self.connection, self.cleared())

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from bench.floor.parts import GENERATED, MOVED, SENT, Desk, Table, decode
+from bench.floor.parts import BEGIN, COMMIT, GENERATED, MOVED, SENT, Desk, Table, decode, run
 
 
 def view(name: str, columns: str) -> Table:
@@ -49,14 +49,13 @@ def project_sagas(desk: Desk, batch: Sequence[Any]) -> None:
         if saga_id not in views or views[saga_id][1] < version:
             told = (moved["workflow"], moved["subject"], moved["status"], "", "", steps)
             views[saga_id] = (saga_id, version, *told, moved["started_at"], moved["moved_at"])
-    written = (*SAGA_VIEW.arrays(list(views.values())), *SAGA_MOVE.arrays(rows))
-    desk.cursor.execute(SAGA_VIEW.insert + SAGA_MOVE.insert, written)
+    run(desk.connection, BEGIN, SAGA_VIEW.write(list(views.values())), SAGA_MOVE.write(rows), COMMIT)
 
 
 def project_passwords(desk: Desk, batch: Sequence[Any]) -> None:
     """Show passwords in generador's read database."""
     rows = [_password_row(decode(GENERATED, message.data())) for message in batch]
-    desk.cursor.execute(PASSWORD_VIEW.insert, PASSWORD_VIEW.arrays(rows))
+    run(desk.connection, PASSWORD_VIEW.write(rows))
 
 
 def _password_row(state: dict[str, Any]) -> tuple[Any, ...]:
@@ -70,7 +69,7 @@ def project_mails(desk: Desk, batch: Sequence[Any]) -> None:
         sent = decode(SENT, message.data())
         named = (sent["mail_id"], 1, sent["username"], sent["email"], sent["status"], sent["attempts"])
         rows.append((*named, sent["created_at"], sent["sent_at"]))
-    desk.cursor.execute(MAIL_VIEW.insert, MAIL_VIEW.arrays(rows))
+    run(desk.connection, MAIL_VIEW.write(rows))
 
 
 def project_commands(desk: Desk, batch: Sequence[Any]) -> None:
@@ -88,6 +87,7 @@ def project_commands(desk: Desk, batch: Sequence[Any]) -> None:
             created_at = int(saga_id[:8] + saga_id[9:13], 16) / 1000
             shown = ("issue-password", moved["subject"], moved["status"].lower(), "", "")
             commands[saga_id] = (saga_id, version, *shown, created_at, moved["moved_at"])
-    written = (*COMMAND.arrays(list(commands.values())), *BFF_PASSWORD.arrays(passwords))
-    desk.cursor.execute(COMMAND.insert + BFF_PASSWORD.insert, written)
+    rows = [COMMAND.write(list(commands.values()))] if commands else []
+    rows += [BFF_PASSWORD.write(passwords)] if passwords else []
+    run(desk.connection, BEGIN, *rows, COMMIT)
     desk.channel.tell(told)

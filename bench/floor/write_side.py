@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 
 from bench.floor.parts import (
-    CLEAR,
+    BEGIN,
     CLOCK,
+    COMMIT,
     EVENT,
     GENERATE,
     GENERATED,
@@ -28,8 +29,8 @@ from bench.floor.parts import (
     decode,
     encode,
     envelope,
-    literal,
     rfc3339,
+    run,
 )
 from correo.handlers import unseal_token
 from correo.mail import compose
@@ -50,16 +51,15 @@ def inbox(consumer: str) -> str:
     )
 
 
-def heard(batch: Sequence[Any], envelopes: Sequence[dict[str, str]]) -> tuple[str, list[bytes]]:
+def heard(batch: Sequence[Any], envelopes: Sequence[dict[str, str]]) -> tuple[list[str], list[bytes]]:
     """Return what the inbox notes: ids and hashes of bodies."""
-    ids = literal(one["ce_id"] for one in envelopes)
+    ids = [one["ce_id"] for one in envelopes]
     return ids, [sha256(message.data()).digest() for message in batch]
 
 
 # --- bff
 
 ACCEPTANCE = Table("acceptance", "id uuid, type text, username text, body_hash text, created_at float8")
-ACCEPT = ACCEPTANCE.insert + OUTBOX.insert + CLEAR
 
 
 def accept(desk: Desk, usernames: Sequence[str]) -> list[str]:
@@ -73,8 +73,7 @@ def accept(desk: Desk, usernames: Sequence[str]) -> list[str]:
         properties["ce_expirytime"] = expires_at
         said.command((ISSUE, saga_id, properties, body))
         rows.append((saga_id, "issue-password", username, "", int(saga_id[:8] + saga_id[9:13], 16) / 1000))
-    written = (*ACCEPTANCE.arrays(rows), *OUTBOX.arrays(said.commands), desk.take_confirmed())
-    desk.cursor.execute(ACCEPT, written)
+    run(desk.connection, BEGIN, ACCEPTANCE.write(rows), OUTBOX.write(said.commands), desk.cleared(), COMMIT)
     desk.publish(said)
     return [row[0] for row in rows]
 
@@ -86,19 +85,18 @@ PASSWORD = Table(
     "username text, revision int, version int, command_id uuid, saga_id uuid, status text, token_hash bytea, "
     "sealed_key bytea, sealed_secret bytea, issued_at float8, changed_at float8",
 )
-GENERADOR_BEGIN = (
-    f"BEGIN; {inbox('generador')}, held AS (SELECT username FROM password "  # noqa: S608 - our names
+GENERADOR_READ = (
+    f"{inbox('generador')}, held AS (SELECT username FROM password "  # noqa: S608 - our names
     "WHERE username = ANY(%s::text[]) ORDER BY username FOR UPDATE) "
     "SELECT now, id::text, NULL FROM clock, fresh UNION ALL SELECT now, NULL, username FROM clock, held"
 )
-GENERADOR_COMMIT = PASSWORD.insert + TELL + CLEAR + "COMMIT"
 
 
 def generate(desk: Desk, batch: Sequence[Any]) -> None:
     """Generate a password for each username that has none."""
     envelopes = [message.properties() for message in batch]
-    desk.cursor.execute(GENERADOR_BEGIN, (*heard(batch, envelopes), [one["ce_subject"] for one in envelopes]))
-    known = desk.cursor.fetchall()
+    asked_for = (*heard(batch, envelopes), [one["ce_subject"] for one in envelopes])
+    known = run(desk.connection, BEGIN, (GENERADOR_READ, asked_for)).fetchall()
     now, fresh, held = known[0][0], {row[1] for row in known}, {row[2] for row in known}
     said, rows = Said(now), []
     for message, asked in zip(batch, envelopes, strict=True):
@@ -106,8 +104,7 @@ def generate(desk: Desk, batch: Sequence[Any]) -> None:
         if asked["ce_id"] not in fresh or username in held:
             raise RuntimeError(f"{username} came twice")
         rows.append(_generated(desk, said, asked, username, now))
-    written = (*PASSWORD.arrays(rows), *EVENT.arrays(said.events), desk.take_confirmed())
-    desk.cursor.execute(GENERADOR_COMMIT, written)
+    run(desk.connection, PASSWORD.write(rows), (TELL, EVENT.columns(said.events)), desk.cleared(), COMMIT)
     desk.publish(said)
 
 
@@ -136,26 +133,27 @@ CORREO_KEEP = (
     "AS m (id, username, recipient, sealed_token, context) USING (id) RETURNING id, created_at"
 )
 CORREO_REPORT = (
-    "UPDATE mail SET revision = revision + 1, status = 'sent', attempts = 1, claim = NULL, due_at = NULL, "  # noqa: S608 - our names
-    "ended_at = %s WHERE id = ANY(%s::uuid[]) AND claim = %s;" + TELL + CLEAR
+    "UPDATE mail SET revision = revision + 1, status = 'sent', attempts = 1, claim = NULL, due_at = NULL, "
+    "ended_at = %s WHERE id = ANY(%s::uuid[]) AND claim = %s"
 )
 
 
 def send(desk: Desk, batch: Sequence[Any]) -> None:
     """Keep mails as rows that are claimed already, send them outside any transaction, report."""
     envelopes, bodies = [m.properties() for m in batch], [decode(SEND, m.data()) for m in batch]
-    ids, claim = literal(one["ce_id"] for one in envelopes), new_id()
+    ids, claim = [one["ce_id"] for one in envelopes], new_id()
     contexts = [_context(one) for one in envelopes]
     words = [[body[name] for body in bodies] for name in ("username", "email", "sealed_token")]
-    desk.cursor.execute(CORREO_KEEP, (*heard(batch, envelopes), claim, ids, *words, contexts))
-    kept, began = dict(desk.cursor.fetchall()), time.monotonic()
+    written = run(desk.connection, (CORREO_KEEP, (*heard(batch, envelopes), claim, ids, *words, contexts)))
+    kept, began = dict(written.fetchall()), time.monotonic()
     _deliver(desk, [(one["ce_id"], body) for one, body in zip(envelopes, bodies, strict=True)], kept)
     created_at = kept[envelopes[0]["ce_id"]]
     now = created_at + time.monotonic() - began
     said = Said(now)
     for asked, body in zip(envelopes, bodies, strict=True):
         _sent(said, asked, body, created_at, now)
-    desk.cursor.execute(CORREO_REPORT, (now, ids, claim, *EVENT.arrays(said.events), desk.take_confirmed()))
+    reported = (CORREO_REPORT, (now, ids, claim))
+    run(desk.connection, BEGIN, reported, (TELL, EVENT.columns(said.events)), desk.cleared(), COMMIT)
     desk.publish(said)
 
 
@@ -193,17 +191,12 @@ SAGA_TYPES = (
 )
 MOVE = ", ".join(f"{column.split()[0]} = excluded.{column.split()[0]}" for column in SAGA_TYPES.split(", ")[1:])
 SAGA = Table("saga", SAGA_TYPES, f"ON CONFLICT (id) DO UPDATE SET {MOVE} WHERE saga.revision = excluded.revision - 1")
-SAGA_BEGIN = (
-    f"BEGIN; {inbox('protools_saga')}, held AS (SELECT id, revision, progress FROM saga "  # noqa: S608 - our names
+SAGA_READ = (
+    f"{inbox('protools_saga')}, held AS (SELECT id, revision, progress FROM saga "  # noqa: S608 - our names
     "WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE) "
     "SELECT now, id, NULL::int, NULL::text FROM clock, fresh "
     "UNION ALL SELECT now, id, revision, progress FROM clock, held"
 )
-SAGA_COMMIT = {
-    True: SAGA.insert + OUTBOX.insert + TELL + CLEAR + "COMMIT",
-    False: SAGA.insert + OUTBOX.insert + EVENT.insert + CLEAR + "COMMIT",
-}
-"""With a read side every move is published; without one it is only logged."""
 PENDING: dict[str, Any] = {
     "status": "pending",
     "command": "",
@@ -230,9 +223,8 @@ NOTHING: dict[str, Any] = {
 def coordinate(desk: Desk, batch: Sequence[Any]) -> None:
     """Start sagas and move them on."""
     envelopes, read_side = [message.properties() for message in batch], desk.options.read_side
-    moving = literal(one["ce_correlationid"] for one in envelopes if one["ce_type"] != ISSUE)
-    desk.cursor.execute(SAGA_BEGIN, (*heard(batch, envelopes), moving))
-    known = desk.cursor.fetchall()
+    moving = [one["ce_correlationid"] for one in envelopes if one["ce_type"] != ISSUE]
+    known = run(desk.connection, BEGIN, (SAGA_READ, (*heard(batch, envelopes), moving))).fetchall()
     held = {row[1]: row for row in known if row[2] is not None}
     moves = Moves(known[0][0], read_side)
     for message, cause in zip(batch, envelopes, strict=True):
@@ -243,8 +235,9 @@ def coordinate(desk: Desk, batch: Sequence[Any]) -> None:
             _, _, revision, progress = held[cause["ce_correlationid"]]
             moves.advance(cause, body, revision, orjson.loads(progress))
     said = moves.said
-    rows = (*SAGA.arrays(moves.sagas), *OUTBOX.arrays(said.commands), *EVENT.arrays(said.events))
-    desk.cursor.execute(SAGA_COMMIT[read_side], (*rows, desk.take_confirmed()))
+    told = (TELL if read_side else EVENT.insert, EVENT.columns(said.events))
+    sent = [OUTBOX.write(said.commands)] if said.commands else []
+    run(desk.connection, SAGA.write(moves.sagas), *sent, told, desk.cleared(), COMMIT)
     desk.publish(said)
     if not read_side:
         desk.channel.tell([one["ce_correlationid"] for one in envelopes])
