@@ -146,7 +146,7 @@ class Floor:
             self._stack.callback(process.join, 5)
             self._stack.callback(process.kill)
             processes[name] = process
-            if not wait_until(lambda: ready.is_set() or not process.is_alive(), READY_S) or not ready.is_set():
+            if not _became_ready(process, ready):
                 raise RuntimeError(f"{name} did not become ready")
         return processes
 
@@ -234,6 +234,10 @@ class Floor:
 
     def over_http(self, sagas: int) -> None:
         """Do nothing: it has no HTTP."""
+
+
+def _became_ready(process: Any, ready: Any) -> bool:
+    return wait_until(lambda: ready.is_set() or not process.is_alive(), READY_S) and bool(ready.is_set())
 
 
 def _first_id() -> str:
