@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import statistics
+import sys
 from collections.abc import Sequence
 
 import click
@@ -21,6 +23,7 @@ from bench.processes import cpu_seconds
 @click.option("--side", "sides", multiple=True, type=click.Choice(["write", "both"]), default=["write", "both"])
 def main(sagas: int, alone: int, rounds: int, buckets: int, batch: int, sides: Sequence[str]) -> None:
     """Print what this machine can do: the write side alone, then with the read side."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers must end with it
     for side in sides:
         floor = Floor(Options(side == "both", buckets, batch))
         try:

@@ -110,6 +110,7 @@ class Floor:
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options = options or Options()
+        self._stack = ExitStack()
         self.settings = {
             "batch": f"up to {options.batch} messages, two round trips",
             "ordering": f"{options.buckets} buckets",
@@ -122,13 +123,13 @@ class Floor:
 
     def start(self) -> None:
         """Start servers and processes."""
-        self._stack = ExitStack()
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="protools-bench-")))
         folder.chmod(0o711)
         self._rig: Rig = self._stack.enter_context(servers(folder))
         self._processes = self._spawn()
         settings, read_side = self._rig.settings, self.options.read_side
         self._channel = Channel(settings, self.options)
+        self._stack.callback(self._channel.close)
         connection = connect(settings, "bff", "write", "owner")
         self._desk = Desk("bff", settings, self.options, self._channel, connection, [])
         where = ("bff", "read", "reader") if read_side else ("protools_saga", "write", "owner")
@@ -152,7 +153,6 @@ class Floor:
 
     def stop(self) -> None:
         """End processes and servers."""
-        self._channel.close()
         self._stack.close()
 
     def pids(self) -> dict[str, int]:
