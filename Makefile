@@ -5,7 +5,8 @@ BIN := .venv/bin
 PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run run-pulsar stop test lint format fault-cases crash-matrix control-arms mutate simulate chaos bench k6
+.PHONY: help install lock run run-pulsar stop test lint format fault-cases crash-matrix control-arms mutate \
+	simulate chaos bench k6 bench-peers bench-docs
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,8 +72,16 @@ mutate: .venv/.stamp ## Change the code in thousands of small ways and count wha
 chaos: .venv/.stamp ## Storms over hundreds of sagas (MODE=pulsar|embedded SEED=7; ARGS="--help" says what else)
 	@exec $(BIN)/python -m tests.faults.chaos --mode $(or $(MODE),pulsar) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-bench: .venv/.stamp ## Measure (ARGS="--help" says what)
+bench: .venv/.stamp ## Measure Protools beside the floor, 6 minutes (ARGS="--help" says more)
+	@exec $(BIN)/python -m bench --only floor --only protools $(ARGS)
+
+bench-peers: .venv/.stamp ## Measure Protools, the floor, DBOS, Restate and Temporal in one run, 15 minutes at most
+	@$(BIN)/python -m bench.peers.install
 	@exec $(BIN)/python -m bench $(ARGS)
+
+bench-docs: .venv/.stamp ## Put the last run into docs/performance.md and docs/img
+	@$(BIN)/python -m bench.peers.install plots
+	@exec $(BIN)/python -m bench.publish
 
 SEEDS ?= 1000
 START ?= 0

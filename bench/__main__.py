@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench import report
+from bench import report, tables
 from bench.lineup import ENTRIES
 from bench.rounds import Contest
 
@@ -22,7 +22,7 @@ GRACE_S = 60
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(KEYS), help="Take these (again and again); else all.")
 @click.option("--rounds", default=3, show_default=True, help="Turns of each.")
-@click.option("--seconds", default=8.0, show_default=True, help="Length of a loaded run, about.")
+@click.option("--seconds", default=6.0, show_default=True, help="Length of a loaded run, about.")
 @click.option("--minutes", default=14.0, show_default=True, help="No turn begins that would last longer than this.")
 @click.option("--out", default=OUT, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
 def main(only: tuple[str, ...], rounds: int, seconds: float, minutes: float, out: Path) -> None:
@@ -31,7 +31,7 @@ def main(only: tuple[str, ...], rounds: int, seconds: float, minutes: float, out
     signal.signal(signal.SIGALRM, _interrupt)
     signal.alarm(int(minutes * 60 + GRACE_S))
     entries = [entry for entry in ENTRIES if not only or entry.key in only]
-    machine = report.machine()
+    machine = report.describe_machine()
     with tempfile.TemporaryDirectory(prefix="protools-bench-") as folder:
         Path(folder).chmod(0o711)
         contest = Contest(entries, Path(folder), seconds, time.monotonic() + minutes * 60, click.echo)
@@ -39,9 +39,12 @@ def main(only: tuple[str, ...], rounds: int, seconds: float, minutes: float, out
             contest.run(rounds)
         finally:
             contest.close()
-    report.write(out, contest.results, machine)
-    report.tell(contest.results, machine, click.echo)
-    click.echo(f"\nwritten to {out}")
+    measured = report.content(contest.results, machine)
+    report.write(out, measured)
+    click.echo(f"\nmachine: {', '.join(f'{name} {value}' for name, value in machine.items())}\n")
+    for show in (tables.processes, tables.comparison, tables.targets):
+        click.echo("\n".join(show(measured)) + "\n")
+    click.echo(f"written to {out}")
     raise SystemExit(any(result.failure for result in contest.results))
 
 

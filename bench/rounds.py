@@ -20,6 +20,8 @@ START_S = 150.0
 WARM_S = (6.0, 2.0)
 """Seconds of warm-up before the first turn and before the later ones."""
 ALONE_S, FEWEST_ALONE, MOST_ALONE = 3.0, 20, 300
+SETTLE_S, IDLE_S = 1.5, 4.0
+SERVERS = ("pulsar", "postgres")
 FEWEST, MOST = 100, 60_000
 
 
@@ -108,7 +110,7 @@ class Contest:
         rate = _warm_up(host, result.entry.in_flight, WARM_S[min(number, 1)])
         sagas = int(min(MOST, max(FEWEST, rate * self._seconds)))
         figures = self._loaded(result, host, sagas)
-        figures |= _alone(host)
+        figures |= _alone(host) | self._idle(result)
         figures |= _preloaded(host, sagas) | _over_http(host, sagas // 2)
         result.figures.append(figures)
         shown = (f"{name} {figures[name]:,.1f}" for name in SHOWN if name in figures)
@@ -121,14 +123,23 @@ class Contest:
         spent = {name: seconds - cpu[name] for name, seconds in processes.cpu_seconds(pids).items()}
         by_process = {name: seconds * 1000 / sagas for name, seconds in spent.items()}
         result.cpu_s_per_1000.append(by_process)
-        result.memory_mib.append(processes.memory_mib(pids))
+        result.memory_mib.append(memory := processes.memory_mib(pids))
         result.outbox_depth.append(depths)
         return {
             "sagas_per_s": run.per_second,
             **_quantiles("loaded_", run.latencies),
             **_per_saga(tally, host.call("tally"), sagas),
             "cpu_s_per_1000": sum(by_process.values()),
+            "memory_mib": sum(memory.values()),
         }
+
+    def _idle(self, result: Result) -> Figures:
+        """Measure what its processes take while nobody asks for anything; servers are left out."""
+        pids = {name: pid for name, pid in self._pids[result.entry.key].items() if name not in SERVERS}
+        time.sleep(SETTLE_S)
+        before = sum(processes.cpu_seconds(pids).values())
+        time.sleep(IDLE_S)
+        return {"idle_cpu_percent": (sum(processes.cpu_seconds(pids).values()) - before) * 100 / IDLE_S}
 
 
 SHOWN = ("sagas_per_s", "preloaded_per_s", "sagas_per_s_http", "p50_ms", "cpu_s_per_1000")

@@ -1,6 +1,6 @@
 """Install the peers into a cache of their own, pinned, each apart from the others and from Protools.
 
-`python -m bench.peers.install`; what is there already is left alone.
+`python -m bench.peers.install [PART…]`; what is there already is left alone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from protools.local.distribution import cache_folder
@@ -44,20 +46,29 @@ def temporal(name: str) -> Path:
     return folder() / f"temporal-server-{TEMPORAL_SERVER}" / name
 
 
-def main() -> None:
-    """Install what is missing and say what that was."""
+def main(wanted: Sequence[str]) -> None:
+    """Install what is missing of what is wanted, all when nothing is named, and say what that was."""
     folder().mkdir(parents=True, exist_ok=True)
-    for name, packages in PYTHON.items():
-        _once(f"{name}-venv", " ".join(packages), lambda name=name, packages=packages: _venv(name, packages))  # type: ignore[misc]
-    _once(f"restate-server-{RESTATE_SERVER}", RESTATE_SERVER, _restate_server)
-    _once(f"temporal-server-{TEMPORAL_SERVER}", TEMPORAL_SERVER, _temporal_server)
+    for name, (contents, install) in parts().items():
+        if not wanted or name in wanted:
+            _once(f"{name}.installed", contents, install)
 
 
-def _once(name: str, contents: str, install) -> None:  # type: ignore[no-untyped-def]
+def parts() -> dict[str, tuple[str, Callable[[], None]]]:
+    """Return every part by name: what it is made of and how it is installed."""
+    environments = {name: (" ".join(packages), partial(_venv, name, packages)) for name, packages in PYTHON.items()}
+    servers = {
+        "restate-server": (RESTATE_SERVER, _restate_server),
+        "temporal-server": (TEMPORAL_SERVER, _temporal_server),
+    }
+    return {**environments, **servers}
+
+
+def _once(name: str, contents: str, install: Callable[[], None]) -> None:
     """Run `install` unless the stamp says that exactly this was installed before."""
-    stamp = folder() / f"{name}.installed"
+    stamp = folder() / name
     if not stamp.exists() or stamp.read_text() != contents:
-        print(f"installing {name}: {contents}", flush=True)
+        print(f"installing {contents} into {folder()}", flush=True)
         install()
         stamp.write_text(contents)
 
@@ -84,4 +95,4 @@ def _temporal_server() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])
