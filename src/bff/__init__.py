@@ -12,15 +12,20 @@ if TYPE_CHECKING:
 
 
 def create_app(runtime: Runtime, read: Engine) -> Flask:
-    """Return the WSGI app. `app.extensions["waiting"]` holds the `Waiting`, for the process to start and stop."""
+    """Return the WSGI app. `app.extensions` holds what the process runs beside it: `waiting`, and in `duties` its looks
+    at the load; and the `gate` that the server asks."""
     from bff import pages, routes
     from bff.acceptance import GroupCommit
+    from bff.admission import Admission
     from bff.reveals import Reveals
     from bff.waiting import Waiting
     from seedwork import webapp
+    from seedwork.loop import Duty
 
     app = webapp.create("bff", runtime, read, routes.api, pages.pages, static=True)
-    app.extensions["waiting"] = waiting = Waiting(runtime.broker)
+    app.extensions["gate"] = admission = Admission(runtime, read, app.extensions["registry"])
+    app.extensions["duties"].append(Duty("admission", admission.look))
+    app.extensions["waiting"] = waiting = Waiting(runtime.broker, admission.ended)
     app.extensions["acceptance"] = GroupCommit(runtime.relay, runtime.write)
     app.extensions["reveals"] = Reveals(runtime.settings)
     webapp.on_stopping(app, waiting.release)

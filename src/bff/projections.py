@@ -69,13 +69,21 @@ def project_password(message: Message) -> Iterable[tuple[Table, Row]]:
 
 
 def tell_waiters(runtime: Runtime) -> Changed:
-    """Broadcast the ids of a committed batch, changed or not, to every web process."""
+    """Broadcast the ids of a committed batch, changed or not, and which of them ended, to every web process."""
 
     def tell(messages: Sequence[Message]) -> None:
         ids = {message.saga_id for message in messages}
-        runtime.broker.broadcast(TOPIC, changed_ids_body(ids))
+        ended = {message.saga_id for message in messages if _is_end(message)}
+        runtime.broker.broadcast(TOPIC, changed_ids_body(ids, ended))
 
     return tell
+
+
+def _is_end(message: Message) -> bool:
+    """Whether nothing more is done for a command, unless an operator acts."""
+    if isinstance(message.body, SagaMoved):
+        return STATUS[message.body.status] != "running"
+    return isinstance(message.body, SagaRefused | SagaFailed)
 
 
 PROJECTIONS = {

@@ -1,4 +1,4 @@
-"""Wake who waits for a command when the projector tells that it changed; nobody polls.
+"""Hear which commands changed, as the projector tells it, and wake who waits for one; nobody polls.
 
 A waiter registers, reads once, waits, and reads again when woken, when the broker is back, and before it gives up.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -29,16 +29,20 @@ FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
 
 
-def changed_ids_body(ids: Iterable[str]) -> bytes:
-    """Write command ids as the body of one broadcast."""
-    return b"\n".join(identifier.encode() for identifier in ids)
+ENDED = b"."
+"""Stands behind the id of a command that ended."""
+
+
+def changed_ids_body(ids: Iterable[str], ended: Collection[str] = ()) -> bytes:
+    """Write command ids as the body of one broadcast, and which of them ended."""
+    return b"\n".join(identifier.encode() + (ENDED if identifier in ended else b"") for identifier in ids)
 
 
 class Waiting:
-    """Hold the waiters of one web process and the thread that wakes them."""
+    """Hold the waiters of one web process and the thread that wakes them; `tell_ended` hears which commands ended."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, broker: Broker, tell_ended: Callable[[Collection[str]], None] = lambda _ended: None) -> None:
+        self._broker, self._tell_ended = broker, tell_ended
         self._waiters: dict[str, set[threading.Event]] = defaultdict(set)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -107,7 +111,9 @@ class Waiting:
             while not self._stopping.is_set():
                 heard = subscription.receive(500, RECEIVE_S)
                 subscription.ack(heard)
-                self._wake({line.decode() for delivery in heard for line in delivery.wire.body.split(b"\n")})
+                told = {line for delivery in heard for line in delivery.wire.body.split(b"\n")}
+                self._wake({line.removesuffix(ENDED).decode() for line in told})
+                self._tell_ended([line.removesuffix(ENDED).decode() for line in told if line.endswith(ENDED)])
                 if not heard and self._waiters and not self._broker.is_connected():
                     raise Unavailable("the broker is gone, broadcasts may be missed")
         finally:

@@ -109,7 +109,7 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
         process.add("waiting", waiting.run, waiting.release)
     publisher = repeat(runtime.relay.publish_waiting)
     process.add("publisher", publisher.run, publisher.stop)
-    for thread in map(DutyThread, _housekeeping(runtime)):
+    for thread in map(DutyThread, [*_housekeeping(runtime), *app.extensions["duties"]]):
         process.add(thread.name, thread.run, thread.stop)
     return []
 

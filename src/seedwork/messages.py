@@ -130,7 +130,15 @@ UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9
 
 def new_id() -> str:
     """Make a UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, 74 random bits; unique, not secret."""
-    milliseconds, chance = time.time_ns() // 1_000_000, random.getrandbits(74)
+    return _uuid7(time.time_ns() // 1_000_000, random.getrandbits(74))
+
+
+def first_id(at: float) -> str:
+    """Return the smallest UUIDv7 of a moment in Unix seconds."""
+    return _uuid7(int(at * 1000), 0)
+
+
+def _uuid7(milliseconds: int, chance: int) -> str:
     text = f"{milliseconds << 80 | 7 << 76 | chance >> 62 << 64 | 2 << 62 | chance & (1 << 62) - 1:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

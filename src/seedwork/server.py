@@ -1,4 +1,7 @@
-"""Serve an app over HTTP/1.1 with waitress: a shared port, slow clients cut, errors as problems, a clean stop."""
+"""Serve an app over HTTP/1.1 with waitress: a shared port, slow clients cut, errors as problems, a clean stop.
+
+Health goes before everything else, everything else before new work; a gate may refuse new work before it costs much.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import errno
 import socket
 import threading
 import time
-from typing import Any
+from collections import deque
+from http import HTTPStatus
+from typing import Any, Protocol
 
 from flask import Flask
 from waitress import wasyncore
@@ -14,12 +19,18 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, WSGITask
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 from seedwork import formats
 from seedwork.errors import SettingError
+from seedwork.formats import Problem
+from seedwork.http import ALWAYS
+from seedwork.webapp import HEALTH
 
 THREADS = 64
+HEALTH_RANK, USUAL_RANK, NEW_WORK_RANK = range(3)
+THREADS_OF_RANK = (THREADS, THREADS - 2, THREADS - 8)
+"""Threads that may be at work when a request of each rank begins: what goes before always finds one."""
 CONNECTION_LIMIT = 1000
 BACKLOG = 1024
 IDLE_S = 10
@@ -30,6 +41,16 @@ STOP_S = 3
 """Seconds that running requests get to finish."""
 BUFFER_BYTES = 1024 * 1024
 """Largest body that is taken off the wire; the app refuses from BODY_LIMIT_BYTES on."""
+
+
+class Gate(Protocol):
+    """Decide over new work; an app has one as `extensions["gate"]` or none."""
+
+    def is_command(self, method: str, path: str) -> bool:
+        """Tell whether a request asks for new work."""
+
+    def refusal(self, cookies: str, in_flight: int) -> Problem | None:
+        """Return None to let one more in, `in_flight` being in this process already, else what is answered."""
 
 
 def serve(app: Flask, host: str, port: int, stopping: threading.Event) -> None:
@@ -93,7 +114,11 @@ def _server(app: Flask, sock: socket.socket) -> Any:
         ident=None,
     )
     info = (sock.family, sock.type, sock.proto, sock.getsockname())
-    return _Server(app, {}, _sock=sock, adj=adjustments, sockinfo=info, bind_socket=False)
+    dispatcher = _Dispatcher()
+    dispatcher.set_thread_count(THREADS)
+    made = _Server(app, {}, _sock=sock, adj=adjustments, sockinfo=info, bind_socket=False, dispatcher=dispatcher)
+    made.gate = app.extensions.get("gate")
+    return made
 
 
 def _awake(server: Any, stopping: threading.Event) -> None:
@@ -134,7 +159,7 @@ class _Task(WSGITask):
 
 
 class _ProblemTask(ErrorTask):
-    """Answer what never reaches the app (not HTTP, header or body too large) with a problem too."""
+    """Answer what never reaches the app (refused by the gate, not HTTP, too large) with a problem too."""
 
     request: Any
     response_headers: Any
@@ -142,11 +167,14 @@ class _ProblemTask(ErrorTask):
     def execute(self) -> None:
         headers, error = self.request.headers, self.request.error
         face = formats.problem_face(headers.get("ACCEPT", ""), headers.get("CONTENT_TYPE", ""))
-        problem = formats.problem_of_status(error.code, str(error.body))
+        refused = isinstance(error, Problem)
+        problem = error if refused else formats.problem_of_status(error.code, str(error.body))
         body = face.write_problem(problem.document)
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", face.problem_type))
-        self.set_close_on_finish()
+        self.status = f"{problem.status} {HTTPStatus(problem.status).phrase}"
+        headers = {"Content-Type": face.problem_type, **ALWAYS, **problem.headers}
+        self.response_headers.extend(headers.items())
+        if not refused:
+            self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
 
@@ -155,6 +183,59 @@ class _Channel(HTTPChannel):
     parser_class = _Parser
     task_class = _Task
     error_task_class = _ProblemTask
+    rank = USUAL_RANK
+    server: Any
+
+    def service(self) -> None:
+        rank = self.rank  # the next request of this connection may have another
+        try:
+            super().service()
+        finally:
+            self.server.task_dispatcher.ended(rank)
+
+
+class _Dispatcher(ThreadedTaskDispatcher):
+    """Hand requests to threads by rank, and keep some threads free for what goes before."""
+
+    lock: Any
+    queue_cv: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: Any = _Ranks()
+
+    def add_task(self, task: Any) -> None:
+        with self.lock:
+            self.queue.append(task)
+            self.queue_cv.notify()
+
+    def ended(self, rank: int) -> None:
+        with self.lock:
+            self.queue.running[rank] -= 1
+
+    def in_flight(self, rank: int) -> int:
+        return len(self.queue.waiting[rank]) + int(self.queue.running[rank])
+
+
+class _Ranks:
+    """Queue connections by the rank of their request; used under the dispatcher's lock."""
+
+    def __init__(self) -> None:
+        self.waiting: tuple[deque[_Channel], ...] = tuple(deque() for _ in THREADS_OF_RANK)
+        self.running = [0 for _ in THREADS_OF_RANK]
+
+    def __len__(self) -> int:
+        """Count those that may begin now."""
+        free = (limit - sum(self.running) for limit in THREADS_OF_RANK)
+        return sum(min(len(queue), max(0, room)) for queue, room in zip(self.waiting, free, strict=True))
+
+    def append(self, channel: _Channel) -> None:
+        self.waiting[channel.rank].append(channel)
+
+    def popleft(self) -> _Channel:
+        rank = next(rank for rank, queue in enumerate(self.waiting) if queue)
+        self.running[rank] += 1
+        return self.waiting[rank].popleft()
 
 
 class _Server(TcpWSGIServer):
@@ -162,7 +243,20 @@ class _Server(TcpWSGIServer):
 
     channel_class = _Channel
     active_channels: Any
+    task_dispatcher: Any
+    gate: Gate | None = None
     stopping = False
+
+    def add_task(self, task: Any) -> None:
+        task.rank = self._rank(task.requests[0])
+        super().add_task(task)
+
+    def _rank(self, request: Any) -> int:
+        if request.error or not self.gate or not self.gate.is_command(request.command, request.path):
+            return USUAL_RANK if request.error or request.path not in HEALTH else HEALTH_RANK
+        in_flight = self.task_dispatcher.in_flight(NEW_WORK_RANK)
+        request.error = self.gate.refusal(request.headers.get("COOKIE", ""), in_flight)
+        return USUAL_RANK if request.error else NEW_WORK_RANK
 
     def maintenance(self, now: Any) -> None:
         super().maintenance(now)

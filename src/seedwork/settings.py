@@ -138,6 +138,8 @@ class Settings:
     link_key_given: bytes | None = _from("LINK_KEY", _key, secret=True)
     internal_token_given: bytes | None = _from("INTERNAL_TOKEN", _key, secret=True)
 
+    accept_within: float = _from("ACCEPT_WITHIN", _seconds, "30")
+    """Within which an accepted command is to end; what could not is refused (docs/decisions/0012)."""
     batch_limit: int = _from("BATCH_LIMIT", _count, "500")
     failure_attempts: int = _from("FAILURE_ATTEMPTS", _count, "5")
     failure_delay: float = _from("FAILURE_DELAY", _seconds, "1")

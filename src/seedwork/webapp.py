@@ -28,6 +28,7 @@ from seedwork.unit_of_work import rfc3339
 
 log = structlog.get_logger()
 
+HEALTH = ("/livez", "/readyz", "/health", "/metrics")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 Check = Callable[[], bool]
 
@@ -45,7 +46,7 @@ def create(service: str, runtime: Runtime, read: Engine, *blueprints: Blueprint,
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT_BYTES
     app.url_map.merge_slashes = False
     app.url_map.converters["whole"] = Whole
-    app.extensions |= {"runtime": runtime, "read": read, "started": time.time(), "stopping": []}
+    app.extensions |= {"runtime": runtime, "read": read, "started": time.time(), "stopping": [], "duties": []}
     _count_requests(app)
     _answer_errors(app)
     for blueprint in (*blueprints, health_blueprint()):
@@ -94,7 +95,7 @@ def _unexpected(error: Exception) -> Response:
 def health_blueprint() -> Blueprint:
     """Return `/livez`, `/readyz`, `/health` and `/metrics`."""
     blueprint = Blueprint("health", __name__)
-    for route, view in (("/livez", _livez), ("/readyz", _readyz), ("/health", _health), ("/metrics", _metrics)):
+    for route, view in zip(HEALTH, (_livez, _readyz, _health, _metrics), strict=True):
         blueprint.add_url_rule(route, view_func=view)
     return blueprint
 

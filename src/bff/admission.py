@@ -1,0 +1,171 @@
+"""Admit commands or refuse them, before their body is read and before anything is stored.
+
+The server asks for every command. What is known comes from the broadcast of commands that ended and from one look a
+second at the acceptances, so asking costs no query. `load` holds the rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+import threading
+import time
+from collections.abc import Collection
+from http.cookies import CookieError, SimpleCookie
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from sqlalchemy import Engine, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from bff.load import DEPTH, FEW, Count, Load
+from bff.queries import ENDED
+from bff.tables import acceptance, command
+from seedwork.delivery import outbox
+from seedwork.formats import Problem
+from seedwork.messages import UUID7, first_id, id_time
+from seedwork.service import Runtime
+
+log = structlog.get_logger()
+
+IN_FLIGHT = 500
+"""Commands that one process takes at once; beyond it, it is the process that is too slow."""
+TRAFFIC_S = 5.0
+"""Seconds for which the load is looked at after the last command."""
+SILENCE_S = 3.0
+"""Seconds without an end after which the read database is asked what ended: a broadcast may have been missed."""
+COUNTED_UP_TO = 100_000
+NOBODY = first_id(0)
+COOKIE = "turn"
+TURN_S = 60
+"""Seconds for which a turn is kept."""
+
+
+class Admission:
+    """Hold the load as this web process sees it, and decide by it. Thread-safe."""
+
+    def __init__(self, runtime: Runtime, read: Engine, registry: CollectorRegistry) -> None:
+        self._runtime, self._read = runtime, read
+        self._key = runtime.settings.key("INTERNAL_TOKEN")
+        self._load = Load(runtime.settings.accept_within)
+        self._lock = threading.Lock()
+        self._ended: list[str] = []
+        self._front = NOBODY
+        """The command that stands in the middle of those that ended last: what was accepted after it waits its turn,
+        what was accepted before and has not ended waits for something else."""
+        self._looked_up_to = first_id(time.time())
+        self._asked_at = self._heard_at = float("-inf")
+        self._metrics = _Metrics(registry, self._load)
+
+    # --- asked by the server
+
+    def is_command(self, method: str, path: str) -> bool:
+        """Tell whether a request asks for new work."""
+        return method == "POST" and path == "/passwords"
+
+    def refusal(self, cookies: str, in_flight: int) -> Problem | None:
+        """Return None to admit a command, else the Problem 503 with a Retry-After that is this caller's turn."""
+        with self._lock:
+            self._asked_at = now = time.monotonic()
+            if in_flight < IN_FLIGHT and self._load.admit(now, returning=self._is_turn(cookies)):
+                return None
+            wait_s = self._load.turn(now, random.random())
+        self._metrics.refused.inc()
+        headers = {"Retry-After": str(wait_s), "Set-Cookie": self._turn(wait_s)}
+        return Problem(
+            503, "overloaded", f"more is asked for than can be done; come back in {wait_s} s", headers=headers
+        )
+
+    def _turn(self, wait_s: int) -> str:
+        at = int(time.time()) + wait_s
+        return f"{COOKIE}={at}.{self._sign(at)}; Max-Age={wait_s + TURN_S}; Path=/; HttpOnly; SameSite=Strict"
+
+    def _is_turn(self, cookies: str) -> bool:
+        if COOKIE not in cookies:
+            return False
+        try:
+            at, _, signature = SimpleCookie(cookies)[COOKIE].value.partition(".")
+            due = int(at)
+        except (CookieError, KeyError, ValueError):
+            return False
+        return due - 1 <= time.time() <= due + TURN_S and hmac.compare_digest(signature, self._sign(due))
+
+    def _sign(self, at: int) -> str:
+        return hmac.new(self._key, f"{COOKIE}:{at}".encode(), hashlib.sha256).hexdigest()[:32]
+
+    # --- told by the broadcast
+
+    def ended(self, identifiers: Collection[str]) -> None:
+        """Take in which commands ended, whoever accepted them."""
+        ours, now = list(filter(UUID7.fullmatch, identifiers)), time.time()
+        for identifier in ours:
+            self._metrics.seconds.observe(max(0.0, now - id_time(identifier).timestamp()))
+        with self._lock:
+            self._ended += ours
+
+    # --- once a second
+
+    def look(self) -> None:
+        """Bring the load up to date, while there is traffic."""
+        now = time.monotonic()
+        if now - self._asked_at > TRAFFIC_S and self._load.counted < FEW:
+            return
+        with self._lock:
+            ended, self._ended = self._ended, []
+        self._move_front(now, ended)
+        connected = self._runtime.broker.is_connected()
+        seen = self._look(len(ended), connected)
+        with self._lock:
+            if not connected:
+                self._load.forget_rate()
+            self._load.count(time.monotonic(), seen)
+
+    def _move_front(self, now: float, ended: list[str]) -> None:
+        silent = self._front == NOBODY or now - self._heard_at > SILENCE_S
+        if not ended and not silent:
+            return
+        newest = sorted(ended)[len(ended) // 2] if ended else self._newest_ended()
+        self._front = max(self._front, min(newest, first_id(time.time())))  # an id may claim to be of next year
+        self._heard_at = now
+
+    def _newest_ended(self) -> str:
+        newest = select(command.c.id).where(command.c.status.in_(ENDED)).order_by(command.c.id.desc()).limit(1)
+        try:
+            with self._read.connect() as connection:
+                return connection.execute(newest).scalar() or NOBODY
+        except SQLAlchemyError as down:
+            log.warning("cannot look what ended", error=str(down).partition("\n")[0])
+            return NOBODY
+
+    def _look(self, ended: int, connected: bool) -> Count:
+        waiting = select(acceptance.c.id).where(acceptance.c.id > self._front).limit(COUNTED_UP_TO).subquery()
+        since, self._looked_up_to = self._looked_up_to, first_id(time.time())
+        counts = select(func.count(), func.count().filter(waiting.c.id >= since)).select_from(waiting)
+        unsaid = select(func.count()).select_from(select(outbox.c.id).limit(2 * DEPTH).subquery())
+        with self._runtime.write.connect() as connection:
+            backlog, accepted = connection.execute(counts).one()
+            if not connected:
+                backlog = connection.execute(unsaid).scalar_one()
+        return Count(backlog=backlog, ended=ended, accepted=accepted)
+
+
+class _Metrics:
+    def __init__(self, registry: CollectorRegistry, load: Load) -> None:
+        self.refused = Counter(
+            "protools_commands_refused", "Commands refused for overload, by this process.", registry=registry
+        )
+        self.seconds = Histogram(
+            "protools_command_seconds",
+            "From acceptance to the end as the broadcast tells it, of all commands.",
+            registry=registry,
+            buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 300, 3600),
+        )
+        backlog = Gauge(
+            "protools_commands_backlog", "Commands accepted and not yet done, at the last look.", registry=registry
+        )
+        backlog.set_function(lambda: load.counted)
+        rate = Gauge(
+            "protools_commands_rate", "Commands ended per second while more wait; 0: not known.", registry=registry
+        )
+        rate.set_function(lambda: load.rate or 0.0)

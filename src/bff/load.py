@@ -1,0 +1,97 @@
+"""Predict how long a command accepted now would take. Pure: counts, times and chance come in, nothing is asked.
+
+The prediction is backlog ÷ completion rate. A second is a measurement of the rate only when at its beginning more was
+waiting than was done in it: then nobody was idle. While nothing has to wait, no rate is known, and none is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+FEW = 50
+"""A backlog this small is never overload: what so few commands show is no rate."""
+DEPTH = 10_000
+"""Bound of the backlog while no rate is known: nothing has had to wait yet, or the broker is away."""
+AIM = 0.25
+"""Share of the promised time up to which new commands are taken: the rate may fall, and who was refused comes back."""
+KEPT_FOR_RETURNING = 2
+"""Times that for who was told to come back now."""
+WEIGHT = 0.3
+"""Of the newest measurement in the rate."""
+LONGEST_SPAN_S = 5.0
+"""Seconds over which completions that come after a silence are spread at most."""
+SMALLEST_SHARE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """Hold one look: commands not yet done, and since the look before those ended and those accepted, by everybody."""
+
+    backlog: int
+    ended: int
+    accepted: int
+
+
+class Load:
+    """Hold what one web process knows of the whole system's load. `now` is in seconds of any clock."""
+
+    def __init__(self, accept_within_s: float) -> None:
+        self._within_s = accept_within_s
+        self.rate: float | None = None
+        """Commands ended per second while more were waiting, if known."""
+        self._counted = 0
+        self._counted_at = self._measured_at = float("-inf")
+        self._admitted = 0
+        self._share = 1.0
+        self._last_turn = float("-inf")
+
+    def count(self, now: float, seen: Count) -> None:
+        """Take in one look."""
+        if seen.ended or not self._counted:
+            span_s = min(now - self._measured_at, LONGEST_SPAN_S)
+            busy = 0 < seen.ended <= self._counted
+            self.rate = self._blended(seen.ended / span_s) if busy else None
+            self._measured_at = now
+        if seen.accepted >= FEW:
+            self._share = min(1.0, max(SMALLEST_SHARE, self._admitted / seen.accepted))
+        self._counted, self._counted_at, self._admitted = seen.backlog, now, 0
+
+    def forget_rate(self) -> None:
+        """Predict nothing until commands end again."""
+        self.rate = None
+
+    def _blended(self, measured: float) -> float:
+        return measured if self.rate is None else self.rate + WEIGHT * (measured - self.rate)
+
+    @property
+    def counted(self) -> int:
+        """The backlog of the last look."""
+        return self._counted
+
+    def backlog(self, now: float) -> float:
+        """Estimate the backlog now: what was counted, what came since, by this process's share, less what was done."""
+        done = (self.rate or 0.0) * min(now - self._counted_at, 1.0)
+        return max(0.0, self._counted + self._admitted / self._share - done)
+
+    def limit(self, *, returning: bool = False) -> float:
+        """Return the backlog from which on a command is refused."""
+        new = DEPTH if self.rate is None else max(FEW, self.rate * self._within_s * AIM)
+        return new * KEPT_FOR_RETURNING if returning else new
+
+    def admit(self, now: float, *, returning: bool) -> bool:
+        """Tell whether one more command is taken, and count it."""
+        admitted = self.backlog(now) < self.limit(returning=returning)
+        self._admitted += admitted
+        return admitted
+
+    def turn(self, now: float, chance: float) -> int:
+        """Return after how many seconds a refused caller finds room; each gets a turn of its own, behind the others.
+
+        `chance` (0 to 1) spreads the callers who were refused in the same moment.
+        """
+        rate = self.rate or DEPTH * AIM / self._within_s
+        room_at = now + max(0.0, self.backlog(now) - self.limit()) / rate
+        self._last_turn = max(self._last_turn, room_at) + 1 / (rate * self._share)
+        wait_s = self._last_turn - now
+        return max(1, ceil(wait_s + chance * max(1.0, wait_s / 5)))
