@@ -98,7 +98,9 @@ class Admission:
 
     def ended(self, identifiers: Collection[str]) -> None:
         """Take in which commands ended, whoever accepted them."""
-        ours, now = list(filter(UUID7.fullmatch, identifiers)), time.time()
+        now = time.time()
+        soon = first_id(now + 1)  # anybody who may publish may invent ids, of next year too
+        ours = [identifier for identifier in identifiers if UUID7.fullmatch(identifier) and identifier < soon]
         for identifier in ours:
             self._metrics.seconds.observe(max(0.0, now - id_time(identifier).timestamp()))
         with self._lock:
@@ -125,12 +127,12 @@ class Admission:
         silent = self._front == NOBODY or now - self._heard_at > SILENCE_S
         if not ended and not silent:
             return
-        newest = sorted(ended)[len(ended) // 2] if ended else self._newest_ended()
-        self._front = max(self._front, min(newest, first_id(time.time())))  # an id may claim to be of next year
+        self._front = max(self._front, sorted(ended)[len(ended) // 2] if ended else self._newest_ended())
         self._heard_at = now
 
     def _newest_ended(self) -> str:
-        newest = select(command.c.id).where(command.c.status.in_(ENDED)).order_by(command.c.id.desc()).limit(1)
+        ended = command.c.status.in_(ENDED), command.c.id < first_id(time.time() + 1)
+        newest = select(command.c.id).where(*ended).order_by(command.c.id.desc()).limit(1)
         try:
             with self._read.connect() as connection:
                 return connection.execute(newest).scalar() or NOBODY

@@ -1,0 +1,284 @@
+"""Hold the front door to what it promises when more is asked for than can be done, over real sockets."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from lxml import etree
+from sqlalchemy.event import listen
+from tests.service.rooms import Room, eventually, room
+from tests.service.web import Serving, serving
+
+from bff import acceptance as front
+from bff import admission
+from bff.admission import Admission
+from bff.load import DEPTH, FEW
+from bff.projections import tell_waiters
+from bff.tables import acceptance, command
+from protools_saga.messages import SagaMoved, SagaRefused
+from seedwork import server
+from seedwork.messages import Context, Message, new_id
+
+ADA = {"username": "ada"}
+
+
+@pytest.fixture
+def bff(tmp_path: Path) -> Iterator[Room]:
+    made = room("bff", tmp_path, GENERADOR_URL="http://127.0.0.1:1")  # nobody listens there
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def gate(bff: Room) -> Admission:
+    made: Admission = bff.app.extensions["gate"]
+    return made
+
+
+@pytest.fixture
+def web(bff: Room) -> Iterator[Serving]:
+    with serving(bff.app) as running:
+        yield running
+
+
+@pytest.fixture
+def client() -> Iterator[urllib3.PoolManager]:
+    with urllib3.PoolManager(retries=False, timeout=10) as pool:
+        yield pool
+
+
+def accepted(bff: Room, number: int) -> list[str]:
+    asked = [front.Request(username=f"u{n}", email="a@example.test", body_hash="") for n in range(number)]
+    return [one.id for one in front.accept_many(bff.runtime.relay, asked)]
+
+
+def look(gate: Admission) -> None:
+    """Look as the duty does, with traffic."""
+    gate._asked_at = time.monotonic()
+    gate.look()
+
+
+def overload(bff: Room, gate: Admission, *, ended: int = 5) -> list[str]:
+    """Let far more wait than is ended; return the ids of who waits."""
+    identifiers = accepted(bff, 40 * FEW)
+    look(gate)
+    gate.ended(identifiers[:ended])
+    gate._load._measured_at = time.monotonic() - 1  # a second in which this much was done
+    look(gate)
+    assert gate._load.rate == pytest.approx(ended, rel=0.1)
+    return identifiers
+
+
+# --- refusing
+
+
+@pytest.mark.parametrize("format_name", ["json", "xml"])
+def test_overload_is_a_problem_in_the_callers_format(
+    bff: Room, gate: Admission, web: Serving, client: urllib3.PoolManager, format_name: str
+) -> None:
+    """503 `overloaded` with a time to come back, nothing stored, and the connection stays."""
+    before = len(bff.rows(acceptance)) + len(overload(bff, gate))
+    headers = {"Content-Type": f"application/{format_name}", "Accept": f"application/{format_name}"}
+    answer = client.request("POST", f"{web.url}/passwords", body=b'{"username":"ada"}', headers=headers)
+    assert (answer.status, code_of(answer)) == (503, "overloaded")
+    assert answer.headers["Content-Type"].startswith(f"application/problem+{format_name}")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Connection" not in answer.headers
+    assert len(bff.rows(acceptance)) == before
+    assert "protools_commands_refused_total 1.0" in client.request("GET", f"{web.url}/metrics").data.decode()
+
+
+def code_of(answer: Any) -> str | None:
+    if "json" in answer.headers["Content-Type"]:
+        return str(answer.json()["code"])
+    return etree.fromstring(answer.data).findtext("{urn:ietf:rfc:7807}code")
+
+
+def test_a_command_is_refused_before_its_body_is_read(
+    bff: Room, gate: Admission, web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsing what will be refused is the work that there is too much of; a body that nobody could read shows it."""
+    overload(bff, gate)
+    reads: list[object] = []
+    monkeypatch.setattr("seedwork.formats.read", lambda *given: reads.append(given))
+    headers = {"Content-Type": "application/json"}
+    answer = client.request("POST", f"{web.url}/passwords", body=b"{{{", headers=headers)
+    assert (answer.status, reads) == (503, [])
+
+
+def test_reads_reveals_and_health_are_served_all_the_same(
+    bff: Room, gate: Admission, web: Serving, client: urllib3.PoolManager
+) -> None:
+    """Who asks for nothing new must not pay for those who do."""
+    identifier = overload(bff, gate)[0]
+    assert client.request("POST", f"{web.url}/passwords", json=ADA).status == 503
+    for path in ("/livez", "/readyz", "/health", "/metrics", f"/commands/{identifier}", "/passwords"):
+        assert client.request("GET", web.url + path).status == 200, path
+    reveal = client.request("POST", f"{web.url}/reveals", json={"token": "t"})
+    assert reveal.json()["code"] == "unavailable", "it was asked for; generador is not there"
+
+
+def test_more_at_once_than_a_process_may_hold_are_refused(
+    web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits in the process waits in vain when the process itself is what is too slow."""
+    monkeypatch.setattr(admission, "IN_FLIGHT", 0)
+    answer = client.request("POST", f"{web.url}/passwords", json=ADA)
+    assert (answer.status, code_of(answer)) == (503, "overloaded")
+
+
+def test_without_the_broker_the_depth_of_the_outbox_decides(bff: Room, gate: Admission) -> None:
+    """Accepting goes on while the broker is away, but not for ever."""
+    bff.broker.is_up = False
+    accepted(bff, DEPTH - 5)
+    look(gate)
+    refusals = [gate.refusal("", 0) for _ in range(10)]
+    assert (refusals[0], refusals[9] is None) == (None, False)
+
+
+# --- not refusing
+
+
+def test_an_idle_system_refuses_nobody_and_asks_nothing(
+    bff: Room, gate: Admission, client: urllib3.PoolManager
+) -> None:
+    """A rate of 0 is no overload while nothing waits, and a door that nobody knocks at costs nothing."""
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith("SELECT"):
+            statements.append(statement)
+
+    for engine in (bff.runtime.write, bff.app.extensions["read"]):
+        listen(engine, "before_cursor_execute", note)
+    gate.look()
+    assert statements == []
+    assert gate.refusal("", 0) is None
+    gate.look()
+    assert 0 < len(statements) <= 2
+    assert gate.refusal("", 0) is None
+
+
+def test_deciding_costs_no_query(bff: Room, gate: Admission) -> None:
+    """A query for each refusal would be load made of overload."""
+    overload(bff, gate)
+    bff.runtime.write.dispose()
+    bff.app.extensions["read"].dispose()
+    assert {gate.refusal("", 0) is None for _ in range(1000)} == {False}
+    assert bff.runtime.write.pool.checkedin() == 0  # type: ignore[attr-defined]
+
+
+def test_what_was_overtaken_is_not_ahead_of_anybody(bff: Room, gate: Admission) -> None:
+    """A hundred thousand sagas that wait for an hour to pass are no queue."""
+    identifiers = overload(bff, gate)
+    assert gate.refusal("", 0) is not None
+    gate.ended([new_id()])
+    look(gate)
+    assert gate._load.counted == 0
+    assert gate.refusal("", 0) is None
+    assert len(identifiers) == 40 * FEW
+
+
+def test_an_id_of_next_year_does_not_open_the_door(bff: Room, gate: Admission) -> None:
+    """Anybody who may publish may invent ids."""
+    gate.ended(["fff1fdcd-88f9-7684-baaf-ebd77ef20179", "02a1fdcd-88f9-7684-baaf-ebd77ef20179", "00-nonsense", ""])
+    look(gate)
+    accepted(bff, FEW)
+    eventually(lambda: look(gate) or gate._load.counted == FEW)
+
+
+# --- knowing
+
+
+def test_after_a_restart_what_waits_is_known_at_the_first_look(bff: Room, gate: Admission) -> None:
+    """Nothing is remembered in the process: the acceptances and the read model tell."""
+    identifiers = accepted(bff, 300)
+    row = {"version": 9, "type": "issue-password", "username": "ada", "reason_code": "", "reason_detail": ""}
+    middle = sorted(identifiers)[99]
+    bff.write_view(command, id=middle, status="completed", created_at=1.0, updated_at=2.0, **row)
+    look(gate)
+    assert gate._load.counted == 200
+
+
+def test_ends_are_told_by_the_projector_to_every_door(bff: Room, gate: Admission) -> None:
+    """Completed, refused or suspended: nobody works on it any more. What only moved has not ended."""
+    ids = [new_id() for _ in range(4)]
+    refused = SagaRefused(command="protools_saga.issue-password", code="c", detail="d")
+    bodies = [*map(moved, ids, ("RUNNING", "COMPLETED", "SUSPENDED")), refused]
+    messages = [
+        Message(body, new_id(), "protools_saga", "ada", "2026-01-01T00:00:00Z", Context(saga_id=identifier))
+        for body, identifier in zip(bodies, ids, strict=True)
+    ]
+    waiting = bff.app.extensions["waiting"]
+    waiting.start()
+    try:
+        assert bff.broker.listening.wait(5)
+        tell_waiters(bff.runtime)(messages)
+        eventually(lambda: len(gate._ended) == 3)
+        assert set(gate._ended) == set(ids[1:])
+    finally:
+        waiting.stop()
+
+
+def moved(identifier: str, status: str) -> SagaMoved:
+    return SagaMoved(identifier, "issue-password@1", "ada", status, "", "", 0.0, 1.0, "[]", "[]")
+
+
+# --- coming back
+
+
+def test_who_comes_back_in_turn_goes_before_who_is_new(
+    bff: Room, gate: Admission, web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a Retry-After would be one more ticket in a lottery as long as the rush lasts."""
+    overload(bff, gate, ended=200)  # 2,000 wait, 200 a second are done: a limit of 1,500
+    refused = client.request("POST", f"{web.url}/passwords", json=ADA)
+    assert refused.status == 503
+    turn = refused.headers["Set-Cookie"].partition(";")[0]
+    clock = time.time() + int(refused.headers["Retry-After"])
+    assert client.request("POST", f"{web.url}/passwords", json=ADA, headers={"Cookie": turn}).status == 503
+    monkeypatch.setattr("bff.admission.time.time", lambda: clock)
+    assert client.request("POST", f"{web.url}/passwords", json=ADA).status == 503
+    assert client.request("POST", f"{web.url}/passwords", json=ADA, headers={"Cookie": turn}).status == 202
+
+
+@pytest.mark.parametrize("turn", ["turn=", "turn=1.2", "turn=soon.x", 'turn="', "turn={now}." + 32 * "0", "return=1"])
+def test_a_turn_that_was_not_given_is_none(bff: Room, gate: Admission, turn: str) -> None:
+    """Whoever could write one would always be first."""
+    overload(bff, gate, ended=200)
+    assert gate.refusal(turn.format(now=int(time.time())), 0) is not None
+
+
+# --- classes
+
+
+def test_health_and_reads_find_a_thread_while_every_command_is_stuck(
+    bff: Room, web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write database that hangs must not take health down with it: whoever restarts us would make it worse."""
+    leave = threading.Event()
+    monkeypatch.setattr("bff.schemas.load", lambda *_: leave.wait(20) and ADA)
+    body = b'{"username":"ada"}'
+    lines = f"POST /passwords HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    stuck = [socket.create_connection(("127.0.0.1", web.port)) for _ in range(server.THREADS + 10)]
+    try:
+        for sock in stuck:
+            sock.sendall(lines.encode() + b"\r\n" + body)
+        with ThreadPoolExecutor(2) as threads:
+            asked = [
+                threads.submit(client.request, "GET", web.url + path, timeout=5) for path in ("/livez", "/passwords")
+            ]
+            assert [one.result().status for one in asked] == [200, 200]
+    finally:
+        leave.set()
+        for sock in stuck:
+            sock.close()
