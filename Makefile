@@ -6,7 +6,7 @@ PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run run-pulsar stop test lint format fault-cases crash-matrix control-arms mutate \
-	simulate chaos bench k6 bench-peers bench-docs
+	simulate chaos bench k6 bench-peers bench-docs k6-binary k6-overload k6-soak
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,11 +90,19 @@ simulate: .venv/.stamp ## Run schedules of faults through the real code, by seed
 	@exec $(BIN)/python -m tests.simulation --seeds $(SEEDS) --start $(START)
 
 K6_VERSION := v1.8.1
+WITH_K6 = export PATH="$$PATH:$$(go env GOPATH 2>/dev/null)/bin" K6_NO_USAGE_REPORT=true
 
-k6: ## Load a running system (RATE=20 DURATION=30s BASE_URL=...); Go builds k6 when it is missing
-	@k6="$$(command -v k6)" || { \
+k6-binary:
+	@$(WITH_K6); command -v k6 >/dev/null || { \
 		command -v go >/dev/null || { echo 'k6 is missing, and Go, which would build it, is missing too'; exit 1; }; \
-		folder="$$(go env GOPATH)/bin"; k6="$$folder/k6"; \
-		test -x "$$k6" || echo 'building k6 $(K6_VERSION), once: some minutes'; \
-		test -x "$$k6" || GOBIN="$$folder" go install go.k6.io/k6@$(K6_VERSION) || exit 1; }; \
-	K6_NO_USAGE_REPORT=true exec "$$k6" run $(ARGS) k6/password.js
+		echo 'building k6 $(K6_VERSION), once: some minutes'; \
+		GOBIN="$$(go env GOPATH)/bin" go install go.k6.io/k6@$(K6_VERSION); }
+
+k6: k6-binary ## Load a running system (RATE=20 DURATION=30s BASE_URL=...); Go builds k6 when it is missing
+	@$(WITH_K6); exec k6 run $(ARGS) k6/password.js
+
+k6-overload: .venv/.stamp k6-binary ## Measure the capacity of a system of its own, then ask it for three times as much
+	@$(WITH_K6); exec $(BIN)/python -m bench.overload overload $(ARGS)
+
+k6-soak: .venv/.stamp k6-binary ## Keep a system of its own at 60 % of its capacity for ten minutes (ARGS="--minutes 2")
+	@$(WITH_K6); exec $(BIN)/python -m bench.overload soak $(ARGS)

@@ -1,6 +1,11 @@
-// Ask a running system for passwords at a constant rate and follow every command until its saga has ended.
+// Ask a running system for passwords at a constant rate and follow every command until its saga has ended; or let many
+// users ask and list at once.
 //
 //   RATE=20 DURATION=30s BASE_URL=http://127.0.0.1:3000 k6 run k6/password.js      (or: make k6 RATE=20)
+//   USERS=200 DURATION=30s k6 run k6/password.js                                   (or: make k6 USERS=200)
+//
+// Each of USERS asks for a password, lists passwords, waits a second, and so on; nothing is followed. Who is refused for
+// overload comes back when it was told to.
 //
 // Further variables: XML_SHARE=0.1  POLL_MS=20  SAGA_TIMEOUT_S=30  ACCEPTANCE_P95_MS=100  SAGA_P95_MS=1000
 //
@@ -12,17 +17,11 @@
 import { check, sleep } from "k6";
 import exec from "k6/execution";
 import http from "k6/http";
-import { Counter, Trend } from "k6/metrics";
+import { Counter, Rate, Trend } from "k6/metrics";
+import { BASE_URL, RUN, TREND_STATS, env, number } from "./common.js";
 
-const env = (name, fallback) => __ENV[name] || String(fallback);
-const number = (name, fallback) => {
-  const value = Number(env(name, fallback));
-  if (!(value >= 0)) throw new Error(`${name}=${__ENV[name]} is not a number from 0`);
-  return value;
-};
-
-const BASE_URL = env("BASE_URL", `http://127.0.0.1:${env("BFF_PORT", 3000)}`).replace(/\/$/, "");
 const RATE = number("RATE", 20);
+const USERS = number("USERS", 0);
 const DURATION = env("DURATION", "30s");
 const XML_SHARE = number("XML_SHARE", 0.1);
 const SAGA_TIMEOUT_S = number("SAGA_TIMEOUT_S", 30);
@@ -36,21 +35,30 @@ const saga = new Trend("saga_ms", true);
 const accepted = new Counter("sagas_accepted");
 const completed = new Counter("sagas_completed");
 const refused = new Counter("sagas_refused");
+const listing = new Trend("listing_ms", true);
+const secondTry = new Rate("second_try_accepted");
 const owed = new Counter("sagas_owed"); // accepted minus completed: an accepted command that was not seen to complete
 
-export const options = {
-  scenarios: {
-    passwords: {
-      executor: "constant-arrival-rate",
-      rate: RATE,
-      timeUnit: "1s",
-      duration: DURATION,
-      preAllocatedVUs: Math.ceil(RATE * 5),
-      maxVUs: Math.ceil(RATE * (SAGA_TIMEOUT_S + 5)),
-      gracefulStop: `${SAGA_TIMEOUT_S + 10}s`,
-    },
+const SCENARIOS = {
+  users: { executor: "constant-vus", vus: USERS, duration: DURATION, exec: "createAndList", gracefulStop: "60s" },
+  passwords: {
+    executor: "constant-arrival-rate",
+    rate: RATE,
+    timeUnit: "1s",
+    duration: DURATION,
+    preAllocatedVUs: Math.ceil(RATE * 5),
+    maxVUs: Math.ceil(RATE * (SAGA_TIMEOUT_S + 5)),
+    gracefulStop: `${SAGA_TIMEOUT_S + 10}s`,
   },
-  thresholds: {
+};
+
+const THRESHOLDS = {
+  users: {
+    checks: ["rate>0.99"],
+    http_reqs: ["count>0"],
+    second_try_accepted: ["rate>=0.9"],
+  },
+  passwords: {
     http_req_failed: ["rate<0.01"],
     checks: ["rate>0.99"],
     acceptance_ms: [`p(95)<${ACCEPTANCE_P95_MS}`],
@@ -60,7 +68,14 @@ export const options = {
     sagas_owed: ["count==0"],
     dropped_iterations: ["count==0"], // else the load was not the one asked for
   },
-  summaryTrendStats: ["avg", "min", "med", "max", "p(90)", "p(95)", "p(99)", "count"],
+};
+
+const CHOSEN = USERS ? "users" : "passwords";
+
+export const options = {
+  scenarios: { [CHOSEN]: SCENARIOS[CHOSEN] },
+  thresholds: THRESHOLDS[CHOSEN],
+  summaryTrendStats: TREND_STATS,
 };
 
 const FACES = {
@@ -81,7 +96,7 @@ export function setup() {
   if (answer.status !== 200) {
     exec.test.abort(`${BASE_URL}/readyz answers ${answer.status || answer.error}: start the system first (make run)`);
   }
-  return { run: Date.now().toString(36) }; // makes usernames unique across runs
+  return { run: RUN() };
 }
 
 export default function (data) {
@@ -90,9 +105,33 @@ export default function (data) {
   if (location) follow(face, location);
 }
 
-function accept(face, username) {
+export function createAndList(data) {
+  const face = Math.random() < XML_SHARE ? FACES.xml : FACES.json;
+  create(face, `k6-${data.run}-${exec.scenario.iterationInTest}`);
+  const params = { headers: { Accept: face.type }, tags: { name: "GET /passwords" } };
+  const answer = http.get(`${BASE_URL}/passwords?limit=20`, params);
+  if (check(answer, { "the list is shown": () => answer.status === 200 })) listing.add(answer.timings.duration);
+  sleep(1);
+}
+
+function create(face, username) {
+  let answer = ask(face, username);
+  if (answer.status === 503) {
+    sleep(Number(answer.headers["Retry-After"]));
+    answer = ask(face, username);
+    secondTry.add(answer.status === 202);
+  }
+  check(answer, { "accepted, or told when to come back": () => answer.status === 202 || answer.status === 503 });
+  if (answer.status === 202) acceptance.add(answer.timings.duration);
+}
+
+function ask(face, username) {
   const headers = { "Content-Type": face.type, Accept: face.type };
-  const answer = http.post(`${BASE_URL}/passwords`, face.body(username), { headers, tags: { name: "POST /passwords" } });
+  return http.post(`${BASE_URL}/passwords`, face.body(username), { headers, tags: { name: "POST /passwords" } });
+}
+
+function accept(face, username) {
+  const answer = ask(face, username);
   const location = answer.headers["Location"];
   const good = check(answer, { "accepted with 202 and a Location": () => answer.status === 202 && Boolean(location) });
   if (!good) return undefined;

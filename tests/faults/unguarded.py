@@ -16,8 +16,8 @@ import tests.service.desk
 from sqlalchemy import text
 
 import correo.handlers
-from bff import acceptance
-from seedwork import engine, inbox, messages, relay, rows, unit_of_work, worker
+from bff import acceptance, admission, load
+from seedwork import engine, inbox, messages, relay, rows, server, unit_of_work, worker
 from seedwork.delivery import Seen
 
 
@@ -187,6 +187,7 @@ def _no_idempotency_key() -> None:
 
 
 WORKER, ORDER = "tests/service/test_worker.py", "tests/service/test_delivery_order.py"
+ADMISSION = "tests/service/test_admission.py"
 SAGA, LATE, LESSONS = "tests/unit/test_saga.py", "tests/service/test_late.py", "tests/service/test_lessons.py"
 
 ARMS: Mapping[str, Arm] = MappingProxyType(
@@ -276,6 +277,24 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
             "the same request again is the same command",
             _no_idempotency_key,
             ("tests/service/test_bff.py::test_twins_that_race_become_one_command",),
+        ),
+        "admission": Arm(
+            "what could not end in time is refused",
+            _replace(load.Load, "admit", lambda self, now, returning: True),
+            (
+                "tests/unit/test_load.py::test_three_times_the_capacity_ends_in_time_and_at_full_speed",
+                f"{ADMISSION}::test_a_command_is_refused_before_its_body_is_read",
+            ),
+        ),
+        "turn": Arm(
+            "who comes back when told goes before who is new",
+            _replace(admission.Admission, "_is_turn", lambda self, cookies: False),
+            (f"{ADMISSION}::test_who_comes_back_in_turn_goes_before_who_is_new",),
+        ),
+        "threads-kept-free": Arm(
+            "health and reads find a thread while every command is stuck",
+            _replace(server, "THREADS_OF_RANK", (server.THREADS,) * 3),
+            (f"{ADMISSION}::test_health_and_reads_find_a_thread_while_every_command_is_stuck",),
         ),
     }
 )

@@ -1,0 +1,47 @@
+// What every scenario shares: settings, the front door's answers, and its counters.
+
+import http from "k6/http";
+
+export const env = (name, fallback) => __ENV[name] || String(fallback);
+
+export const number = (name, fallback) => {
+  const value = Number(env(name, fallback));
+  if (!(value >= 0)) throw new Error(`${name}=${__ENV[name]} is not a number from 0`);
+  return value;
+};
+
+export const BASE_URL = env("BASE_URL", `http://127.0.0.1:${env("BFF_PORT", 3000)}`).replace(/\/$/, "");
+export const TREND_STATS = ["avg", "min", "med", "max", "p(90)", "p(95)", "p(99)", "count"];
+export const RUN = () => Date.now().toString(36); // makes usernames unique across runs
+
+const JSON_FACE = { "Content-Type": "application/json", Accept: "application/json" };
+
+export function ask(username, headers = {}) {
+  const params = { headers: { ...JSON_FACE, ...headers }, tags: { name: "POST /passwords" }, timeout: "40s" };
+  return http.post(`${BASE_URL}/passwords`, JSON.stringify({ username }), params);
+}
+
+export function look(location) {
+  return http.get(BASE_URL + location, { headers: JSON_FACE, tags: { name: "GET /commands/{id}" } });
+}
+
+// The counters of one web process: commands accepted and refused by it, and ended wherever they were accepted.
+export function counters() {
+  const text = http.get(`${BASE_URL}/metrics`, { tags: { name: "GET /metrics" } }).body;
+  const value = (pattern) => Number((pattern.exec(text) || [0, 0])[1]);
+  return {
+    at: Date.now() / 1000,
+    accepted: value(/^protools_http_requests_total\{method="POST",route="\/passwords",status="202"\} (\S+)/m),
+    refused: value(/^protools_commands_refused_total (\S+)/m),
+    ended: value(/^protools_command_seconds_count (\S+)/m),
+    seconds: value(/^protools_command_seconds_sum (\S+)/m),
+    backlog: value(/^protools_commands_backlog (\S+)/m),
+  };
+}
+
+export const rates = (now, before) => {
+  const span = now.at - before.at;
+  return Object.fromEntries(["accepted", "refused", "ended"].map((name) => [name, (now[name] - before[name]) / span]));
+};
+
+export const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
