@@ -29,7 +29,7 @@ from seedwork.service import Runtime
 
 log = structlog.get_logger()
 
-IN_FLIGHT = 500
+IN_FLIGHT = 250
 """Commands that one process takes at once; beyond it, it is the process that is too slow."""
 TRAFFIC_S = 5.0
 """Seconds for which the load is looked at after the last command."""

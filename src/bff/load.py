@@ -13,15 +13,17 @@ FEW = 50
 """A backlog this small is never overload: what so few commands show is no rate."""
 DEPTH = 10_000
 """Bound of the backlog while no rate is known: nothing has had to wait yet, or the broker is away."""
-AIM = 0.25
+AIM = 0.2
 """Share of the promised time up to which new commands are taken: the rate may fall, and who was refused comes back."""
-KEPT_FOR_RETURNING = 2
+KEPT_FOR_RETURNING = 2.0
 """Times that for who was told to come back now."""
-WEIGHT = 0.3
-"""Of the newest measurement in the rate."""
+WEIGHT_OF_MORE, WEIGHT_OF_LESS = 0.5, 0.2
+"""Of the newest measurement in the rate: a second may show less than what can be done, hardly more."""
 LONGEST_SPAN_S = 5.0
 """Seconds over which completions that come after a silence are spread at most."""
-SMALLEST_SHARE = 0.1
+SMALLEST_SHARE = 0.05
+SHARE_KEEPS = 0.8
+"""Of what one second told about a process's share of the load, so much counts in the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Load:
         self._counted = 0
         self._counted_at = self._measured_at = float("-inf")
         self._admitted = 0
-        self._share = 1.0
+        self._here = self._everywhere = 0.0
         self._last_turn = float("-inf")
 
     def count(self, now: float, seen: Count) -> None:
@@ -53,8 +55,8 @@ class Load:
             busy = 0 < seen.ended <= self._counted
             self.rate = self._blended(seen.ended / span_s) if busy else None
             self._measured_at = now
-        if seen.accepted >= FEW:
-            self._share = min(1.0, max(SMALLEST_SHARE, self._admitted / seen.accepted))
+        self._here = SHARE_KEEPS * self._here + self._admitted
+        self._everywhere = SHARE_KEEPS * self._everywhere + seen.accepted
         self._counted, self._counted_at, self._admitted = seen.backlog, now, 0
 
     def forget_rate(self) -> None:
@@ -62,7 +64,16 @@ class Load:
         self.rate = None
 
     def _blended(self, measured: float) -> float:
-        return measured if self.rate is None else self.rate + WEIGHT * (measured - self.rate)
+        if self.rate is None:
+            return measured
+        return self.rate + (measured - self.rate) * (WEIGHT_OF_MORE if measured > self.rate else WEIGHT_OF_LESS)
+
+    @property
+    def _share(self) -> float:
+        """This process's part of what is accepted."""
+        if self._everywhere < FEW:
+            return 1.0
+        return min(1.0, max(SMALLEST_SHARE, self._here / self._everywhere))
 
     @property
     def counted(self) -> int:

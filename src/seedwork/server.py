@@ -89,6 +89,7 @@ def _not_to_be_had(service: str, host: str, port: int, error: OSError) -> Settin
 def run(app: Flask, sock: socket.socket, stopping: threading.Event) -> None:
     """Do what `serve` does, on a socket of `listen`."""
     server = _server(app, sock)
+    server.thread = threading.current_thread()
     threading.Thread(target=_awake, args=(server, stopping), name="http-stop", daemon=True).start()
     try:
         while not stopping.is_set():
@@ -184,7 +185,14 @@ class _Channel(HTTPChannel):
     task_class = _Task
     error_task_class = _ProblemTask
     rank = USUAL_RANK
+    refused = False
     server: Any
+
+    def handle_read(self) -> None:
+        super().handle_read()
+        while self.refused:  # answered here and now: a thread would cost more than the answer
+            self.refused = False
+            self.service()
 
     def service(self) -> None:
         rank = self.rank  # the next request of this connection may have another
@@ -208,6 +216,10 @@ class _Dispatcher(ThreadedTaskDispatcher):
         with self.lock:
             self.queue.append(task)
             self.queue_cv.notify()
+
+    def begun(self, rank: int) -> None:
+        with self.lock:
+            self.queue.running[rank] += 1
 
     def ended(self, rank: int) -> None:
         with self.lock:
@@ -245,11 +257,18 @@ class _Server(TcpWSGIServer):
     active_channels: Any
     task_dispatcher: Any
     gate: Gate | None = None
+    thread: threading.Thread
+    """Of the loop that reads and writes."""
     stopping = False
 
     def add_task(self, task: Any) -> None:
-        task.rank = self._rank(task.requests[0])
-        super().add_task(task)
+        request = task.requests[0]
+        task.rank = self._rank(request)
+        if isinstance(request.error, Problem) and threading.current_thread() is self.thread:
+            self.task_dispatcher.begun(task.rank)
+            task.refused = True
+        else:
+            super().add_task(task)
 
     def _rank(self, request: Any) -> int:
         if request.error or not self.gate or not self.gate.is_command(request.command, request.path):
