@@ -28,14 +28,14 @@ export function look(location) {
 // The counters of one web process: commands accepted and refused by it, and ended wherever they were accepted.
 export function counters() {
   const text = http.get(`${BASE_URL}/metrics`, { tags: { name: "GET /metrics" } }).body;
-  const value = (pattern) => Number((pattern.exec(text) || [0, 0])[1]);
+  const value = (pattern) => [...text.matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]), 0);
   return {
     at: Date.now() / 1000,
-    accepted: value(/^protools_http_requests_total\{method="POST",route="\/passwords",status="202"\} (\S+)/m),
-    refused: value(/^protools_commands_refused_total (\S+)/m),
-    ended: value(/^protools_command_seconds_count (\S+)/m),
-    seconds: value(/^protools_command_seconds_sum (\S+)/m),
-    backlog: value(/^protools_commands_backlog (\S+)/m),
+    accepted: value(/^protools_http_requests_total\{method="POST",route="\/passwords",status="202"\} (\S+)/gm),
+    refused: value(/^protools_commands_refused_total\{.*\} (\S+)/gm),
+    ended: value(/^protools_command_seconds_count (\S+)/gm),
+    seconds: value(/^protools_command_seconds_sum (\S+)/gm),
+    backlog: value(/^protools_commands_backlog (\S+)/gm),
   };
 }
 

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from bff.load import DEPTH, FEW, Count, Load
+from bff.load import DEPTH, FEW, KEPT_FOR_RETURNING, Count, Load
 from bff.queries import ENDED
 from bff.tables import acceptance, command
 from seedwork.delivery import outbox
@@ -30,7 +30,7 @@ from seedwork.service import Runtime
 log = structlog.get_logger()
 
 IN_FLIGHT = 250
-"""Commands that one process takes at once; beyond it, it is the process that is too slow."""
+"""Commands that one process takes at once, twice as many of who comes back; beyond it the process is too slow."""
 TRAFFIC_S = 5.0
 """Seconds for which the load is looked at after the last command."""
 SILENCE_S = 3.0
@@ -68,10 +68,12 @@ class Admission:
         """Return None to admit a command, else the Problem 503 with a Retry-After that is this caller's turn."""
         with self._lock:
             self._asked_at = now = time.monotonic()
-            if in_flight < IN_FLIGHT and self._load.admit(now, returning=self._is_turn(cookies)):
+            returning = self._is_turn(cookies)
+            too_slow = in_flight >= IN_FLIGHT * (KEPT_FOR_RETURNING if returning else 1)
+            if not too_slow and self._load.admit(now, returning=returning):
                 return None
             wait_s = self._load.turn(now, random.random())
-        self._metrics.refused.inc()
+        self._metrics.refused.labels("in-flight" if too_slow else "backlog").inc()
         headers = {"Retry-After": str(wait_s), "Set-Cookie": self._turn(wait_s)}
         return Problem(
             503, "overloaded", f"more is asked for than can be done; come back in {wait_s} s", headers=headers
@@ -154,9 +156,8 @@ class Admission:
 
 class _Metrics:
     def __init__(self, registry: CollectorRegistry, load: Load) -> None:
-        self.refused = Counter(
-            "protools_commands_refused", "Commands refused for overload, by this process.", registry=registry
-        )
+        refused = "Commands refused for overload, by this process."
+        self.refused = Counter("protools_commands_refused", refused, ("reason",), registry=registry)
         self.seconds = Histogram(
             "protools_command_seconds",
             "From acceptance to the end as the broadcast tells it, of all commands.",

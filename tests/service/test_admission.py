@@ -94,7 +94,10 @@ def test_overload_is_a_problem_in_the_callers_format(
     assert answer.headers["Cache-Control"] == "no-store"
     assert "Connection" not in answer.headers
     assert len(bff.rows(acceptance)) == before
-    assert "protools_commands_refused_total 1.0" in client.request("GET", f"{web.url}/metrics").data.decode()
+    assert (
+        'protools_commands_refused_total{reason="backlog"} 1.0'
+        in client.request("GET", f"{web.url}/metrics").data.decode()
+    )
 
 
 def code_of(answer: Any) -> str | None:

@@ -262,8 +262,12 @@ class System(Program):
     # --- what its users ask for
 
     def accept(self, username: str, **body: str) -> str:
-        """Ask for a password; return the id of the command."""
+        """Ask for a password, come back when told to; return the id of the command."""
         answer = self.post("/passwords", {"username": username, **body})
+        while answer.status == 503 and answer.json["code"] == "overloaded":
+            time.sleep(float(answer.headers["Retry-After"]))
+            turn = answer.headers["Set-Cookie"].partition(";")[0]
+            answer = self.post("/passwords", {"username": username, **body}, Cookie=turn)
         assert answer.status == 202, answer
         return str(answer.json["id"])
 
