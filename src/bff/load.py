@@ -20,7 +20,9 @@ KEPT_FOR_RETURNING = 2.0
 WEIGHT_OF_MORE, WEIGHT_OF_LESS = 0.5, 0.2
 """Of the newest measurement in the rate: a second may show less than what can be done, hardly more."""
 LONGEST_SPAN_S = 5.0
-"""Seconds over which completions that come after a silence are spread at most."""
+"""Seconds over which a rate is measured at most, as long as few end; a silence before them counts no more than that."""
+LONGEST_WAIT_S = 120.0
+"""Longest that anybody is told to wait: callers who ask again too early count as many, and would make it any time."""
 SMALLEST_SHARE = 0.05
 SHARE_KEEPS = 0.8
 """Of what one second told about a process's share of the load, so much counts in the next."""
@@ -43,18 +45,14 @@ class Load:
         self.rate: float | None = None
         """Commands ended per second while more were waiting, if known."""
         self._counted = 0
-        self._counted_at = self._measured_at = float("-inf")
-        self._admitted = 0
+        self._counted_at = self._measured_at = self._promised_at = float("-inf")
+        self._admitted = self._done = 0
+        self._promised = 0.0
         self._here = self._everywhere = 0.0
-        self._last_turn = float("-inf")
 
     def count(self, now: float, seen: Count) -> None:
         """Take in one look."""
-        if seen.ended or not self._counted:
-            span_s = min(now - self._measured_at, LONGEST_SPAN_S)
-            busy = 0 < seen.ended <= self._counted
-            self.rate = self._blended(seen.ended / span_s) if busy else None
-            self._measured_at = now
+        self._measure(now, seen.ended)
         self._here = SHARE_KEEPS * self._here + self._admitted
         self._everywhere = SHARE_KEEPS * self._everywhere + seen.accepted
         self._counted, self._counted_at, self._admitted = seen.backlog, now, 0
@@ -62,6 +60,17 @@ class Load:
     def forget_rate(self) -> None:
         """Predict nothing until commands end again."""
         self.rate = None
+
+    def _measure(self, now: float, ended: int) -> None:
+        span_s = min(now - self._measured_at, LONGEST_SPAN_S)
+        self._done += ended
+        if ended > self._counted or not self._counted:
+            self.rate = None
+        elif self._done >= FEW or (self._done and span_s == LONGEST_SPAN_S):
+            self.rate = self._blended(self._done / span_s)
+        else:
+            return
+        self._done, self._measured_at = 0, now
 
     def _blended(self, measured: float) -> float:
         if self.rate is None:
@@ -101,8 +110,9 @@ class Load:
 
         `chance` (0 to 1) spreads the callers who were refused in the same moment.
         """
-        rate = self.rate or DEPTH * AIM / self._within_s
-        room_at = now + max(0.0, self.backlog(now) - self.limit()) / rate
-        self._last_turn = max(self._last_turn, room_at) + 1 / (rate * self._share)
-        wait_s = self._last_turn - now
+        rate = (self.rate or DEPTH * AIM / self._within_s) * self._share
+        kept = rate * min(now - self._promised_at, LONGEST_WAIT_S)
+        self._promised, self._promised_at = max(0.0, self._promised - kept) + 1, now
+        excess = max(0.0, self.backlog(now) - self.limit()) * self._share
+        wait_s = min((excess + self._promised) / rate, LONGEST_WAIT_S)
         return max(1, ceil(wait_s + chance * max(1.0, wait_s / 5)))

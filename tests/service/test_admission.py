@@ -66,7 +66,7 @@ def look(gate: Admission) -> None:
     gate.look()
 
 
-def overload(bff: Room, gate: Admission, *, ended: int = 5) -> list[str]:
+def overload(bff: Room, gate: Admission, *, ended: int = FEW) -> list[str]:
     """Let far more wait than is ended; return the ids of who waits."""
     identifiers = accepted(bff, 40 * FEW)
     look(gate)

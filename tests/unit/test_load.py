@@ -220,3 +220,26 @@ def test_few_are_never_too_many() -> None:
     load.count(0.0, Count(backlog=FEW - 1, ended=0, accepted=0))
     load.count(10.0, Count(backlog=FEW - 1, ended=1, accepted=0))
     assert load.admit(10.0, returning=False)
+
+
+def test_a_slow_beginning_tells_nobody_to_come_back_tomorrow() -> None:
+    """A cold system ends a few in its first seconds; who is refused later is told by what it does then."""
+    load = Load(WITHIN_S)
+    load.count(0.0, Count(backlog=1000, ended=0, accepted=0))
+    load.count(5.0, Count(backlog=1000, ended=5, accepted=0))
+    assert load.rate == pytest.approx(1)
+    assert max(load.turn(5.0, 0.0) for _ in range(1000)) == 120
+    for second in range(6, 20):
+        load.count(second, Count(backlog=2000, ended=500, accepted=0))
+    assert load.turn(20.0, 0.0) < 10
+
+
+def test_few_ends_are_measured_over_some_seconds() -> None:
+    """One end in a second is no rate of one."""
+    load = Load(WITHIN_S)
+    load.count(0.0, Count(backlog=1000, ended=0, accepted=0))
+    rates = []
+    for second in range(1, 6):
+        load.count(second, Count(backlog=1000, ended=4, accepted=0))
+        rates.append(load.rate)
+    assert rates == [None, None, None, None, pytest.approx(4)]
