@@ -113,10 +113,10 @@ class Admission:
     def look(self) -> None:
         """Bring the load up to date, while there is traffic."""
         now = time.monotonic()
-        if now - self._asked_at > TRAFFIC_S and self._load.counted < FEW:
-            return
         with self._lock:
             ended, self._ended = self._ended, []
+        if now - self._asked_at > TRAFFIC_S and self._load.counted < FEW:
+            return
         self._move_front(now, ended)
         connected = self._runtime.broker.is_connected()
         seen = self._look(len(ended), connected)

@@ -50,6 +50,13 @@ def _seconds(value: str) -> float:
         raise ValueError(f"{value!r} is not a number of seconds") from None
 
 
+def _duration(value: str) -> float:
+    seconds = _seconds(value)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{value!r} is not a number of seconds above 0")
+    return seconds
+
+
 def _count(value: str) -> int:
     if not value.isascii() or not value.isdigit() or int(value) < 1:
         raise ValueError(f"{value!r} is not a whole number from 1")
@@ -138,7 +145,7 @@ class Settings:
     link_key_given: bytes | None = _from("LINK_KEY", _key, secret=True)
     internal_token_given: bytes | None = _from("INTERNAL_TOKEN", _key, secret=True)
 
-    accept_within: float = _from("ACCEPT_WITHIN", _seconds, "30")
+    accept_within: float = _from("ACCEPT_WITHIN", _duration, "30")
     """Within which an accepted command is to end; what could not is refused (docs/decisions/0012)."""
     batch_limit: int = _from("BATCH_LIMIT", _count, "500")
     failure_attempts: int = _from("FAILURE_ATTEMPTS", _count, "5")

@@ -25,7 +25,9 @@ from bff.projections import tell_waiters
 from bff.tables import acceptance, command
 from protools_saga.messages import SagaMoved, SagaRefused
 from seedwork import server
+from seedwork.errors import SettingError
 from seedwork.messages import Context, Message, new_id
+from seedwork.settings import Settings
 
 ADA = {"username": "ada"}
 
@@ -285,3 +287,20 @@ def test_health_and_reads_find_a_thread_while_every_command_is_stuck(
         leave.set()
         for sock in stuck:
             sock.close()
+
+
+# --- housekeeping
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_promise_of_no_time_is_no_setting(seconds: str) -> None:
+    """Dividing by it in the middle of a rush would be the wrong moment to notice."""
+    with pytest.raises(SettingError, match="ACCEPT_WITHIN"):
+        Settings.read({"ACCEPT_WITHIN": seconds})
+
+
+def test_a_door_that_nobody_knocks_at_remembers_nothing(gate: Admission) -> None:
+    """Every process hears of every end; only one that decides has use for it."""
+    gate.ended([new_id()])
+    gate.look()
+    assert gate._ended == []
