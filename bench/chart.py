@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import ceil, log10
+from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 900, 380
 LEFT, RIGHT, TOP, BOTTOM = 60, 130, 40, 40
@@ -28,7 +28,7 @@ def lines(title: str, series: Mapping[str, Sequence[float]], unit: str) -> str:
 
 
 def _round_up(value: float) -> float:
-    step = 10 ** max(0, ceil(log10(max(value, 1))) - 1)
+    step = 10 ** floor(log10(max(value, 5))) / 5
     return ceil(value / step) * step
 
 
