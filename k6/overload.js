@@ -47,7 +47,7 @@ export const options = {
         { target: RATE, duration: `${RAMP_S}s` },
         { target: RATE, duration: `${HOLD_S}s` },
       ],
-      preAllocatedVUs: RATE,
+      preAllocatedVUs: Math.ceil(RATE / 2),
       maxVUs: RATE * 3,
       gracefulStop: "150s", // for those who come back when they were told to
     },

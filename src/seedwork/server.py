@@ -33,6 +33,8 @@ THREADS_OF_RANK = (THREADS, THREADS - 2, THREADS - 8)
 """Threads that may be at work when a request of each rank begins: what goes before always finds one."""
 CONNECTION_LIMIT = 1000
 BACKLOG = 1024
+CROWD, CROWD_PAUSE_S = 200, 0.002
+"""Connections from which on the loop pauses at each turn: a turn asks every one of them, so it must serve many."""
 IDLE_S = 10
 """Seconds after which a connection on which nothing moves is closed."""
 REQUEST_S = 10
@@ -94,6 +96,8 @@ def run(app: Flask, sock: socket.socket, stopping: threading.Event) -> None:
     try:
         while not stopping.is_set():
             _turn(server, 1.0)
+            if len(server._map) > CROWD:
+                time.sleep(CROWD_PAUSE_S)
         for action in app.extensions["stopping"]:
             action()
         _drain(server)
