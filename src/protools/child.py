@@ -16,14 +16,18 @@ PULSE = b"\0"
 
 
 def show_pulse() -> None:
-    """Write a pulse every second: a process that was stopped in its tracks, perhaps with a lock in hand, has none."""
+    """Write a pulse every second: a process that was stopped in its tracks, perhaps with a lock in hand, has none.
+
+    The first is written before this returns: who never had one is not missed.
+    """
+    os.write(sys.stdout.fileno(), PULSE)
     threading.Thread(target=_beat, daemon=True, name="pulse").start()
 
 
 def _beat() -> None:
     while True:
-        os.write(sys.stdout.fileno(), PULSE)
         time.sleep(LOOK_SECONDS)
+        os.write(sys.stdout.fileno(), PULSE)
 
 
 def end_with(supervisor: int) -> None:
