@@ -276,11 +276,13 @@ def verify_command(since: str | None, live: float | None, as_json: bool) -> None
 
     from protools.verify import verify
     from protools.verify.scope import Scope, time_of
+    from seedwork.process import collect_seldom
 
     try:
         scope = Scope(since=time_of(since) if since else None, live_s=live)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--since") from None
+    collect_seldom()
     report = verify(_settings(), scope)
     click.echo(json.dumps(report.document(), indent=2) if as_json else "\n".join(report.lines()))
     sys.exit(1 if report.defects else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import sys
 import threading
@@ -15,7 +14,7 @@ from seedwork.database import open_database
 from seedwork.errors import SettingError
 from seedwork.inbox import Inbox, Reader
 from seedwork.loop import Duty, DutyThread, keep_trying
-from seedwork.process import Process, repeat
+from seedwork.process import Process, collect_seldom, repeat
 from seedwork.projection import Projector
 from seedwork.service import Runtime, Service, load, open_runtime
 from seedwork.settings import Settings
@@ -54,12 +53,6 @@ def run(name: str, kind: str, settings: Settings) -> None:
     for close in [*closing, runtime.broker.close]:
         close()
     sys.exit(0 if intact else 1)
-
-
-def collect_seldom() -> None:
-    """Leave what is loaded out of garbage collection, and look for cycles in the rest a hundredth as often."""
-    gc.freeze()
-    gc.set_threshold(100 * gc.get_threshold()[0], *gc.get_threshold()[1:])
 
 
 def allow_faults(service: str, settings: Settings) -> None:
