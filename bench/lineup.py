@@ -59,7 +59,7 @@ ENTRIES = (
     Entry("floor", _floor, in_flight=1000, peer=False),
     Entry("protools", _protools, in_flight=1000, peer=False),
     Entry("dbos", _dbos, in_flight=32),
-    Entry("restate", _restate, in_flight=128),
+    Entry("restate", _restate, in_flight=256),
     Entry("temporal", _temporal, in_flight=64),
     Entry("temporal-local", _temporal_local, in_flight=64),
 )

@@ -61,10 +61,10 @@ def servers(folder: Path) -> Iterator[Rig]:
         pulsar = LocalPulsar(
             folder / "pulsar", port=port, admin_port=admin_port, journal_sync=True, options=PULSAR_SETTINGS
         )
-        stack.callback(pulsar.stop)
+        stack.callback(pulsar.kill)  # what it holds is thrown away with the run
         pulsar.start()
         postgres = LocalPostgres(folder / "postgres", port=database_port, options=POSTGRES_SETTINGS)
-        stack.callback(postgres.stop)
+        stack.callback(postgres.remove)
         postgres.start()
         environment = pulsar.environment() | postgres.environment() | _names(folder, web_ports)
         settings = Settings.read(environment)
@@ -96,7 +96,7 @@ def _start(folder: Path, environment: dict[str, str]) -> dict[str, subprocess.Po
 
 
 def _stop(processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    for process in reversed(processes.values()):
-        process.terminate()
+    for process in processes.values():
+        process.kill()
     for process in processes.values():
         process.wait(10)

@@ -17,8 +17,10 @@ from bench.lineup import Entry
 Say = Callable[[str], None]
 Figures = dict[str, float]
 START_S = 150.0
-WARM_S = (6.0, 2.0)
-"""Seconds of warm-up before the first turn and before the later ones."""
+WARM_S, WARM_MOST_S = 2.0, 40.0
+"""Length of one run of the warm-up, and of all of it."""
+STEADY = 1.1
+"""The warm-up ends when a run is not faster than the one before by more than this."""
 ALONE_S, FEWEST_ALONE, MOST_ALONE = 3.0, 20, 300
 SETTLE_S, IDLE_S = 1.5, 4.0
 SERVERS = ("pulsar", "postgres")
@@ -107,7 +109,7 @@ class Contest:
 
     def _turn(self, result: Result, number: int) -> None:
         host = self._hosts[result.entry.key]
-        rate = _warm_up(host, result.entry.in_flight, WARM_S[min(number, 1)])
+        rate = _warm_up(host, result.entry.in_flight)
         sagas = int(min(MOST, max(FEWEST, rate * self._seconds)))
         figures = self._loaded(result, host, sagas)
         figures |= _alone(host) | self._idle(result)
@@ -145,13 +147,16 @@ class Contest:
 SHOWN = ("sagas_per_s", "preloaded_per_s", "sagas_per_s_http", "p50_ms", "cpu_s_per_1000")
 
 
-def _warm_up(host: Host, in_flight: int, seconds: float) -> float:
-    """Run for about so long; return sagas per second at its end."""
-    ends_at, sagas, rate = time.monotonic() + seconds, 20, 0.0
-    while time.monotonic() < ends_at:
+def _warm_up(host: Host, in_flight: int) -> float:
+    """Run until it becomes no faster (a JVM takes its time); return sagas per second at the end."""
+    ends_at, rate, before = time.monotonic() + WARM_MOST_S, 0.0, 0.0
+    sagas = FEWEST
+    while rate > STEADY * before or before == 0.0:
         run: Run = host.call("sustained", sagas, in_flight)[0]
-        rate = run.per_second
-        sagas = int(max(20, rate * seconds / 3))
+        rate, before = run.per_second, rate
+        sagas = int(max(FEWEST, rate * WARM_S))
+        if time.monotonic() > ends_at:
+            break
     return rate
 
 

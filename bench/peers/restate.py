@@ -19,7 +19,7 @@ from protools.local.process import free_ports, wait_until
 
 PROCESSES = 2
 CONNECTIONS = 8
-IN_FLIGHT = 128
+IN_FLIGHT = 256
 SERVER = {
     "RESTATE_DEFAULT_NUM_PARTITIONS": "4",
     "RESTATE_WORKER__INVOKER__HTTP2_STREAMS_PER_CONNECTION_LIMIT": "16",
