@@ -39,7 +39,7 @@ class Protools:
         self._outboxes: list[Engine] = []
 
     def versions(self) -> Mapping[str, str]:
-        packages = {name: version(name) for name in ("protools", "pulsar-client", "psycopg2-binary", "sqlalchemy")}
+        packages = {name: version(name) for name in ("protools", "pulsar-client", "psycopg", "sqlalchemy")}
         return {**packages, "pulsar": PULSAR_VERSION, "postgresql": database.version(self._rig.postgres)}
 
     def start(self) -> None:
