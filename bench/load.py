@@ -42,11 +42,6 @@ class Watch:
         """When each id was mentioned last."""
         self.reads = 0
 
-    def close(self) -> None:
-        """Leave the broker."""
-        self._listener.close()
-        self._runtime.broker.close()
-
     def hear(self, wait_s: float = 0.02) -> None:
         """Take in what is told."""
         heard = self._listener.receive(500, wait_s)
@@ -94,11 +89,9 @@ class Load:
             self._runtime.relay.publish_waiting(0.5)
 
     def close(self) -> None:
-        """Leave the broker."""
+        """End the process that asks over HTTP; the connections end with this one."""
         self._stopping.set()
         self._poster.close()
-        self.watch.close()
-        self._runtime.broker.close()
 
     def accept(self, number: int) -> list[str]:
         """Accept this many commands in one commit; return their ids."""

@@ -23,7 +23,7 @@ STEADY = 1.1
 """The warm-up ends when a run is not faster than the one before by more than this."""
 ALONE_S, FEWEST_ALONE, MOST_ALONE = 3.0, 20, 300
 SETTLE_S, IDLE_S = 1.5, 4.0
-SERVERS = ("pulsar", "postgres")
+NOT_OURS = ("pulsar", "postgres", "client", "HTTP client", "accept")
 FEWEST, MOST = 100, 60_000
 
 
@@ -136,8 +136,8 @@ class Contest:
         }
 
     def _idle(self, result: Result) -> Figures:
-        """Measure what its processes take while nobody asks for anything; servers are left out."""
-        pids = {name: pid for name, pid in self._pids[result.entry.key].items() if name not in SERVERS}
+        """Measure what its processes take while nobody asks for anything; servers and whoever asks are left out."""
+        pids = {name: pid for name, pid in self._pids[result.entry.key].items() if name not in NOT_OURS}
         time.sleep(SETTLE_S)
         before = sum(processes.cpu_seconds(pids).values())
         time.sleep(IDLE_S)

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.contest import Run
 from bench.peers.install import python
+from bench.processes import kill
 
 PROGRAMS = Path(__file__).parent.parent / "programs"
 READY_S = 60
@@ -69,6 +70,6 @@ def run_on(programs: Sequence[Program], sagas: int, in_flight: int) -> Run:
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """End a process of ours at once: what it holds is thrown away with the run."""
-    process.kill()
+    """End a process of ours and its children."""
+    kill(process.pid)
     process.wait()

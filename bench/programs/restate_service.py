@@ -58,7 +58,7 @@ def main(url: str, port: str, processes: str, connections: str) -> None:
     config.bind, config.workers = [f"127.0.0.1:{port}"], int(processes)
     config.application_path = "restate_service:app"
     config.h2_max_concurrent_streams = 1000
-    config.keep_alive_timeout = 3600
+    config.keep_alive_timeout, config.keep_alive_max_requests = 3600, 10**9  # a closed connection retries its sagas
     config.loglevel = "WARNING"
     sys.exit(run_hypercorn(config))
 
