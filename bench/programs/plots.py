@@ -64,7 +64,7 @@ def _cpu(contestants: list[dict[str, Any]], path: Path) -> None:
         largest = ", ".join(f"{name} {seconds:.2g}" for name, seconds in spent[:3])
         axes.annotate(f"{left:.2g}  ({largest})", (left, place), (6, -4), textcoords="offset points", fontsize=8)
     axes.set_yticks(range(len(contestants)), [contestant["name"] for contestant in contestants])
-    axes.margins(x=0.5)
+    axes.margins(x=0.9)
     axes.set_xlim(left=0)
     axes.invert_yaxis()
     axes.set_xlabel("CPU seconds per 1,000 sagas, by process")
