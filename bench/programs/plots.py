@@ -10,7 +10,13 @@ from typing import Any
 import matplotlib as mpl
 
 mpl.use("svg")
-mpl.rcParams |= {"svg.hashsalt": "protools", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+mpl.rcParams |= {
+    "svg.hashsalt": "protools",
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 from matplotlib import pyplot  # noqa: E402 - the backend is chosen first
 
 KEYS = ("floor", "protools", "dbos", "restate", "temporal", "temporal-local")
