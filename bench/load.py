@@ -13,13 +13,13 @@ from bench.contest import Run
 from bench.poster import Poster
 from bench.rig import Rig
 from bff.acceptance import Request, accept_many
-from bff.waiting import TOPIC
+from bff.waiting import ENDED, TOPIC
 from seedwork.database import open_database
 from seedwork.delivery import outbox
 from seedwork.messages import new_id
 from seedwork.service import open_runtime
 
-ENDED = ("completed", "refused", "suspended")
+FINAL = ("completed", "refused", "suspended")
 LOOK = "SELECT id::text FROM command WHERE id = ANY (%s::uuid[]) AND status = ANY (%s)"
 GIVE_UP_S = 180
 ACCEPT_BATCH = 100
@@ -30,7 +30,7 @@ SILENCE_S = 1.0
 
 
 class Watch:
-    """Tell which commands have ended, as a web process does: hear of them by broadcast, then read them by key."""
+    """Tell which commands have ended, as a web process does: hear of their ends by broadcast, then read them by key."""
 
     def __init__(self, rig: Rig) -> None:
         self._runtime = open_runtime(rig.settings, "bff")
@@ -39,7 +39,7 @@ class Watch:
         self._mentioned: set[str] = set()
         self._heard_at = self._read_at = time.monotonic()
         self.last_heard: dict[str, float] = {}
-        """When each id was mentioned last."""
+        """When the end of each was told."""
         self.reads = 0
 
     def hear(self, wait_s: float = 0.02) -> None:
@@ -48,19 +48,20 @@ class Watch:
         self._listener.ack(heard)
         if heard:
             self._heard_at = time.monotonic()
-            ids = {line.decode() for delivery in heard for line in delivery.wire.body.split(b"\n")}
+            lines = (line for delivery in heard for line in delivery.wire.body.split(b"\n"))
+            ids = {line.removesuffix(ENDED).decode() for line in lines if line.endswith(ENDED)}
             self.last_heard.update(dict.fromkeys(ids, self._heard_at))
             self._mentioned |= ids
 
     def ended(self, waiting: Iterable[str], every_s: float) -> list[str]:
-        """Return which of those that were mentioned have ended; reads at most once in `every_s` seconds."""
+        """Return which of those whose end was told show it; reads at most once in `every_s` seconds."""
         now = time.monotonic()
         if now - self._heard_at > SILENCE_S:
             self._mentioned, self._heard_at = set(waiting), now
         if not self._mentioned or now - self._read_at < every_s:
             return []
         with self._read.connect() as connection:
-            ended = list(connection.exec_driver_sql(LOOK, ([*self._mentioned], [*ENDED])).scalars())
+            ended = list(connection.exec_driver_sql(LOOK, ([*self._mentioned], [*FINAL])).scalars())
         self.reads += 1
         self._read_at = time.monotonic()
         self._mentioned.clear()

@@ -56,7 +56,7 @@ class Contest:
         """Take turns; what a contestant breaks ends its own part only."""
         for result in self.results:
             with self._blamed(result):
-                self._start(result)
+                self._start_at_last(result)
         for number in range(rounds):
             for result in self.results:
                 if result.failure is None and self._has_time():
@@ -85,9 +85,18 @@ class Contest:
             self._say(f"{result.entry.key}: {error}")
             self._end(result.entry.key)
 
-    def _start(self, result: Result) -> None:
+    def _start_at_last(self, result: Result) -> None:
+        """Start, and once more in a fresh folder when that failed: another program may have taken a port."""
+        try:
+            self._start(result, "")
+        except ContestantFailed as error:
+            self._say(f"{result.entry.key}, again: {error}")
+            self._end(result.entry.key)
+            self._start(result, "-again")
+
+    def _start(self, result: Result, suffix: str) -> None:
         key, began = result.entry.key, time.monotonic()
-        folder = self._folder / key
+        folder = self._folder / f"{key}{suffix}"
         folder.mkdir()
         folder.chmod(0o711)
         host = self._hosts[key] = Host(result.entry.make, folder)
