@@ -390,6 +390,12 @@ def handle_what_nobody_issued(stage: Stage) -> str:
     return stranger
 
 
+def bury_what_nobody_issued(stage: Stage) -> str:
+    values = {"id": new_id(), "at": stage.now()}
+    stage.do("generador", "INSERT INTO inbox (consumer, id, hash, at) VALUES ('generador', :id, NULL, :at)", **values)
+    return str(values["id"])
+
+
 def answer_what_nobody_issued(stage: Stage) -> str:
     stranger = new_id()
     stage.tell("generador", "generador.nothing-to-revoke", stranger)
@@ -611,6 +617,7 @@ PLANTS = (
     Planted("stuck/mail-never-due", make_a_mail_never_due),
     Planted("orphaned/saga", forget_an_acceptance),
     Planted("orphaned/handled-command", handle_what_nobody_issued),
+    Planted("orphaned/handled-command", bury_what_nobody_issued),
     Planted("orphaned/answer", answer_what_nobody_issued),
     Planted("orphaned/known-answer", forget_an_answer_that_was_known),
     Planted("orphaned/password", make_a_password_unasked),
@@ -856,6 +863,22 @@ def test_since_knows_what_an_older_saga_has_done_since(stage: Stage, monkeypatch
     since = id_time(stage.command("late", REVOKE)).timestamp()
     assert stage.ids["late"] < first_id(since)
     assert found(stage, Scope(since=since)) == set()
+
+
+def test_since_takes_an_older_mail_for_a_sign_of_life(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender is alive, whatever it is busy with."""
+    monkeypatch.setattr("protools.verify.scope.MARGIN_S", 0.0)
+    stage.add_mail(stage.command("suspended", SEND), stage.ids["suspended"])
+    scope = Scope(since=id_time(identifier := stop_the_sender(stage)).timestamp())
+    assert ("stuck/mail", identifier) in found(stage, scope, later_s=120)
+    stage.do("correo", PUT_BACK, at=stage.now() + 110)
+    assert ("stuck/mail", identifier) not in found(stage, scope, later_s=120)
+
+
+def test_since_finds_a_log_whose_row_is_gone(stage: Stage) -> None:
+    """Without its row nobody knows when the saga moved last."""
+    identifier = lose_the_row(stage)
+    assert found(stage, Scope(since=stage.now() - 60)) == {("diverged/snapshot", identifier)}
 
 
 def test_the_program_writes_nothing_and_leaves_nothing_behind(stage: Stage, tmp_path: Path) -> None:
