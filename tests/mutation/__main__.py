@@ -183,8 +183,8 @@ def main() -> int:
     results = []
     for name in asked.targets or TARGETS:
         began = time.monotonic()
-        found = list(results_of(name, asked.minutes * 60, asked.every))
-        found += [results_of_queries()] if name == "verify" else []
+        found = [results_of_queries()] if name == "verify" else []
+        found += results_of(name, asked.minutes * 60, asked.every)
         results += found
         for survivor in (survivor for result in found for survivor in result.survivors):
             print(survivor, end="\n\n", flush=True)

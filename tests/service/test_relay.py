@@ -104,16 +104,21 @@ def test_a_failure_rests_as_long_as_it_has_failed_but_a_minute_at_most(
 ) -> None:
     """Soon at first, then ever more rarely; and when the outage ends, within a minute."""
     desk = generador_that(replace(settings, failure_delay=1.0), down)
+    began = clock_of(desk)
     desk.worker.settle([deliver(GeneratePassword("ada"))])
     pass_time(desk, waited_s)
     desk.make_due()
     desk.worker.retry_failures()
     (row,) = desk.rows(failure)
-    with desk.runtime.write.connect() as connection:
-        now = database.now(connection, waited_s)
-    assert row["due_at"] - now == pytest.approx(rest_s, abs=0.9)
-    assert now - row["at"] == pytest.approx(waited_s, abs=5)
+    took_s = clock_of(desk) - began
+    assert 0 <= row["at"] - began <= took_s
+    assert 0 <= row["due_at"] - (began + waited_s + rest_s) <= 2 * took_s
     desk.runtime.write.dispose()
+
+
+def clock_of(desk: Desk) -> float:
+    with desk.runtime.write.connect() as connection:
+        return database.now(connection)
 
 
 def test_the_log_names_what_waits_and_what_failed(settings: Settings) -> None:

@@ -67,7 +67,7 @@ def test_a_reply_says_whom_it_answers_and_why(generador: Desk) -> None:
     assert told["ce_subject"] == asked["ce_subject"] == "ada"
     assert (told["ce_source"], told["ce_version"]) == ("/protools/generador", "1")
     assert told["ce_dataschema"] == PasswordGenerated.contract.dataschema
-    assert seconds(told["ce_time"]) == pytest.approx(clock_of(generador), abs=5)
+    assert seconds(told["ce_time"]) == pytest.approx(clock_of(generador), abs=60)
     assert told["ce_time"].endswith("Z")
     assert "ce_expirytime" not in told
 
@@ -78,7 +78,7 @@ def test_a_command_expires_when_no_inbox_remembers_it_any_more(settings: Setting
     desk.worker.settle([deliver(IssuePassword("ada", "ada@example.test"))])
     (wire,) = desk.said(GeneratePassword.contract.name)
     left_s = seconds(wire.properties["ce_expirytime"]) - clock_of(desk)
-    assert left_s == pytest.approx(COMMAND_LIFETIME_S, abs=5)
+    assert left_s == pytest.approx(COMMAND_LIFETIME_S, abs=60)
     desk.runtime.write.dispose()
 
 
@@ -119,10 +119,11 @@ def test_an_event_tells_its_aggregate_and_version(generador: Desk) -> None:
 def test_a_row_of_the_outbox_rests_before_the_sweep_takes_it(generador: Desk) -> None:
     """It is published at once; the sweep is for what was not."""
     generador.broker.is_up = False
+    began, rest_s = clock_of(generador), generador.runtime.settings.sweep_after
     generador.worker.settle([deliver(GeneratePassword("ada"))])
     (row,) = generador.rows(outbox)
-    assert row["due_at"] - clock_of(generador) == pytest.approx(generador.runtime.settings.sweep_after, abs=2)
-    assert generador.runtime.relay.sweep() == 0
+    assert began + rest_s <= row["due_at"] <= clock_of(generador) + rest_s
+    assert clock_of(generador) > row["due_at"] or generador.runtime.relay.sweep() == 0
 
 
 def test_what_no_broker_would_take_is_refused_before_it_is_kept(generador: Desk) -> None:
@@ -216,7 +217,7 @@ def test_an_id_is_known_from_the_moment_it_is_remembered_and_not_if_that_was_dro
     work(generador, remember)
     (row,) = generador.rows(inbox)
     assert (row["consumer"], row["id"], row["hash"]) == ("generador", kept, None)
-    assert row["at"] == pytest.approx(clock_of(generador), abs=5)
+    assert row["at"] == pytest.approx(clock_of(generador), abs=60)
 
 
 def test_the_inbox_knows_a_command_with_its_answer(generador: Desk) -> None:

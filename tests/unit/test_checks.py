@@ -95,6 +95,14 @@ def test_a_password_that_outlived_its_compensated_saga_is_orphaned(status: str) 
     assert ("orphaned/password-not-undone", A) in told(ACCEPTED, ended, ("issued", ISSUED), ("password", password))
 
 
+@pytest.mark.parametrize("receiver", ["generador", "correo"])
+def test_a_command_that_never_reached_its_receiver_is_lost_whoever_that_is(receiver: str) -> None:
+    """At rest nothing is on its way."""
+    facts = [ACCEPTED, ("log", {**LOG, "awaited": B}), ("issued", {**ISSUED, "receiver": receiver})]
+    assert ("lost/issued-command", B) in told(*facts)
+    assert ("lost/issued-command", B) not in told(*facts, ("met", {"service": receiver, "id": B, "how": "failed"}))
+
+
 def test_a_gap_is_found_in_any_history() -> None:
     """Versions are counted per aggregate of a service, whether it began at one or was cut."""
     names = {"service": "generador", "aggregate": "ada", "at": OLD, "type": "generador.password-issued"}
