@@ -47,7 +47,7 @@ class Target:
 
 DELIVERY = tuple(
     f"tests/service/test_{name}.py"
-    for name in ("relay", "unit_of_work", "worker", "delivery_order", "poison", "late", "retries", "reveals")
+    for name in ("relay", "unit_of_work", "worker", "delivery_order", "poison", "late", "retries")
 )
 TARGETS: Mapping[str, Target] = {
     "engine": Target(("seedwork/engine", "seedwork/saga"), ("tests/unit/test_saga.py", "tests/unit/test_golden.py")),

@@ -74,7 +74,7 @@ def test_a_link_reveals_in_xml_as_well(bff: Room) -> None:
     assert f"<password>{PLAIN}</password>" in answer.text
 
 
-@pytest.mark.parametrize("token", ["nonsense", vault.new_token(), "é\x00"])
+@pytest.mark.parametrize("token", ["nonsense", vault.new_token(), "é\x00"], ids=["nonsense", "new", "strange"])
 def test_a_token_that_nobody_was_sent_is_unknown(bff: Room, token: str) -> None:
     """404, whatever the text."""
     answer = bff.http.post("/reveals", json={"token": token})
