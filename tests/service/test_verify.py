@@ -312,7 +312,7 @@ def accept_what_nobody_takes(stage: Stage) -> str:
 
 def oversleep(stage: Stage, overdue_s: float = OVERDUE_S, label: str = "waiting") -> str:
     wake_at = stage.now() - overdue_s
-    stage.rewrite(label, lambda entries: [*entries[:-1], replace(entries[-1], wake_at=wake_at)])
+    stage.rewrite(label, lambda entries: [*entries[:-1], entries[-1]._replace(wake_at=wake_at)])
     return stage.ids[label]
 
 
