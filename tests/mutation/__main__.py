@@ -64,7 +64,7 @@ pytest_add_cli_args_test_selection =
 pytest_add_cli_args =
 {options}
 process_isolation = forkserver
-timeout_multiplier = 2.0
+timeout_multiplier = 3.0
 timeout_constant = 10.0
 """
 OPTIONS = ("-p", "no:cacheprovider", "-m", "not pulsar and not postgres", "-k", f"not postgresql and not {PROGRAM}")

@@ -136,6 +136,7 @@ def test_a_business_no_is_an_answer(generador: Desk) -> None:
     generador.worker.settle([second])
     first, again = generador.said("generador.command-refused")
     assert first == again
+    assert first.properties["ce_version"] == "1"
     assert generador.count(failure) == 0
     assert generador.count(password) == 1
 

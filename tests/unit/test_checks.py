@@ -95,6 +95,13 @@ def test_a_password_that_outlived_its_compensated_saga_is_orphaned(status: str) 
     assert ("orphaned/password-not-undone", A) in told(ACCEPTED, ended, ("issued", ISSUED), ("password", password))
 
 
+def test_the_first_id_of_a_time_is_an_id_whatever_the_time() -> None:
+    """Ids are compared as text, so one that is too long would sort anywhere."""
+    assert first_id(1.5) == "00000000-05dc-7000-8000-000000000000"
+    assert first_id(-1.0) == "00000000-0000-7000-8000-000000000000"
+    assert first_id(EVER) == "ffffffff-ffff-7000-8000-000000000000"
+
+
 @pytest.mark.parametrize("receiver", ["generador", "correo"])
 def test_a_command_that_never_reached_its_receiver_is_lost_whoever_that_is(receiver: str) -> None:
     """At rest nothing is on its way."""
