@@ -66,7 +66,7 @@ def _entries(office: Office, wires: Sequence[bytes]) -> list[dict[str, Any]]:
     codec, schemas, entries = office.runtime(COORDINATOR).codec, CommittedSchemas(), []
     for wire in map(unpack, wires):
         moved = codec.decode(SagaMoved, wire.body, schemas[wire.properties["ce_dataschema"]])
-        entries += [_shown(vars(entry)) for entry in entries_of(moved)]
+        entries += [_shown(entry._asdict()) for entry in entries_of(moved)]
     return entries
 
 
