@@ -223,13 +223,14 @@ class UnitOfWork:
     # --- the end
 
     def flush(self) -> None:
-        """Write everything, one statement per table and one round trip in all where one table of state changed.
+        """Delete, then write everything, in one statement where one table of state changed.
 
         Raise Stale when a rival changed a row that was loaded.
         """
         self.keep()
-        waiting: list[Change] = [Delete(table, keys) for table, keys in self._removed.items()]
-        waiting += [Insert(table, rows, _on_twin(table)) for table, rows in self._appended.items()]
+        if self._removed:
+            change(self._tx, [Delete(table, keys) for table, keys in self._removed.items()])
+        waiting: list[Change] = [Insert(table, rows, _on_twin(table)) for table, rows in self._appended.items()]
         for table in sorted(filter(self._changed.get, self._changed), key=lambda t: t.name):
             rows = self._changed_rows(table)
             written = change(self._tx, [*waiting, Insert(table, rows, "if-unchanged")])
