@@ -43,9 +43,9 @@ class Rig:
 
 
 @contextmanager
-def rig(folder: Path) -> Iterator[Rig]:
+def rig(folder: Path, **changes: str) -> Iterator[Rig]:
     """Start everything in `folder`, end everything afterwards."""
-    with servers(folder) as system:
+    with servers(folder, **changes) as system:
         system.processes.update(_start(folder, system.environment))
         try:
             yield system
@@ -54,8 +54,11 @@ def rig(folder: Path) -> Iterator[Rig]:
 
 
 @contextmanager
-def servers(folder: Path) -> Iterator[Rig]:
-    """Start broker and database in `folder`, prepared for every service, and no process of ours."""
+def servers(folder: Path, **changes: str) -> Iterator[Rig]:
+    """Start broker and database in `folder`, prepared for every service, and no process of ours.
+
+    `changes` are variables of the environment that are to differ from their defaults.
+    """
     with ExitStack() as stack:
         port, admin_port, database_port, *web_ports = free_ports(3 + len(WEBS))
         pulsar = LocalPulsar(
@@ -66,7 +69,7 @@ def servers(folder: Path) -> Iterator[Rig]:
         postgres = LocalPostgres(folder / "postgres", port=database_port, options=POSTGRES_SETTINGS)
         stack.callback(postgres.remove)
         postgres.start()
-        environment = pulsar.environment() | postgres.environment() | _names(folder, web_ports)
+        environment = pulsar.environment() | postgres.environment() | _names(folder, web_ports) | changes
         settings = Settings.read(environment)
         bootstrap(settings)
         yield Rig(settings, environment, pulsar, postgres, {})

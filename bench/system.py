@@ -22,6 +22,9 @@ from protools.services import SERVICES
 from seedwork.database import open_database
 from seedwork.delivery import outbox
 
+NOBODY_IS_REFUSED = "3600"
+"""Seconds of ACCEPT_WITHIN: what is measured is how many end, also where admission would let fewer in."""
+
 
 class Protools:
     """Accept in this process at full speed, or over HTTP through the front door."""
@@ -30,6 +33,7 @@ class Protools:
     settings: Mapping[str, str] = {
         "processes": "one of each kind, all services apart",
         "Pulsar": "journalSyncData=true, batch-index acknowledgement",
+        "ACCEPT_WITHIN": NOBODY_IS_REFUSED,
         "PostgreSQL": "a write and a read database for each service",
     }
 
@@ -43,7 +47,7 @@ class Protools:
         return {**packages, "pulsar": PULSAR_VERSION, "postgresql": database.version(self._rig.postgres)}
 
     def start(self) -> None:
-        self._rig: Rig = self._stack.enter_context(rig(self._folder))
+        self._rig: Rig = self._stack.enter_context(rig(self._folder, ACCEPT_WITHIN=NOBODY_IS_REFUSED))
         self._load = Load(self._rig)
         self._stack.callback(self._load.close)
         self._outboxes = [open_database(self._rig.settings, name, "write", "owner") for name in SERVICES]
