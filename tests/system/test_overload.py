@@ -48,7 +48,7 @@ def test_in_a_rush_whoever_comes_back_in_turn_is_let_in_and_all_accepted_end(sys
         turn = first.headers["Set-Cookie"].partition(";")[0]
         return Tries(f"rush-{number}", [first, ask(system, f"rush-{number}", Cookie=turn)])
 
-    with system.fault(f"generador.handled action=sleep={SLOW_S}"):
+    with system.fault(f"generador.handled action=sleep={SLOW_S} times=forever"):
         tries = at_once(call, range(PER_SECOND * SECONDS), threads=PER_SECOND * SECONDS)
         assert {answer.status for one in tries for answer in one.answers} <= {202, 503}
         second = Counter(one.answers[1].status for one in tries if len(one.answers) == 2)
