@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from bench.contest import Run, Tally
-from bench.database import bench_postgres, create_database, statements_and_commits, version
+from bench.database import create_database, version
 from bench.peers import install
-from bench.peers.program import Program, run_on
+from bench.peers.program import Library, Program
 
 PROCESSES = 2
 THREADS = 16
 
 
-class Dbos:
+class Dbos(Library):
     """Start workflows directly in the process that runs them: no queue is polled, no other process is asked."""
 
     name = "DBOS"
@@ -23,11 +21,6 @@ class Dbos:
         "threads and connections": f"{THREADS} a process",
         "steps": "@DBOS.step, the row written through a connection of the thread's own",
     }
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._postgres = bench_postgres(folder / "postgres")
-        self._programs: list[Program] = []
 
     def versions(self) -> Mapping[str, str]:
         return {"dbos": install.DBOS[0].partition("==")[2], "postgresql": version(self._postgres)}
@@ -48,21 +41,3 @@ class Dbos:
     def pids(self) -> Mapping[str, int]:
         ours = {f"process {number}": program.pid for number, program in enumerate(self._programs)}
         return {**ours, "postgres": self._postgres.pid() or 0}
-
-    def tally(self) -> Tally:
-        return Tally(*statements_and_commits(self._postgres))
-
-    def depth(self) -> int | None:
-        return None
-
-    def sustained(self, sagas: int, in_flight: int) -> Run:
-        return run_on(self._programs, sagas, in_flight)
-
-    def one_at_a_time(self, sagas: int) -> list[float]:
-        return run_on(self._programs[:1], sagas, 1).latencies
-
-    def preloaded(self, sagas: int) -> Run | None:  # noqa: ARG002 - part of the protocol
-        return None
-
-    def over_http(self, sagas: int) -> Run | None:  # noqa: ARG002 - part of the protocol
-        return None

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.contest import Run
+from bench.contest import Run, Tally
+from bench.database import bench_postgres, statements_and_commits
 from bench.peers.install import python
 from bench.processes import kill
 
@@ -57,6 +58,33 @@ class Program:
     def stop(self) -> None:
         """End it."""
         end(self._process)
+
+
+class Library:
+    """Run sagas in programs that hold client and worker; what a contestant is asked beside its start and stop."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._postgres = bench_postgres(folder / "postgres")
+        self._programs: list[Program] = []
+
+    def tally(self) -> Tally:
+        return Tally(*statements_and_commits(self._postgres))
+
+    def depth(self) -> int | None:
+        return None
+
+    def sustained(self, sagas: int, in_flight: int) -> Run:
+        return run_on(self._programs, sagas, in_flight)
+
+    def one_at_a_time(self, sagas: int) -> list[float]:
+        return run_on(self._programs[:1], sagas, 1).latencies
+
+    def preloaded(self, sagas: int) -> Run | None:  # noqa: ARG002 - part of the protocol
+        return None
+
+    def over_http(self, sagas: int) -> Run | None:  # noqa: ARG002 - part of the protocol
+        return None
 
 
 def run_on(programs: Sequence[Program], sagas: int, in_flight: int) -> Run:

@@ -11,10 +11,9 @@ from typing import Any
 
 from sqlalchemy.engine import make_url
 
-from bench.contest import Run, Tally
-from bench.database import bench_postgres, create_database, statements_and_commits, version
+from bench.database import create_database, version
 from bench.peers import install
-from bench.peers.program import Program, end, run_on
+from bench.peers.program import Library, Program, end
 from protools.local import LocalPostgres
 from protools.local.process import port_is_free
 
@@ -33,10 +32,11 @@ DYNAMIC = {
 }
 
 
-class Temporal:
+class Temporal(Library):
     """Run each step as an activity, or as a local activity when `local` says so."""
 
     def __init__(self, folder: Path, *, local: bool) -> None:
+        super().__init__(folder)
         self.name = "Temporal, local activities" if local else "Temporal"
         self.settings = {
             **{key: str(value) for key, value in DYNAMIC.items()},
@@ -46,10 +46,7 @@ class Temporal:
             "steps": "local activities" if local else "activities",
         }
         self._kind = "local-activities" if local else "activities"
-        self._folder = folder
-        self._postgres = bench_postgres(folder / "postgres")
         self._server: subprocess.Popen[Any] | None = None
-        self._programs: list[Program] = []
 
     def versions(self) -> Mapping[str, str]:
         sdk = install.TEMPORAL[0].partition("==")[2]
@@ -88,24 +85,6 @@ class Temporal:
         ours = {f"process {number}": program.pid for number, program in enumerate(self._programs)}
         server = {"server": self._server.pid} if self._server else {}
         return {**ours, **server, "postgres": self._postgres.pid() or 0}
-
-    def tally(self) -> Tally:
-        return Tally(*statements_and_commits(self._postgres))
-
-    def depth(self) -> int | None:
-        return None
-
-    def sustained(self, sagas: int, in_flight: int) -> Run:
-        return run_on(self._programs, sagas, in_flight)
-
-    def one_at_a_time(self, sagas: int) -> list[float]:
-        return run_on(self._programs[:1], sagas, 1).latencies
-
-    def preloaded(self, sagas: int) -> Run | None:  # noqa: ARG002 - part of the protocol
-        return None
-
-    def over_http(self, sagas: int) -> Run | None:  # noqa: ARG002 - part of the protocol
-        return None
 
 
 def _low_ports(count: int) -> list[int]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from typing import Any
 
-import orjson
 import structlog
 
 from correo.mail import compose
@@ -16,10 +15,11 @@ from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
 from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
 from correo.tables import mail
 from seedwork import faults
+from seedwork.delivery import pack_context, unpack_context
 from seedwork.errors import DomainError, Unavailable
 from seedwork.inbox import Handler, Received
 from seedwork.loop import Duty
-from seedwork.messages import Context, Message, new_id
+from seedwork.messages import Message, new_id
 from seedwork.rows import Row
 from seedwork.sealing import unseal
 from seedwork.service import Runtime
@@ -42,7 +42,7 @@ def send_password_mail(message: Message, uow: UnitOfWork) -> None:
         "username": body.username,
         "recipient": body.email,
         "sealed_token": body.sealed_token,
-        "context": orjson.dumps(message.follow()._asdict()).decode(),
+        "context": pack_context(message.follow()),
         "status": "waiting",
         "attempts": 0,
         "claim": None,
@@ -155,7 +155,7 @@ class Sender:
 def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
     """Write what came of one claimed mail: None means that it was not tried, and it is due again soon."""
     row = {**row, "claim": None}
-    context = Context(**orjson.loads(row["context"]))
+    context = unpack_context(row["context"])
     match outcome:
         case Sent():
             row |= {"status": "sent", "attempts": row["attempts"] + 1, "due_at": None, "ended_at": uow.now}

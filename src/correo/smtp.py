@@ -320,9 +320,7 @@ class MaildirPostman:
         try:
             for name in ("tmp", "new", "cur"):
                 (self._folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-            read = {
-                path.name.partition(":")[0] for path in (self._folder / "cur").iterdir()
-            }  # a mail program took these
+            read = {path.name.partition(":")[0] for path in (self._folder / "cur").iterdir()}
             self._write({checked_mail_id(letter.id): letter.content for letter in letters if letter.id not in read})
         except OSError as error:
             raise Unavailable(f"mail folder {self._folder}: {error}") from error

@@ -15,7 +15,7 @@ from generador.messages import GeneradorFailed, GeneradorRefused, NothingToRevok
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.messages import IssuePassword, SagaMoved
 from protools_saga.tables import saga, target
-from seedwork.delivery import incident
+from seedwork.delivery import incident, pack_context, unpack_context
 from seedwork.engine import Move, advance, start
 from seedwork.inbox import Handler, Received, incident_row, said
 from seedwork.loop import Duty
@@ -110,7 +110,7 @@ def operate(uow: UnitOfWork, saga_id: str, wish: Operator) -> None:
     """Move a saga, whose row is loaded, by an operator's hand; raise DomainError for what it cannot do."""
     row = uow.get(saga, saga_id)
     assert row is not None
-    _advance(uow, saga_id, wish, Context(**orjson.loads(row["context"])))
+    _advance(uow, saga_id, wish, unpack_context(row["context"]))
 
 
 def _save(uow: UnitOfWork, move: Move, context: Context) -> None:
@@ -155,7 +155,7 @@ def _row(progress: Progress, context: Context) -> Row:
         "seq": progress.seq,
         "subject": _subject(progress),
         "progress": snapshot_of(progress),
-        "context": orjson.dumps(context._asdict()).decode(),
+        "context": pack_context(context),
         "target": _target(progress, waiting[0]) if waiting else None,
         "resend_at": resend_at,
         "wake_at": progress.wake_at,
@@ -288,7 +288,7 @@ def _happen(uow: UnitOfWork, condition: Any, order: Any, limit: int, happening: 
 def _happen_to(uow: UnitOfWork, row: Row, happening: Happening) -> str:
     """Move one saga; one that cannot be moved is an operator's, and must not hold up the others."""
     try:
-        waiting = _advance(uow, row["id"], happening, Context(**orjson.loads(row["context"]))).outstanding
+        waiting = _advance(uow, row["id"], happening, unpack_context(row["context"])).outstanding
     except Exception as error:
         uow.drop()
         log.exception("saga not moved", saga=row["id"])

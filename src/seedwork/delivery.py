@@ -9,10 +9,12 @@ import hashlib
 from typing import NamedTuple
 
 import msgpack
+import orjson
 from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, Uuid, text
 from sqlalchemy.sql.elements import TextClause
 
 from seedwork.broker import Delivery, Wire
+from seedwork.messages import Context
 
 DELIVERY = MetaData()
 Id = String(36).with_variant(Uuid(as_uuid=False), "postgresql")
@@ -147,6 +149,16 @@ def unpack_delivery(packed: bytes) -> Delivery:
     """Read what `pack_delivery` wrote; there is nothing left to acknowledge."""
     wire, schema = msgpack.unpackb(packed)
     return Delivery(unpack(wire), schema, None)
+
+
+def pack_context(context: Context) -> str:
+    """Write a context as JSON for a database column."""
+    return orjson.dumps(context._asdict()).decode()
+
+
+def unpack_context(packed: str) -> Context:
+    """Read what `pack_context` wrote."""
+    return Context(**orjson.loads(packed))
 
 
 def identity(delivery: Delivery) -> str:

@@ -15,7 +15,7 @@ import urllib3
 from lxml import etree
 from sqlalchemy.event import listen
 from tests.service.rooms import Room, eventually, room
-from tests.service.web import Serving, serving
+from tests.service.web import Serving
 
 from bff import acceptance as front
 from bff import admission
@@ -43,18 +43,6 @@ def bff(tmp_path: Path) -> Iterator[Room]:
 def gate(bff: Room) -> Admission:
     made: Admission = bff.app.extensions["gate"]
     return made
-
-
-@pytest.fixture
-def web(bff: Room) -> Iterator[Serving]:
-    with serving(bff.app) as running:
-        yield running
-
-
-@pytest.fixture
-def client() -> Iterator[urllib3.PoolManager]:
-    with urllib3.PoolManager(retries=False, timeout=10) as pool:
-        yield pool
 
 
 def accepted(bff: Room, number: int) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import urllib3
 from tests.service.rooms import Room, eventually, room
-from tests.service.web import Serving, serving
+from tests.service.web import Serving
 
 from bff.tables import acceptance
 from seedwork import server
@@ -24,18 +24,6 @@ def bff(tmp_path: Path) -> Iterator[Room]:
     made = room("bff", tmp_path)
     yield made
     made.close()
-
-
-@pytest.fixture
-def web(bff: Room) -> Iterator[Serving]:
-    with serving(bff.app) as running:
-        yield running
-
-
-@pytest.fixture
-def client() -> Iterator[urllib3.PoolManager]:
-    with urllib3.PoolManager(retries=False, timeout=10) as pool:
-        yield pool
 
 
 def test_a_wish_is_accepted_over_the_wire(web: Serving, client: urllib3.PoolManager) -> None:
