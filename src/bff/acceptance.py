@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, Engine, select
 from sqlalchemy.exc import DataError, IntegrityError
 
 from bff.schemas import Wish
-from bff.tables import acceptance
+from bff.tables import acceptance, visible
 from protools_saga.messages import IssuePassword
+from seedwork.callers import NOBODY
 from seedwork.formats import Problem
 from seedwork.messages import Context, id_time, new_id
 from seedwork.relay import Relay
@@ -34,7 +35,7 @@ class Request:
     email: str
     body_hash: str
     idempotency_key: str | None = None
-    actor: str | None = None
+    actor: str = NOBODY.subject
     traceparent: str | None = None
 
 
@@ -120,9 +121,9 @@ def accept_many(relay: Relay, requests: Sequence[Request]) -> list[Accepted]:
     return [_accepted(row) for row in rows]
 
 
-def find(write: Engine, identifier: str) -> Accepted | None:
-    """Look one acceptance up by the command's id."""
-    row = _find(write, acceptance.c.id == identifier)
+def find(write: Engine, identifier: str, scope: str | None = None) -> Accepted | None:
+    """Look one acceptance up by the command's id; with a scope, only one of that caller."""
+    row = _find(write, (acceptance.c.id == identifier) & visible(acceptance, scope))
     return _accepted(row) if row else None
 
 
@@ -132,6 +133,7 @@ def _append(uow: UnitOfWork, request: Request) -> Row:
         "id": identifier,
         "type": TYPE,
         "username": request.username,
+        "actor": request.actor,
         "idempotency_key": request.idempotency_key,
         "body_hash": request.body_hash,
         "created_at": id_time(identifier).timestamp(),

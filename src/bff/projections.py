@@ -34,6 +34,7 @@ def project_command(message: Message) -> Iterable[tuple[Table, Row]]:
         "version": message.version,
         "type": moved.workflow.partition("@")[0],
         "username": moved.subject,
+        "actor": message.context.actor,
         "status": status,
         "reason_code": moved.reason_code if told else "",
         "reason_detail": moved.reason_detail if told else "",
@@ -52,6 +53,7 @@ def project_unstarted(message: Message) -> Iterable[tuple[Table, Row]]:
         "version": 0,  # a saga may begin after all, when an operator replays the command
         "type": message.body.command.partition(".")[2],
         "username": message.subject,
+        "actor": message.context.actor,
         "status": status,
         "reason_code": message.body.code,
         "reason_detail": message.body.detail,
@@ -65,7 +67,7 @@ def project_password(message: Message) -> Iterable[tuple[Table, Row]]:
     """Show a password's newest state, never a secret."""
     state = message.body
     row = {name: getattr(state, name) for name in ("username", "status", "issued_at", "changed_at")}
-    return ((password, {**row, "version": message.version}),)
+    return ((password, {**row, "actor": message.context.actor, "version": message.version}),)
 
 
 def tell_waiters(runtime: Runtime) -> Changed:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Engine, RowMapping, select
+from sqlalchemy import Engine, RowMapping, Table, select
 
 from bff.acceptance import TYPE, Accepted
-from bff.tables import command, password
+from bff.tables import command, password, visible
 from seedwork import http
 from seedwork.unit_of_work import rfc3339
 
@@ -15,23 +15,27 @@ Resource = dict[str, Any]
 ENDED = ("completed", "refused")
 
 
-def find_command(read: Engine, identifier: str) -> Resource | None:
-    """Look up where a command stands, once its saga has moved."""
-    with read.connect() as connection:
-        row = connection.execute(select(command).where(command.c.id == identifier)).mappings().first()
+def find_command(read: Engine, identifier: str, scope: str | None = None) -> Resource | None:
+    """Look up where a command stands, once its saga has moved; with a scope, only one of that caller."""
+    row = _find(read, command, identifier, scope)
     return command_resource(row) if row else None
 
 
-def find_password(read: Engine, username: str) -> Resource | None:
-    """Look up a user's password: its state, never a secret."""
-    with read.connect() as connection:
-        row = connection.execute(select(password).where(password.c.username == username)).mappings().first()
+def find_password(read: Engine, username: str, scope: str | None = None) -> Resource | None:
+    """Look up a user's password: its state, never a secret; with a scope, only one that this caller asked for."""
+    row = _find(read, password, username, scope)
     return password_resource(row) if row else None
 
 
-def list_passwords(read: Engine, after: str | None, limit: int) -> Resource:
+def _find(read: Engine, table: Table, key: str, scope: str | None) -> RowMapping | None:
+    (primary,) = table.primary_key.columns
+    with read.connect() as connection:
+        return connection.execute(select(table).where(primary == key, visible(table, scope))).mappings().first()
+
+
+def list_passwords(read: Engine, after: str | None, limit: int, scope: str | None = None) -> Resource:
     """List passwords by username, from behind `after` on, with a link to the next page if there is one."""
-    query = select(password).order_by(password.c.username).limit(limit + 1)
+    query = select(password).where(visible(password, scope)).order_by(password.c.username).limit(limit + 1)
     if after is not None:
         query = query.where(password.c.username > after)
     with read.connect() as connection:

@@ -34,6 +34,7 @@ def issue_password() -> Response:
         email=wish.email,
         body_hash=acceptance.hash_of(wish),
         idempotency_key=idempotency_key(),
+        actor=http.caller().subject,
         traceparent=http.traceparent(),
     )
     group = cast(acceptance.GroupCommit, current_app.extensions["acceptance"])
@@ -95,31 +96,31 @@ def _answer(ended: Resource, accepted: acceptance.Accepted, more: dict[str, str]
 
 @api.get("/commands/<whole:identifier>")
 def show_command(identifier: str) -> Response:
-    """Show where a command stands; one just accepted is found by its acceptance."""
-    known = http.identifier(identifier)
-    found = known and (queries.find_command(http.read_engine(), known) or _just_accepted(known))
+    """Show where a command stands; one just accepted is found by its acceptance. Another's is not found."""
+    known, scope = http.identifier(identifier), http.caller().scope
+    found = known and (queries.find_command(http.read_engine(), known, scope) or _just_accepted(known, scope))
     if not found:
         raise http.not_found("command of this id")
     return http.reply("command", found)
 
 
-def _just_accepted(identifier: str) -> Resource | None:
-    accepted = acceptance.find(http.runtime().write, identifier)
+def _just_accepted(identifier: str, scope: str | None) -> Resource | None:
+    accepted = acceptance.find(http.runtime().write, identifier, scope)
     return queries.accepted_resource(accepted) if accepted else None
 
 
 @api.get("/passwords")
 def list_passwords() -> Response:
-    """List passwords by username, a page at a time."""
-    return http.reply(
-        "passwords", queries.list_passwords(http.read_engine(), http.argument("after"), http.page_limit())
-    )
+    """List the passwords that the caller may see by username, a page at a time."""
+    after, limit, scope = http.argument("after"), http.page_limit(), http.caller().scope
+    return http.reply("passwords", queries.list_passwords(http.read_engine(), after, limit, scope))
 
 
 @api.get("/passwords/<whole:username>")
 def show_password(username: str) -> Response:
     """Show a user's password, never its secret."""
-    found = None if "\x00" in username else queries.find_password(http.read_engine(), username)
+    scope = http.caller().scope
+    found = None if "\x00" in username else queries.find_password(http.read_engine(), username, scope)
     if found is None:
         raise http.not_found("password of this user")
     return http.reply("password", found)

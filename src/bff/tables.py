@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Double, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import Column, ColumnElement, Double, Index, Integer, MetaData, String, Table, Text, true
 
 from seedwork.delivery import Id
 
@@ -15,6 +15,7 @@ acceptance = Table(
     Column("id", Id, primary_key=True, comment="command id and saga id"),
     Column("type", String, nullable=False),
     Column("username", String, nullable=False),
+    Column("actor", String, nullable=False, comment="who asked for it"),
     Column("idempotency_key", String, unique=True),
     Column("body_hash", String, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -27,6 +28,7 @@ command = Table(
     Column("version", Integer, nullable=False),
     Column("type", String, nullable=False),
     Column("username", String, nullable=False),
+    Column("actor", String, comment="who asked for it; null for what came by no front door"),
     Column("status", String, nullable=False, comment="running, completed, refused or suspended"),
     Column("reason_code", String, nullable=False),
     Column("reason_detail", Text, nullable=False),
@@ -38,9 +40,16 @@ password = Table(
     "password",
     READ,
     Column("username", String, primary_key=True),
+    Column("actor", String, comment="who asked for it; null for what came by no front door"),
     Column("version", Integer, nullable=False),
     Column("status", String, nullable=False, comment="issued, revealed, revoked or expired"),
     Column("issued_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
     Index("password_changed", "changed_at"),
+    Index("password_actor", "actor", "username"),
 )
+
+
+def visible(table: Table, scope: str | None) -> ColumnElement[bool]:
+    """Select what a caller may see: its own, or everything where `scope` is None."""
+    return true() if scope is None else table.c.actor == scope

@@ -32,6 +32,7 @@ def generate_password(message: Message, uow: UnitOfWork) -> None:
         "version": before["version"] + 1 if before else 1,
         "command_id": message.id,
         "saga_id": message.saga_id,
+        "actor": message.context.actor,
         "status": "issued",
         "token_hash": token_hash(token),
         "sealed_key": sealed.key,

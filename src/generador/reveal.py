@@ -29,7 +29,8 @@ def reveal(runtime: Runtime, token: str) -> tuple[str, str]:
         plain = open_password(Sealed(row["sealed_key"], row["sealed_secret"]), uow.key("VAULT_KEY"), username)
         row = {**row, **destroyed("revealed", uow.now), "version": row["version"] + 1}
         uow.put(password, row)
-        uow.record(PasswordRevealed(**state_of(row)), username, row["version"], context=Context(row["saga_id"]))
+        context = Context(row["saga_id"], actor=row["actor"])
+        uow.record(PasswordRevealed(**state_of(row)), username, row["version"], context=context)
         return username, plain
 
     revealed, outgoing = runtime.relay.commit(work)

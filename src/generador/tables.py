@@ -17,6 +17,7 @@ password = Table(
     Column("version", Integer, nullable=False, comment="goes on counting when a revoked name gets a next password"),
     Column("command_id", Id, nullable=False, comment="the GeneratePassword that made it"),
     Column("saga_id", Id, nullable=False),
+    Column("actor", String, comment="who asked for it; what is told of it later carries the name on"),
     Column("status", String, nullable=False),
     Column("token_hash", LargeBinary, unique=True, comment="SHA-256 of the link's token"),
     Column("sealed_key", LargeBinary, comment="the secret's own key under VAULT_KEY; null once destroyed"),

@@ -90,7 +90,7 @@ def _advance(uow: UnitOfWork, saga_id: str, happening: Happening, context: Conte
     move = next_move(row, happening, uow.now)
     if row["status"] == "SUSPENDED" and any(entry.kind in ("resumed", "compensating") for entry in move[1]):
         _close_incidents(uow, saga_id)
-    _save(uow, move, context)
+    _save(uow, move, context._replace(actor=unpack_context(row["context"]).actor))  # a reply changes no owner
     return move[0]
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from werkzeug.http import parse_list_header
 
 from seedwork import formats
+from seedwork.callers import Caller
 from seedwork.formats import Document, Problem, invalid
 from seedwork.service import Runtime
 
@@ -43,6 +44,11 @@ def runtime() -> Runtime:
 def read_engine() -> Engine:
     """Return the read database."""
     return cast(Engine, current_app.extensions["read"])
+
+
+def caller() -> Caller:
+    """Return who asks, as the app's gatekeeper found out before the view was called."""
+    return cast(Caller, g.caller)
 
 
 # --- answers

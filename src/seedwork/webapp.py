@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from seedwork import formats, http
+from seedwork.callers import NOBODY
 from seedwork.database import is_answering
 from seedwork.errors import Unavailable
 from seedwork.formats import Problem
@@ -48,6 +49,7 @@ def create(service: str, runtime: Runtime, read: Engine, *blueprints: Blueprint,
     app.url_map.converters["whole"] = Whole
     app.extensions |= {"runtime": runtime, "read": read, "started": time.time(), "stopping": [], "duties": []}
     _count_requests(app)
+    _know_callers(app)
     _answer_errors(app)
     for blueprint in (*blueprints, health_blueprint()):
         app.register_blueprint(blueprint)
@@ -57,6 +59,15 @@ def create(service: str, runtime: Runtime, read: Engine, *blueprints: Blueprint,
 def on_stopping(app: Flask, action: Callable[[], None]) -> None:
     """Have `server.serve` call `action` as soon as the process is asked to stop: let go of who waits."""
     app.extensions["stopping"].append(action)
+
+
+# --- who asks
+
+
+def _know_callers(app: Flask) -> None:
+    @app.before_request
+    def know() -> None:
+        g.caller = NOBODY
 
 
 # --- errors

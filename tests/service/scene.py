@@ -45,10 +45,10 @@ class Scene:
     ids: dict[str, str] = field(default_factory=dict)
     commands: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def accept(self, label: str, username: str, email: str = "", key: str | None = None) -> str:
+    def accept(self, label: str, username: str, email: str = "", key: str | None = None, actor: str = "nobody") -> str:
         relay, write = self.desks["bff"].runtime.relay, self.desks["bff"].runtime.write
         wish = {"username": username, "email": email or f"{username}@example.test", "body_hash": "hash"}
-        self.ids[label] = accept(relay, write, Request(**wish, idempotency_key=key)).id
+        self.ids[label] = accept(relay, write, Request(**wish, idempotency_key=key, actor=actor)).id
         relay.publish_waiting(0.01)
         return self.ids[label]
 
@@ -92,7 +92,7 @@ def play(settings: Settings) -> Scene:
     _ended(scene)
     _ended_by_operators(scene)
     _unfinished(scene)
-    _project(scene)
+    project(scene)
     for desk in scene.desks.values():
         unsaid = [unpack(row["wire"]) for row in desk.rows(outbox)]
         for wire in desk.broker.published + unsaid:
@@ -232,7 +232,7 @@ def _put_off(scene: Scene) -> None:
             tx.execute(update(table).where(column.is_not(None)).values({column.name: later}))
 
 
-def _project(scene: Scene) -> None:
+def project(scene: Scene) -> None:
     """Bring every read database up to date with all that was ever said; what lies in an outbox was not."""
     said = [wire for desk in scene.desks.values() for wire in desk.broker.published]
     for name, desk in scene.desks.items():

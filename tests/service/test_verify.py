@@ -156,10 +156,10 @@ def accept_without_a_trace(stage: Stage) -> str:
 
 
 def _accept(stage: Stage, identifier: str) -> str:
-    columns = "id, type, username, idempotency_key, body_hash, created_at"
+    columns = "id, type, username, actor, idempotency_key, body_hash, created_at"
     values = {"id": identifier, "at": stage.now()}
     stage.do(
-        "bff", f"INSERT INTO acceptance ({columns}) VALUES (:id, 'issue-password', 'zoe', NULL, '', :at)", **values
+        "bff", f"INSERT INTO acceptance ({columns}) VALUES (:id, 'issue-password', 'zoe', 'x', NULL, '', :at)", **values
     )
     return identifier
 

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("username", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=True, comment="who asked for it; null for what came by no front door"),
         sa.Column("status", sa.String(), nullable=False, comment="running, completed, refused or suspended"),
         sa.Column("reason_code", sa.String(), nullable=False),
         sa.Column("reason_detail", sa.Text(), nullable=False),
@@ -32,6 +33,7 @@ def upgrade() -> None:
     op.create_table(
         "password",
         sa.Column("username", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=True, comment="who asked for it; null for what came by no front door"),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(), nullable=False, comment="issued, revealed, revoked or expired"),
         sa.Column("issued_at", sa.Double(), nullable=False),
@@ -39,4 +41,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("username"),
     )
     with op.batch_alter_table("password", schema=None) as batch_op:
+        batch_op.create_index("password_actor", ["actor", "username"], unique=False)
         batch_op.create_index("password_changed", ["changed_at"], unique=False)

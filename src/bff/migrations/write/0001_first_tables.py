@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("id", Id, nullable=False, comment="command id and saga id"),
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("username", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False, comment="who asked for it"),
         sa.Column("idempotency_key", sa.String(), nullable=True),
         sa.Column("body_hash", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),

@@ -25,6 +25,12 @@ def upgrade() -> None:
         ),
         sa.Column("command_id", Id, nullable=False, comment="the GeneratePassword that made it"),
         sa.Column("saga_id", Id, nullable=False),
+        sa.Column(
+            "actor",
+            sa.String(),
+            nullable=True,
+            comment="who asked for it; what is told of it later carries the name on",
+        ),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("token_hash", sa.LargeBinary(), nullable=True, comment="SHA-256 of the link's token"),
         sa.Column(
