@@ -8,7 +8,7 @@ from sqlalchemy import Table
 
 from bff.tables import command, password
 from bff.waiting import TOPIC, changed_ids_body
-from generador.messages import PasswordGenerated, PasswordRevealed, PasswordRevoked
+from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked
 from protools_saga.messages import SagaFailed, SagaMoved, SagaRefused
 from seedwork.messages import Message, id_time, unix_seconds
 from seedwork.projection import Changed
@@ -95,5 +95,6 @@ PROJECTIONS = {
     PasswordGenerated: project_password,
     PasswordRevoked: project_password,
     PasswordRevealed: project_password,
+    PasswordExpired: project_password,
 }
 CHANGED = tell_waiters

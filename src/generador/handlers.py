@@ -7,16 +7,15 @@ from typing import Any
 
 from sqlalchemy import Table
 
+from generador.domain import VALID, destroyed, state_of
+from generador.expiry import expire_passwords
 from generador.messages import GeneratePassword, NothingToRevoke, PasswordGenerated, PasswordRevoked, RevokePassword
 from generador.tables import password
 from generador.vault import new_password, new_token, seal_password, seal_token, token_hash
 from seedwork.errors import DomainError
 from seedwork.inbox import Handler
 from seedwork.messages import Message
-from seedwork.rows import Row
 from seedwork.unit_of_work import UnitOfWork
-
-VALID = ("issued", "revealed")
 
 
 def generate_password(message: Message, uow: UnitOfWork) -> None:
@@ -59,16 +58,6 @@ def revoke_password(message: Message, uow: UnitOfWork) -> None:
     uow.reply(PasswordRevoked(**state_of(row)), username, row["version"])
 
 
-def destroyed(status: str, at: float) -> Row:
-    """Return what changes in a password's row when its secret is destroyed."""
-    return {"status": status, "sealed_key": None, "sealed_secret": b"", "changed_at": at}
-
-
-def state_of(row: Row) -> dict[str, Any]:
-    """Return the public state of a password's row."""
-    return {name: row[name] for name in ("username", "status", "issued_at", "changed_at")}
-
-
 def _of_username(message: Message) -> Iterable[tuple[Table, Any]]:
     return ((password, message.body.username),)
 
@@ -77,3 +66,5 @@ HANDLERS = {
     GeneratePassword: Handler(generate_password, reads=_of_username),
     RevokePassword: Handler(revoke_password, reads=_of_username),
 }
+
+DUTIES = (expire_passwords,)

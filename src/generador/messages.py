@@ -66,6 +66,12 @@ class PasswordRevealed(PasswordState):
     """Tell that a password was shown, once, and its key destroyed."""
 
 
+@event("generador.password-expired")
+@dataclass(frozen=True)
+class PasswordExpired(PasswordState):
+    """Tell that nobody revealed a password in time, and its key was destroyed."""
+
+
 @event("generador.command-refused")
 class GeneradorRefused(CommandRefused):
     """Tell that generador refused a command."""
@@ -83,6 +89,7 @@ MESSAGES = (
     PasswordRevoked,
     NothingToRevoke,
     PasswordRevealed,
+    PasswordExpired,
     GeneradorRefused,
     GeneradorFailed,
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Table
 
-from generador.messages import PasswordGenerated, PasswordRevealed, PasswordRevoked
+from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked
 from generador.tables import password_view
 from seedwork.messages import Message
 from seedwork.rows import Row
@@ -23,4 +23,5 @@ PROJECTIONS = {
     PasswordGenerated: project_password,
     PasswordRevoked: project_password,
     PasswordRevealed: project_password,
+    PasswordExpired: project_password,
 }

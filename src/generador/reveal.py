@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from generador.handlers import destroyed, state_of
+from generador.domain import destroyed, state_of
 from generador.messages import PasswordRevealed
 from generador.tables import password
 from generador.vault import Sealed, open_password, token_hash
@@ -22,6 +22,8 @@ def reveal(runtime: Runtime, token: str) -> tuple[str, str]:
         row = uow.find(password, password.c.token_hash == token_hash(token))
         if row is None:
             raise DomainError("unknown-token", "no password belongs to this link")
+        if row["issued_at"] + runtime.settings.reveal_ttl <= uow.now and row["status"] == "issued":
+            row["status"] = "expired"
         if row["status"] != "issued":
             code = "already-revealed" if row["status"] == "revealed" else row["status"]
             raise DomainError(code, "this link can no longer be used")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Double, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import Column, Double, Integer, LargeBinary, MetaData, String, Table, text
 
-from seedwork.delivery import Id
+from seedwork.delivery import Id, index_where
 
 WRITE = MetaData()
 READ = MetaData()
@@ -24,6 +24,7 @@ password = Table(
     Column("sealed_secret", LargeBinary, nullable=False),
     Column("issued_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
+    index_where(text("sealed_key IS NOT NULL"), "password_unrevealed", "issued_at"),
 )
 
 password_view = Table(

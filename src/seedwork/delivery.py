@@ -23,10 +23,11 @@ Id = String(36).with_variant(Uuid(as_uuid=False), "postgresql")
 
 def partial_index(name: str, *columns: str) -> Index:
     """Index only the rows in which the last of the columns is not null: what still waits."""
-    return _index_where(text(f"{columns[-1]} IS NOT NULL"), name, *columns)
+    return index_where(text(f"{columns[-1]} IS NOT NULL"), name, *columns)
 
 
-def _index_where(condition: TextClause, name: str, *columns: str, unique: bool = False) -> Index:
+def index_where(condition: TextClause, name: str, *columns: str, unique: bool = False) -> Index:
+    """Index only the rows that meet a condition."""
     return Index(name, *columns, unique=unique, postgresql_where=condition, sqlite_where=condition)
 
 
@@ -86,7 +87,7 @@ dead_letter = Table(
     Column("at", Double, primary_key=True),
     Column("outcome", String, comment="replayed, discarded or superseded; null is open"),
     Column("ended_at", Double, comment="when the outcome was decided"),
-    _index_where(text("outcome IS NULL"), "dead_letter_open", "id", unique=True),
+    index_where(text("outcome IS NULL"), "dead_letter_open", "id", unique=True),
 )
 
 incident = Table(
@@ -99,7 +100,7 @@ incident = Table(
     Column("detail", Text, nullable=False),
     Column("at", Double, nullable=False),
     Column("closed_at", Double, comment="when its dead letter or saga was dealt with; null is open"),
-    _index_where(text("closed_at IS NULL"), "incident_open", "subject", "kind", unique=True),
+    index_where(text("closed_at IS NULL"), "incident_open", "subject", "kind", unique=True),
 )
 
 audit = Table(

@@ -145,6 +145,8 @@ class Settings:
     link_key_given: bytes | None = _from("LINK_KEY", _key, secret=True)
     internal_token_given: bytes | None = _from("INTERNAL_TOKEN", _key, secret=True)
 
+    reveal_ttl: float = _from("REVEAL_TTL", _duration, "86400")
+    """After which a password that nobody revealed is destroyed."""
     accept_within: float = _from("ACCEPT_WITHIN", _duration, "30")
     """Within which an accepted command is to end; what could not is refused (docs/decisions/0012)."""
     batch_limit: int = _from("BATCH_LIMIT", _count, "500")

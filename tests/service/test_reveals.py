@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def ada(generador: Room) -> None:
         "token_hash": vault.token_hash(TOKEN),
         "sealed_key": sealed.key,
         "sealed_secret": sealed.secret,
-        "issued_at": 1.0,
+        "issued_at": time.time(),
         "changed_at": 1.0,
     }
     with generador.runtime.write.begin() as tx:

@@ -509,6 +509,14 @@ def tell_another_end(stage: Stage) -> str:
     return "hal"
 
 
+def forget_to_expire(stage: Stage) -> str:
+    earlier = "SET changed_at = changed_at - 86500 WHERE username = 'ada'"
+    stage.do("generador", f"UPDATE password {earlier}")
+    stage.do("generador", f"UPDATE password_view {earlier}", side="read")
+    stage.do("bff", f"UPDATE password {earlier}", side="read")
+    return "ada"
+
+
 def show_a_password_otherwise(service: str, table: str, change: str = "version = 1") -> Plant:
     def plant(stage: Stage) -> str:
         stage.do(service, f"UPDATE {table} SET {change} WHERE username = 'hal'", side="read")
@@ -612,6 +620,7 @@ PLANTS = (
     Planted("stuck/outbox", stop_the_sweep),
     Planted("stuck/failure", stop_retrying),
     Planted("stuck/failure", leave_a_projection_undone),
+    Planted("stuck/unexpired", forget_to_expire),
     Planted("stuck/mail", stop_the_sender, later_s=120),
     Planted("stuck/mail-claim", leave_a_claim),
     Planted("stuck/mail-never-due", make_a_mail_never_due),

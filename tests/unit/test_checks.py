@@ -38,7 +38,7 @@ def told(*facts: Told, cutoff: float = EVER) -> set[tuple[str, str]]:
         known = Facts(file)
         for table, values in facts:
             known.add(table, tuple(values.get(column) for column in TABLES[table].split(", ")))
-        known.complete(since_id="", cutoff=cutoff, cutoff_id=first_id(cutoff))
+        known.complete(since_id="", cutoff=cutoff, cutoff_id=first_id(cutoff), ttl=86400.0)
         return {
             (f"{found.check.kind}/{found.check.name}", identifier)
             for found in judge(known)

@@ -15,9 +15,10 @@ function present(revealed) {
   say("Keep it now: this page cannot show it again.");
 }
 
-function refuse(status) {
+function refuse(status, code) {
   const gone = "This link was used already, or is no longer good. If that was not you, tell whoever runs this service.";
-  const texts = { 404: "This link is not known.", 410: gone };
+  const late = "This link has expired: nobody saw the password, and it was destroyed. Ask for a new one.";
+  const texts = { 404: "This link is not known.", 410: code === "expired" ? late : gone };
   say(texts[status] || "That did not work. Try again in a moment.");
   show.disabled = status === 404 || status === 410;
 }
@@ -31,8 +32,9 @@ async function reveal() {
       headers: { "Content-Type": "application/json", "Accept": "application/json" },
       body: JSON.stringify({ token }),
     });
-    if (answer.ok) present(await answer.json());
-    else refuse(answer.status);
+    const said = await answer.json();
+    if (answer.ok) present(said);
+    else refuse(answer.status, said.code);
   } catch {
     refuse(0);
   }

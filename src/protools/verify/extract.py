@@ -68,6 +68,7 @@ def extract(settings: Settings, facts: Facts, scope: Scope) -> int:
         since_id="" if scope.since is None else first_id(scope.since),
         cutoff=cutoff,
         cutoff_id=first_id(cutoff - settings.clock_offset),  # ids know no test offset
+        ttl=settings.reveal_ttl,
     )
 
 

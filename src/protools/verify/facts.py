@@ -102,7 +102,7 @@ class Facts:
         if len(page) >= PAGE:
             self._write(table)
 
-    def complete(self, *, since_id: str, cutoff: float, cutoff_id: str) -> int:
+    def complete(self, *, since_id: str, cutoff: float, cutoff_id: str, ttl: float) -> int:
         """Index what was read and pick what is judged; return how many sagas that are."""
         for table in TABLES:
             self._write(table)
@@ -111,7 +111,7 @@ class Facts:
             for number, columns in enumerate(indexes):
                 self._file.execute(f"CREATE INDEX {table}_{number} ON {table} ({columns})")
         self._file.executescript(DERIVED)
-        self._bounds = {"since": since_id, "cutoff": cutoff, "cutoff_id": cutoff_id, "bound": BOUND_S}
+        self._bounds = {"since": since_id, "cutoff": cutoff, "cutoff_id": cutoff_id, "ttl": ttl, "bound": BOUND_S}
         self._judge()
         self._note_who_lives(at_rest=cutoff == EVER)
         self._file.execute("ANALYZE")
@@ -119,7 +119,7 @@ class Facts:
         return int(sagas)
 
     def ask(self, sql: str) -> Iterable[tuple[Any, ...]]:
-        """Run one query; `:since`, `:cutoff`, `:cutoff_id` and `:bound` are known."""
+        """Run one query; `:since`, `:cutoff`, `:cutoff_id`, `:ttl` and `:bound` are known."""
         return self._file.execute(sql, self._bounds)
 
     def _write(self, table: str) -> None:

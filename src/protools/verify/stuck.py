@@ -75,6 +75,16 @@ STUCK = (
     ),
     Check(
         "stuck",
+        "unexpired",
+        "a password that nobody revealed in time was not destroyed",
+        """
+        SELECT p.username, 'overdue by ' || CAST(c.now - p.changed_at - :ttl AS INTEGER) || ' s' FROM password p
+        JOIN clock c ON c.service = 'generador' AND c.side = 'write'
+        WHERE p.status = 'issued' AND p.changed_at + :ttl + :bound < c.now
+        """,
+    ),
+    Check(
+        "stuck",
         "mail",
         "a mail was to be sent, and the sender has not been seen for a minute",
         """

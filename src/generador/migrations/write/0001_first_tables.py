@@ -45,3 +45,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("username"),
         sa.UniqueConstraint("token_hash"),
     )
+    with op.batch_alter_table("password", schema=None) as batch_op:
+        batch_op.create_index(
+            "password_unrevealed",
+            ["issued_at"],
+            unique=False,
+            postgresql_where=sa.text("sealed_key IS NOT NULL"),
+            sqlite_where=sa.text("sealed_key IS NOT NULL"),
+        )

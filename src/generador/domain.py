@@ -1,0 +1,18 @@
+"""Say what a password's row means: when it is valid, what destroying its secret leaves, what of it is public."""
+
+from __future__ import annotations
+
+from typing import Any
+
+VALID = ("issued", "revealed")
+"""What counts as having a password; one that expired was seen by nobody, so that a next one may be issued."""
+
+
+def destroyed(status: str, at: float) -> dict[str, Any]:
+    """Return what changes in a password's row when its secret is destroyed."""
+    return {"status": status, "sealed_key": None, "sealed_secret": b"", "changed_at": at}
+
+
+def state_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the public state of a password's row."""
+    return {name: row[name] for name in ("username", "status", "issued_at", "changed_at")}
