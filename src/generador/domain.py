@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from seedwork.messages import Context
+
 VALID = ("issued", "revealed")
 """What counts as having a password; one that expired was seen by nobody, so that a next one may be issued."""
 
@@ -16,3 +18,8 @@ def destroyed(status: str, at: float) -> dict[str, Any]:
 def state_of(row: dict[str, Any]) -> dict[str, Any]:
     """Return the public state of a password's row."""
     return {name: row[name] for name in ("username", "status", "issued_at", "changed_at")}
+
+
+def context_of(row: dict[str, Any]) -> Context:
+    """Return the context in which something is told of a password outside any message: its saga, and who asked."""
+    return Context(row["saga_id"], actor=row["actor"])

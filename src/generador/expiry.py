@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from generador.domain import destroyed, state_of
+from generador.domain import context_of, destroyed, state_of
 from generador.messages import PasswordExpired
 from generador.tables import password
 from seedwork.loop import Duty
-from seedwork.messages import Context
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork
 
@@ -33,5 +32,5 @@ def _expire(uow: UnitOfWork, ttl_s: float) -> int:
         gone = {**row, **destroyed("expired", uow.now), "version": row["version"] + 1}
         uow.put(password, gone)
         expired = PasswordExpired(**state_of(gone))
-        uow.record(expired, gone["username"], gone["version"], context=Context(gone["saga_id"]))
+        uow.record(expired, gone["username"], gone["version"], context=context_of(gone))
     return len(rows)

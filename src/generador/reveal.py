@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from generador.domain import destroyed, state_of
+from generador.domain import context_of, destroyed, state_of
 from generador.messages import PasswordRevealed
 from generador.tables import password
 from generador.vault import Sealed, open_password, token_hash
 from seedwork.errors import DomainError
-from seedwork.messages import Context
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork
 
@@ -31,8 +30,7 @@ def reveal(runtime: Runtime, token: str) -> tuple[str, str]:
         plain = open_password(Sealed(row["sealed_key"], row["sealed_secret"]), uow.key("VAULT_KEY"), username)
         row = {**row, **destroyed("revealed", uow.now), "version": row["version"] + 1}
         uow.put(password, row)
-        context = Context(row["saga_id"], actor=row["actor"])
-        uow.record(PasswordRevealed(**state_of(row)), username, row["version"], context=context)
+        uow.record(PasswordRevealed(**state_of(row)), username, row["version"], context=context_of(row))
         return username, plain
 
     revealed, outgoing = runtime.relay.commit(work)

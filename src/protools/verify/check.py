@@ -2,8 +2,8 @@
 
 Known to the queries: the tables of `facts.TABLES`; `judged`, the sagas in question; `owned`, the commands of these;
 `unheard`, the acceptances that left no trace; `newest`, the last event of each username; `lived`, until when a service
-has handled messages; `:since`, `:cutoff` (later is too young to judge), `:ttl` (seconds to reveal in), `:bound` (seconds of
-grace). A read model may be behind what lies in an outbox.
+has handled messages; `:since`, `:cutoff` (later is too young to judge), `:ttl` (seconds to reveal in), `:bound`
+(seconds of grace). A read model may be behind what lies in an outbox.
 """
 
 from __future__ import annotations
