@@ -17,6 +17,7 @@ def create_app(runtime: Runtime, read: Engine) -> Flask:
     from bff import pages, routes
     from bff.acceptance import GroupCommit
     from bff.admission import Admission
+    from bff.forgetting import forgetting
     from bff.reveals import Reveals
     from bff.waiting import Waiting
     from seedwork import webapp
@@ -24,7 +25,7 @@ def create_app(runtime: Runtime, read: Engine) -> Flask:
 
     app = webapp.create("bff", runtime, read, routes.api, pages.pages, static=True)
     app.extensions["gate"] = admission = Admission(runtime, read, app.extensions["registry"])
-    app.extensions["duties"].append(Duty("admission", admission.look))
+    app.extensions["duties"] += [Duty("admission", admission.look), forgetting(runtime, read)]
     app.extensions["waiting"] = waiting = Waiting(runtime.broker, admission.ended)
     app.extensions["acceptance"] = GroupCommit(runtime.relay, runtime.write)
     app.extensions["reveals"] = Reveals(runtime.settings)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Engine, select
+from sqlalchemy import ColumnElement, Engine, and_, select
 from sqlalchemy.exc import DataError, IntegrityError
 
 from bff.schemas import Wish
@@ -29,7 +29,10 @@ TYPE = "issue-password"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Hold a command to accept. `body_hash` is of what the caller said, whatever the format; see `hash_of`."""
+    """Hold a command to accept. `body_hash` is of what the caller said, whatever the format; see `hash_of`.
+
+    An idempotency key is the actor's own, for one type of command: others may use the same for theirs.
+    """
 
     username: str
     email: str
@@ -106,7 +109,7 @@ def accept(relay: Relay, write: Engine, request: Request) -> Accepted:
     try:
         return accept_many(relay, [request])[0]
     except IntegrityError:
-        row = _find(write, acceptance.c.idempotency_key == request.idempotency_key)
+        row = _find(write, _has_key_of(request))
         if row is None:
             raise
     if row["body_hash"] != request.body_hash:
@@ -143,6 +146,11 @@ def _append(uow: UnitOfWork, request: Request) -> Row:
     context = Context(saga_id=identifier, actor=request.actor, traceparent=request.traceparent)
     uow.send(body, request.username, command_id=identifier, context=context)
     return row
+
+
+def _has_key_of(request: Request) -> ColumnElement[bool]:
+    key = acceptance.c.idempotency_key == request.idempotency_key
+    return and_(acceptance.c.actor == request.actor, acceptance.c.type == TYPE, key)
 
 
 def _find(write: Engine, condition: ColumnElement[bool]) -> Row | None:

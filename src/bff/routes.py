@@ -42,7 +42,7 @@ def issue_password() -> Response:
     wait_s = http.preferred_wait()
     waiting = cast(Waiting, current_app.extensions["waiting"])
     if wait_s is None or not waiting.has_room():
-        return _accepted(accepted, {})
+        return _accepted(accepted, {"Preference-Applied": "respond-async"} if http.prefers_async() else {})
     ended = waiting.until(accepted.id, partial(_ended, accepted.id), wait_s)
     applied = {"Preference-Applied": f"wait={wait_s}"}
     return _answer(ended, accepted, applied) if ended else _accepted(accepted, applied)

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ColumnElement, Double, Index, Integer, MetaData, String, Table, Text, true
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    true,
+)
 
-from seedwork.delivery import Id
+from seedwork.delivery import Id, partial_index
 
 WRITE = MetaData()
 READ = MetaData()
@@ -16,9 +28,11 @@ acceptance = Table(
     Column("type", String, nullable=False),
     Column("username", String, nullable=False),
     Column("actor", String, nullable=False, comment="who asked for it"),
-    Column("idempotency_key", String, unique=True),
+    Column("idempotency_key", String, comment="null once it is forgotten"),
     Column("body_hash", String, nullable=False),
     Column("created_at", Double, nullable=False),
+    UniqueConstraint("actor", "type", "idempotency_key", name="acceptance_once_per_key"),
+    partial_index("acceptance_keyed", "id", "idempotency_key"),
 )
 
 command = Table(

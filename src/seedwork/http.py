@@ -21,7 +21,6 @@ from seedwork.service import Runtime
 
 BODY_LIMIT_BYTES = 64 * 1024
 RETRY_AFTER_S = 1
-WAIT_LIMIT_S = 30
 PAGE_LIMIT = 200
 PAGE_DEFAULT = 50
 ALWAYS = {"Vary": "Accept", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -152,13 +151,24 @@ def path(*parts: str) -> str:
 
 
 def preferred_wait() -> int | None:
-    """Read `Prefer: wait=N` (RFC 7240 §4.3) in seconds, at most WAIT_LIMIT_S; None when it is absent or no number."""
-    for preference in parse_list_header(",".join(request.headers.getlist("Prefer"))):
-        name, _, value = preference.partition(";")[0].partition("=")
-        if name.strip().lower() == "wait":
-            digits = value.strip().strip('"')
-            return min(int(digits), WAIT_LIMIT_S) if re.fullmatch("[0-9]{1,9}", digits) else None
-    return None
+    """Read `Prefer: wait=N` (RFC 7240 §4.3) in seconds, at most WAIT_LIMIT; None when it is absent or no number.
+
+    Together with `respond-async` it says how long to wait before the answer becomes asynchronous.
+    """
+    given = _preferences().get("wait", "")
+    return min(int(given), int(runtime().settings.wait_limit)) if re.fullmatch("[0-9]{1,9}", given) else None
+
+
+def prefers_async() -> bool:
+    """Tell whether the caller said `Prefer: respond-async` (RFC 7240 §4.1)."""
+    return "respond-async" in _preferences()
+
+
+def _preferences() -> dict[str, str]:
+    parts = (
+        one.partition(";")[0].partition("=") for one in parse_list_header(",".join(request.headers.getlist("Prefer")))
+    )
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in parts}
 
 
 def traceparent() -> str | None:

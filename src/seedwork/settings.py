@@ -149,6 +149,10 @@ class Settings:
     """After which a password that nobody revealed is destroyed."""
     accept_within: float = _from("ACCEPT_WITHIN", _duration, "30")
     """Within which an accepted command is to end; what could not is refused (docs/decisions/0012)."""
+    idempotency_ttl: float = _from("IDEMPOTENCY_TTL", _duration, "86400")
+    """For which an idempotency key is kept at least; that of an unfinished command is kept until it has ended."""
+    wait_limit: float = _from("WAIT_LIMIT", _duration, "30")
+    """For which `Prefer: wait` may hold an answer back at most."""
     batch_limit: int = _from("BATCH_LIMIT", _count, "500")
     failure_attempts: int = _from("FAILURE_ATTEMPTS", _count, "5")
     failure_delay: float = _from("FAILURE_DELAY", _seconds, "1")

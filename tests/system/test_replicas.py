@@ -68,7 +68,7 @@ def test_the_same_idempotency_key_at_two_front_doors_is_one_command(system: Syst
         headers = {"Idempotency_Key": "same-key", "Connection": "close"}
         return system.post("/passwords", {"username": "same-key"}, **headers)
 
-    answers = at_once(ask, range(12), threads=6)
+    answers = at_once(ask, range(50), threads=25)
     assert {answer.status for answer in answers} == {202}
     (identifier,) = {answer.json["id"] for answer in answers}
     assert system.outcome(identifier)["status"] == "completed"

@@ -46,10 +46,10 @@ DOUBLED = (
     Check(
         "doubled",
         "idempotency-key",
-        "two acceptances have one idempotency key",
+        "two acceptances of one caller have one idempotency key",
         """
         SELECT MIN(id), group_concat(id, ' ') || ' under ' || idempotency_key FROM accepted
-        WHERE idempotency_key IS NOT NULL GROUP BY idempotency_key HAVING COUNT(*) > 1
+        WHERE idempotency_key IS NOT NULL GROUP BY actor, type, idempotency_key HAVING COUNT(*) > 1
         """,
     ),
     Check(

@@ -137,7 +137,8 @@ Own = Iterator[tuple[str, Select[Any]]]
 
 def _bff_write(floor: float) -> Own:
     table = bff.acceptance
-    yield "accepted", _columns(table, "id", "username", "idempotency_key", "created_at").where(_since(table, floor))
+    columns = _columns(table, "id", "type", "username", "actor", "idempotency_key", "created_at")
+    yield "accepted", columns.where(_since(table, floor))
 
 
 def _bff_read(floor: float) -> Own:

@@ -16,7 +16,7 @@ BOUND_S = 60.0
 """Seconds that something may be overdue, or that a receiver's queues may be apart, before it counts."""
 
 TABLES = {
-    "accepted": "id, username, idempotency_key, at",
+    "accepted": "id, type, username, actor, idempotency_key, at",
     "saga": "id, status, seq, subject, target, resend_at, wake_at, moved_at, digest",
     "log": (
         "id, status, seq, versions, last_version, started, ended, subject, reason_code, target, wake_at, moved_at, at, "

@@ -22,9 +22,17 @@ def upgrade() -> None:
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("username", sa.String(), nullable=False),
         sa.Column("actor", sa.String(), nullable=False, comment="who asked for it"),
-        sa.Column("idempotency_key", sa.String(), nullable=True),
+        sa.Column("idempotency_key", sa.String(), nullable=True, comment="null once it is forgotten"),
         sa.Column("body_hash", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("idempotency_key"),
+        sa.UniqueConstraint("actor", "type", "idempotency_key", name="acceptance_once_per_key"),
     )
+    with op.batch_alter_table("acceptance", schema=None) as batch_op:
+        batch_op.create_index(
+            "acceptance_keyed",
+            ["id", "idempotency_key"],
+            unique=False,
+            postgresql_where=sa.text("idempotency_key IS NOT NULL"),
+            sqlite_where=sa.text("idempotency_key IS NOT NULL"),
+        )
