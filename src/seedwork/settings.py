@@ -12,99 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
+from seedwork import setting_values as values
 from seedwork.errors import SettingError
-from seedwork.faults import parse_rules
+from seedwork.setting_values import KEY_BYTES
 
 Side = Literal["write", "read"]
 Role = Literal["owner", "projector", "reader"]
 KeyName = Literal["VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"]
-KEY_BYTES = 32
-
-
-def _text(value: str) -> str:
-    if not value.strip():
-        raise ValueError("must not be empty")
-    return value
-
-
-def _optional(value: str) -> str | None:
-    return value or None
-
-
-def _address(value: str) -> str:
-    if value != "localhost":
-        ipaddress.ip_address(value)  # its ValueError names the value
-    return value
-
-
-def _port(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
-        raise ValueError(f"{value!r} is not a port (1 to 65535)")
-    return int(value)
-
-
-def _seconds(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f"{value!r} is not a number of seconds") from None
-
-
-def _duration(value: str) -> float:
-    seconds = _seconds(value)
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"{value!r} is not a number of seconds above 0")
-    return seconds
-
-
-def _count(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or int(value) < 1:
-        raise ValueError(f"{value!r} is not a whole number from 1")
-    return int(value)
-
-
-def _url(*schemes: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not (parts.netloc or parts.path):
-            raise ValueError(f"{value!r} is not a URL of {' or '.join(s + '://' for s in schemes)}")
-        return value.rstrip("/")
-
-    return parse
-
-
-def _smtp(value: str) -> str | None:
-    return _url("smtp", "smtps", "smtp+starttls")(value) if value else None
-
-
-def _namespace(value: str) -> str:
-    if not value.replace("-", "").replace("_", "").isalnum():
-        raise ValueError(f"{value!r} may hold letters, digits, - and _ only")
-    return value
-
-
-def _domains(value: str) -> frozenset[str]:
-    return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
-
-
-def _key(value: str) -> bytes | None:
-    if not value:
-        return None
-    try:
-        key = base64.b64decode(value, validate=True)
-    except ValueError:
-        raise ValueError("is not base64") from None
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"holds {len(key)} bytes, {KEY_BYTES} are needed")
-    return key
-
-
-def _faults(value: str) -> tuple[str, ...] | None:
-    return parse_rules(value) if value else None
-
-
-def _path(value: str) -> Path:
-    return Path(value).expanduser().resolve()
 
 
 def _from(variable: str, parse: Callable[[str], Any], default: str = "", *, secret: bool = False) -> Any:
@@ -115,57 +29,57 @@ def _from(variable: str, parse: Callable[[str], Any], default: str = "", *, secr
 class Settings:
     """Hold every setting of one process. Build it with `read`; times are in seconds."""
 
-    home: Path = _from("PROTOOLS_HOME", _path, ".protools")
-    bind: str = _from("BIND_HOST", _address, "127.0.0.1")
-    public_url: str = _from("PUBLIC_URL", _url("http", "https"), "http://127.0.0.1:3000")
-    bff_port: int = _from("BFF_PORT", _port, "3000")
-    protools_saga_port: int = _from("PROTOOLS_SAGA_PORT", _port, "3001")
-    generador_port: int = _from("GENERADOR_PORT", _port, "3002")
-    correo_port: int = _from("CORREO_PORT", _port, "3003")
-    generador_url: str = _from("GENERADOR_URL", _url("http", "https"), "http://127.0.0.1:3002")
+    home: Path = _from("PROTOOLS_HOME", values.path, ".protools")
+    bind: str = _from("BIND_HOST", values.address, "127.0.0.1")
+    public_url: str = _from("PUBLIC_URL", values.url("http", "https"), "http://127.0.0.1:3000")
+    bff_port: int = _from("BFF_PORT", values.port, "3000")
+    protools_saga_port: int = _from("PROTOOLS_SAGA_PORT", values.port, "3001")
+    generador_port: int = _from("GENERADOR_PORT", values.port, "3002")
+    correo_port: int = _from("CORREO_PORT", values.port, "3003")
+    generador_url: str = _from("GENERADOR_URL", values.url("http", "https"), "http://127.0.0.1:3002")
 
-    broker_url_given: str | None = _from("BROKER_URL", _optional)
-    broker_host: str | None = _from("BROKER_HOST", _optional)
-    broker_admin_url_given: str | None = _from("BROKER_ADMIN_URL", _optional)
-    namespace: str = _from("BROKER_NAMESPACE", _namespace, "main")
+    broker_url_given: str | None = _from("BROKER_URL", values.optional)
+    broker_host: str | None = _from("BROKER_HOST", values.optional)
+    broker_admin_url_given: str | None = _from("BROKER_ADMIN_URL", values.optional)
+    namespace: str = _from("BROKER_NAMESPACE", values.namespace, "main")
 
-    db_username: str | None = _from("DB_USERNAME", _optional)
-    db_password: str | None = _from("DB_PASSWORD", _optional, secret=True)
-    db_hostname: str | None = _from("DB_HOSTNAME", _optional)
-    db_name: str = _from("DB_NAME", _namespace, "protools")
-    db_read_hostname: str | None = _from("DB_READ_HOSTNAME", _optional)
-    db_read_name: str = _from("DB_READ_NAME", _namespace, "protools_read")
+    db_username: str | None = _from("DB_USERNAME", values.optional)
+    db_password: str | None = _from("DB_PASSWORD", values.optional, secret=True)
+    db_hostname: str | None = _from("DB_HOSTNAME", values.optional)
+    db_name: str = _from("DB_NAME", values.namespace, "protools")
+    db_read_hostname: str | None = _from("DB_READ_HOSTNAME", values.optional)
+    db_read_name: str = _from("DB_READ_NAME", values.namespace, "protools_read")
 
-    mail_domain: str = _from("MAIL_DOMAIN", _text, "example.test")
-    mail_from: str = _from("MAIL_FROM", _text, "Protools <no-reply@example.test>")
-    mail_refused_domains: frozenset[str] = _from("MAIL_REFUSED_DOMAINS", _domains, "refused.test")
-    smtp_url: str | None = _from("SMTP_URL", _smtp, secret=True)
+    mail_domain: str = _from("MAIL_DOMAIN", values.text, "example.test")
+    mail_from: str = _from("MAIL_FROM", values.text, "Protools <no-reply@example.test>")
+    mail_refused_domains: frozenset[str] = _from("MAIL_REFUSED_DOMAINS", values.domains, "refused.test")
+    smtp_url: str | None = _from("SMTP_URL", values.smtp, secret=True)
 
-    vault_key_given: bytes | None = _from("VAULT_KEY", _key, secret=True)
-    link_key_given: bytes | None = _from("LINK_KEY", _key, secret=True)
-    internal_token_given: bytes | None = _from("INTERNAL_TOKEN", _key, secret=True)
+    vault_key_given: bytes | None = _from("VAULT_KEY", values.key, secret=True)
+    link_key_given: bytes | None = _from("LINK_KEY", values.key, secret=True)
+    internal_token_given: bytes | None = _from("INTERNAL_TOKEN", values.key, secret=True)
 
-    reveal_ttl: float = _from("REVEAL_TTL", _duration, "86400")
+    reveal_ttl: float = _from("REVEAL_TTL", values.duration, "86400")
     """After which a password that nobody revealed is destroyed."""
-    accept_within: float = _from("ACCEPT_WITHIN", _duration, "30")
+    accept_within: float = _from("ACCEPT_WITHIN", values.duration, "30")
     """Within which an accepted command is to end; what could not is refused (docs/decisions/0012)."""
-    idempotency_ttl: float = _from("IDEMPOTENCY_TTL", _duration, "86400")
+    idempotency_ttl: float = _from("IDEMPOTENCY_TTL", values.duration, "86400")
     """For which an idempotency key is kept at least; that of an unfinished command is kept until it has ended."""
-    wait_limit: float = _from("WAIT_LIMIT", _duration, "30")
+    wait_limit: float = _from("WAIT_LIMIT", values.duration, "30")
     """For which `Prefer: wait` may hold an answer back at most."""
-    batch_limit: int = _from("BATCH_LIMIT", _count, "500")
-    failure_attempts: int = _from("FAILURE_ATTEMPTS", _count, "5")
-    failure_delay: float = _from("FAILURE_DELAY", _seconds, "1")
-    sweep_after: float = _from("SWEEP_AFTER", _seconds, "5")
-    transaction_timeout: float = _from("TRANSACTION_TIMEOUT", _seconds, "10")
-    lock_timeout: float = _from("LOCK_TIMEOUT", _seconds, "5")
-    operator: str | None = _from("OPERATOR", _optional)
-    operator_approvals: int = _from("OPERATOR_APPROVALS", _count, "1")
-    clock_offset: float = _from("PROTOOLS_CLOCK_OFFSET", _seconds, "0")
-    mail_claim: float = _from("MAIL_CLAIM", _seconds, "30")
+    batch_limit: int = _from("BATCH_LIMIT", values.count, "500")
+    failure_attempts: int = _from("FAILURE_ATTEMPTS", values.count, "5")
+    failure_delay: float = _from("FAILURE_DELAY", values.seconds, "1")
+    sweep_after: float = _from("SWEEP_AFTER", values.seconds, "5")
+    transaction_timeout: float = _from("TRANSACTION_TIMEOUT", values.seconds, "10")
+    lock_timeout: float = _from("LOCK_TIMEOUT", values.seconds, "5")
+    operator: str | None = _from("OPERATOR", values.optional)
+    operator_approvals: int = _from("OPERATOR_APPROVALS", values.count, "1")
+    clock_offset: float = _from("PROTOOLS_CLOCK_OFFSET", values.seconds, "0")
+    mail_claim: float = _from("MAIL_CLAIM", values.seconds, "30")
     """For which claimed mails are left alone by other senders; a killed sender's mails wait as long."""
-    faults: tuple[str, ...] | None = _from("PROTOOLS_FAULTS", _faults)
-    log_format: str = _from("LOG_FORMAT", _text, "console")
+    faults: tuple[str, ...] | None = _from("PROTOOLS_FAULTS", values.faults)
+    log_format: str = _from("LOG_FORMAT", values.text, "console")
 
     service_urls: Mapping[str, str] = field(default_factory=dict)
     """`<SERVICE>_DB_URL` and `<SERVICE>_DB_READ_URL` as given, by variable name."""
@@ -174,12 +88,12 @@ class Settings:
     def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read the environment; raise SettingError naming the first variable whose value cannot be used."""
         environment = os.environ if environment is None else environment
-        values = {f.name: _value(f.metadata, environment) for f in fields(cls) if f.metadata}
+        given = {f.name: _value(f.metadata, environment) for f in fields(cls) if f.metadata}
         urls = {name: text for name, text in environment.items() if name.endswith(("_DB_URL", "_DB_READ_URL")) and text}
         for variable, text in urls.items():
             if urlsplit(text).scheme.partition("+")[0] not in ("postgresql", "sqlite"):
                 raise SettingError(variable, "is not a URL of postgresql:// or sqlite://")
-        settings = cls(service_urls=urls, **values)
+        settings = cls(service_urls=urls, **given)
         _check_broker(settings.broker_url)
         return settings
 
@@ -257,7 +171,7 @@ def _value(meta: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
 
 def _check_broker(url: str) -> None:
     try:
-        _url("pulsar", "pulsar+ssl", "unix")(url)
+        values.url("pulsar", "pulsar+ssl", "unix")(url)
     except ValueError as error:
         raise SettingError("BROKER_URL", str(error)) from None
 
@@ -284,7 +198,7 @@ def _kept_key(path: Path) -> bytes:
             file.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)))
     except FileExistsError:
         pass
-    key = _key(path.read_text())
+    key = values.key(path.read_text())
     if key is None:
         raise SettingError(path.name.upper(), f"{path} is empty")
     return key

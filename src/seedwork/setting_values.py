@@ -1,0 +1,114 @@
+"""Read the text of one setting: each function returns its value or raises ValueError, which says what is wrong."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from seedwork.faults import parse_rules
+
+KEY_BYTES = 32
+
+
+def text(value: str) -> str:
+    """Read a text; raise ValueError when it is empty."""
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+def optional(value: str) -> str | None:
+    """Read a text, None when it is empty."""
+    return value or None
+
+
+def address(value: str) -> str:
+    """Read an address of this machine."""
+    if value != "localhost":
+        ipaddress.ip_address(value)  # its ValueError names the value
+    return value
+
+
+def port(value: str) -> int:
+    """Read a port, 1 to 65535."""
+    if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
+        raise ValueError(f"{value!r} is not a port (1 to 65535)")
+    return int(value)
+
+
+def seconds(value: str) -> float:
+    """Read a number of seconds."""
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a number of seconds") from None
+
+
+def duration(value: str) -> float:
+    """Read a number of seconds above 0."""
+    read = seconds(value)
+    if not 0 < read < float("inf"):
+        raise ValueError(f"{value!r} is not a number of seconds above 0")
+    return read
+
+
+def count(value: str) -> int:
+    """Read a whole number from 1."""
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise ValueError(f"{value!r} is not a whole number from 1")
+    return int(value)
+
+
+def url(*schemes: str) -> Callable[[str], str]:
+    """Return what reads a URL of one of these schemes."""
+
+    def parse(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not (parts.netloc or parts.path):
+            raise ValueError(f"{value!r} is not a URL of {' or '.join(s + '://' for s in schemes)}")
+        return value.rstrip("/")
+
+    return parse
+
+
+def smtp(value: str) -> str | None:
+    """Read the URL of a mail server, None when it is empty."""
+    return url("smtp", "smtps", "smtp+starttls")(value) if value else None
+
+
+def namespace(value: str) -> str:
+    """Read a name of letters, digits, - and _."""
+    if not value.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"{value!r} may hold letters, digits, - and _ only")
+    return value
+
+
+def domains(value: str) -> frozenset[str]:
+    """Read domains, separated by commas."""
+    return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
+
+
+def key(value: str) -> bytes | None:
+    """Read a key in base64, None when it is empty."""
+    if not value:
+        return None
+    try:
+        decoded = base64.b64decode(value, validate=True)
+    except ValueError:
+        raise ValueError("is not base64") from None
+    if len(decoded) != KEY_BYTES:
+        raise ValueError(f"holds {len(decoded)} bytes, {KEY_BYTES} are needed")
+    return decoded
+
+
+def faults(value: str) -> tuple[str, ...] | None:
+    """Read rules of faults, None when it is empty."""
+    return parse_rules(value) if value else None
+
+
+def path(value: str) -> Path:
+    """Read a path; ~ is the home folder."""
+    return Path(value).expanduser().resolve()
