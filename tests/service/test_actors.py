@@ -9,14 +9,19 @@ import pytest
 from sqlalchemy import Table, select
 from tests.service.desk import KEYS, make_desk
 from tests.service.scene import Scene, project
+from tests.service.stage import pass_time
 
 from bff.tables import acceptance, command, password
 from correo.handlers import unseal_token
 from correo.tables import mail
+from generador.expiry import expire_passwords
+from generador.messages import PasswordExpired
 from generador.reveal import reveal
 from protools.services import SERVICES
 from seedwork.database import open_database
 from seedwork.settings import Settings
+
+DAY_S = 86400.0
 
 
 @pytest.fixture
@@ -56,6 +61,18 @@ def test_who_asked_stands_in_every_message_of_what_was_asked(scene: Scene) -> No
     assert [row["actor"] for row in scene.desks["bff"].rows(acceptance)] == ["shop", "shop"]
     assert shown(scene, command) == ["shop", "shop"]
     assert shown(scene, password) == ["shop", "shop"]
+
+
+def test_a_secret_that_expires_is_still_whose_it_was(scene: Scene) -> None:
+    """Its owner is who wants to see that it has expired."""
+    scene.accept("expired", "ada", actor="shop")
+    scene.run()
+    generador = scene.desks["generador"]
+    pass_time(generador, DAY_S)
+    expire_passwords(generador.runtime).work()
+    generador.runtime.relay.publish_waiting(0.01)
+    assert generador.said(PasswordExpired.contract.name)
+    assert actors(scene) == {"shop"}
 
 
 def test_a_command_that_times_out_is_still_whose_it_was(scene: Scene) -> None:
