@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run run-pulsar stop test lint format fault-cases crash-matrix control-arms mutate \
+.PHONY: help install lock run run-pulsar stop test lint format contract fault-cases crash-matrix control-arms mutate \
 	simulate chaos bench k6 bench-peers bench-docs k6-binary k6-overload k6-soak
 
 help: ## List the targets
@@ -56,6 +56,9 @@ lint: .venv/.stamp ## ruff, mypy and the import contracts
 
 format: .venv/.stamp ## Let ruff put imports and lines in order
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+contract: .venv/.stamp ## Write the documents that callers rely on anew from the code (src/bff/contract)
+	@$(BIN)/python -m protools.contract
 
 fault-cases: .venv/.stamp ## The original workflow's fault cases in every setting, with a longer overload
 	@FAULT_MODES="pulsar-3 pulsar-1 embedded-1" OVERLOAD_S=30 $(BIN)/pytest tests/faults/test_cases.py -s $(ARGS)

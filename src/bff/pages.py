@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, render_template
 
+from seedwork.contract import Answer, operation
+
 pages = Blueprint("pages", __name__)
 
 POLICY = {
@@ -17,6 +19,7 @@ POLICY = {
 
 
 @pages.get("/reveal")
+@operation(answers={200: Answer(description="A page for people.", media_type="text/html")}, public=True)
 def reveal_page() -> Response:
     """Serve the page that reads the token from the fragment and asks for the password on a click."""
     return Response(render_template("reveal.html"), headers=POLICY, content_type="text/html; charset=utf-8")

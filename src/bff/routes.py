@@ -11,12 +11,14 @@ import structlog
 from flask import Response, current_app, request
 from sqlalchemy.exc import SQLAlchemyError
 
-from bff import acceptance, queries
+from bff import acceptance, queries, resources
+from bff.parameters import AFTER, APPLIED, COMMAND_ID, IDEMPOTENCY_KEY, LOCATION, PREFER, REPLAYED, USERNAME
 from bff.queries import Resource
 from bff.reveals import Reveals
-from bff.schemas import REVEAL, load, wish_of
+from bff.schemas import ISSUE_PASSWORD, REVEAL_REQUEST, wish_of
 from bff.waiting import Waiting
 from seedwork import http
+from seedwork.contract import LIMIT, RETRY_AFTER, Answer, operation
 from seedwork.formats import Problem
 
 log = structlog.get_logger()
@@ -25,10 +27,34 @@ api = http.api("bff")
 
 
 @api.post("/passwords")
-def issue_password() -> Response:
+@operation(
+    takes=ISSUE_PASSWORD,
+    parameters=(IDEMPOTENCY_KEY, PREFER),
+    answers={
+        202: Answer(
+            description="Accepted, durably; it will end.",
+            shape=resources.Command,
+            example={"status": "accepted", "reason": None},
+            headers=(LOCATION, RETRY_AFTER, REPLAYED, APPLIED),
+            links={"show_command": {"identifier": "$response.body#/id"}},
+        ),
+        201: Answer(
+            description="Done, within the time that Prefer gave.",
+            shape=resources.Command,
+            example={"reason": None},
+            headers=(LOCATION, REPLAYED, APPLIED),
+            links={"show_command": {"identifier": "$response.body#/id"}},
+        ),
+    },
+    problems={
+        409: "Refused, within the time that Prefer gave; `code` says why.",
+        422: "A field is wrong, or the idempotency key came with another request before.",
+    },
+)
+def issue_password(body: dict[str, str]) -> Response:
     """Accept a wish for a password; `Prefer: wait` stays for its end."""
     runtime = http.runtime()
-    wish = wish_of(http.body(), runtime.settings.mail_domain)
+    wish = wish_of(body, runtime.settings.mail_domain)
     asked = acceptance.Request(
         username=wish.username,
         email=wish.email,
@@ -95,6 +121,11 @@ def _answer(ended: Resource, accepted: acceptance.Accepted, more: dict[str, str]
 
 
 @api.get("/commands/<whole:identifier>")
+@operation(
+    parameters=(COMMAND_ID,),
+    answers={200: Answer(description="Where it stands.", shape=resources.Command, example={"status": "refused"})},
+    problems={404: "Nobody was given this id."},
+)
 def show_command(identifier: str) -> Response:
     """Show where a command stands; one just accepted is found by its acceptance. Another's is not found."""
     known, scope = http.identifier(identifier), http.caller().scope
@@ -110,6 +141,10 @@ def _just_accepted(identifier: str, scope: str | None) -> Resource | None:
 
 
 @api.get("/passwords")
+@operation(
+    parameters=(LIMIT, AFTER),
+    answers={200: Answer(description="A page of passwords.", shape=resources.Passwords)},
+)
 def list_passwords() -> Response:
     """List the passwords that the caller may see by username, a page at a time."""
     after, limit, scope = http.argument("after"), http.page_limit(), http.caller().scope
@@ -117,6 +152,11 @@ def list_passwords() -> Response:
 
 
 @api.get("/passwords/<whole:username>")
+@operation(
+    parameters=(USERNAME,),
+    answers={200: Answer(description="The user's password.", shape=resources.Password)},
+    problems={404: "This user has no password."},
+)
 def show_password(username: str) -> Response:
     """Show a user's password, never its secret."""
     scope = http.caller().scope
@@ -127,8 +167,13 @@ def show_password(username: str) -> Response:
 
 
 @api.post("/reveals")
-def reveal() -> Response:
+@operation(
+    takes=REVEAL_REQUEST,
+    answers={200: Answer(description="The password; it cannot be had again.", shape=resources.Reveal)},
+    problems={404: "No link has this token.", 410: "It was revealed before, or it is gone."},
+    public=True,
+)
+def reveal(body: dict[str, str]) -> Response:
     """Reveal a password once, for the token of its link."""
-    token = load(REVEAL, http.body())["token"]
     reveals = cast(Reveals, current_app.extensions["reveals"])
-    return http.reply("reveal", reveals.reveal(token))
+    return http.reply("reveal", reveals.reveal(body["token"]))

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields
+from marshmallow import ValidationError, fields
 from marshmallow.validate import Email, Length
 
+from seedwork.contract import Shape
 from seedwork.formats import NOT_XML, invalid
 
 USERNAME_LENGTH = 254
@@ -58,54 +59,50 @@ def check_email(address: str) -> None:
     Email(error="must be a mail address")(address)
 
 
-class IssuePasswordSchema(Schema):
+class IssuePassword(Shape):
     """Describe the body of `POST /passwords`."""
 
-    class Meta:
-        """Refuse unknown fields."""
+    root = "issuePassword"
+    username = _Username(
+        required=True,
+        metadata={
+            "description": "Who gets the password: normalized to NFC, no control characters, no space at either end.",
+            "minLength": 1,
+            "maxLength": USERNAME_LENGTH,
+            "examples": ["ada"],
+        },
+    )
+    email = fields.String(
+        validate=check_email,
+        metadata={
+            "description": "Where the link goes, ASCII only; by default <username>@<MAIL_DOMAIN>.",
+            "format": "email",
+            "maxLength": EMAIL_LENGTH,
+            "examples": ["ada@example.test"],
+        },
+    )
 
-        unknown = RAISE
 
-    username = _Username(required=True)
-    email = fields.String(validate=check_email)
-
-
-class RevealSchema(Schema):
+class RevealRequest(Shape):
     """Describe the body of `POST /reveals`."""
 
-    class Meta:
-        """Refuse unknown fields."""
-
-        unknown = RAISE
-
-    token = fields.String(required=True, validate=Length(min=1, max=512))
-
-
-ISSUE_PASSWORD = IssuePasswordSchema()
-REVEAL = RevealSchema()
-
-
-def load(schema: Schema, data: Any) -> dict[str, Any]:
-    """Load a body; raise the Problem 422 with a pointer to each wrong field."""
-    try:
-        loaded: dict[str, Any] = schema.load(data)
-    except ValidationError as error:
-        raise invalid(dict(_pointers(error.messages, ""))) from None
-    return loaded
+    root = "revealRequest"
+    token = fields.String(
+        required=True,
+        validate=Length(min=1, max=512),
+        metadata={
+            "description": "What stands behind the # of the mail's link.",
+            "examples": ["iGrA5cmZ8xZ1VJQ7ZSt1d4yYl0rHqXw3yqkU6f0pM0E"],
+        },
+    )
 
 
-def _pointers(messages: Any, pointer: str) -> Iterator[tuple[str, str]]:
-    if isinstance(messages, dict):
-        for name, inner in messages.items():
-            step = "" if name == "_schema" else "/" + str(name).replace("~", "~0").replace("/", "~1")
-            yield from _pointers(inner, pointer + step)
-    else:
-        yield pointer, " ".join(messages)
+ISSUE_PASSWORD = IssuePassword()
+REVEAL_REQUEST = RevealRequest()
 
 
-def wish_of(data: Any, mail_domain: str) -> Wish:
-    """Read a wish for a password; without an email the mail goes to `<username>@<mail_domain>`."""
-    asked = load(ISSUE_PASSWORD, data)
+def wish_of(asked: dict[str, str], mail_domain: str) -> Wish:
+    """Say what a loaded wish means; without an email the mail goes to `<username>@<mail_domain>`."""
     return Wish(asked["username"], asked.get("email") or _default_email(asked["username"], mail_domain), asked)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import structlog
 from flask import Blueprint, Flask, Response, current_app, g, request
+from marshmallow import fields
+from marshmallow.validate import OneOf
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -20,6 +22,7 @@ from werkzeug.routing import BaseConverter
 
 from seedwork import formats, http
 from seedwork.callers import NOBODY
+from seedwork.contract import Answer, Shape, operation
 from seedwork.database import is_answering
 from seedwork.errors import Unavailable
 from seedwork.formats import Problem
@@ -111,17 +114,51 @@ def health_blueprint() -> Blueprint:
     return blueprint
 
 
+def _check(name: str) -> fields.String:
+    return fields.String(data_key=name, validate=OneOf(("ok", "failed")), metadata={"examples": ["ok"]})
+
+
+class Checks(Shape):
+    """Say of each thing that is needed whether it answers."""
+
+    root = "checks"
+    write_database = _check("write-database")
+    read_database = _check("read-database")
+    broker = _check("broker")
+
+
+class Health(Shape):
+    """Say how a process is; `checks` by name, `ok` or `failed`."""
+
+    root = "health"
+    status = fields.String(required=True, metadata={"examples": ["ok"]})
+    service = fields.String(metadata={"examples": ["bff"]})
+    startedAt = fields.AwareDateTime(metadata={"examples": ["2026-01-31T09:26:53.589Z"]})
+    uptimeSeconds = fields.Integer(metadata={"examples": [86400]})
+    checks = fields.Nested(Checks)
+
+
+HEALTHY = Answer(description="It is well.", shape=Health)
+UNWELL = Answer(description="It is not, and a check says why.", shape=Health, example={"status": "failing"})
+
+
+@operation(answers={200: HEALTHY}, public=True)
 def _livez() -> Response:
+    """Tell that the process answers."""
     return http.reply("health", {"status": "ok"})
 
 
+@operation(answers={200: HEALTHY, 503: UNWELL}, public=True)
 def _readyz() -> Response:
+    """Tell whether this process can do its work; for load balancers."""
     checks = _checked(_required())
     ready = "failed" not in checks.values()
     return http.reply("health", {"status": "ready" if ready else "not-ready", "checks": checks}, 200 if ready else 503)
 
 
+@operation(answers={200: HEALTHY, 503: UNWELL}, public=True)
 def _health() -> Response:
+    """Tell how everything is that this process needs; for people."""
     needed = _checked(_required())
     checks = needed | _checked({"broker": http.runtime().broker.is_connected})
     status = "failing" if "failed" in needed.values() else "degraded" if "failed" in checks.values() else "ok"
@@ -153,7 +190,12 @@ def _passes(check: Check) -> bool:
         return False
 
 
+@operation(
+    answers={200: Answer(description="Prometheus text format.", media_type="text/plain")},
+    public=True,
+)
 def _metrics() -> Response:
+    """Tell what is counted and measured, for Prometheus."""
     return Response(generate_latest(current_app.extensions["registry"]), content_type=CONTENT_TYPE_LATEST)
 
 

@@ -259,7 +259,7 @@ def test_health_and_reads_find_a_thread_while_every_command_is_stuck(
 ) -> None:
     """A write database that hangs must not take health down with it: whoever restarts us would make it worse."""
     leave = threading.Event()
-    monkeypatch.setattr("bff.schemas.load", lambda *_: leave.wait(20) and ADA)
+    monkeypatch.setattr("seedwork.contract.load", lambda *_: leave.wait(20) and ADA)
     body = b'{"username":"ada"}'
     lines = f"POST /passwords HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     stuck = [socket.create_connection(("127.0.0.1", web.port)) for _ in range(server.THREADS + 10)]

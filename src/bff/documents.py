@@ -1,0 +1,25 @@
+"""Serve what callers may rely on, as it is committed in `contract/` (`make contract` writes it)."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+from flask import Blueprint, Response
+
+from seedwork.contract import Answer, operation
+
+documents = Blueprint("documents", __name__)
+OPENAPI = "application/vnd.oai.openapi+json"
+
+
+@documents.get("/openapi.json")
+@operation(answers={200: Answer(description="OpenAPI 3.1.", media_type=OPENAPI)}, public=True)
+def openapi() -> Response:
+    """Describe these routes."""
+    return Response(_committed("openapi.json"), content_type=OPENAPI)
+
+
+@cache
+def _committed(name: str) -> bytes:
+    return (resources.files("bff") / "contract" / name).read_bytes()

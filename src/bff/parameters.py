@@ -1,0 +1,38 @@
+"""Describe the parameters and headers by which callers and the front door speak beside the body."""
+
+from __future__ import annotations
+
+from bff.resources import ID
+from seedwork.contract import Header, Parameter
+
+LOCATION = Header(name="Location", description="Where the command is shown.", example=f"/commands/{ID}")
+REPLAYED = Header(
+    name="Idempotent-Replayed",
+    description="`true` when this request was accepted before.",
+    example="true",
+    always=False,
+)
+APPLIED = Header(name="Preference-Applied", description="For how long was waited.", example="wait=10", always=False)
+IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    place="header",
+    description="The same key and body again is the same request: it gets the stored answer. "
+    "An X-Request-Id that is a GUID counts as one.",
+    schema={"type": "string", "pattern": '^"?[!-~]{1,255}"?$'},
+    example="8e03978e-40d5-43e8-bc93-6894a57f9324",
+)
+PREFER = Parameter(
+    name="Prefer",
+    place="header",
+    description="`wait=N` stays for the end of the command, at most N seconds (RFC 7240).",
+    example="wait=10",
+)
+COMMAND_ID = Parameter(
+    name="identifier",
+    place="path",
+    description="The command's id.",
+    schema={"type": "string", "format": "uuid"},
+    example=ID,
+)
+USERNAME = Parameter(name="username", place="path", description="Percent-encoded, slashes too.", example="ada")
+AFTER = Parameter(name="after", place="query", description="The page begins behind this username.", example="ada")

@@ -1,0 +1,204 @@
+"""Derive the OpenAPI 3.1 document of an app from its routes and what they declare (`seedwork.contract`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from inspect import cleandoc
+from typing import Any
+
+import orjson
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Flask
+from marshmallow import Schema, fields
+from werkzeug.routing import Rule
+
+from seedwork import formats, problems
+from seedwork.contract import RETRY_AFTER, Answer, Header, Operation, Parameter, Shape
+from seedwork.formats import invalid, problem_of_status
+
+VERSION = "1.0.0"
+"""Of the contract; a change that breaks callers moves its first number (docs/front-door.md)."""
+DIALECT = "3.1.1"
+ABOUT = """Accepts commands, shows where they stand, reveals a password once.
+
+Every request, answer and error is spoken in JSON and in XML, with the same names in the same order: send either by
+`Content-Type`, get either by `Accept`. Times are in UTC."""
+SECURITY = {
+    "bearerAuth": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "For people."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "For machines."},
+}
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+Part = dict[str, Any]
+
+
+def derive(app: Flask) -> str:
+    """Return the document as committed: JSON, two spaces, newline at the end."""
+    return orjson.dumps(document(app), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def document(app: Flask) -> Part:
+    """Return the document of all routes of an app but its static files; raise LookupError for one that says nothing."""
+    spec = APISpec("Protools", VERSION, DIALECT, [_Plugin()], **_about())
+    for name, scheme in SECURITY.items():
+        spec.components.security_scheme(name, scheme)
+    for status in sorted({*problems.ALWAYS, *problems.PRIVATE, *problems.BODY}):
+        reason = {**problems.ALWAYS, **problems.PRIVATE, **problems.BODY}[status]
+        spec.components.response(_phrase(status), _problem(status, reason), lazy=True)
+    for rule in sorted(routes(app), key=lambda rule: rule.rule):
+        spec.path(path=template(rule), operations=_operations(app, rule))
+    return {"openapi": DIALECT} | spec.to_dict()
+
+
+def routes(app: Flask) -> Iterator[Rule]:
+    """Yield what callers may call: everything but static files."""
+    return (rule for rule in app.url_map.iter_rules() if rule.endpoint != "static")
+
+
+def template(rule: Rule) -> str:
+    """Write a Flask rule as OpenAPI does: `/commands/<whole:identifier>` as `/commands/{identifier}`."""
+    return re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", rule.rule)
+
+
+def _about() -> Part:
+    return {
+        "info": {"description": ABOUT},
+        "servers": [{"url": "/"}],
+        "security": [{name: []} for name in SECURITY],
+    }
+
+
+def _operations(app: Flask, rule: Rule) -> Part:
+    view = app.view_functions[rule.endpoint]
+    declared = getattr(view, "operation", None)
+    if not isinstance(declared, Operation):
+        raise LookupError(f"{rule.rule} is not described: decorate {view.__name__} with seedwork.contract.operation")
+    methods = [method for method in METHODS if method in (rule.methods or ())]
+    return {method.lower(): _operation(view.__name__.strip("_"), view.__doc__ or "", declared) for method in methods}
+
+
+def _operation(name: str, doc: str, declared: Operation) -> Part:
+    summary, _, more = cleandoc(doc).partition("\n\n")
+    refusals = {str(status): _refusal(status, reason) for status, reason in problems.problems_of(declared).items()}
+    answers = {str(status): _answer(answer) for status, answer in declared.answers.items()}
+    return {
+        "operationId": name,
+        "summary": " ".join(summary.split()),
+        **({"description": more} if more else {}),
+        **({"security": []} if declared.public else {}),
+        **({"parameters": [_parameter(each) for each in declared.parameters]} if declared.parameters else {}),
+        **({"requestBody": _body(type(declared.takes))} if declared.takes else {}),
+        "responses": dict(sorted((refusals | answers).items())),
+    }
+
+
+def _parameter(described: Parameter) -> Part:
+    return {
+        "name": described.name,
+        "in": described.place,
+        "description": described.description,
+        "required": described.place == "path",
+        "schema": dict(described.schema),
+        "example": described.example,
+    }
+
+
+def _body(shape: type[Shape]) -> Part:
+    return {"required": True, "content": _content(shape, example_of(shape))}
+
+
+def _answer(answer: Answer) -> Part:
+    content = {answer.media_type: {"schema": {"type": "string"}}} if answer.media_type else {}
+    if answer.shape:
+        example = {**example_of(answer.shape), **answer.example}
+        content = _content(answer.shape, {name: value for name, value in example.items() if value is not None})
+    links = {name: {"operationId": name, "parameters": dict(each)} for name, each in answer.links.items()}
+    return {
+        "description": answer.description,
+        **({"headers": {each.name: _header(each) for each in answer.headers}} if answer.headers else {}),
+        **({"content": content} if content else {}),
+        **({"links": links} if links else {}),
+    }
+
+
+def _header(header: Header) -> Part:
+    return {
+        "description": header.description,
+        "required": header.always,
+        "schema": {"type": "string"},
+        "example": header.example,
+    }
+
+
+def _content(shape: type[Shape], example: Mapping[str, Any]) -> Part:
+    return {
+        "application/json": {"schema": shape, "example": example},
+        "application/xml": {"schema": shape, "example": formats.write_xml(shape.root, example).decode()},
+    }
+
+
+def example_of(shape: type[Schema]) -> Part:
+    """Return a body with the first example of each field that has one."""
+    examples = ((name, _example(field)) for name, field in shape().fields.items())
+    keys = {name: field.data_key or name for name, field in shape().fields.items()}
+    return {keys[name]: example for name, example in examples if example is not None}
+
+
+def _example(field: Any) -> Any:
+    if isinstance(field, fields.Nested):
+        return example_of(type(field.schema))
+    if isinstance(field, fields.List):
+        return [_example(field.inner)]
+    return next(iter(field.metadata.get("examples", ())), None)
+
+
+# --- problems
+
+
+def _phrase(status: int) -> str:
+    return "".join(HTTPStatus(status).phrase.title().split())
+
+
+def _refusal(status: int, reason: str) -> Any:
+    usual = {**problems.ALWAYS, **problems.PRIVATE, **problems.BODY}
+    return _phrase(status) if usual.get(status) == reason else _problem(status, reason)
+
+
+def _problem(status: int, reason: str) -> Part:
+    example = invalid({"/username": "must have 1 to 254 characters"}) if status == 422 else problem_of_status(status)
+    written = formats.write_problem_xml(example.document).decode()
+    headers = {RETRY_AFTER.name: _header(RETRY_AFTER)} if status in (429, 503) else {}
+    return {
+        "description": reason,
+        **({"headers": headers} if headers else {}),
+        "content": {
+            "application/problem+json": {"schema": problems.Problem, "example": example.document},
+            "application/problem+xml": {"schema": problems.Problem, "example": written},
+        },
+    }
+
+
+# --- XML
+
+
+class _Plugin(MarshmallowPlugin):
+    """Say of each schema what it is and how it is called in XML, and of each list how its items are."""
+
+    def init_spec(self, spec: APISpec) -> None:
+        super().init_spec(spec)
+        if self.converter:
+            self.converter.add_attribute_function(_list_in_xml)  # type: ignore[no-untyped-call]
+
+    def schema_helper(self, name: Any, _: Any, schema: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        described: Part = super().schema_helper(name, _, schema, **kwargs)  # type: ignore[no-untyped-call]
+        namespace = {"namespace": formats.PROBLEM_NAMESPACE} if schema is problems.Problem else {}
+        about = {"description": cleandoc(schema.__doc__), "xml": {"name": schema.root, **namespace}}
+        return about | described
+
+
+def _list_in_xml(_converter: Any, field: Any, **_kwargs: Any) -> Part:
+    if not isinstance(field, fields.List):
+        return {}
+    return {"xml": {"wrapped": field.name != getattr(field.parent, "root", None)}}

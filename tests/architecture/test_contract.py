@@ -1,0 +1,38 @@
+"""Hold what callers are told against the code, and every route to being told of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from protools.contract import openapi, snapshots
+
+
+@pytest.fixture(scope="module")
+def derived() -> Any:
+    return snapshots.derive()
+
+
+def test_every_route_is_described() -> None:
+    """A route that the document does not name is one that no client is generated for and no suite calls."""
+    with snapshots.front_door() as app:
+        rules = {(openapi.template(rule), method.lower()) for rule in openapi.routes(app) for method in rule.methods}
+    paths = json.loads((snapshots.FOLDER / "openapi.json").read_text())["paths"]
+    told = {(path, method) for path, methods in paths.items() for method in methods}
+    assert {rule for rule in rules if rule[1] not in ("head", "options")} == told
+
+
+def test_a_route_that_says_nothing_would_be_seen() -> None:
+    """The proof that nobody can add one beside the document."""
+    with snapshots.front_door() as app:
+        app.add_url_rule("/beside", view_func=lambda: "")
+        with pytest.raises(LookupError, match="/beside"):
+            openapi.derive(app)
+
+
+@pytest.mark.parametrize("name", ["openapi.json"])
+def test_what_is_served_is_what_the_code_says(name: str, derived: dict[str, str]) -> None:
+    """The committed document is what callers read; `make contract` writes it."""
+    assert (snapshots.FOLDER / name).read_text() == derived[name], "run `make contract`"
