@@ -15,6 +15,7 @@ from typing import TypeVar
 import structlog
 
 from seedwork.broker import Broker, Subscription
+from seedwork.crew import resting
 from seedwork.errors import Unavailable
 
 log = structlog.get_logger()
@@ -22,8 +23,8 @@ T = TypeVar("T")
 
 TOPIC = "bff.commands-changed"
 """Ephemeral topic on which the projector broadcasts."""
-ROOM = 48
-"""Waiters of one process; each holds a thread of the web server, and the others must stay free to answer."""
+ROOM = 200
+"""Waiters of one process; each holds a thread that rests, which costs some memory and nobody's place at work."""
 RECEIVE_S = 1.0
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
@@ -75,7 +76,8 @@ class Waiting:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._stopping.is_set():
                     break
-                woken.wait(left)
+                with resting():
+                    woken.wait(left)
                 woken.clear()
         return found
 

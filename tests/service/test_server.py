@@ -15,7 +15,7 @@ from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving
 
 from bff.tables import acceptance
-from seedwork import server
+from seedwork import connection, server
 from seedwork.errors import SettingError
 
 
@@ -57,7 +57,7 @@ def test_a_body_far_over_the_limit_is_413_in_the_callers_format(web: Serving, cl
 
 def test_a_client_that_drips_is_cut(web: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """One byte now and then keeps a connection for ever on a server that only looks for silence."""
-    monkeypatch.setattr(server, "REQUEST_S", 0.2)
+    monkeypatch.setattr(connection, "REQUEST_S", 0.2)
     with web.connect() as sock:
         sock.sendall(b"POST /passwords HTTP/1.1\r\nHost: x\r\n")
         sock.settimeout(0.05)
