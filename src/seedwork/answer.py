@@ -36,7 +36,7 @@ def answer(app: Callable[..., Iterable[bytes]], request: Request, connection: Co
     except ConnectionAbortedError:  # nobody listens any more
         pass
     except Exception as error:
-        log.exception("broken answer", path=request.environ["PATH_INFO"], error=str(error))
+        log.exception("broken answer", path=request.wsgi["PATH_INFO"], error=str(error))
         made.give_up()
 
 
@@ -74,7 +74,7 @@ class _Answer:
 
     def write(self, app: Callable[..., Iterable[bytes]]) -> None:
         """Run the app and send what it says: as it comes, or in large pieces when it said how much."""
-        pieces = app(self._request.environ, self._start)
+        pieces = app(self._request.wsgi, self._start)
         try:
             for piece in pieces:
                 self._add(piece)
@@ -90,7 +90,7 @@ class _Answer:
             return
         self._request.keep_alive = False
         problem = problem_of_status(500, "this is our fault; it is logged")
-        self._connection.send(problem_answer(problem, self._request.environ, close=True), last=True)
+        self._connection.send(problem_answer(problem, self._request.wsgi, close=True), last=True)
 
     def _start(self, status: str, headers: Headers, _error: Any = None) -> Callable[[bytes], object]:
         self._status, self._headers = status, headers
@@ -99,11 +99,11 @@ class _Answer:
     def _begin(self) -> None:
         request = self._request
         self._has_begun = True
-        self._has_body = request.environ["REQUEST_METHOD"] != "HEAD" and not self._status.startswith(WITHOUT_BODY)
+        self._has_body = request.wsgi["REQUEST_METHOD"] != "HEAD" and not self._status.startswith(WITHOUT_BODY)
         lengths = [int(value) for name, value in self._headers if name.lower() == "content-length"]
         self._left = lengths[0] if lengths else None
         endless = self._has_body and not lengths
-        self._is_chunked = endless and request.environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+        self._is_chunked = endless and request.wsgi["SERVER_PROTOCOL"] == "HTTP/1.1"
         request.keep_alive &= self._is_chunked or not endless
         framing = [("Transfer-Encoding", "chunked")] if self._is_chunked else []
         close = not self._connection.stays(request)

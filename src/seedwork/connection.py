@@ -53,7 +53,7 @@ class Request:
 
     def __init__(self) -> None:
         self.target, self.body = b"", bytearray()
-        self.environ: dict[str, Any] = {}
+        self.wsgi: dict[str, Any] = {}
         self.headers = self.head_bytes = self.wire_bytes = 0
         self.has_head = False
         self.rank = 0
@@ -162,11 +162,11 @@ class Connection(asyncio.Protocol):
         if request.headers > HEADER_LIMIT or request.head_bytes > HEAD_LIMIT_BYTES:
             raise _head_too_large()
         if not request.has_head:  # a trailer says nothing that we ask for
-            _add(request.environ, name, value)
+            _add(request.wsgi, name, value)
 
     def on_headers_complete(self) -> None:
         request, parser = self._arriving, self._parser
-        environ = request.environ
+        environ = request.wsgi
         environ |= self._environ(parser.get_method().decode(), request.target, parser.get_http_version())
         _check_head(environ)
         request.has_head = True
@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
         if self._parser.should_upgrade():  # its body is still to come
             return
         request, self._request = self._arriving, None
-        environ = request.environ
+        environ = request.wsgi
         if environ.pop("HTTP_TRANSFER_ENCODING", None):
             environ["CONTENT_LENGTH"] = str(len(request.body))
         environ["wsgi.input"] = BytesIO(request.body)
@@ -217,7 +217,7 @@ class Connection(asyncio.Protocol):
 
     def _stay_in_http1(self, rest: bytes) -> None:
         """Read the body of a request that asked for another protocol (RFC 9110 §7.8): a parser of its own knows how."""
-        environ = self._arriving.environ
+        environ = self._arriving.wsgi
         framing = "Transfer-Encoding: chunked"
         if "HTTP_TRANSFER_ENCODING" not in environ:
             framing = f"Content-Length: {environ.get('CONTENT_LENGTH', 0)}"
@@ -262,7 +262,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, request: Request) -> None:
         if request.problem:
             close = not self.stays(request)
-            self._write(problem_answer(request.problem, request.environ, close=close), last=True)
+            self._write(problem_answer(request.problem, request.wsgi, close=close), last=True)
         else:
             self._server.crew.do(request.rank, partial(answer, self._server.app, request, self))
 

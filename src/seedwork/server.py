@@ -154,4 +154,3 @@ class Server:
             calls, self._calls = self._calls, []
         for call in calls:
             call()
-
