@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from seedwork.database import open_database, role_name
 from seedwork.delivery import DELIVERY, failure
 from seedwork.errors import Unavailable
+from seedwork.forgetting import forget
 from seedwork.service import Service
 from seedwork.settings import Role, Settings, Side
 
@@ -33,11 +34,13 @@ def prepare_databases(settings: Settings, service: Service) -> None:
 
 
 def migrate(settings: Settings, service: Service, side: Side) -> None:
-    """Upgrade one database to the newest migration, as its owner."""
+    """Upgrade one database to the newest migration, as its owner, and prepare the inbox of the weeks to come."""
     engine = open_database(settings, service.name, side, "owner")
     try:
         with engine.begin() as connection:
             command.upgrade(_config(service, side, connection), "head")
+        if side == "write":
+            forget(engine)
     finally:
         engine.dispose()
 

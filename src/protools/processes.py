@@ -12,6 +12,7 @@ from seedwork import faults
 from seedwork.broker import Subscription
 from seedwork.database import open_database
 from seedwork.errors import SettingError
+from seedwork.forgetting import forget
 from seedwork.inbox import Inbox, Reader
 from seedwork.loop import Duty, DutyThread, keep_trying
 from seedwork.process import Process, collect_seldom, repeat
@@ -33,6 +34,7 @@ PROCESSES: tuple[tuple[str, str], ...] = (
 )
 """Every kind of process there is, in the order in which they start."""
 
+FORGET_EVERY_S = 3600.0
 SWITCH_S = 0.0005
 """Seconds after which a thread lets the others run: a message must not wait for a projection's turn (default 5 ms)."""
 
@@ -75,6 +77,7 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         closing.append(close)
         process.add("messages", worker.run, worker.stop)
         duties.append(Duty("failures", worker.retry_failures))
+        duties.append(Duty("forgetting", lambda: forget(runtime.write), every_s=FORGET_EVERY_S))
     for thread in map(DutyThread, duties):
         process.add(thread.name, thread.run, thread.stop)
         if service.handlers:

@@ -38,6 +38,7 @@ inbox = Table(
     Column("consumer", String, primary_key=True, comment="last in the key: it is the same in every row here"),
     Column("hash", LargeBinary, comment="of the body; null is a tombstone that refuses any body"),
     Column("at", Double, nullable=False),
+    postgresql_partition_by="RANGE (id)",
 )
 
 event = Table(

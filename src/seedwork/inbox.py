@@ -20,9 +20,9 @@ from seedwork.avro import Codec
 from seedwork.broker import Broker, Delivery
 from seedwork.delivery import dead_letter, failure, hash_of, identity, incident, pack_delivery, unpack_delivery
 from seedwork.errors import DomainError, MessageRejected, Unavailable, Undecodable
-from seedwork.messages import Message, message_of, new_id
+from seedwork.messages import MEMORY_S, Message, first_id, id_time, message_of, new_id
 from seedwork.rows import Row
-from seedwork.unit_of_work import UnitOfWork
+from seedwork.unit_of_work import UnitOfWork, rfc3339
 
 log = structlog.get_logger()
 
@@ -195,7 +195,7 @@ class Inbox:
         try:
             if message is None or blamed:
                 raise blamed or received.error or Undecodable("nothing to read")
-            self._run(message, received.hash, uow)
+            self._run(message, received.hash, uow, retry)
             faults.reach("handled", (message,))
         except Unavailable as down:
             uow.drop()
@@ -205,12 +205,11 @@ class Inbox:
             self._fail(received, error, uow, retry)
         uow.keep()
 
-    def _run(self, message: Message, digest: bytes, uow: UnitOfWork) -> None:
+    def _run(self, message: Message, digest: bytes, uow: UnitOfWork, retry: Retry) -> None:
         is_command = message.contract.kind == "command"
         uow.remember(message.id, digest)
         try:
-            if message.expires_at and message.expires_at < uow.time:
-                raise DomainError("expired", f"expired at {message.expires_at}")
+            _check_age(message, uow, retry)
             self._handlers[type(message.body)].function(message, uow)
         except DomainError as no:
             if not is_command:
@@ -280,6 +279,14 @@ class Inbox:
 
     def _report(self, uow: UnitOfWork, kind: str, subject: str, code: str, detail: str) -> None:
         uow.append(incident, incident_row(kind, subject, code, detail, uow.now))
+
+
+def _check_age(message: Message, uow: UnitOfWork, retry: Retry) -> None:
+    """Refuse what has expired, and what may have been handled so long ago that its id is forgotten."""
+    if message.expires_at and message.expires_at < uow.time:
+        raise DomainError("expired", f"expired at {message.expires_at}")
+    if retry is FIRST and message.id < first_id(uow.now - MEMORY_S):
+        raise DomainError("expired", f"an id of {rfc3339(id_time(message.id).timestamp())} may be forgotten already")
 
 
 def incident_row(kind: str, subject: str, code: str, detail: str, at: float) -> Row:

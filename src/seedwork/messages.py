@@ -134,14 +134,17 @@ def new_id() -> str:
 
 
 def first_id(at: float) -> str:
-    """Return the smallest UUIDv7 of a moment in Unix seconds."""
-    return _uuid7(int(at * 1000), 0)
+    """Return the smallest UUIDv7 of a moment in Unix seconds; what no id can say becomes the nearest one."""
+    return _uuid7(min(max(0, int(at * 1000)), (1 << 48) - 1), 0)
 
 
 def _uuid7(milliseconds: int, chance: int) -> str:
     text = f"{milliseconds << 80 | 7 << 76 | chance >> 62 << 64 | 2 << 62 | chance & (1 << 62) - 1:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
+
+MEMORY_S = 7 * 24 * 3600.0
+"""Seconds for which a command is good and an id is known again; what is older and unknown is refused as expired."""
 
 LAST_ID = "e677d21f-dbff"
 """How the last id begins whose time a calendar has: 9999-12-31T23:59:59.999Z."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from seedwork.messages import MEMORY_S
+
 Status = Literal["RUNNING", "COMPENSATING", "COMPLETED", "COMPENSATED", "SUSPENDED"]
 StepStatus = Literal["pending", "issued", "done", "refused", "failed", "undoing", "undone"]
 Data = Mapping[str, Any]
@@ -55,6 +57,10 @@ class Step:
     pivot: bool = False
     late: Literal["ignore", "park"] = "park"
     """What a success does that arrives after giving up on a step without compensation."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.deadline <= MEMORY_S:
+            raise ValueError(f"a deadline of {self.deadline:g} s: a command is good for more than 0 and {MEMORY_S:g} s")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,12 +20,9 @@ from seedwork.avro import Codec
 from seedwork.broker import Wire, check_size
 from seedwork.delivery import Seen, event, inbox, outbox, pack, unpack
 from seedwork.errors import SettingError, Stale
-from seedwork.messages import Context, Message, new_id, properties_of
+from seedwork.messages import MEMORY_S, Context, Message, new_id, properties_of
 from seedwork.rows import Change, Delete, Insert, OnTwin, Row, among, array, change, key_of, lock_rows
 from seedwork.settings import KeyName
-
-COMMAND_LIFETIME_S = 7 * 24 * 3600.0
-"""Seconds after which an unhandled command is refused as expired; the inbox remembers at least as long."""
 
 
 def _no_key(name: KeyName) -> bytes:
@@ -144,7 +141,7 @@ class UnitOfWork:
         self, body: Any, subject: str, *, command_id: str | None = None, context: Context | None = None
     ) -> Message:
         """Send a command; a re-sent one keeps its id."""
-        expires_at = rfc3339(self.now + COMMAND_LIFETIME_S)
+        expires_at = rfc3339(self.now + MEMORY_S)
         message = self._message(body, subject, context, identifier=command_id, expires_at=expires_at)
         self._post(message)
         return message

@@ -19,9 +19,9 @@ from seedwork import database
 from seedwork.delivery import failure, inbox, incident, outbox, unpack
 from seedwork.errors import MessageTooLarge, SettingError, Stale
 from seedwork.inbox import incident_row
-from seedwork.messages import Context, new_id
+from seedwork.messages import MEMORY_S, Context, new_id
 from seedwork.settings import Settings
-from seedwork.unit_of_work import COMMAND_LIFETIME_S, Speaker, UnitOfWork
+from seedwork.unit_of_work import Speaker, UnitOfWork
 
 ACTOR = Context("", None, "operator-7", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 
@@ -78,7 +78,7 @@ def test_a_command_expires_when_no_inbox_remembers_it_any_more(settings: Setting
     desk.worker.settle([deliver(IssuePassword("ada", "ada@example.test"))])
     (wire,) = desk.said(GeneratePassword.contract.name)
     left_s = seconds(wire.properties["ce_expirytime"]) - clock_of(desk)
-    assert left_s == pytest.approx(COMMAND_LIFETIME_S, abs=60)
+    assert left_s == pytest.approx(MEMORY_S, abs=60)
     desk.runtime.write.dispose()
 
 

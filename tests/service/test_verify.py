@@ -23,7 +23,7 @@ from tests.service.scene import FAR_S, Scene, play
 from protools.local import LocalPostgres
 from protools.verify import Report, verify
 from protools.verify.checks import CHECKS
-from protools.verify.scope import Scope, first_id, time_of
+from protools.verify.scope import Scope, time_of
 from protools_saga.handlers import entries_of, json_of, load_progress, snapshot_of
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.messages import SagaMoved
@@ -32,7 +32,7 @@ from seedwork.avro import CommittedSchemas
 from seedwork.database import open_database
 from seedwork.delivery import event, pack, unpack
 from seedwork.errors import Unavailable
-from seedwork.messages import id_time, new_id
+from seedwork.messages import first_id, id_time, new_id
 from seedwork.saga import Entry, Progress, StepState, fold
 from seedwork.settings import Settings, Side
 

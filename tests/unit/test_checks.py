@@ -12,7 +12,8 @@ import pytest
 from protools.verify import Finding, Report, judge
 from protools.verify.checks import CHECKS
 from protools.verify.facts import TABLES, Facts
-from protools.verify.scope import EVER, first_id
+from protools.verify.scope import EVER
+from seedwork.messages import first_id
 
 A, B, C = (first_id(1_800_000_000 + number) for number in range(3))
 NOW = 1_900_000_000.0

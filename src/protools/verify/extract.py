@@ -23,13 +23,14 @@ from correo import tables as correo
 from generador import tables as generador
 from protools.verify.facts import Facts, rows_of
 from protools.verify.logs import Fact, Logs, snapshot_facts
-from protools.verify.scope import EVER, Scope, first_id
+from protools.verify.scope import EVER, Scope
 from protools_saga import tables as coordinator
 from protools_saga.messages import SagaMoved
 from seedwork import database
 from seedwork.database import open_database
 from seedwork.delivery import dead_letter, event, failure, inbox, incident, outbox, unpack
 from seedwork.errors import Unavailable
+from seedwork.messages import first_id
 from seedwork.settings import Settings, Side
 
 PAGE = 1000

@@ -35,9 +35,3 @@ def time_of(text: str) -> float:
     if moment.tzinfo is None:
         raise ValueError("a time needs its zone, such as 2026-01-31T12:00:00Z")
     return moment.timestamp()
-
-
-def first_id(at: float) -> str:
-    """Return the smallest UUIDv7 of a time in Unix seconds."""
-    digits = f"{min(max(0, int(at * 1000)), (1 << 48) - 1):012x}"
-    return f"{digits[:8]}-{digits[8:]}-7000-8000-000000000000"

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from seedwork.delivery import Id
+from seedwork.forgetting import create_partitions
 
 
 def create_delivery_tables() -> None:
@@ -57,7 +58,9 @@ def create_delivery_tables() -> None:
         ),
         sa.Column("at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", "consumer"),
+        postgresql_partition_by="RANGE (id)",
     )
+    create_partitions(op.get_bind())
     op.create_table(
         "incident",
         sa.Column("id", Id, nullable=False),
