@@ -25,9 +25,10 @@ LAZY = {
     "dead-letters": ("protools.operators.commands", "dead_letters"),
     "incidents": ("protools.operators.commands", "incidents_group"),
     "sagas": ("protools.operators.commands", "sagas_group"),
+    "retention": ("protools.retention", "command"),
     "faults": ("protools.fault_commands", "faults"),
 }
-"""Groups that are imported only when somebody calls for them: module and name."""
+"""Commands that are imported only when somebody calls for them: module and name."""
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def _settings() -> Settings:
 
 
 class _Commands(click.Group):
-    """Offer the groups of LAZY, too."""
+    """Offer what is in LAZY, too."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *LAZY])
@@ -55,8 +56,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in LAZY:
             return super().get_command(ctx, name)
-        module, group = LAZY[name]
-        found: click.Command = getattr(import_module(module), group)
+        module, attribute = LAZY[name]
+        found: click.Command = getattr(import_module(module), attribute)
         return found
 
 

@@ -40,7 +40,7 @@ def migrate(settings: Settings, service: Service, side: Side) -> None:
         with engine.begin() as connection:
             command.upgrade(_config(service, side, connection), "head")
         if side == "write":
-            forget(engine)
+            forget(engine, settings.clock_offset)
     finally:
         engine.dispose()
 

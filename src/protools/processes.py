@@ -6,6 +6,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from protools.bootstrap import projector_of
 from seedwork import faults
@@ -77,7 +78,9 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         closing.append(close)
         process.add("messages", worker.run, worker.stop)
         duties.append(Duty("failures", worker.retry_failures))
-        duties.append(Duty("forgetting", lambda: forget(runtime.write), every_s=FORGET_EVERY_S))
+        duties.append(
+            Duty("forgetting", partial(forget, runtime.write, runtime.settings.clock_offset), every_s=FORGET_EVERY_S)
+        )
     for thread in map(DutyThread, duties):
         process.add(thread.name, thread.run, thread.stop)
         if service.handlers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text
 
-from seedwork.delivery import Id, partial_index
+from seedwork.delivery import Id, event, partial_index
 
 WRITE = MetaData()
 READ = MetaData()
@@ -41,6 +41,15 @@ target = Table(
     Column("revision", Integer, nullable=False),
     Column("probe_at", Double, nullable=False, comment="before this time a silent service gets no further probe"),
 )
+
+
+def _archive_of(table: Table) -> Table:
+    """Lay out what `protools retention` moves the rows of a table to: the same columns, no index but the key."""
+    columns = [Column(c.name, c.type, primary_key=c.primary_key, nullable=c.nullable) for c in table.columns]
+    return Table(f"{table.name}_archive", WRITE, *columns)
+
+
+saga_archive, event_archive = _archive_of(saga), _archive_of(event)
 
 saga_view = Table(
     "saga_view",

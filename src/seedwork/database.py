@@ -16,6 +16,10 @@ from sqlalchemy.sql.expression import literal_column
 from seedwork.settings import Role, Settings, Side
 
 POSTGRESQL_CLOCK = "extract(epoch from clock_timestamp())"
+OLDEST_TRANSACTION = """
+SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 SQLITE_CLOCK = "((julianday('now') - 2440587.5) * 86400.0)"
 
 
@@ -74,6 +78,19 @@ def is_answering(engine: Engine) -> bool:
             return connection.execute(text("SELECT 1")).scalar() == 1
     except Exception:
         return False
+
+
+def oldest_transaction_s(engine: Engine) -> float | None:
+    """Return how many seconds ago the oldest transaction began that is still open in a database; None on SQLite.
+
+    A transaction keeps dead rows from being cleared away, whoever holds it. The login sees its own, and those of
+    everybody if it was granted `pg_read_all_stats`.
+    """
+    if engine.dialect.name != "postgresql":
+        return None
+    with engine.begin() as tx:
+        tx.execute(text("SET LOCAL ROLE NONE"))
+        return float(tx.execute(text(OLDEST_TRANSACTION)).scalar_one())
 
 
 def _sqlite(url: str, *, read_only: bool) -> Engine:

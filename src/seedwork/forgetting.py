@@ -32,23 +32,22 @@ def create_partitions(tx: Connection) -> None:
         tx.execute(text(f"CREATE TABLE {SCHEMA}.inbox_default PARTITION OF inbox DEFAULT"))
 
 
-def forget(engine: Engine) -> None:
+def forget(engine: Engine, clock_offset: float = 0.0) -> None:
     """Prepare the weeks to come and forget those that are over; several processes may do so at once."""
     if engine.dialect.name == "postgresql":
         with engine.begin() as tx:
-            _turn_weeks(tx)
+            _turn_weeks(tx, database.now(tx, clock_offset))
     else:
-        while _delete_page(engine) == PAGE:
+        while _delete_page(engine, clock_offset) == PAGE:
             continue
 
 
-def _turn_weeks(tx: Connection) -> None:
+def _turn_weeks(tx: Connection, now: float) -> None:
     """Create the partitions of this week and the next, and drop what is forgotten, unless a rival is at it."""
     if not tx.scalar(text("SELECT pg_try_advisory_xact_lock(hashtext('inbox'))")):
         return
     tx.execute(text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
-    known, limit = _weeks(tx), _limit(tx)
-    this_week = int(database.now(tx) // WEEK_S)
+    known, limit, this_week = _weeks(tx), _limit(tx, now), int(now // WEEK_S)
     for week in range(this_week, this_week + WEEKS_AHEAD + 1):
         if _name(week) not in known:
             _create(tx, week)
@@ -58,9 +57,9 @@ def _turn_weeks(tx: Connection) -> None:
     tx.execute(text(over), {"id": first_id(limit), "at": limit})
 
 
-def _limit(tx: Connection) -> float:
+def _limit(tx: Connection, now: float) -> float:
     """Return before which time (Unix seconds) ids are forgotten; a database's clock that ran ahead forgets nothing."""
-    newest, now = tx.scalar(text("SELECT id FROM inbox ORDER BY id DESC LIMIT 1")), database.now(tx)
+    newest = tx.scalar(text("SELECT id FROM inbox ORDER BY id DESC LIMIT 1"))
     return min(now, id_time(newest).timestamp() if newest else now) - KEPT_S
 
 
@@ -83,8 +82,8 @@ def _create(tx: Connection, week: int) -> None:
     tx.execute(text(f"ALTER TABLE inbox ATTACH PARTITION {name} FOR VALUES {between}"))
 
 
-def _delete_page(engine: Engine) -> int:
+def _delete_page(engine: Engine, clock_offset: float) -> int:
     with engine.begin() as tx:
         old = "SELECT id FROM inbox WHERE id < :id LIMIT :page"
-        values = {"id": first_id(_limit(tx)), "page": PAGE}
+        values = {"id": first_id(_limit(tx, database.now(tx, clock_offset))), "page": PAGE}
         return tx.execute(text(f"DELETE FROM inbox WHERE id IN ({old})"), values).rowcount  # noqa: S608 - our names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import re
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -53,6 +54,17 @@ def duration(value: str) -> float:
     if not 0 < read < float("inf"):
         raise ValueError(f"{value!r} is not a number of seconds above 0")
     return read
+
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def span(value: str) -> float:
+    """Read `90s`, `15m`, `2h` or `1d` as seconds."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", value)
+    if match is None:
+        raise ValueError(f"{value!r} is not a span of time such as 90s, 15m, 2h or 1d")
+    return float(int(match[1]) * UNITS[match[2]])
 
 
 def count(value: str) -> int:

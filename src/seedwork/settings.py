@@ -73,6 +73,8 @@ class Settings:
     sweep_after: float = _from("SWEEP_AFTER", values.seconds, "5")
     transaction_timeout: float = _from("TRANSACTION_TIMEOUT", values.seconds, "10")
     lock_timeout: float = _from("LOCK_TIMEOUT", values.seconds, "5")
+    saga_retention: float = _from("SAGA_RETENTION", values.span, "90d")
+    """After which `protools retention` archives a finished saga."""
     operator: str | None = _from("OPERATOR", values.optional)
     operator_approvals: int = _from("OPERATOR_APPROVALS", values.count, "1")
     clock_offset: float = _from("PROTOOLS_CLOCK_OFFSET", values.seconds, "0")

@@ -6,7 +6,8 @@ What its routes use stands in `http`; how it is served in `server`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -14,6 +15,8 @@ from flask import Blueprint, Flask, Response, current_app, g, request
 from marshmallow import fields
 from marshmallow.validate import OneOf
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,7 +26,7 @@ from werkzeug.routing import BaseConverter
 from seedwork import formats, http
 from seedwork.callers import NOBODY
 from seedwork.contract import Answer, Shape, operation
-from seedwork.database import is_answering
+from seedwork.database import is_answering, oldest_transaction_s
 from seedwork.errors import Unavailable
 from seedwork.formats import Problem
 from seedwork.http import BODY_LIMIT_BYTES
@@ -35,6 +38,7 @@ log = structlog.get_logger()
 HEALTH = ("/livez", "/readyz", "/health", "/metrics")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 Check = Callable[[], bool]
+DOWN = (Unavailable, OperationalError, InterfaceError, PoolTimeout)
 
 
 class Whole(BaseConverter):
@@ -52,6 +56,7 @@ def create(service: str, runtime: Runtime, read: Engine, *blueprints: Blueprint,
     app.url_map.converters["whole"] = Whole
     app.extensions |= {"runtime": runtime, "read": read, "started": time.time(), "stopping": [], "duties": []}
     _count_requests(app)
+    app.extensions["registry"].register(_OpenTransactions({"write": runtime.write, "read": read}))
     _know_callers(app)
     _answer_errors(app)
     for blueprint in (*blueprints, health_blueprint()):
@@ -79,7 +84,7 @@ def _know_callers(app: Flask) -> None:
 def _answer_errors(app: Flask) -> None:
     app.register_error_handler(Problem, http.refuse)
     app.register_error_handler(HTTPException, _http_error)
-    for down in (Unavailable, OperationalError, InterfaceError, PoolTimeout):
+    for down in DOWN:
         app.register_error_handler(down, _down)
     app.register_error_handler(Exception, _unexpected)
 
@@ -197,6 +202,26 @@ def _passes(check: Check) -> bool:
 def _metrics() -> Response:
     """Tell what is counted and measured, for Prometheus."""
     return Response(generate_latest(current_app.extensions["registry"]), content_type=CONTENT_TYPE_LATEST)
+
+
+class _OpenTransactions(Collector):
+    """Show for how long a transaction has been open in each database, when somebody looks."""
+
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
+        self._engines = engines
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        said = "Age of the oldest open transaction in a database; PostgreSQL only."
+        gauge = GaugeMetricFamily("protools_oldest_transaction_seconds", said, labels=["side"])
+        for side, engine in self._engines.items():
+            with suppress(*DOWN):  # health tells that it is down
+                if (seconds := oldest_transaction_s(engine)) is not None:
+                    gauge.add_metric([side], seconds)
+        yield gauge
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Name nothing beforehand: registering asks no database."""
+        yield from ()
 
 
 def _count_requests(app: Flask) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from protools.verify import Finding, Report, judge
 from protools.verify.checks import CHECKS
-from protools.verify.facts import TABLES, Facts
+from protools.verify.facts import TABLES, Bounds, Facts
 from protools.verify.scope import EVER
 from seedwork.messages import first_id
 
@@ -33,13 +33,13 @@ Told = tuple[str, dict[str, Any]]
 ACCEPTED: Told = ("accepted", {"id": A, "username": "ada", "at": OLD})
 
 
-def told(*facts: Told, cutoff: float = EVER) -> set[tuple[str, str]]:
+def told(*facts: Told, cutoff: float = EVER, known_id: str = "") -> set[tuple[str, str]]:
     """What the checks say of these facts; what a fact does not name is NULL."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as file:
         known = Facts(file)
         for table, values in facts:
             known.add(table, tuple(values.get(column) for column in TABLES[table].split(", ")))
-        known.complete(since_id="", cutoff=cutoff, cutoff_id=first_id(cutoff), ttl=86400.0)
+        known.complete(Bounds("", cutoff, first_id(cutoff), known_id, 86400.0))
         return {
             (f"{found.check.kind}/{found.check.name}", identifier)
             for found in judge(known)
@@ -94,6 +94,15 @@ def test_a_password_that_outlived_its_compensated_saga_is_orphaned(status: str) 
     password = {"username": "ada", "version": 1, "command_id": B, "saga_id": A, "status": status, "changed_at": OLD}
     ended = ("log", {**LOG, "status": "COMPENSATED"})
     assert ("orphaned/password-not-undone", A) in told(ACCEPTED, ended, ("issued", ISSUED), ("password", password))
+
+
+def test_an_answer_that_the_inbox_has_forgotten_is_not_lost() -> None:
+    """After a week the coordinator's inbox knows no ids any more, and every saga of before would be reported."""
+    reply = {"service": "generador", "aggregate": "ada", "version": 1, "id": C, "type": "generador.password-generated"}
+    facts = (ACCEPTED, ("log", {**LOG, "status": "COMPLETED"}), ("issued", {**ISSUED, "succeeded": 1}))
+    facts += (("event", {**reply, "answers": B, "at": OLD}),)
+    assert ("lost/reply", B) in told(*facts)
+    assert ("lost/reply", B) not in told(*facts, known_id=first_id(1_800_000_003))
 
 
 def test_the_first_id_of_a_time_is_an_id_whatever_the_time() -> None:

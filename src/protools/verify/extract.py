@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bff import tables as bff
 from correo import tables as correo
 from generador import tables as generador
-from protools.verify.facts import Facts, rows_of
+from protools.verify.facts import Bounds, Facts, rows_of
 from protools.verify.logs import Fact, Logs, snapshot_facts
 from protools.verify.scope import EVER, Scope
 from protools_saga import tables as coordinator
@@ -30,7 +30,7 @@ from seedwork import database
 from seedwork.database import open_database
 from seedwork.delivery import dead_letter, event, failure, inbox, incident, outbox, unpack
 from seedwork.errors import Unavailable
-from seedwork.messages import first_id
+from seedwork.messages import MEMORY_S, first_id
 from seedwork.settings import Settings, Side
 
 PAGE = 1000
@@ -65,12 +65,14 @@ def extract(settings: Settings, facts: Facts, scope: Scope) -> int:
                 for table, row in feed.facts(_streamed(connection, feed.query)):
                     facts.add(table, row)
     cutoff = EVER if scope.live_s is None else began - scope.live_s
-    return facts.complete(
-        since_id="" if scope.since is None else first_id(scope.since),
+    bounds = Bounds(
+        since="" if scope.since is None else first_id(scope.since),
         cutoff=cutoff,
         cutoff_id=first_id(cutoff - settings.clock_offset),  # ids know no test offset
+        known=first_id(began - settings.clock_offset - MEMORY_S),
         ttl=settings.reveal_ttl,
     )
+    return facts.complete(bounds)
 
 
 def _coordinator_time(settings: Settings) -> float:
@@ -206,15 +208,15 @@ def _constant(text: str) -> Any:
 
 def _sagas(floor: float) -> Iterator[Feed]:
     """Give the sagas that began since, and the log of those that moved since: to them a new command may belong."""
-    row = coordinator.saga
     names = ("id", "status", "seq", "subject", "target", "resend_at", "wake_at", "moved_at", "progress")
-    yield Feed(_columns(row, *names).where(_since(row, floor)), snapshot_facts)
-    log = _columns(event, "aggregate", "version", "id", "answers", "at", "wire")
-    log = log.where(event.c.type == SagaMoved.contract.name).order_by(event.c.aggregate, event.c.version)
-    if floor:
-        of_moved = event.c.aggregate.in_(select(cast(row.c.id, String)).where(row.c.moved_at >= floor))
-        log = log.where(or_(event.c.aggregate >= first_id(floor), of_moved))
-    yield Feed(log, Logs().facts)
+    for row, told in ((coordinator.saga, event), (coordinator.saga_archive, coordinator.event_archive)):
+        yield Feed(_columns(row, *names).where(_since(row, floor)), snapshot_facts)
+        log = _columns(told, "aggregate", "version", "id", "answers", "at", "wire")
+        log = log.where(told.c.type == SagaMoved.contract.name).order_by(told.c.aggregate, told.c.version)
+        if floor:
+            of_moved = told.c.aggregate.in_(select(cast(row.c.id, String)).where(row.c.moved_at >= floor))
+            log = log.where(or_(told.c.aggregate >= first_id(floor), of_moved))
+        yield Feed(log, Logs().facts)
 
 
 def _delivery(service: str, floor: float) -> Iterator[Feed]:

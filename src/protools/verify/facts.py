@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from protools.verify.scope import EVER
 from seedwork.messages import id_time
@@ -82,6 +82,20 @@ FROM event WHERE service = 'generador' AND type LIKE 'generador.password-%' GROU
 event of each username (SQLite takes the other columns from the row that holds the maximum)."""
 
 
+class Bounds(NamedTuple):
+    """Say what is judged; ids and Unix seconds."""
+
+    since: str
+    """Id from which on commands are judged."""
+    cutoff: float
+    """When what was left alone was touched last, at the latest."""
+    cutoff_id: str
+    known: str
+    """Id below which an inbox may have forgotten."""
+    ttl: float
+    """Seconds after which a secret is destroyed."""
+
+
 class Facts:
     """Take rows, then answer questions about them."""
 
@@ -102,7 +116,7 @@ class Facts:
         if len(page) >= PAGE:
             self._write(table)
 
-    def complete(self, *, since_id: str, cutoff: float, cutoff_id: str, ttl: float) -> int:
+    def complete(self, bounds: Bounds) -> int:
         """Index what was read and pick what is judged; return how many sagas that are."""
         for table in TABLES:
             self._write(table)
@@ -111,15 +125,15 @@ class Facts:
             for number, columns in enumerate(indexes):
                 self._file.execute(f"CREATE INDEX {table}_{number} ON {table} ({columns})")
         self._file.executescript(DERIVED)
-        self._bounds = {"since": since_id, "cutoff": cutoff, "cutoff_id": cutoff_id, "ttl": ttl, "bound": BOUND_S}
+        self._bounds = {**bounds._asdict(), "bound": BOUND_S}
         self._judge()
-        self._note_who_lives(at_rest=cutoff == EVER)
+        self._note_who_lives(at_rest=bounds.cutoff == EVER)
         self._file.execute("ANALYZE")
         ((sagas,),) = self.ask("SELECT COUNT(*) FROM judged")
         return int(sagas)
 
     def ask(self, sql: str) -> Iterable[tuple[Any, ...]]:
-        """Run one query; `:since`, `:cutoff`, `:cutoff_id`, `:ttl` and `:bound` are known."""
+        """Run one query; what `Bounds` holds is known by name, and `:bound`."""
         return self._file.execute(sql, self._bounds)
 
     def _write(self, table: str) -> None:

@@ -22,7 +22,7 @@ LOST = (
         """
         SELECT o.id, o.name || ' of saga ' || o.saga_id FROM owned o JOIN lived v ON v.service = o.receiver
         WHERE o.saga_awaits = o.id AND o.saga_status IN ('RUNNING', 'COMPENSATING')
-          AND o.at + :bound < v.until
+          AND o.at + :bound < v.until AND o.id >= :known
           AND NOT EXISTS (SELECT 1 FROM met WHERE id = o.id AND service = o.receiver)
           AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = o.id AND service = 'protools_saga')
         """,
@@ -35,7 +35,7 @@ LOST = (
         SELECT o.id, e.type || ' ' || e.id || ' for saga ' || o.saga_id
         FROM owned o JOIN event e ON e.answers = o.id AND e.service = o.receiver
         JOIN lived v ON v.service = 'protools_saga'
-        WHERE e.at < :cutoff AND e.at + :bound < v.until
+        WHERE e.at < :cutoff AND e.at + :bound < v.until AND e.id >= :known
           AND NOT EXISTS (SELECT 1 FROM met WHERE id = e.id AND service = 'protools_saga')
           AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = e.id AND service = e.service)
         """,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
 from datetime import datetime
+
+from seedwork.setting_values import UNITS, span
 
 EVER = 1e18
 """Unix seconds that no clock reaches."""
 MARGIN_S = 300.0
 """Seconds before `since` from which rows are read: clocks of services differ, and commands follow their saga."""
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Scope:
 
 def time_of(text: str) -> float:
     """Read RFC 3339 or a duration before now (`90s`, `15m`, `2h`, `1d`) as Unix seconds; raise ValueError."""
-    if match := re.fullmatch(r"([0-9]{1,9})([smhd])", text):
-        return time.time() - int(match[1]) * _UNITS[match[2]]
+    if text[-1:] in UNITS:
+        return time.time() - span(text)
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a time needs its zone, such as 2026-01-31T12:00:00Z")

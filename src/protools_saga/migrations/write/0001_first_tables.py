@@ -67,6 +67,37 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     _forbid_leaving_the_end()
+    _create_archive()
+
+
+def _create_archive() -> None:
+    op.create_table(
+        "saga_archive",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("workflow", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("progress", sa.Text(), nullable=False),
+        sa.Column("context", sa.Text(), nullable=False),
+        sa.Column("target", sa.String(), nullable=True),
+        sa.Column("resend_at", sa.Double(), nullable=True),
+        sa.Column("wake_at", sa.Double(), nullable=True),
+        sa.Column("moved_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "event_archive",
+        sa.Column("aggregate", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("id", Id, nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("answers", Id, nullable=True),
+        sa.Column("wire", sa.LargeBinary(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("aggregate", "version"),
+    )
 
 
 def _forbid_leaving_the_end() -> None:

@@ -1,0 +1,80 @@
+"""Move finished sagas with their logs out of the tables that are worked on, into archive tables beside them.
+
+Nothing is dropped, and `protools verify` reads the archive as well. A saga that somebody still has to look at stays.
+"""
+
+from __future__ import annotations
+
+import click
+from sqlalchemy import Column, Connection, Engine, String, Table, cast, delete, insert, select
+
+from protools_saga.tables import event_archive, saga, saga_archive
+from seedwork import database
+from seedwork.database import open_database
+from seedwork.delivery import dead_letter, event, incident
+from seedwork.forgetting import KEPT_S
+from seedwork.messages import first_id
+from seedwork.saga import TERMINAL
+from seedwork.setting_values import UNITS, span
+from seedwork.settings import Settings
+
+PAGE = 500
+"""Sagas that are moved in one transaction."""
+SHORTEST_S = KEPT_S
+"""A saga may be archived once no message to it can be new: a late one would not find it."""
+
+
+@click.command()
+@click.option("--older-than", metavar="SPAN", help="Instead of SAGA_RETENTION: 60d, 500h.")
+def command(older_than: str | None) -> None:
+    """Archive the sagas that ended long ago, with their logs; safe to repeat, and beside the running system."""
+    settings = Settings.read()
+    try:
+        archived = archive(settings, span(older_than) if older_than else settings.saga_retention)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--older-than") from None
+    click.echo(f"{archived} sagas archived")
+
+
+def archive(settings: Settings, older_than_s: float) -> int:
+    """Archive the sagas that ended and have not moved for so many seconds, page by page; return how many.
+
+    Raise ValueError for less than SHORTEST_S. It may run beside the system, be stopped, and be run again.
+    """
+    if older_than_s < SHORTEST_S:
+        days = SHORTEST_S / UNITS["d"]
+        raise ValueError(f"a saga may be archived {days:g} days after its last move: until then a message may be late")
+    engine = open_database(settings, "protools_saga", "write", "owner")
+    archived = 0
+    try:
+        while moved := _archive_page(engine, settings.clock_offset, older_than_s):
+            archived += moved
+    finally:
+        engine.dispose()
+    return archived
+
+
+def _archive_page(engine: Engine, clock_offset: float, older_than_s: float) -> int:
+    with engine.begin() as tx:
+        ids = _over(tx, database.now(tx, clock_offset) - older_than_s)
+        if ids:
+            _move(tx, event, event_archive, event.c.aggregate, ids)
+            _move(tx, saga, saga_archive, saga.c.id, ids)
+    return len(ids)
+
+
+def _over(tx: Connection, before: float) -> list[str]:
+    """Find a page of sagas that ended before a time (Unix seconds) and about which nothing is open."""
+    subject = cast(saga.c.id, String)
+    reported = select(incident.c.id).where(incident.c.subject == subject, incident.c.closed_at.is_(None))
+    dead = select(dead_letter.c.id).where(dead_letter.c.saga_id == subject, dead_letter.c.outcome.is_(None))
+    ended = saga.c.id < first_id(before), saga.c.status.in_(TERMINAL), saga.c.moved_at < before
+    query = select(saga.c.id).where(*ended, ~reported.exists(), ~dead.exists()).order_by(saga.c.id).limit(PAGE)
+    return list(tx.execute(query.with_for_update(of=saga, skip_locked=True)).scalars())
+
+
+def _move(tx: Connection, table: Table, archived: Table, key: Column[str], keys: list[str]) -> None:
+    """Move rows, all or none: the keys of both tables refuse a second copy."""
+    rows = select(table).where(key.in_(keys))
+    tx.execute(insert(archived).from_select([column.name for column in table.columns], rows))
+    tx.execute(delete(table).where(key.in_(keys)))
