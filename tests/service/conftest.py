@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import urllib3
-from tests.service.rooms import Room
+from tests.service.rooms import Room, room
 from tests.service.web import Serving, serving
+
+
+@pytest.fixture
+def bff(tmp_path: Path) -> Iterator[Room]:
+    made = room("bff", tmp_path, GENERADOR_URL="http://127.0.0.1:1")  # nobody listens there
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -5,16 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
 from lxml import etree
 from sqlalchemy.event import listen
-from tests.service.rooms import Room, eventually, room
+from tests.service.rooms import Room, eventually
 from tests.service.web import Serving
 
 from bff import acceptance as front
@@ -30,13 +28,6 @@ from seedwork.messages import Context, Message, new_id
 from seedwork.settings import Settings
 
 ADA = {"username": "ada"}
-
-
-@pytest.fixture
-def bff(tmp_path: Path) -> Iterator[Room]:
-    made = room("bff", tmp_path, GENERADOR_URL="http://127.0.0.1:1")  # nobody listens there
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -6,14 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from lxml import etree
 from sqlalchemy.event import listen
-from tests.service.rooms import Room, eventually, room
+from tests.service.rooms import Room, eventually
 
 from bff import acceptance as front
 from bff.tables import acceptance, command, password
@@ -25,13 +24,6 @@ from seedwork.messages import message_of, new_id
 ADA = {"username": "ada"}
 XML = {"Content-Type": "application/xml", "Accept": "application/xml"}
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-@pytest.fixture
-def bff(tmp_path: Path) -> Iterator[Room]:
-    made = room("bff", tmp_path, GENERADOR_URL="http://127.0.0.1:1")  # nobody listens there
-    yield made
-    made.close()
 
 
 @pytest.fixture

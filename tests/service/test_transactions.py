@@ -1,0 +1,61 @@
+"""Leave a transaction open, and see that the metrics tell; hold the alerts against what is there to be measured."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from sqlalchemy import Engine, text
+from tests.service.desk import make_desk
+from tests.service.rooms import Room
+from tests.service.stage import POSTGRESQL, settings_on
+
+from protools.local.process import wait_until
+from seedwork.database import oldest_transaction_s, open_database
+from seedwork.settings import Settings
+
+ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
+
+
+@pytest.fixture(params=[POSTGRESQL])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    found = settings_on(request, tmp_path)
+    make_desk(found, "generador").runtime.write.dispose()
+    return found
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    opened = open_database(settings, "generador", "write", "owner")
+    yield opened
+    opened.dispose()
+
+
+def test_the_oldest_open_transaction_is_seen_by_another_role(settings: Settings, engine: Engine) -> None:
+    """Whoever leaves it open, dead rows pile up behind it; one role does not see what another's sessions do."""
+    holder = open_database(settings, "generador", "write", "reader")
+    began = time.monotonic()
+    with holder.connect() as idle:
+        idle.execute(text("SELECT 1"))
+        assert wait_until(lambda: (oldest_transaction_s(engine) or 0) > 0.05, 10)
+        assert (oldest_transaction_s(engine) or 0) <= time.monotonic() - began + 1
+    assert oldest_transaction_s(engine) == 0
+    holder.dispose()
+
+
+def test_on_sqlite_there_is_nothing_to_tell(bff: Room) -> None:
+    """Its one writer is killed when it goes silent."""
+    assert "protools_oldest_transaction_seconds{" not in bff.http.get("/metrics").text
+
+
+def test_every_alert_looks_at_a_metric_that_is_there(bff: Room) -> None:
+    """An alert about a metric that was renamed never fires."""
+    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
+    shown = bff.http.get("/metrics").text
+    for rule in group["rules"]:
+        for name in re.findall(r"protools_\w+", rule["expr"]):
+            assert re.sub("_(total|bucket)$", "", name) in shown, rule["alert"]
