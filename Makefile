@@ -6,7 +6,7 @@ PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run run-pulsar stop test lint format contract fault-cases crash-matrix control-arms mutate \
-	simulate chaos bench k6 bench-peers bench-docs k6-binary k6-overload k6-soak
+	simulate chaos bench k6 bench-peers bench-docs k6-binary k6-overload k6-soak outside
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ mutate: .venv/.stamp ## Change the code in thousands of small ways and count wha
 
 chaos: .venv/.stamp ## Storms over hundreds of sagas (MODE=pulsar|embedded SEED=7; ARGS="--help" says what else)
 	@exec $(BIN)/python -m tests.faults.chaos --mode $(or $(MODE),pulsar) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+outside: .venv/.stamp ## Send the outside suites through the front door and print the table of counts
+	@exec $(BIN)/pytest -q tests/outside $(ARGS)
 
 bench: .venv/.stamp ## Measure Protools beside the floor, 6 minutes (ARGS="--help" says more)
 	@exec $(BIN)/python -m bench --only floor --only protools $(ARGS)

@@ -51,10 +51,10 @@ def _start(start: Callable[[], None]) -> None:
     try:
         start()
     except MissingTool as missing:
-        _cannot_run(str(missing))
+        cannot_run(str(missing))
 
 
-def _cannot_run(reason: str) -> NoReturn:
+def cannot_run(reason: str) -> NoReturn:
     """Skip on a laptop; in CI a test that did not run is a failure."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)

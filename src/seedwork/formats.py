@@ -21,7 +21,10 @@ Document = Mapping[str, Any]
 PROBLEM_NAMESPACE = "urn:ietf:rfc:7807"
 PROBLEM_TYPE = "urn:protools:problem:"
 SCHEMA_INSTANCE = "{http://www.w3.org/2001/XMLSchema-instance}"
-XML_DEPTH = 32
+DEPTH = 32
+"""Levels of nesting that a request may have, in either format."""
+ENCODINGS = ("UTF-8", "UTF8", "US-ASCII", "ASCII", "UTF-16", "UTF-16LE", "UTF-16BE", "ISO-8859-1", "LATIN1")
+"""What XML may be written in. Others exist to get past filters (UTF-7) or by mistake."""
 SINGULAR = {"log": "entry"}
 """Names of an XML list's items, where they are not the list's name without its `s`."""
 
@@ -187,43 +190,68 @@ def _accepted(accept: str) -> MIMEAccept:
 def read(content_type: str, body: bytes) -> Any:
     """Read a request's body; raise the Problem 415 for a type that is not spoken here, 400 for what cannot be read.
 
-    XML gives a dict of the root's children, whatever the root's name; a repeated child is a list.
+    Of JSON members of one name the last counts. XML gives a dict of the root's children, whatever the root's name:
+    a repeated child is a list, an attribute `@name`, text beside either `#text`; namespaces are not looked at.
     """
     media_type, options = parse_options_header(content_type)
-    charset = options.get("charset", "").lower()
-    if media_type.lower() in ("application/xml", "text/xml"):
+    charset = options.get("charset", "").upper()
+    if media_type.lower() in ("application/xml", "text/xml") and charset in ("", *ENCODINGS):
         return _read_xml(body, charset)
-    if media_type.lower() != "application/json" or charset not in ("", "utf-8", "utf8", "us-ascii"):
-        raise _unknown_type(content_type)
-    return _read_json(body)
-
-
-def _unknown_type(content_type: str) -> Problem:
+    if media_type.lower() == "application/json" and charset in ("", "UTF-8", "UTF8", "US-ASCII"):
+        return _read_json(body)
     spoken = ", ".join(FACES)
     said = f"{content_type!r} is not understood" if content_type else "there is no Content-Type"
-    return Problem(415, "unsupported-media-type", f"{said}; send one of {spoken} in UTF-8", headers={"Accept": spoken})
+    raise Problem(415, "unsupported-media-type", f"{said}; send one of {spoken} in UTF-8", headers={"Accept": spoken})
 
 
 def _read_json(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
+        text = body.decode()
+        value = orjson.loads(text)
+    except UnicodeDecodeError as error:
+        raise _unreadable("JSON", "it is not UTF-8", *_place(body[: error.start].decode())) from None
     except orjson.JSONDecodeError as error:
         raise _unreadable("JSON", error.msg, error.lineno, error.colno) from None
+    if text.count("[") + text.count("{") > DEPTH:
+        _check_depth(text)
+    return value
+
+
+JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+"""A string, or a bracket outside of one, in JSON that is well-formed."""
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for token in JSON_TOKEN.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > DEPTH:
+            raise _unreadable("JSON", f"nested deeper than {DEPTH} levels", *_place(text[: token.start()]))
+
+
+def _place(before: str) -> tuple[int, int]:
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
 def _read_xml(body: bytes, charset: str) -> Any:
     try:
         root = etree.fromstring(body, _parser(charset))
-    except LookupError:
-        raise _unknown_type(f"charset={charset}") from None
     except etree.XMLSyntaxError as error:
-        raise _unreadable("XML", error.msg or "the body is empty", *(error.position or (1, 1))) from None
-    except ValueError as error:
-        raise _unreadable("XML", str(error), 1, 1) from None
-    if root.getroottree().docinfo.doctype:
-        raise _unreadable("XML", "a document type declaration (DTD, entities) is not allowed", 1, 1)
-    value = _value(root, 0)
-    return value if isinstance(value, dict) else {}
+        reason = (error.msg or "the body is empty").partition(", line ")[0].strip()
+        raise _unreadable("XML", reason, *(error.position or (1, 1))) from None
+    _check_prolog(root.getroottree().docinfo, body)
+    value = _value(root, 1)
+    return value if isinstance(value, dict) else {"#text": value} if value.strip() else {}
+
+
+def _check_prolog(said: Any, body: bytes) -> None:
+    if said.doctype:
+        place = _place(body.partition(b"<!DOCTYPE")[0].decode("latin-1"))
+        raise _unreadable("XML", "a document type declaration (DTD, entities) is not allowed", *place)
+    if said.encoding.upper() not in ENCODINGS:
+        raise _unreadable("XML", f"the encoding {said.encoding} is not spoken, send UTF-8", 1, 1)
+    if said.xml_version != "1.0":
+        raise _unreadable("XML", f"version {said.xml_version} is not spoken, send 1.0", 1, 1)
 
 
 def _parser(charset: str) -> Any:
@@ -233,6 +261,7 @@ def _parser(charset: str) -> Any:
         no_network=True,
         load_dtd=False,
         huge_tree=False,
+        collect_ids=False,
         remove_comments=True,
         remove_pis=True,
     )
@@ -240,13 +269,13 @@ def _parser(charset: str) -> Any:
 
 def _value(element: Any, depth: int) -> Any:
     fields = {f"@{name}": text for name, text in element.attrib.items() if not name.startswith(SCHEMA_INSTANCE)}
-    if not len(element) and not fields and depth:
+    if not len(element) and not fields:
         return element.text or ""
-    if depth > XML_DEPTH:
-        raise _unreadable("XML", f"nested deeper than {XML_DEPTH} elements", element.sourceline, 1)
-    for text in (element.text, *(child.tail for child in element)):
-        if text and text.strip():
-            raise _unreadable("XML", f"text {text.strip()[:40]!r} between elements", element.sourceline, 1)
+    if depth > DEPTH:
+        raise _unreadable("XML", f"nested deeper than {DEPTH} levels", element.sourceline, 1)
+    beside = "".join(text or "" for text in (element.text, *(child.tail for child in element))).strip()
+    if beside:
+        fields["#text"] = beside
     for child in element:
         _add(fields, etree.QName(child).localname, _value(child, depth + 1))
     return fields
