@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from bff.resources import ID
 from seedwork.contract import Header, Parameter
 
@@ -24,8 +27,22 @@ IDEMPOTENCY_KEY = Parameter(
 PREFER = Parameter(
     name="Prefer",
     place="header",
-    description="`wait=N` stays for the end of the command, at most N seconds (RFC 7240).",
+    description="`wait=N` stays for the end of the command, at most N seconds (RFC 7240); with `If-None-Match` for "
+    "its next move.",
     example="wait=10",
+)
+IF_NONE_MATCH = Parameter(
+    name="If-None-Match",
+    place="header",
+    description="The ETag that the caller has: `304` while nothing has changed.",
+    example='W/"2"',
+)
+ETAG = Header(name="ETag", description="Names the state; the same in every format.", example='W/"3"')
+_LAST_EVENT = "The last event that the caller has; what follows it is told."
+_EVENT_ID: Mapping[str, Any] = {"type": "string", "pattern": "^[0-9]{1,9}$"}
+LAST_EVENT_ID = Parameter(name="Last-Event-ID", place="header", description=_LAST_EVENT, schema=_EVENT_ID, example="2")
+LAST_EVENT_ID_IN_QUERY = Parameter(
+    name="Last-Event-ID", place="query", description=_LAST_EVENT, schema=_EVENT_ID, example="2"
 )
 COMMAND_ID = Parameter(
     name="identifier",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Table
 
-from bff.tables import command, password
+from bff.tables import command, command_move, password
 from bff.waiting import TOPIC, changed_ids_body
 from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked
 from protools_saga.messages import SagaFailed, SagaMoved, SagaRefused
@@ -26,7 +26,7 @@ WITH_REASON = ("refused", "suspended")
 
 
 def project_command(message: Message) -> Iterable[tuple[Table, Row]]:
-    """Show where a command stands by the newest move of its saga."""
+    """Show where a command stands by the newest move of its saga, and keep every move."""
     moved, status = message.body, STATUS[message.body.status]
     told = status in WITH_REASON
     row = {
@@ -41,7 +41,11 @@ def project_command(message: Message) -> Iterable[tuple[Table, Row]]:
         "created_at": id_time(moved.saga_id).timestamp(),  # as the acceptance says it
         "updated_at": moved.moved_at,
     }
-    return ((command, row),)
+    return _with_move(row)
+
+
+def _with_move(row: Row) -> Iterable[tuple[Table, Row]]:
+    return (command, row), (command_move, {column.name: row[column.name] for column in command_move.columns})
 
 
 def project_unstarted(message: Message) -> Iterable[tuple[Table, Row]]:
@@ -60,7 +64,7 @@ def project_unstarted(message: Message) -> Iterable[tuple[Table, Row]]:
         "created_at": at,
         "updated_at": at,
     }
-    return ((command, row),)
+    return _with_move(row)
 
 
 def project_password(message: Message) -> Iterable[tuple[Table, Row]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Engine, RowMapping, Table, select
 
 from bff.acceptance import TYPE, Accepted
-from bff.tables import command, password, visible
+from bff.tables import command, command_move, password, visible
 from seedwork import http
 from seedwork.unit_of_work import rfc3339
 
@@ -19,6 +20,21 @@ def find_command(read: Engine, identifier: str, scope: str | None = None) -> Res
     """Look up where a command stands, once its saga has moved; with a scope, only one of that caller."""
     row = _find(read, command, identifier, scope)
     return command_resource(row) if row else None
+
+
+def moves_behind(read: Engine, identifier: str, version: int) -> Iterator[Resource]:
+    """Yield a command as it stood after each move behind `version` (-1: from the first), up to a gap."""
+    about = command.c.id, command.c.type, command.c.username, command.c.created_at
+    moved = [column for column in command_move.columns if column.name != "id"]
+    joined = select(*about, *moved).join_from(command_move, command, command_move.c.id == command.c.id)
+    behind = joined.where(command_move.c.id == identifier, command_move.c.version > version)
+    with read.connect() as connection:
+        rows = connection.execute(behind.order_by(command_move.c.version)).mappings().all()
+    for row in rows:
+        if row["version"] > max(version, 0) + 1:  # the one before it is projected later
+            return
+        version = row["version"]
+        yield command_resource(row)
 
 
 def find_password(read: Engine, username: str, scope: str | None = None) -> Resource | None:
@@ -52,11 +68,17 @@ def command_resource(row: RowMapping) -> Resource:
         "type": row["type"],
         "username": row["username"],
         "status": row["status"],
+        "version": row["version"],
         **({"reason": reason} if row["reason_code"] else {}),
         "createdAt": rfc3339(row["created_at"]),
         "updatedAt": rfc3339(row["updated_at"]),
         "links": _links(row["id"], row["username"]),
     }
+
+
+def etag(resource: Resource) -> str:
+    """Name the state of a command (RFC 9110 §8.8.3); weak, for it is the same in every format."""
+    return f'W/"{resource.get("version", resource["status"])}"'
 
 
 def accepted_resource(accepted: Accepted) -> Resource:

@@ -54,6 +54,9 @@ class Command(Shape):
     type = text("What was asked for.", "issue-password", one_of=("issue-password",))
     username = text("For whom.", "ada")
     status = text("`refused` means that nothing of it is left.", "completed", one_of=COMMAND_STATUSES)
+    version = fields.Integer(
+        metadata={"description": "Counts its moves; absent while it is only accepted.", "minimum": 0, "examples": [3]}
+    )
     reason = fields.Nested(Reason, metadata={"description": "Of a command refused or suspended."})
     createdAt = time("When it was accepted.", "2026-01-31T09:26:53.589Z")
     updatedAt = time("When it last moved.", "2026-01-31T09:26:53.793Z")

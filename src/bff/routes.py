@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
 import structlog
 from flask import Response, current_app, request
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.http import unquote_etag
 
 from bff import acceptance, queries, resources
-from bff.parameters import AFTER, APPLIED, COMMAND_ID, IDEMPOTENCY_KEY, LOCATION, PREFER, REPLAYED, USERNAME
+from bff.parameters import (
+    AFTER,
+    APPLIED,
+    COMMAND_ID,
+    ETAG,
+    IDEMPOTENCY_KEY,
+    IF_NONE_MATCH,
+    LOCATION,
+    PREFER,
+    REPLAYED,
+    USERNAME,
+)
 from bff.queries import Resource
 from bff.reveals import Reveals
 from bff.schemas import ISSUE_PASSWORD, REVEAL_REQUEST, wish_of
@@ -34,7 +47,7 @@ api = http.api("bff")
         202: Answer(
             description="Accepted, durably; it will end.",
             shape=resources.Command,
-            example={"status": "accepted", "reason": None},
+            example={"status": "accepted", "version": None, "reason": None},
             headers=(LOCATION, RETRY_AFTER, REPLAYED, APPLIED),
             links={"show_command": {"identifier": "$response.body#/id"}},
         ),
@@ -122,17 +135,59 @@ def _answer(ended: Resource, accepted: acceptance.Accepted, more: dict[str, str]
 
 @api.get("/commands/<whole:identifier>")
 @operation(
-    parameters=(COMMAND_ID,),
-    answers={200: Answer(description="Where it stands.", shape=resources.Command, example={"status": "refused"})},
+    parameters=(COMMAND_ID, PREFER, IF_NONE_MATCH),
+    answers={
+        200: Answer(
+            description="Where it stands.",
+            shape=resources.Command,
+            example={"status": "refused"},
+            headers=(ETAG, APPLIED),
+        ),
+        304: Answer(description="Where it stood.", headers=(ETAG, APPLIED)),
+    },
     problems={404: "Nobody was given this id."},
 )
 def show_command(identifier: str) -> Response:
-    """Show where a command stands; one just accepted is found by its acceptance. Another's is not found."""
-    known, scope = http.identifier(identifier), http.caller().scope
-    found = known and (queries.find_command(http.read_engine(), known, scope) or _just_accepted(known, scope))
+    """Show where a command stands; one just accepted is found by its acceptance. Another's is not found.
+
+    `Prefer: wait` stays until it has ended, or with `If-None-Match` until it has changed.
+    """
+    look = partial(_look_up, http.identifier(identifier), http.caller().scope)
+    found, wait_s = look(), http.preferred_wait()
     if not found:
         raise http.not_found("command of this id")
-    return http.reply("command", found)
+    if wait_s is None:
+        return _shown(found, {})
+    waiting = cast(Waiting, current_app.extensions["waiting"])
+    is_awaited = _has_changed if request.if_none_match else _has_ended
+    if waiting.has_room():
+        found = waiting.until(found["id"], partial(_if, is_awaited, look), wait_s) or look() or found
+    return _shown(found, {"Preference-Applied": f"wait={wait_s}"})
+
+
+def _shown(found: Resource, headers: dict[str, str]) -> Response:
+    headers |= {"ETag": queries.etag(found)}
+    return http.reply("command", found, 200, headers) if _has_changed(found) else http.unchanged(headers)
+
+
+def _has_changed(found: Resource) -> bool:
+    tag, _ = unquote_etag(queries.etag(found))
+    return not request.if_none_match.contains_weak(tag)
+
+
+def _has_ended(found: Resource) -> bool:
+    return found["status"] in queries.ENDED
+
+
+def _if(is_awaited: Callable[[Resource], bool], look: Callable[[], Resource | None]) -> Resource | None:
+    found = look()
+    return found if found and is_awaited(found) else None
+
+
+def _look_up(identifier: str | None, scope: str | None) -> Resource | None:
+    if identifier is None:
+        return None
+    return queries.find_command(http.read_engine(), identifier, scope) or _just_accepted(identifier, scope)
 
 
 def _just_accepted(identifier: str, scope: str | None) -> Resource | None:

@@ -50,6 +50,17 @@ command = Table(
     Column("updated_at", Double, nullable=False),
 )
 
+command_move = Table(
+    "command_move",
+    READ,
+    Column("id", Id, primary_key=True),
+    Column("version", Integer, primary_key=True, comment="counts without a gap from 1; 0 without a saga"),
+    Column("status", String, nullable=False),
+    Column("reason_code", String, nullable=False),
+    Column("reason_detail", Text, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
 password = Table(
     "password",
     READ,

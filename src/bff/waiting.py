@@ -66,7 +66,8 @@ class Waiting:
 
     def has_room(self) -> bool:
         """Tell whether one more may wait; otherwise it is answered at once."""
-        return len(self._waiters) < ROOM and not self._stopping.is_set()
+        with self._lock:
+            return sum(map(len, self._waiters.values())) < ROOM and not self._stopping.is_set()
 
     def until(self, identifier: str, look: Callable[[], T | None], timeout_s: float) -> T | None:
         """Return what `look` finds, as soon as it finds something, at the latest after `timeout_s` seconds."""
@@ -80,6 +81,15 @@ class Waiting:
                     woken.wait(left)
                 woken.clear()
         return found
+
+    def changes(self, identifier: str, silence_s: float) -> Iterator[bool]:
+        """Yield True at once and when a command may have changed, False after so long a silence; end at `release`."""
+        with self._registered(identifier) as woken:
+            yield True
+            while not self._stopping.is_set():
+                heard = woken.wait(silence_s)
+                woken.clear()
+                yield heard
 
     @contextmanager
     def _registered(self, identifier: str) -> Iterator[threading.Event]:

@@ -67,6 +67,8 @@ class Settings:
     """For which an idempotency key is kept at least; that of an unfinished command is kept until it has ended."""
     wait_limit: float = _from("WAIT_LIMIT", values.duration, "30")
     """For which `Prefer: wait` may hold an answer back at most."""
+    events_heartbeat: float = _from("EVENTS_HEARTBEAT", values.duration, "15")
+    """After which a silent stream of events says that it is alive."""
     batch_limit: int = _from("BATCH_LIMIT", values.count, "500")
     failure_attempts: int = _from("FAILURE_ATTEMPTS", values.count, "5")
     failure_delay: float = _from("FAILURE_DELAY", values.seconds, "1")

@@ -72,3 +72,13 @@ def test_the_same_idempotency_key_at_two_front_doors_is_one_command(system: Syst
     assert {answer.status for answer in answers} == {202}
     (identifier,) = {answer.json["id"] for answer in answers}
     assert system.outcome(identifier)["status"] == "completed"
+
+
+def test_who_follows_a_command_hears_every_move_whichever_replica_did_it(system: System) -> None:
+    """Moves are made by two coordinators, shown by two projectors, told by two front doors; none may be missing."""
+    identifiers = at_once(system.accept, [f"followed-{number}" for number in range(20)])
+    streams = at_once(lambda identifier: system.get(f"/commands/{identifier}/events", Connection="close"), identifiers)
+    for identifier, stream in zip(identifiers, streams, strict=True):
+        versions = [int(line[4:]) for line in stream.body.splitlines() if line.startswith(b"id: ")]
+        assert versions == list(range(1, system.command(identifier)["version"] + 1))
+        assert stream.body.rpartition(b"event: ")[2].startswith(b"completed\n")

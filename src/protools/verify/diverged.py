@@ -87,6 +87,16 @@ DIVERGED = (
     ),
     Check(
         "diverged",
+        "command-moves",
+        "the front door does not know every move of a command: who follows it would wait at the gap",
+        """
+        SELECT v.id, 'shown: version ' || v.version || '; known: ' || COALESCE(m.moves, 0) || ' moves'
+        FROM view_command v JOIN judged USING (id) LEFT JOIN view_command_moves m USING (id)
+        WHERE COALESCE(m.moves, 0) <> v.version AND NOT EXISTS (SELECT 1 FROM outbox WHERE saga_id = v.id)
+        """,
+    ),
+    Check(
+        "diverged",
         "password",
         "a password's row is not what its newest event says",
         """

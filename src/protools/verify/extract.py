@@ -148,6 +148,9 @@ def _bff_read(floor: float) -> Own:
     table = bff.command
     columns = _columns(table, "id", "version", "username", "status", "reason_code")
     yield "view_command", columns.where(_since(table, floor))
+    moves = bff.command_move
+    told = moves.c.version > 0, _since(moves, floor)
+    yield "view_command_moves", select(moves.c.id, func.count()).where(*told).group_by(moves.c.id)
     yield "view_password", _password_view("bff", bff.password, floor)
 
 

@@ -35,6 +35,7 @@ TABLES = {
     "view_saga": "id, version, status, reason_code, subject, moved_at",
     "view_moves": "id, moves",
     "view_command": "id, version, username, status, reason_code",
+    "view_command_moves": "id, moves",
     "view_password": "service, username, version, status, changed_at",
     "view_mail": "id, version, username, recipient, status",
     "clock": "service, side, now",
@@ -53,6 +54,7 @@ INDEXES = {
     "view_saga": ["id"],
     "view_moves": ["id"],
     "view_command": ["id"],
+    "view_command_moves": ["id"],
     "view_password": ["username"],
     "view_mail": ["id"],
 }

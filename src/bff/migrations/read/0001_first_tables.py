@@ -31,6 +31,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
+        "command_move",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False, comment="counts without a gap from 1; 0 without a saga"),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("reason_code", sa.String(), nullable=False),
+        sa.Column("reason_detail", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", "version"),
+    )
+    op.create_table(
         "password",
         sa.Column("username", sa.String(), nullable=False),
         sa.Column("actor", sa.String(), nullable=True, comment="who asked for it; null for what came by no front door"),

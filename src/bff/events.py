@@ -1,0 +1,109 @@
+"""Tell every move of a command as server-sent events (WHATWG HTML §9.2), without a gap and without polling.
+
+An event's id is the command's version: who comes back with `Last-Event-ID`, here or at another replica, misses nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import orjson
+import structlog
+from flask import Blueprint, Response, current_app, request
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from bff import acceptance, queries
+from bff.parameters import COMMAND_ID, LAST_EVENT_ID, LAST_EVENT_ID_IN_QUERY
+from bff.queries import Resource
+from bff.waiting import Waiting
+from seedwork import http
+from seedwork.contract import Answer, operation
+from seedwork.formats import Problem, invalid
+
+log = structlog.get_logger()
+events = Blueprint("events", __name__)
+RETRY_MS = 1000
+"""Milliseconds after which a client that lost its connection comes back."""
+HEARTBEAT = b":\n\n"
+FROM_THE_FIRST = -1
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no"}
+
+
+@events.get("/commands/<whole:identifier>/events")
+@operation(
+    parameters=(COMMAND_ID, LAST_EVENT_ID, LAST_EVENT_ID_IN_QUERY),
+    answers={
+        200: Answer(
+            description="Events: `id` is the version, `event` the status, `data` the command as JSON.",
+            media_type="text/event-stream",
+        ),
+        204: Answer(description="It has ended, and the caller knows."),
+    },
+    problems={404: "Nobody was given this id.", 503: "As many wait here as can."},
+)
+def follow_command(identifier: str) -> Response:
+    """Tell the moves of a command from behind `Last-Event-ID` on, until it has ended."""
+    known, read, last = http.identifier(identifier), http.read_engine(), _last_event_id()
+    shown = known and queries.find_command(read, known, http.caller().scope)
+    if not known or not (shown or _is_accepted(known)):
+        raise http.not_found("command of this id")
+    if shown and shown["status"] in queries.ENDED and shown["version"] <= last:
+        return Response(status=204)  # this alone keeps a browser from coming back
+    waiting = cast(Waiting, current_app.extensions["waiting"])
+    if not waiting.has_room():
+        wait = {"Retry-After": str(http.RETRY_AFTER_S)}
+        raise Problem(503, "too-many-wait", "as many wait here as can; ask again, or ask another replica", headers=wait)
+    stream = _Stream(read, waiting, known, last).told(http.runtime().settings.events_heartbeat)
+    return Response(stream, content_type="text/event-stream", headers=HEADERS)
+
+
+def _is_accepted(identifier: str) -> bool:
+    return acceptance.find(http.runtime().write, identifier, http.caller().scope) is not None
+
+
+def _last_event_id() -> int:
+    """Read the last event that the caller has: the header that browsers send, or the parameter of the same name."""
+    given = request.headers.get("Last-Event-ID") or request.args.get("Last-Event-ID", "")
+    if not given:
+        return FROM_THE_FIRST
+    if not re.fullmatch("[0-9]{1,9}", given):
+        raise invalid({"Last-Event-ID": "must be the id of an event"}, "parameter")
+    return int(given)
+
+
+@dataclass
+class _Stream:
+    """Hold how far one listener has been told."""
+
+    read: Engine
+    waiting: Waiting
+    identifier: str
+    last: int
+
+    def told(self, heartbeat_s: float) -> Iterator[bytes]:
+        """Yield what is written; a silence is broken by comments, which show who is gone. End with the command."""
+        yield b"retry: %d\n\n" % RETRY_MS
+        for _ in self.waiting.changes(self.identifier, heartbeat_s):
+            moves = self._moves()
+            for move in moves:
+                self.last = move["version"]
+                yield _event(move)
+            if moves and moves[-1]["status"] in queries.ENDED:
+                return
+            if not moves:
+                yield HEARTBEAT
+
+    def _moves(self) -> Sequence[Resource]:
+        try:
+            return list(queries.moves_behind(self.read, self.identifier, self.last))
+        except SQLAlchemyError as down:  # told when it is back: at the next heartbeat at the latest
+            log.warning("cannot look", id=self.identifier, error=str(down).partition("\n")[0])
+            return []
+
+
+def _event(move: Resource) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (move["version"], move["status"].encode(), orjson.dumps(move))

@@ -1,0 +1,295 @@
+"""Hold the front door to what it tells those who follow a command: every move, in order, at any replica."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import urllib3
+from tests.service.rooms import Room, eventually, room
+from tests.service.web import Serving, serving
+
+from bff import create_app
+from bff import waiting as waiters
+from bff.tables import command, command_move
+from bff.waiting import TOPIC, Waiting, changed_ids_body
+from seedwork.messages import new_id
+
+ADA = {"username": "ada"}
+HEARTBEAT_S = "0.05"
+STATUSES = {1: "running", 2: "running", 3: "completed"}
+
+
+@pytest.fixture
+def bff(tmp_path: Path) -> Iterator[Room]:
+    made = room("bff", tmp_path, EVENTS_HEARTBEAT=HEARTBEAT_S)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def waiting(bff: Room) -> Iterator[Waiting]:
+    made: Waiting = bff.app.extensions["waiting"]
+    made.start()
+    assert bff.broker.listening.wait(5)
+    yield made
+    made.stop()
+
+
+def accept(bff: Room) -> str:
+    return str(bff.http.post("/passwords", json=ADA).json["id"])
+
+
+def move(bff: Room, identifier: str, version: int, status: str = "") -> None:
+    """Project one move as the projector does, and tell those who wait."""
+    state = {"id": identifier, "version": version, "status": status or STATUSES[version]}
+    told = state | {"reason_code": "", "reason_detail": "", "updated_at": float(version)}
+    bff.write_view(command_move, **told)
+    with bff.projector.begin() as tx:
+        tx.execute(command.delete().where(command.c.id == identifier, command.c.version < version))
+        newer = command.select().where(command.c.id == identifier)
+        if not tx.execute(newer).first():
+            about = {"type": "issue-password", "username": "ada", "created_at": 1.0}
+            tx.execute(command.insert().values(**told, **about))
+    bff.broker.broadcast(TOPIC, changed_ids_body([identifier]))
+
+
+class Stream:
+    """Read one stream of events as it comes."""
+
+    def __init__(self, client: urllib3.PoolManager, url: str, headers: dict[str, str] | None = None) -> None:
+        self.answer = client.request("GET", url, headers=headers or {}, preload_content=False)
+        self._blocks = self._read()
+
+    def _read(self) -> Iterator[bytes]:
+        rest = b""
+        for chunk in self.answer.stream(4096):
+            *blocks, rest = (rest + chunk).split(b"\n\n")
+            yield from blocks
+        assert rest == b"", "the stream ended in the middle of an event"
+
+    def next(self) -> tuple[int, str, Any]:
+        """Return id, event and data of the next event."""
+        for block in self._blocks:
+            fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if not line.startswith(b":"))
+            if b"data" in fields:
+                return int(fields[b"id"]), fields[b"event"].decode(), orjson.loads(fields[b"data"])
+        raise EOFError
+
+    def heartbeat(self) -> None:
+        """Read until a comment shows that the stream is alive."""
+        assert any(block.startswith(b":") for block in self._blocks)
+
+    def rest(self) -> list[tuple[int, str]]:
+        """Return what comes until the stream ends."""
+        told = []
+        while True:
+            try:
+                told.append(self.next()[:2])
+            except EOFError:
+                return told
+
+    def close(self) -> None:
+        self.answer.close()
+
+
+def follow(client: urllib3.PoolManager, web: Serving, identifier: str, **headers: str) -> Stream:
+    return Stream(
+        client, f"{web.url}/commands/{identifier}/events", {k.replace("_", "-"): v for k, v in headers.items()}
+    )
+
+
+def test_every_move_is_told_as_it_happens_until_the_end(
+    bff: Room, waiting: Waiting, web: Serving, client: urllib3.PoolManager
+) -> None:
+    """Whoever shows progress needs each state once, in order, and an end that closes the stream."""
+    identifier = accept(bff)
+    with closing(follow(client, web, identifier)) as stream:
+        assert stream.answer.headers["Content-Type"] == "text/event-stream"
+        eventually(lambda: waiting._waiters)
+        for version, status in STATUSES.items():
+            move(bff, identifier, version)
+            number, event, data = stream.next()
+            assert (number, event) == (version, status)
+            assert (data["id"], data["version"], data["status"]) == (identifier, version, status)
+        assert stream.rest() == []
+    assert list(data) == list(bff.http.get(f"/commands/{identifier}").json)
+    eventually(lambda: not waiting._waiters)
+
+
+def test_who_comes_back_misses_nothing_and_hears_nothing_twice(
+    bff: Room, waiting: Waiting, client: urllib3.PoolManager
+) -> None:
+    """Connections break and web processes restart; the id says how far the caller got, any replica knows the rest."""
+    identifier = accept(bff)
+    with serving(bff.app) as first, closing(follow(client, first, identifier)) as stream:
+        move(bff, identifier, 1)
+        assert stream.next()[0] == 1
+    move(bff, identifier, 2)
+    move(bff, identifier, 3)
+    with serving(create_app(bff.runtime, bff.app.extensions["read"])) as second:
+        for version, rest in ((1, [(2, "running"), (3, "completed")]), (2, [(3, "completed")])):
+            with closing(follow(client, second, identifier, Last_Event_ID=str(version))) as stream:
+                assert stream.rest() == rest
+        url = f"{second.url}/commands/{identifier}/events?Last-Event-ID=1"
+        with closing(Stream(client, url)) as stream:
+            assert [number for number, _ in stream.rest()] == [2, 3]
+
+
+def test_who_has_heard_the_end_is_told_to_stay_away(bff: Room) -> None:
+    """A browser comes back for ever after a stream that ended; only 204 stops it."""
+    identifier = accept(bff)
+    for version in STATUSES:
+        move(bff, identifier, version)
+    path = f"/commands/{identifier}/events"
+    assert bff.http.get(path, headers={"Last-Event-ID": "3"}).status_code == 204
+    assert bff.http.get(path, headers={"Last-Event-ID": "2"}).status_code == 200
+
+
+def test_a_move_that_is_projected_late_holds_back_those_behind_it(
+    bff: Room, waiting: Waiting, web: Serving, client: urllib3.PoolManager
+) -> None:
+    """Told out of order, the caller would come back behind the newest id and never hear of the one before."""
+    identifier = accept(bff)
+    move(bff, identifier, 1)
+    move(bff, identifier, 3)
+    with closing(follow(client, web, identifier)) as stream:
+        assert stream.next()[0] == 1
+        move(bff, identifier, 2)
+        assert [number for number, _ in stream.rest()] == [2, 3]
+
+
+def test_a_suspended_command_keeps_its_stream(
+    bff: Room, waiting: Waiting, web: Serving, client: urllib3.PoolManager
+) -> None:
+    """An operator may resume it, and the caller is there to hear it."""
+    identifier = accept(bff)
+    move(bff, identifier, 1, "suspended")
+    with closing(follow(client, web, identifier)) as stream:
+        assert stream.next()[1] == "suspended"
+        stream.heartbeat()
+        move(bff, identifier, 2)
+        move(bff, identifier, 3)
+        assert stream.rest() == [(2, "running"), (3, "completed")]
+
+
+def test_what_was_refused_before_a_saga_began_ends_the_stream(
+    bff: Room, web: Serving, client: urllib3.PoolManager
+) -> None:
+    """Such a command has one state, under the version 0."""
+    identifier = accept(bff)
+    move(bff, identifier, 0, "refused")
+    with closing(follow(client, web, identifier)) as stream:
+        assert stream.rest() == [(0, "refused")]
+
+
+def test_who_is_gone_frees_its_place(
+    bff: Room, waiting: Waiting, web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Places are few; while all are taken a stream is refused and a wait is answered at once."""
+    monkeypatch.setattr(waiters, "ROOM", 1)
+    identifier = accept(bff)
+    stream = follow(client, web, identifier)
+    eventually(lambda: waiting._waiters)
+    refused = client.request("GET", f"{web.url}/commands/{identifier}/events")
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+    waited = bff.http.get(f"/commands/{identifier}", headers={"Prefer": "wait=30"})
+    assert (waited.status_code, waited.json["status"]) == (200, "accepted")
+    stream.close()
+    eventually(lambda: not waiting._waiters)
+
+
+def test_stopping_ends_streams_cleanly(bff: Room, waiting: Waiting, client: urllib3.PoolManager) -> None:
+    """The last event is whole and the connection closed in order: the client comes back elsewhere at once."""
+    identifier = accept(bff)
+    with serving(bff.app) as web:
+        stream = follow(client, web, identifier)
+        move(bff, identifier, 1)
+        assert stream.next()[0] == 1
+    assert stream.rest() == []
+
+
+def test_nobody_looks_between_two_heartbeats_but_whom_a_broadcast_wakes(bff: Room, waiting: Waiting) -> None:
+    """A stream that polls would cost a query each time, for every listener."""
+    changes = waiting.changes(new_id(), 30.0)
+    assert next(changes)
+    with ThreadPoolExecutor(1) as threads:
+        woken = threads.submit(next, changes)
+        bff.broker.broadcast(TOPIC, changed_ids_body([new_id()]))
+        silent = bff.broker.silences
+        eventually(lambda: bff.broker.silences > silent + 3)
+        assert not woken.done()
+        waiting._wake_all()
+        assert woken.result(5)
+    changes.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("given", "status"), [("x", 422), ("-1", 422), ("9" * 10, 422)])
+def test_an_id_that_no_event_has_is_refused(bff: Room, given: str, status: int) -> None:
+    """Taken for nothing, it would tell everything again."""
+    answer = bff.http.get(f"/commands/{accept(bff)}/events", headers={"Last-Event-ID": given})
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize("identifier", ["nonsense", new_id()])
+def test_nobody_follows_what_nobody_accepted(bff: Room, identifier: str) -> None:
+    """404 in JSON, whatever the caller listens in."""
+    answer = bff.http.get(f"/commands/{identifier}/events", headers={"Accept": "text/event-stream"})
+    assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+
+
+# --- the same by long poll
+
+
+def get_while(bff: Room, identifier: str, headers: dict[str, str], then: Callable[[], None]) -> Any:
+    waiting: Waiting = bff.app.extensions["waiting"]
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(bff.http.get, f"/commands/{identifier}", headers=headers)
+        eventually(lambda: waiting._waiters)
+        then()
+        return asked.result(10)
+
+
+def test_a_long_poll_answers_when_the_command_has_changed(bff: Room, waiting: Waiting) -> None:
+    """What event streams are to browsers, this is to callers that speak XML only."""
+    identifier = accept(bff)
+    tag = bff.http.get(f"/commands/{identifier}").headers["ETag"]
+    headers = {"Accept": "application/xml", "Prefer": "wait=20", "If-None-Match": tag}
+    answer = get_while(bff, identifier, headers, lambda: move(bff, identifier, 1))
+    assert (answer.status_code, answer.mimetype) == (200, "application/xml")
+    assert b"<status>running</status>" in answer.data
+    assert answer.headers["ETag"] != tag
+    assert answer.headers["Preference-Applied"] == "wait=20"
+    as_json = bff.http.get(f"/commands/{identifier}", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (as_json.status_code, as_json.data) == (304, b"")
+
+
+def test_a_long_poll_without_change_is_304_when_its_time_is_over(bff: Room, waiting: Waiting) -> None:
+    """The caller asks again with what it has."""
+    identifier = accept(bff)
+    move(bff, identifier, 1)
+    tag = bff.http.get(f"/commands/{identifier}").headers["ETag"]
+    answer = bff.http.get(f"/commands/{identifier}", headers={"Prefer": "wait=0", "If-None-Match": tag})
+    assert (answer.status_code, answer.headers["ETag"]) == (304, tag)
+
+
+def test_a_wait_without_a_tag_is_for_the_end(bff: Room, waiting: Waiting) -> None:
+    """Who asks for a command with patience wants its end, not its next step."""
+    identifier, moved = accept(bff), threading.Event()
+
+    def go_on() -> None:
+        move(bff, identifier, 1)
+        moved.set()
+        move(bff, identifier, 2)
+        move(bff, identifier, 3)
+
+    answer = get_while(bff, identifier, {"Prefer": "wait=20"}, go_on)
+    assert (answer.json["status"], moved.is_set()) == ("completed", True)
+    soon = bff.http.get(f"/commands/{accept(bff)}", headers={"Prefer": "wait=0"})
+    assert (soon.status_code, soon.json["status"]) == (200, "accepted")
