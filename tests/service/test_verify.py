@@ -477,6 +477,7 @@ show_another_user = spoil("completed", "protools_saga", "UPDATE saga_view SET su
 show_another_reason = spoil("refused", "protools_saga", "UPDATE saga_view SET reason_code = 'x' WHERE id = :id", "read")
 show_another_time = spoil("completed", "protools_saga", "UPDATE saga_view SET moved_at = 1 WHERE id = :id", "read")
 forget_a_move = spoil("completed", "bff", "DELETE FROM command_move WHERE id = :id AND version = 2", "read")
+forget_moves = spoil("completed", "bff", "DELETE FROM command_move WHERE id = :id", "read")
 show_no_moves = spoil("completed", "protools_saga", "DELETE FROM saga_move WHERE id = :id", "read")
 show_no_saga = spoil("completed", "protools_saga", "DELETE FROM saga_view WHERE id = :id", "read")
 show_another_outcome = spoil("completed", "bff", "UPDATE command SET status = 'refused' WHERE id = :id", "read")
@@ -662,6 +663,7 @@ PLANTS = (
     Planted("diverged/command-view", show_an_older_version),
     Planted("diverged/command-view", show_no_refusal),
     Planted("diverged/command-moves", forget_a_move),
+    Planted("diverged/command-moves", forget_moves),
     Planted("diverged/password", tell_another_end),
     Planted("diverged/password-view", show_an_older_password),
     Planted("diverged/password-view", show_an_older_password_in_front),

@@ -90,9 +90,10 @@ DIVERGED = (
         "command-moves",
         "the front door does not know every move of a command: who follows it would wait at the gap",
         """
-        SELECT v.id, 'shown: version ' || v.version || '; known: ' || COALESCE(m.moves, 0) || ' moves'
+        SELECT v.id, COALESCE(m.moves || ' moves up to version ' || m.last, 'no move of ' || v.version)
         FROM view_command v JOIN judged USING (id) LEFT JOIN view_command_moves m USING (id)
-        WHERE COALESCE(m.moves, 0) <> v.version AND NOT EXISTS (SELECT 1 FROM outbox WHERE saga_id = v.id)
+        WHERE (m.moves <> m.last OR m.id IS NULL AND v.version > 0)
+          AND NOT EXISTS (SELECT 1 FROM outbox WHERE saga_id = v.id)
         """,
     ),
     Check(

@@ -150,7 +150,8 @@ def _bff_read(floor: float) -> Own:
     yield "view_command", columns.where(_since(table, floor))
     moves = bff.command_move
     told = moves.c.version > 0, _since(moves, floor)
-    yield "view_command_moves", select(moves.c.id, func.count()).where(*told).group_by(moves.c.id)
+    counted = select(moves.c.id, func.count(), func.max(moves.c.version))
+    yield "view_command_moves", counted.where(*told).group_by(moves.c.id)
     yield "view_password", _password_view("bff", bff.password, floor)
 
 

@@ -35,7 +35,7 @@ TABLES = {
     "view_saga": "id, version, status, reason_code, subject, moved_at",
     "view_moves": "id, moves",
     "view_command": "id, version, username, status, reason_code",
-    "view_command_moves": "id, moves",
+    "view_command_moves": "id, moves, last",
     "view_password": "service, username, version, status, changed_at",
     "view_mail": "id, version, username, recipient, status",
     "clock": "service, side, now",
