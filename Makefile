@@ -6,7 +6,8 @@ PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run run-pulsar stop test lint format contract fault-cases crash-matrix control-arms mutate \
-	simulate chaos bench k6 bench-peers bench-docs k6-binary k6-overload k6-soak outside
+	simulate chaos bench k6 bench-peers bench-embedded bench-history bench-timers bench-scale bench-memory bench-docs \
+	k6-binary k6-overload k6-soak outside
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +85,12 @@ bench: .venv/.stamp ## Measure Protools beside the floor, 6 minutes (ARGS="--hel
 bench-peers: .venv/.stamp ## Measure Protools, the floor, DBOS, Restate and Temporal in one run, 15 minutes at most
 	@$(BIN)/python -m bench.peers.install
 	@exec $(BIN)/python -m bench $(ARGS)
+
+bench-embedded: .venv/.stamp ## Measure Protools on the embedded broker and SQLite alone, 2 minutes
+	@exec $(BIN)/python -m bench --only embedded --out bench/out/embedded.json $(ARGS)
+
+bench-history: .venv/.stamp ## Measure what a saga costs beside a million finished ones, 12 minutes (ARGS="--upto 100000": 5)
+	@exec $(BIN)/python -m bench.history $(ARGS)
 
 bench-docs: .venv/.stamp ## Put the last run into docs/performance.md and docs/img
 	@$(BIN)/python -m bench.peers.install plots

@@ -30,7 +30,7 @@ def main(only: tuple[str, ...], rounds: int, seconds: float, minutes: float, out
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
     signal.alarm(int(minutes * 60 + GRACE_S))
-    entries = [entry for entry in ENTRIES if not only or entry.key in only]
+    entries = [entry for entry in ENTRIES if entry.key in only or not (only or entry.apart)]
     machine = report.describe_machine()
     with tempfile.TemporaryDirectory(prefix="protools-bench-") as folder:
         Path(folder).chmod(0o711)

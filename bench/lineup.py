@@ -17,6 +17,8 @@ class Entry:
     make: Callable[[Path], Contestant]
     in_flight: int
     peer: bool = True
+    apart: bool = False
+    """Takes part only where it is named."""
 
 
 def _floor(_folder: Path) -> Contestant:
@@ -29,6 +31,12 @@ def _protools(folder: Path) -> Contestant:
     from bench.system import Protools
 
     return Protools(folder)
+
+
+def _embedded(folder: Path) -> Contestant:
+    from bench.system import Embedded
+
+    return Embedded(folder)
 
 
 def _dbos(folder: Path) -> Contestant:
@@ -58,6 +66,7 @@ def _temporal_local(folder: Path) -> Contestant:
 ENTRIES = (
     Entry("floor", _floor, in_flight=1000, peer=False),
     Entry("protools", _protools, in_flight=1000, peer=False),
+    Entry("embedded", _embedded, in_flight=1000, peer=False, apart=True),
     Entry("dbos", _dbos, in_flight=32),
     Entry("restate", _restate, in_flight=256),
     Entry("temporal", _temporal, in_flight=64),

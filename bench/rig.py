@@ -1,4 +1,4 @@
-"""Start what is measured: Pulsar and PostgreSQL with both flushes on, and every service as processes of its own."""
+"""Start what is measured: broker and databases with every flush on, and every service as processes of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.database import SETTINGS as POSTGRES_SETTINGS
@@ -16,6 +16,7 @@ from protools.bootstrap import bootstrap
 from protools.local import LocalPostgres, LocalPulsar
 from protools.local.process import free_ports, wait_until
 from protools.processes import PROCESSES
+from protools.up import accepts
 from seedwork.messages import new_id
 from seedwork.settings import Settings
 
@@ -27,38 +28,72 @@ PULSAR_SETTINGS = {"keepAliveIntervalSeconds": "3600"}
 
 @dataclass(frozen=True)
 class Rig:
-    """Hold a running system: settings, servers, and the processes by name."""
+    """Hold a running system: settings, servers, and the processes by name; no servers where all is embedded."""
 
+    folder: Path
     settings: Settings
     environment: dict[str, str]
     """What points a process at these servers."""
-    pulsar: LocalPulsar
-    postgres: LocalPostgres
-    processes: dict[str, subprocess.Popen[bytes]]
+    servers: dict[str, LocalPulsar | LocalPostgres] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def postgres(self) -> LocalPostgres:
+        """The database server of a system that has one."""
+        server = self.servers["postgres"]
+        assert isinstance(server, LocalPostgres)
+        return server
 
     def pids(self) -> dict[str, int]:
         """Process ids by name, servers included."""
         ours = {name: process.pid for name, process in self.processes.items()}
-        return ours | {"pulsar": self.pulsar.pid() or 0, "postgres": self.postgres.pid() or 0}
+        return ours | {name: server.pid() or 0 for name, server in self.servers.items()}
+
+    def start(self, service: str, kind: str, suffix: str = "") -> None:
+        """Start one more process and return once it is ready."""
+        name = f"{service}.{kind}{suffix}"
+        log = self.run(name, "run", service, kind)
+        if not wait_until(lambda: b"ready" in log.read_bytes(), READY_S):
+            raise RuntimeError(f"{name} did not become ready: {log.read_text()[-2000:]}")
+
+    def run(self, name: str, *arguments: str) -> Path:
+        """Start a `protools` command that stays; return the file that holds what it says."""
+        log = self.folder / f"{name}.log"
+        with log.open("wb") as output:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "protools", *arguments],
+                env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
+                stdout=output,
+                stderr=output,
+            )
+        return log
+
+    def stop(self) -> None:
+        """End every process at once."""
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait(10)
 
 
 @contextmanager
-def rig(folder: Path, **changes: str) -> Iterator[Rig]:
-    """Start everything in `folder`, end everything afterwards."""
-    with servers(folder, **changes) as system:
-        system.processes.update(_start(folder, system.environment))
+def rig(folder: Path, *, embedded: bool = False, **changes: str) -> Iterator[Rig]:
+    """Start everything in `folder`, end everything afterwards.
+
+    `changes` are variables of the environment that are to differ from their defaults.
+    """
+    with (_embedded if embedded else servers)(folder, **changes) as system:
         try:
+            for service, kind in PROCESSES:
+                system.start(service, kind)
             yield system
         finally:
-            _stop(system.processes)
+            system.stop()
 
 
 @contextmanager
 def servers(folder: Path, **changes: str) -> Iterator[Rig]:
-    """Start broker and database in `folder`, prepared for every service, and no process of ours.
-
-    `changes` are variables of the environment that are to differ from their defaults.
-    """
+    """Start Pulsar and PostgreSQL in `folder`, prepared for every service, and no process of ours."""
     with ExitStack() as stack:
         port, admin_port, database_port, *web_ports = free_ports(3 + len(WEBS))
         pulsar = LocalPulsar(
@@ -70,9 +105,28 @@ def servers(folder: Path, **changes: str) -> Iterator[Rig]:
         stack.callback(postgres.remove)
         postgres.start()
         environment = pulsar.environment() | postgres.environment() | _names(folder, web_ports) | changes
-        settings = Settings.read(environment)
-        bootstrap(settings)
-        yield Rig(settings, environment, pulsar, postgres, {})
+        system = Rig(folder, Settings.read(environment), environment, {"pulsar": pulsar, "postgres": postgres})
+        bootstrap(system.settings)
+        yield system
+
+
+@contextmanager
+def _embedded(folder: Path, **changes: str) -> Iterator[Rig]:
+    """Start the embedded broker, with SQLite files for every service beside it."""
+    environment = _names(folder, free_ports(len(WEBS))) | changes
+    system = Rig(folder, Settings.read(environment), environment)
+    address = Path(system.settings.broker_url.removeprefix("unix://"))
+    address.parent.mkdir(parents=True)
+    log = system.run(
+        "broker", "broker", "embedded", "--socket", str(address), "--database", str(folder / "broker.sqlite")
+    )
+    try:
+        if not wait_until(lambda: accepts(address), READY_S):
+            raise RuntimeError(f"the broker did not become ready: {log.read_text()[-2000:]}")
+        bootstrap(system.settings)
+        yield system
+    finally:
+        system.stop()
 
 
 def _names(folder: Path, web_ports: list[int]) -> dict[str, str]:
@@ -82,24 +136,3 @@ def _names(folder: Path, web_ports: list[int]) -> dict[str, str]:
     names = {"BROKER_NAMESPACE": name, "DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
     urls = {"GENERADOR_URL": f"http://127.0.0.1:{ports['GENERADOR_PORT']}", "PROTOOLS_HOME": str(folder / "home")}
     return ports | keys | names | urls
-
-
-def _start(folder: Path, environment: dict[str, str]) -> dict[str, subprocess.Popen[bytes]]:
-    processes = {}
-    for service, kind in PROCESSES:
-        log = folder / f"{service}.{kind}.log"
-        with log.open("wb") as output:
-            command = [sys.executable, "-m", "protools", "run", service, kind]
-            processes[f"{service}.{kind}"] = subprocess.Popen(
-                command, env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"}, stdout=output, stderr=output
-            )
-        if not wait_until(lambda log=log: b"ready" in log.read_bytes(), READY_S):  # type: ignore[misc]
-            raise RuntimeError(f"{service}.{kind} did not become ready: {log.read_text()[-2000:]}")
-    return processes
-
-
-def _stop(processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    for process in processes.values():
-        process.kill()
-    for process in processes.values():
-        process.wait(10)

@@ -23,7 +23,7 @@ STEADY = 1.1
 """The warm-up ends when a run is not faster than the one before by more than this."""
 ALONE_S, FEWEST_ALONE, MOST_ALONE = 3.0, 20, 300
 SETTLE_S, IDLE_S = 1.5, 4.0
-NOT_OURS = ("pulsar", "postgres", "client", "HTTP client", "accept")
+NOT_OURS = ("pulsar", "postgres", "broker", "client", "HTTP client", "accept")
 FEWEST, MOST = 100, 60_000
 
 
@@ -139,7 +139,7 @@ class Contest:
         return {
             "sagas_per_s": run.per_second,
             **_quantiles("loaded_", run.latencies),
-            **_per_saga(tally, host.call("tally"), sagas),
+            **per_saga(tally, host.call("tally"), sagas),
             "cpu_s_per_1000": sum(by_process.values()),
             "memory_mib": sum(memory.values()),
         }
@@ -174,7 +174,7 @@ def _alone(host: Host) -> Figures:
     sagas = int(min(MOST_ALONE, max(FEWEST_ALONE, ALONE_S / first)))
     before = host.call("tally")
     times = host.call("one_at_a_time", sagas)
-    cost = _per_saga(before, host.call("tally"), sagas)
+    cost = per_saga(before, host.call("tally"), sagas)
     return {**_quantiles("", times), **{f"alone_{name}": value for name, value in cost.items()}}
 
 
@@ -200,7 +200,8 @@ def _quantiles(prefix: str, seconds: Sequence[float]) -> Figures:
 QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
-def _per_saga(before: Tally, after: Tally, sagas: int) -> Figures:
+def per_saga(before: Tally, after: Tally, sagas: int) -> Figures:
+    """Return what one of these sagas took of everything that was counted."""
     counted: dict[str, tuple[Any, Any]] = {
         "statements_per_saga": (before.statements, after.statements),
         "commits_per_saga": (before.commits, after.commits),

@@ -1,11 +1,12 @@
-"""Run Protools itself: every service as processes of its own, on a real Pulsar and a real PostgreSQL."""
+"""Run Protools itself, every service as processes of its own: on Pulsar and PostgreSQL, or on nothing but files."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from sqlalchemy import Engine, func, select
 from bench import database, processes
 from bench.contest import Run, Tally
 from bench.counters import read_tally
-from bench.load import Load
+from bench.load import Load, names
 from bench.rig import Rig, rig
 from protools.local.distribution import VERSION as PULSAR_VERSION
 from protools.services import SERVICES
@@ -46,9 +47,15 @@ class Protools:
         packages = {name: version(name) for name in ("protools", "pulsar-client", "psycopg", "sqlalchemy")}
         return {**packages, "pulsar": PULSAR_VERSION, "postgresql": database.version(self._rig.postgres)}
 
+    def _names(self) -> Iterator[str]:
+        return names()
+
+    def _system(self) -> AbstractContextManager[Rig]:
+        return rig(self._folder, ACCEPT_WITHIN=NOBODY_IS_REFUSED)
+
     def start(self) -> None:
-        self._rig: Rig = self._stack.enter_context(rig(self._folder, ACCEPT_WITHIN=NOBODY_IS_REFUSED))
-        self._load = Load(self._rig)
+        self._rig: Rig = self._stack.enter_context(self._system())
+        self._load = Load(self._rig, self._names())
         self._stack.callback(self._load.close)
         self._outboxes = [open_database(self._rig.settings, name, "write", "owner") for name in SERVICES]
 
@@ -84,6 +91,28 @@ class Protools:
 
     def over_http(self, sagas: int) -> Run | None:
         return self._load.over_http(sagas)
+
+
+class Embedded(Protools):
+    """The same on the embedded broker and SQLite files."""
+
+    name = "Protools, embedded"
+    settings: Mapping[str, str] = {
+        "processes": "one of each kind, all services apart",
+        "broker": "embedded",
+        "ACCEPT_WITHIN": NOBODY_IS_REFUSED,
+        "SQLite": "a write and a read file for each service, synchronous=FULL",
+    }
+
+    def versions(self) -> Mapping[str, str]:
+        return {name: version(name) for name in ("protools", "sqlalchemy")} | {"sqlite": sqlite3.sqlite_version}
+
+    def tally(self) -> Tally:
+        """Count nothing: SQLite does not."""
+        return Tally()
+
+    def _system(self) -> AbstractContextManager[Rig]:
+        return rig(self._folder, embedded=True, ACCEPT_WITHIN=NOBODY_IS_REFUSED)
 
 
 def _depth(engine: Engine) -> int:

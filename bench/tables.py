@@ -77,6 +77,9 @@ def _present(measured: Measured) -> list[str]:
 def _targets(measured: Measured) -> Iterator[list[str]]:
     present = {key: measured[key] for key in _present(measured)}
     ours, floor = present.get("protools"), present.get("floor")
+    if embedded := present.get("embedded"):
+        yield _judged("embedded: sagas/s", figure(embedded, "sagas_per_s"), at_least=300)
+        yield _judged("embedded: alone p50, ms", figure(embedded, "p50_ms"), at_most=25)
     if ours is None:
         return
     yield from _against_peers(ours, [contestant for contestant in present.values() if contestant["peer"]])
