@@ -92,6 +92,12 @@ bench-embedded: .venv/.stamp ## Measure Protools on the embedded broker and SQLi
 bench-history: .venv/.stamp ## Measure what a saga costs beside a million finished ones, 12 minutes (ARGS="--upto 100000": 5)
 	@exec $(BIN)/python -m bench.history $(ARGS)
 
+bench-timers: .venv/.stamp ## Measure running sagas beside 100,000 that wait, and 1,000 that are due at once, 8 minutes
+	@exec $(BIN)/python -m bench.timers $(ARGS)
+
+bench-scale: .venv/.stamp ## Measure the same work on 1, 2 and 4 replicas of every worker: rate, and who waits for whom, 6 minutes
+	@exec $(BIN)/python -m bench.scale $(ARGS)
+
 bench-docs: .venv/.stamp ## Put the last run into docs/performance.md and docs/img
 	@$(BIN)/python -m bench.peers.install plots
 	@exec $(BIN)/python -m bench.publish

@@ -9,6 +9,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -37,9 +38,15 @@ class Aged(Protools):
 
     def start(self) -> None:
         super().start()
+        with self._one_saga():
+            self._layout, self._size = Layout(self._rig.settings, PATTERN), 1
+
+    @contextmanager
+    def _one_saga(self) -> Iterator[None]:
+        """Hold the first saga as it is to be copied."""
         self._load.sustained(1, 1)
         time.sleep(REST_S)
-        self._layout, self._size = Layout(self._rig.settings, PATTERN), 1
+        yield
 
     def age(self, size: int) -> float:
         """Lay out finished sagas up to this number; return the seconds that took."""
@@ -68,12 +75,8 @@ def main(upto: int, sagas: int, rounds: int) -> None:
 
 
 def _judged(size: int, name: str, figure: Figure) -> str:
-    return verdict(
-        f"{COSTS[name]} at {size:,} finished sagas ÷ without a past",
-        f"≤ {AT_MOST}",
-        figure,
-        good=figure.median <= AT_MOST,
-    )
+    title = f"{COSTS[name]} at {size:,} finished sagas ÷ without a past"
+    return verdict(title, f"≤ {AT_MOST}", figure, good=figure.median <= AT_MOST)
 
 
 def _new(folder: Path) -> Contestant:
