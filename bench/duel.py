@@ -61,10 +61,11 @@ class Fighter:
             counted = per_saga(tally, self._host.call("tally"), sagas)
         finally:
             processes.pause(self._pids)
-        return {"wall": run.seconds / sagas, **_by_group(spent, sagas), **counted}
+        return {"wall": run.seconds / sagas, **by_group(spent, sagas), **counted}
 
 
-def _by_group(spent: Costs, sagas: int) -> Costs:
+def by_group(spent: Costs, sagas: int) -> Costs:
+    """Return CPU seconds a saga, of everything and of its parts; what asks for the sagas is left out."""
     each = {name: seconds / sagas for name, seconds in spent.items() if name not in BENCH}
     servers = {name: each[name] for name in ("pulsar", "postgres")}
     return {"all": sum(each.values()), "ours": sum(each.values()) - sum(servers.values()), **servers}

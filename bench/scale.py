@@ -1,4 +1,4 @@
-"""Measure whether replicas help: the same work on one, two and four of every worker, each slowed so that no core is full.
+"""Measure whether replicas help: the same work on one, two and four of every worker, each so slow that no core is full.
 
 A fault rule keeps every transaction of the coordinator, generador and correo open for a while before its commit, and a
 batch is small; so one worker does little, and whatever two transactions both need shows as a wait for a lock. Targets:

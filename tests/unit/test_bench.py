@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bench import publish, tables
+from bench import layout, publish, tables
+from bench.duel import by_group
 from bench.report import Figure
+from bench.told import verdict
+from sqlalchemy import Column, Double, Integer, LargeBinary, MetaData, String, Table
+
+from seedwork.delivery import Id
 
 
 def contestant(name: str, *, peer: bool, **rounds: list[float]) -> dict[str, Any]:
@@ -58,3 +63,51 @@ def test_a_page_without_a_mark_is_refused() -> None:
     assert publish.replaced("<!-- x -->\nold\n<!-- /x -->", "x", ["new"]) == "<!-- x -->\nnew\n<!-- /x -->"
     with pytest.raises(ValueError, match="no place"):
         publish.replaced("nothing here", "x", ["new"])
+
+
+def test_the_embedded_system_is_judged_without_anybody_beside_it() -> None:
+    """It is measured in a run of its own, in which nobody else takes part."""
+    embedded = contestant("embedded", peer=False, sagas_per_s=[400.0] * 3, p50_ms=[30.0] * 3)
+
+    told = tables.targets({"embedded": embedded})
+
+    assert any("embedded: sagas/s" in line and "met" in line for line in told)
+    assert any("embedded: alone p50" in line and "missed" in line for line in told)
+
+
+def test_what_the_bench_itself_takes_is_no_cost_of_a_saga() -> None:
+    """The client runs on the same cores, and would make every ratio look better than it is."""
+    spent = {"client": 9.0, "bff.worker": 1.0, "correo.worker": 1.0, "postgres": 2.0, "pulsar": 4.0}
+
+    assert by_group(spent, 1) == {"all": 8.0, "ours": 2.0, "postgres": 2.0, "pulsar": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "good", "said"),
+    [([1.0, 1.0, 1.1], True, "met"), ([1.2, 1.2, 1.3], False, "missed"), ([1.0, 9.0, 1.0], True, "no figure")],
+)
+def test_a_verdict_is_given_only_where_there_is_a_figure(values: list[float], good: bool, said: str) -> None:
+    """A median between rounds that disagree may lie on either side of the target by chance."""
+    assert verdict("cost", "≤ 1.1", Figure(values), good=good).endswith(f": {said}.")
+
+
+def test_a_copied_row_differs_in_its_ids_and_names_and_keeps_what_has_none() -> None:
+    """Copies that shared a key would be refused; copies with the pattern's times would share one place in an index."""
+    table = Table(
+        "thing",
+        MetaData(),
+        Column("id", Id),
+        Column("username", String),
+        Column("wire", LargeBinary),
+        Column("hash", LargeBinary, unique=True),
+        Column("at", Double),
+        Column("version", Integer),
+    )
+    identifier, username, wire, unique_hash, at, version = map(layout.copied, table.columns)
+
+    assert identifier.startswith("CAST(overlay(")
+    assert ":name" in username
+    assert wire == '"wire"'
+    assert "sha256" in unique_hash
+    assert at.startswith('"at" - n')
+    assert version == '"version"'
