@@ -6,12 +6,12 @@ import signal
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
 from bench import report, tables
 from bench.lineup import ENTRIES
+from bench.processes import end_like_ctrl_c
 from bench.rounds import Contest
 
 KEYS = [entry.key for entry in ENTRIES]
@@ -27,8 +27,7 @@ GRACE_S = 60
 @click.option("--out", default=OUT, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
 def main(only: tuple[str, ...], rounds: int, seconds: float, minutes: float, out: Path) -> None:
     """Print sagas per second, latency, and what one saga costs; write it all to a file."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGALRM, _interrupt)
+    end_like_ctrl_c()
     signal.alarm(int(minutes * 60 + GRACE_S))
     entries = [entry for entry in ENTRIES if entry.key in only or not (only or entry.apart)]
     machine = report.describe_machine()
@@ -46,10 +45,6 @@ def main(only: tuple[str, ...], rounds: int, seconds: float, minutes: float, out
         click.echo("\n".join(show(measured)) + "\n")
     click.echo(f"written to {out}")
     raise SystemExit(any(result.failure for result in contest.results))
-
-
-def _interrupt(_number: int, _frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ import click
 
 from bench.contest import Contestant
 from bench.duel import COSTS, Fighter, duel, ratios
-from bench.layout import Layout
+from bench.layout import PATTERN, Layout
+from bench.processes import end_like_ctrl_c
 from bench.report import Figure
 from bench.system import Protools
 from bench.told import Told, verdict
 
-PATTERN = "pattern-of-the-bench"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 AT_MOST = 1.1
 REST_S = 3.0
@@ -34,12 +34,12 @@ class Aged(Protools):
     def _names(self) -> Iterator[str]:
         yield PATTERN
         while True:
-            yield f"u{random.getrandbits(80):020x}"
+            yield f"u{random.getrandbits(76):019x}"
 
     def start(self) -> None:
         super().start()
         with self._one_saga():
-            self._layout, self._size = Layout(self._rig.settings, PATTERN), 1
+            self._layout, self._size = Layout(self._rig.settings), 1
 
     @contextmanager
     def _one_saga(self) -> Iterator[None]:
@@ -62,6 +62,7 @@ class Aged(Protools):
 @click.option("--rounds", default=3, show_default=True)
 def main(upto: int, sagas: int, rounds: int) -> None:
     """Print the cost of a saga at each size, as a multiple of its cost in a system without a past."""
+    end_like_ctrl_c()
     told = Told("history")
     rows: list[list[object]] = [["finished sagas", *COSTS.values()]]
     with tempfile.TemporaryDirectory(prefix="protools-bench-") as folder:

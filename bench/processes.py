@@ -14,6 +14,12 @@ AT_REST_S = 1.0
 """Before it is paused a system gets this long to write down what it still has in hand."""
 
 
+def end_like_ctrl_c() -> None:
+    """Let SIGTERM and SIGALRM end this process as Ctrl-C does, so that what it started is ended."""
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.default_int_handler)
+
+
 def pause(pids: Mapping[str, int]) -> None:
     """Stop everything."""
     time.sleep(AT_REST_S)

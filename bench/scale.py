@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from bench.contest import Run
 from bench.load import Load, names
-from bench.processes import cpu_seconds
+from bench.processes import cpu_seconds, end_like_ctrl_c
 from bench.report import Figure
 from bench.rig import Rig, rig
 from bench.rounds import Figures
@@ -62,6 +62,7 @@ PER_1000 = ("rows", "others", "deadlocks", "rollbacks", "again")
 @click.option("--sagas", default=SAGAS, show_default=True, help="Of one run, for each replica.")
 def main(rounds: int, sagas: int) -> None:
     """Print sagas per second, and for 1,000 sagas the seconds waited for locks, at 1, 2 and 4 replicas."""
+    end_like_ctrl_c()
     told = Told("scale")
     with tempfile.TemporaryDirectory(prefix="protools-bench-") as folder:
         Path(folder).chmod(0o711)

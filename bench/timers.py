@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 from bench.contest import Contestant
 from bench.duel import COSTS, duel, ratios
 from bench.history import AT_MOST, REST_S, Aged
-from bench.processes import pause, resume
+from bench.processes import end_like_ctrl_c, pause, resume
 from bench.report import Figure
 from bench.told import Told, verdict
 from protools.local.process import wait_until
@@ -31,10 +31,11 @@ NOTICE_S = 20.0
 GIVE_UP_S = 60.0
 LOOK_S = 0.02
 
+NOW = text("SELECT extract(epoch FROM clock_timestamp())")
 SET = text(
-    "UPDATE saga SET wake_at = extract(epoch FROM clock_timestamp()) + :notice "
-    "WHERE id IN (SELECT id FROM saga WHERE status = 'RUNNING' LIMIT :number) "
-    "RETURNING CAST(id AS text), wake_at"
+    "UPDATE saga SET wake_at = :due, progress = CAST("
+    "jsonb_set(CAST(progress AS jsonb), '{wake_at}', to_jsonb(CAST(:due AS double precision))) AS text) "
+    "WHERE id IN (SELECT id FROM saga WHERE status = 'RUNNING' LIMIT :number) RETURNING CAST(id AS text)"
 )
 LEFT = text(
     "SELECT count(*) FILTER (WHERE status = 'RUNNING'), extract(epoch FROM clock_timestamp()) "
@@ -73,8 +74,8 @@ class Waiting(Aged):
         """Let so many of them be due at once; return the seconds after which all had moved, as others see it."""
         engine = open_database(self._rig.settings, "protools_saga", "write", "owner")
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            rows = connection.execute(SET, {"notice": NOTICE_S, "number": number}).all()
-            ids, due = [row[0] for row in rows], max(float(row[1]) for row in rows)
+            due = float(connection.execute(NOW).scalar_one()) + NOTICE_S
+            ids = list(connection.execute(SET, {"due": due, "number": number}).scalars())
             time.sleep(NOTICE_S - 1)
             return _fired(connection, ids, due)
 
@@ -97,6 +98,7 @@ def _fired(connection: Connection, ids: list[str], due: float) -> float:
 @click.option("--rounds", default=3, show_default=True)
 def main(waiting: int, due: int, sagas: int, rounds: int) -> None:
     """Print what a saga costs beside many that wait, as a multiple of its cost without, and how soon these fire."""
+    end_like_ctrl_c()
     told = Told("timers")
     rows: list[list[object]] = [["sagas that wait", *COSTS.values()]]
     with tempfile.TemporaryDirectory(prefix="protools-bench-") as folder:

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from bench import layout, publish, tables
 from bench.duel import by_group
+from bench.memory import growth_of
 from bench.report import Figure
 from bench.told import verdict
-from sqlalchemy import Column, Double, Integer, LargeBinary, MetaData, String, Table
-
-from seedwork.delivery import Id
+from sqlalchemy import Column, Double, LargeBinary, MetaData, String, Table
 
 
 def contestant(name: str, *, peer: bool, **rounds: list[float]) -> dict[str, Any]:
@@ -91,23 +90,31 @@ def test_a_verdict_is_given_only_where_there_is_a_figure(values: list[float], go
     assert verdict("cost", "≤ 1.1", Figure(values), good=good).endswith(f": {said}.")
 
 
-def test_a_copied_row_differs_in_its_ids_and_names_and_keeps_what_has_none() -> None:
-    """Copies that shared a key would be refused; copies with the pattern's times would share one place in an index."""
-    table = Table(
-        "thing",
-        MetaData(),
-        Column("id", Id),
-        Column("username", String),
-        Column("wire", LargeBinary),
-        Column("hash", LargeBinary, unique=True),
-        Column("at", Double),
-        Column("version", Integer),
-    )
-    identifier, username, wire, unique_hash, at, version = map(layout.copied, table.columns)
+def test_a_copy_differs_in_its_ids_and_names_and_keeps_what_has_none() -> None:
+    """Copies that shared a key would be refused; what is packed must stay readable, so no length may change."""
+    values: dict[str, Any] = {}
+    said = f"01a1fdcd-8919-7dc8-8e3c-686d8c2721af {layout.PATTERN}!"
 
-    assert identifier.startswith("CAST(overlay(")
-    assert ":name" in username
-    assert wire == '"wire"'
-    assert "sha256" in unique_hash
-    assert at.startswith('"at" - n')
-    assert version == '"version"'
+    assert layout.copied(Column("said", String), said, values) == (
+        "CAST(CAST(:given_0 AS text) || tail || CAST(:given_1 AS text) || name || CAST(:given_2 AS text) AS VARCHAR)"
+    )
+    assert values == {"given_0": said[:24], "given_1": " ", "given_2": "!"}
+    assert "convert_to(tail" in layout.copied(Column("wire", LargeBinary), said.encode(), values)
+    assert "sha256" in layout.copied(Column("hash", LargeBinary, unique=True), b"1", values)
+    assert layout.copied(Column("at", Double), 7.0, values).endswith("- n * 0.001")
+    assert layout.copied(Column("at", Double), None, values).startswith("CAST(:")
+
+
+def test_a_copied_table_gets_all_rows_of_one_saga_after_the_other() -> None:
+    """Rows of one saga lie together in a real table; scattered ones would cost more than what they stand for."""
+    table = Table("thing", MetaData(), Column("id", String), Column("due_at", Double))
+
+    sql, _ = layout.copying(table, [{"id": "a", "due_at": 1.0}, {"id": "b", "due_at": 2.0}], {"thing__due_at": "n + 5"})
+
+    assert sql.count("n + 5") == 2
+    assert sql.index("generate_series") < sql.index("LATERAL (VALUES (")
+
+
+def test_growth_is_the_slope_between_the_looks() -> None:
+    """One look that is too high by chance must not pass for a leak."""
+    assert growth_of([100.0, 101.0, 102.0, 103.0], 50_000) == pytest.approx(2.0)
