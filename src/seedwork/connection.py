@@ -6,9 +6,12 @@ httptools parses and refuses whatever two servers could read in two ways. Reques
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from functools import lru_cache, partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -23,6 +26,7 @@ from httptools import (
 )
 
 from seedwork.answer import answer, problem_answer
+from seedwork.crew import resting
 from seedwork.formats import Problem, problem_of_status
 from seedwork.http import BODY_LIMIT_BYTES
 
@@ -44,6 +48,8 @@ ANSWER_S = 10
 """Seconds within which what was written must have left, however slowly it is read."""
 LINGER_S = 2
 """Seconds for which a refused client may go on sending: a reset would take the answer from it."""
+DROP = struct.pack("ii", 1, 0)
+"""SO_LINGER: on, for no time."""
 ONCE = ("HTTP_HOST", "CONTENT_TYPE", "HTTP_AUTHORIZATION")
 """Headers of which a second one would leave open which counts."""
 
@@ -73,7 +79,7 @@ class Connection(asyncio.Protocol):
         self._parser = HttpRequestParser(self)
         self._room = threading.Event()
         self._room.set()
-        self._is_deaf = self._is_full = self.is_lost = False
+        self._is_deaf = self._is_at_end = self._is_full = self._is_lost = False
         self._due = self._unsent_at = float("inf")
         self._transport: asyncio.Transport
 
@@ -88,13 +94,13 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Let go of whoever writes."""
-        self.is_lost = True
+        self._is_lost = True
         self._room.set()
         self._server.connections.pop(self, None)
 
     def eof_received(self) -> bool:
         """Keep the connection for the answers of who has only stopped sending."""
-        self._is_deaf = True
+        self._is_deaf = self._is_at_end = True
         return bool(self._requests)
 
     def pause_writing(self) -> None:
@@ -131,14 +137,19 @@ class Connection(asyncio.Protocol):
         elif now > self._due and self._request and not self._is_deaf:
             self._refuse(problem_of_status(408, f"the request did not arrive within {REQUEST_S} s"))
         elif now > self._due:
-            self.abort()
+            self.close()
 
     def is_busy(self) -> bool:
         """Tell whether a request is at work or its answer on the way."""
         return bool(self._requests) or self._transport.get_write_buffer_size() > 0
 
+    def close(self) -> None:
+        """Close as soon as what was written has left."""
+        self._transport.close()
+
     def abort(self) -> None:
-        """Cut."""
+        """Cut, and drop what the kernel still holds for a client that does not read."""
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DROP)
         self._transport.abort()
 
     # --- called by the parser
@@ -271,12 +282,14 @@ class Connection(asyncio.Protocol):
         return request.keep_alive and not self._server.stopping
 
     def send(self, piece: bytes, *, last: bool) -> None:
-        """Write a piece of the answer; called by the thread at work, which waits until the client reads.
+        """Write a piece of the answer; called by the thread at work, which rests until what came before has left.
 
         Raise ConnectionAbortedError when the client is gone.
         """
-        self._room.wait()
-        if self.is_lost:
+        if not self._room.is_set():
+            with resting():
+                self._room.wait()
+        if self._is_lost:
             raise ConnectionAbortedError
         if not last:
             self._room.clear()
@@ -287,7 +300,7 @@ class Connection(asyncio.Protocol):
         self._server.post(self.abort)
 
     def _write(self, piece: bytes, *, last: bool) -> None:
-        if self.is_lost:
+        if self._is_lost:
             return
         if self._transport.get_write_buffer_size() == 0:
             self._unsent_at = self._now()
@@ -307,11 +320,13 @@ class Connection(asyncio.Protocol):
 
     def _leave(self) -> None:
         self._requests.clear()
-        if self._is_deaf and self._transport.can_write_eof():
-            self._transport.write_eof()
-            self._due = self._now() + LINGER_S
+        self._is_deaf = True
+        self._due = self._now() + LINGER_S
+        if self._is_at_end:
+            self.close()
         else:
-            self._transport.close()
+            with suppress(OSError):  # gone this moment
+                self._transport.write_eof()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -26,8 +26,11 @@ THREADS = 64
 HEALTH_RANK, USUAL_RANK, NEW_WORK_RANK = range(3)
 THREADS_OF_RANK = (THREADS, THREADS - 2, THREADS - 8)
 """Requests that may be at work when one of each rank begins; who waits for something to happen rests (`crew`)."""
-CONNECTION_LIMIT = 1000
+CONNECTION_LIMIT = 900
+"""Of the 1,024 files that a process may usually have open."""
 BACKLOG = 1024
+SEND_BUFFER_BYTES = 64 * 1024
+"""Kernel's share of an answer: what a slow reader leaves there is seen by nobody (it would grow to megabytes)."""
 LOOK_S = 1.0
 """Seconds between two looks at who is too slow."""
 STOP_S = 3
@@ -62,6 +65,7 @@ def listen(service: str, host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # handed down to each connection
         sock.bind(address)
         sock.listen(BACKLOG)
     except OSError as error:
@@ -121,7 +125,8 @@ class Server:
         while any(one.is_busy() for one in self.connections) and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
         for one in list(self.connections):
-            one.abort()
+            one.abort() if one.is_busy() else one.close()
+        await asyncio.sleep(0)
 
     def _look(self) -> None:
         now = self._loop.time()
@@ -129,11 +134,12 @@ class Server:
             one.look(now)
 
     def opened(self, connection: Connection) -> None:
-        """Take a connection in; when there are too many, the one that came first and has nothing at work must go."""
-        if len(self.connections) >= CONNECTION_LIMIT:
-            oldest = next((one for one in self.connections if not one.is_busy()), connection)
-            oldest.abort()
+        """Take a connection in; when there are too many, the first that came and has nothing at work must go."""
         self.connections[connection] = None
+        if len(self.connections) > CONNECTION_LIMIT:
+            oldest = next(one for one in self.connections if not one.is_busy())  # at worst the new one
+            del self.connections[oldest]
+            oldest.abort()
 
     def rank(self, method: str, path: str, cookies: str) -> tuple[int, Problem | None]:
         """Return what a request goes before, and the gate's refusal if there is one."""
@@ -153,4 +159,4 @@ class Server:
         with self._lock:
             calls, self._calls = self._calls, []
         for call in calls:
-            call()
+            self._loop.call_soon(call)  # one that fails keeps no other from being done

@@ -7,15 +7,18 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
 from tests.service.rooms import Room, eventually, room
-from tests.service.web import Serving
+from tests.service.web import Serving, read_all
 
 from bff.tables import acceptance
-from seedwork import connection, server
+from bff.waiting import ROOM
+from seedwork import server
 from seedwork.errors import SettingError
 
 
@@ -55,25 +58,6 @@ def test_a_body_far_over_the_limit_is_413_in_the_callers_format(web: Serving, cl
     assert b"application/problem+json" in answer
 
 
-def test_a_client_that_drips_is_cut(web: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One byte now and then keeps a connection for ever on a server that only looks for silence."""
-    monkeypatch.setattr(connection, "REQUEST_S", 0.2)
-    with web.connect() as sock:
-        sock.sendall(b"POST /passwords HTTP/1.1\r\nHost: x\r\n")
-        sock.settimeout(0.05)
-        eventually(lambda: is_closed_after_a_drip(sock), within_s=10)
-
-
-def is_closed_after_a_drip(sock: socket.socket) -> bool:
-    try:
-        sock.sendall(b"X")
-        return sock.recv(1) == b""
-    except TimeoutError:
-        return False
-    except OSError:
-        return True
-
-
 def test_two_replicas_share_a_port(bff: Room, web: Serving, client: urllib3.PoolManager) -> None:
     """`--replicas bff=2` needs no proxy."""
     second = threading.Event()
@@ -104,6 +88,31 @@ def test_an_address_of_another_machine_is_named_by_its_variable() -> None:
     """Binding to what this machine does not have is a setting, not a crash."""
     with pytest.raises(SettingError, match="BIND_HOST"):
         server.listen("bff", "203.0.113.7", 0)
+
+
+def test_two_hundred_wait_in_one_process_and_nobody_else_does(
+    bff: Room, web: Serving, client: urllib3.PoolManager
+) -> None:
+    """Who waits for a saga holds no place at work, no database connection and nobody up."""
+    waiting = bff.app.extensions["waiting"]
+    asking = b"POST /passwords HTTP/1.1\r\nHost: x\r\nPrefer: wait=30\r\nContent-Type: application/json\r\n"
+    with ExitStack() as stack:
+        for number in range(ROOM):
+            body = b'{"username":"u%d"}' % number
+            sock = stack.enter_context(web.connect())
+            sock.sendall(asking + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        eventually(lambda: len(waiting._waiters) == ROOM, within_s=20)
+        engines: list[Any] = [bff.runtime.write, bff.app.extensions["read"]]
+        eventually(lambda: [engine.pool.checkedout() for engine in engines] == [0, 0])
+        one_more = {"Prefer": "wait=30"}
+        answer = client.request("POST", f"{web.url}/passwords", json={"username": "ada"}, headers=one_more)
+        assert (answer.status, answer.headers.get("Preference-Applied")) == (202, None)
+        assert client.request("POST", f"{web.url}/passwords", json={"username": "bob"}).status == 202
+        for path in ("/livez", "/readyz", answer.headers["Location"]):
+            assert client.request("GET", web.url + path).status == 200
+        assert len(waiting._waiters) == ROOM, "they all still wait"
+        waiting._wake(set(waiting._waiters))  # nothing ended: each looks once and waits on
+        assert client.request("GET", f"{web.url}/livez").status == 200
 
 
 def test_a_request_in_hand_is_answered_before_the_server_leaves(bff: Room, client: urllib3.PoolManager) -> None:
@@ -140,10 +149,3 @@ def test_a_request_that_will_not_end_does_not_hold_the_server(bff: Room, monkeyp
         web.stop()
         assert time.monotonic() - began < 5
         leave.set()
-
-
-def read_all(sock: socket.socket) -> bytes:
-    parts = []
-    while part := sock.recv(65536):
-        parts.append(part)
-    return b"".join(parts)

@@ -39,3 +39,10 @@ def serving(app: Flask) -> Iterator[Serving]:
         yield running
     finally:
         running.stop()
+
+
+def read_all(sock: socket.socket) -> bytes:
+    parts = []
+    while part := sock.recv(65536):
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,119 @@
+"""Hold the HTTP server to serving everybody while hundreds are slow, and to cutting those, however they drip."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import urllib3
+from tests.service.rooms import Room, eventually, room
+from tests.service.web import Serving
+
+from bff.tables import acceptance, password
+from seedwork import connection, server
+
+SLOW = 200
+JSON_TYPE = b"Content-Type: application/json\r\n"
+HEADERS = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "
+BODY = b"POST /passwords HTTP/1.1\r\nHost: x\r\n" + JSON_TYPE + b"Content-Length: 1000\r\n\r\n{"
+ANSWER = b"GET /passwords?limit=100 HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def send_a_byte(sock: socket.socket) -> None:
+    sock.send(b" ")
+
+
+def read_a_byte(sock: socket.socket) -> None:
+    sock.recv(1)
+
+
+KINDS: dict[str, tuple[bytes, Callable[[socket.socket], None]]] = {
+    "headers": (HEADERS, send_a_byte),
+    "bodies": (BODY, send_a_byte),
+    "answers": (ANSWER, read_a_byte),
+}
+
+
+@pytest.fixture
+def bff(tmp_path: Path) -> Iterator[Room]:
+    made = room("bff", tmp_path)
+    for number in range(100):  # a page of some 200 KB, more than lies in the kernel's buffers
+        name = f"{number:03}" + "é" * 250
+        made.write_view(password, username=name, actor="", version=1, status="issued", issued_at=1.0, changed_at=1.0)
+    yield made
+    made.close()
+
+
+@contextmanager
+def slow_clients(web: Serving, kinds: Sequence[str]) -> Iterator[dict[socket.socket, Callable[[socket.socket], None]]]:
+    """Connect SLOW clients of each kind that have begun; give what each does next."""
+    with ExitStack() as stack:
+        clients = {}
+        for begun, drip in (KINDS[kind] for kind in kinds):
+            for _ in range(SLOW):
+                sock = stack.enter_context(socket.socket())
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.connect(("127.0.0.1", web.port))
+                sock.sendall(begun)
+                sock.setblocking(False)
+                clients[sock] = drip
+        yield clients
+
+
+def cut_after_a_drip(clients: dict[socket.socket, Callable[[socket.socket], None]]) -> int:
+    """Let each client move by a byte; return how many find themselves cut."""
+    return sum(is_cut(sock, drip) for sock, drip in clients.items())
+
+
+def is_cut(sock: socket.socket, drip: Callable[[socket.socket], None]) -> bool:
+    try:
+        drip(sock)
+    except BlockingIOError:  # nothing to read yet
+        return False
+    except OSError:
+        return True
+    poll = select.poll()
+    poll.register(sock, 0)
+    return bool(poll.poll(0))  # hung up or reset
+
+
+def test_hundreds_of_slow_clients_stop_nobody(
+    bff: Room, web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slowloris costs its sender nothing; 200 of each kind are held, and who asks meanwhile is served."""
+    for limit in ("REQUEST_S", "ANSWER_S", "IDLE_S"):
+        monkeypatch.setattr(connection, limit, 60)
+    with slow_clients(web, tuple(KINDS)) as clients:
+        for turn in range(10):
+            assert cut_after_a_drip(clients) == 0
+            asked = client.request("POST", f"{web.url}/passwords", json={"username": f"u{turn}"})
+            assert asked.status == 202
+            for path in ("/livez", "/readyz", asked.headers["Location"]):
+                assert client.request("GET", web.url + path).status == 200
+    assert len(bff.rows(acceptance)) == 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slow_clients_are_cut_however_they_drip(
+    web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A byte now and then keeps a connection for ever on a server that looks for silence alone."""
+    for limit in ("REQUEST_S", "ANSWER_S", "IDLE_S", "LINGER_S"):
+        monkeypatch.setattr(connection, limit, 0.5)
+    with slow_clients(web, [kind]) as clients:
+        eventually(lambda: cut_after_a_drip(clients) == SLOW, within_s=30)
+    assert client.request("GET", f"{web.url}/livez").status == 200
+
+
+def test_a_crowd_of_idle_connections_keeps_nobody_out(
+    web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the limit is reached, the oldest connection that does nothing makes room."""
+    monkeypatch.setattr(server, "CONNECTION_LIMIT", 20)
+    with slow_clients(web, ["headers"]) as clients:
+        assert client.request("GET", f"{web.url}/livez").status == 200
+        eventually(lambda: cut_after_a_drip(clients) > SLOW - server.CONNECTION_LIMIT)
