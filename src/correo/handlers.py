@@ -207,7 +207,7 @@ def send_mails(runtime: Runtime) -> Duty:
     def brings_mail(batch: Sequence[Received]) -> bool:
         return any(isinstance(received.message.body, SendPasswordMail) for received in batch if received.message)
 
-    return Duty("sender", sender.send_due, woken_by=brings_mail)
+    return Duty("sender", sender.send_due, woken_by=brings_mail, due=mail.c.due_at)
 
 
 DUTIES = (send_mails,)

@@ -12,10 +12,11 @@ from protools.bootstrap import projector_of
 from seedwork import faults
 from seedwork.broker import Subscription
 from seedwork.database import open_database
+from seedwork.delivery import failure, outbox
 from seedwork.errors import SettingError
 from seedwork.forgetting import forget
 from seedwork.inbox import Inbox, Reader
-from seedwork.loop import Duty, DutyThread, keep_trying
+from seedwork.loop import Duty, DutyThread, Lookout, keep_trying
 from seedwork.process import Process, collect_seldom, repeat
 from seedwork.projection import Projector
 from seedwork.service import Runtime, Service, load, open_runtime
@@ -77,12 +78,11 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         worker, close = _worker(service, runtime)
         closing.append(close)
         process.add("messages", worker.run, worker.stop)
-        duties.append(Duty("failures", worker.retry_failures))
+        duties.append(Duty("failures", worker.retry_failures, due=failure.c.due_at))
         duties.append(
             Duty("forgetting", partial(forget, runtime.write, runtime.settings.clock_offset), every_s=FORGET_EVERY_S)
         )
-    for thread in map(DutyThread, duties):
-        process.add(thread.name, thread.run, thread.stop)
+    for thread in _add_duties(process, runtime, duties):
         if service.handlers:
             worker.handled.append(thread.handled)
     if service.projections:
@@ -108,13 +108,22 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
         process.add("waiting", waiting.run, waiting.release)
     publisher = repeat(runtime.relay.publish_waiting)
     process.add("publisher", publisher.run, publisher.stop)
-    for thread in map(DutyThread, [*_housekeeping(runtime), *app.extensions["duties"]]):
-        process.add(thread.name, thread.run, thread.stop)
+    _add_duties(process, runtime, [*_housekeeping(runtime), *app.extensions["duties"]])
     return []
 
 
+def _add_duties(process: Process, runtime: Runtime, duties: Sequence[Duty]) -> list[DutyThread]:
+    """Add a thread for each duty, and one that looks whether something is due."""
+    threads = [DutyThread(duty) for duty in duties]
+    lookout = Lookout(runtime.write, runtime.settings.clock_offset, threads)
+    process.add("lookout", lookout.run, lookout.stop)
+    for thread in threads:
+        process.add(thread.name, thread.run, thread.stop)
+    return threads
+
+
 def _housekeeping(runtime: Runtime) -> list[Duty]:
-    return [Duty("outbox", runtime.relay.clear), Duty("sweep", runtime.relay.sweep)]
+    return [Duty("outbox", runtime.relay.clear), Duty("sweep", runtime.relay.sweep, due=outbox.c.due_at)]
 
 
 def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], object]]:

@@ -230,7 +230,7 @@ def wake_due_sagas(runtime: Runtime) -> Duty:
         while runtime.relay.run(work) == PAGE:
             continue
 
-    return Duty("wake-ups", until_none_is_due)
+    return Duty("wake-ups", until_none_is_due, due=saga.c.wake_at)
 
 
 def resend_to_silent(runtime: Runtime) -> Duty:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
+from sqlalchemy import Column, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from seedwork import database
 from seedwork.broker import Delivery, Subscription
 from seedwork.errors import Stale, Unavailable
 from seedwork.inbox import Received
@@ -17,6 +19,7 @@ from seedwork.inbox import Received
 log = structlog.get_logger()
 T = TypeVar("T")
 RECEIVE_S = 1.0
+LOOK_S = 1.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
 DOWN = (Unavailable, Stale, SQLAlchemyError)
@@ -71,19 +74,24 @@ def _never(_batch: Sequence[Received]) -> bool:
 
 @dataclass(frozen=True)
 class Duty:
-    """Do something beside the loop: every `every_s` seconds, and at once after a batch that `woken_by` says yes to."""
+    """Do something beside the loop, and at once after a batch that `woken_by` says yes to.
+
+    That is every `every_s` seconds, or, with `due`, when a row's time in this column of the write database has come.
+    """
 
     name: str
     work: Callable[[], object]
     every_s: float = 1.0
     woken_by: Callable[[Sequence[Received]], bool] = _never
+    due: Column[Any] | None = None
 
 
 class DutyThread(threading.Thread):
-    """Run one duty until stopped; an outage is waited out."""
+    """Run one duty until stopped; an outage is waited out. One that has `due` must be woken."""
 
     def __init__(self, duty: Duty) -> None:
         super().__init__(name=duty.name, daemon=True)
+        self.due = duty.due
         self._duty = duty
         self._woken = threading.Event()
         self._stopping = threading.Event()
@@ -91,7 +99,7 @@ class DutyThread(threading.Thread):
     def run(self) -> None:
         """Loop until `stop`."""
         while not self._stopping.is_set():
-            self._woken.wait(self._duty.every_s)
+            self._woken.wait(self._duty.every_s if self.due is None else None)
             self._woken.clear()
             if not self._stopping.is_set():
                 keep_trying(self._stopping, self._duty.work)
@@ -99,9 +107,45 @@ class DutyThread(threading.Thread):
     def handled(self, batch: Sequence[Received]) -> None:
         """Run the duty at once when this batch gives it something to do."""
         if self._duty.woken_by(batch):
-            self._woken.set()
+            self.wake()
+
+    def wake(self) -> None:
+        """Run the duty now."""
+        self._woken.set()
 
     def stop(self) -> None:
         """End after the turn in hand."""
         self._stopping.set()
         self._woken.set()
+
+
+class Lookout:
+    """Look once a second whether something is due, for all duties in one statement, and wake those that have it."""
+
+    def __init__(self, engine: Engine, clock_offset: float, threads: Iterable[DutyThread]) -> None:
+        self._engine = engine
+        self._watched = [(thread, thread.due) for thread in threads if thread.due is not None]
+        clock = database.clock_sql(engine.dialect.name, clock_offset)
+        looks = [
+            f"EXISTS (SELECT 1 FROM {due.table.name} WHERE {due.name} <= {clock})"  # noqa: S608 - our names
+            for _, due in self._watched
+        ]
+        self._query = text(f"SELECT {', '.join(looks)}")
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Loop until `stop`."""
+        while not self._stopping.wait(LOOK_S):
+            keep_trying(self._stopping, self.look)
+
+    def look(self) -> None:
+        """Look once."""
+        with self._engine.connect() as connection:
+            found = connection.execute(self._query).one()
+        for (thread, _), is_due in zip(self._watched, found, strict=True):
+            if is_due:
+                thread.wake()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()

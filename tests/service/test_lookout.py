@@ -1,0 +1,72 @@
+"""Look for what is due: a duty sleeps until a row's time has come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+from tests.service.desk import Desk, make_desk
+from tests.service.stage import BOTH, counted, settings_on
+
+from protools.local.process import wait_until
+from seedwork.delivery import failure, outbox
+from seedwork.loop import Duty, DutyThread, Lookout
+from seedwork.messages import new_id
+
+
+@pytest.fixture(params=BOTH)
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    made = make_desk(settings_on(request, tmp_path), "generador")
+    yield made
+    made.runtime.write.dispose()
+
+
+@pytest.fixture
+def duties() -> Iterator[tuple[DutyThread, DutyThread, list[str]]]:
+    """One duty for each of two tables, and who was at work."""
+    ran: list[str] = []
+    sweep = DutyThread(Duty("sweep", lambda: ran.append("sweep"), due=outbox.c.due_at))
+    retry = DutyThread(Duty("retry", lambda: ran.append("retry"), due=failure.c.due_at))
+    for thread in (sweep, retry):
+        thread.start()
+    yield sweep, retry, ran
+    for thread in (sweep, retry):
+        thread.stop()
+        thread.join(10)
+
+
+def test_a_duty_is_woken_when_its_row_is_due_and_no_other(
+    desk: Desk, duties: tuple[DutyThread, DutyThread, list[str]]
+) -> None:
+    """What is due is done within a second; what is not costs nothing but the one look of all."""
+    sweep, retry, ran = duties
+    lookout = Lookout(desk.runtime.write, 0.0, [sweep, retry])
+    for due_at in (time.time() + 3600, time.time() - 1):
+        lookout.look()
+        assert ran == []
+        with desk.runtime.write.begin() as tx:
+            tx.execute(insert(outbox).values(id=new_id(), topic="t", wire=b"", due_at=due_at))
+    lookout.look()
+    assert wait_until(lambda: ran == ["sweep"], 10)
+
+
+def test_a_clock_that_was_set_forward_counts(desk: Desk, duties: tuple[DutyThread, DutyThread, list[str]]) -> None:
+    """Tests and drills move the clock; a duty that looked at another one would sleep on."""
+    with desk.runtime.write.begin() as tx:
+        tx.execute(insert(outbox).values(id=new_id(), topic="t", wire=b"", due_at=time.time() + 3600))
+    Lookout(desk.runtime.write, 3601.0, duties[:2]).look()
+    assert wait_until(lambda: duties[2] == ["sweep"], 10)
+
+
+def test_all_duties_of_a_process_cost_one_statement_a_look(
+    desk: Desk, duties: tuple[DutyThread, DutyThread, list[str]]
+) -> None:
+    """An idle system's processor time is its looks."""
+    lookout = Lookout(desk.runtime.write, 0.0, duties[:2])
+    with counted(desk.runtime.write) as bill:
+        lookout.look()
+    begins = desk.runtime.write.dialect.name == "sqlite"  # a transaction begins there with a statement
+    assert (bill.statements, bill.commits) == (1 + begins, 0)
