@@ -87,7 +87,8 @@ class Waiting:
         with self._registered(identifier) as woken:
             yield True
             while not self._stopping.is_set():
-                heard = woken.wait(silence_s)
+                with resting():
+                    heard = woken.wait(silence_s)
                 woken.clear()
                 yield heard
 

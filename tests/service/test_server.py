@@ -115,6 +115,20 @@ def test_two_hundred_wait_in_one_process_and_nobody_else_does(
         assert client.request("GET", f"{web.url}/livez").status == 200
 
 
+def test_streams_that_have_nothing_to_say_hold_nobody_up(bff: Room, web: Serving, client: urllib3.PoolManager) -> None:
+    """Somebody who watches is no load: as many as may wait may watch, and health needs none of their places."""
+    waiting = bff.app.extensions["waiting"]
+    accepted = client.request("POST", f"{web.url}/passwords", json={"username": "ada"}).headers["Location"]
+    with ExitStack() as stack:
+        for _ in range(ROOM):
+            sock = stack.enter_context(web.connect())
+            sock.sendall(f"GET {accepted}/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".encode())
+        eventually(lambda: not waiting.has_room(), within_s=20)
+        for path in ("/livez", "/readyz", accepted):
+            assert client.request("GET", web.url + path).status == 200
+        assert client.request("POST", f"{web.url}/passwords", json={"username": "bob"}).status == 202
+
+
 def test_a_request_in_hand_is_answered_before_the_server_leaves(bff: Room, client: urllib3.PoolManager) -> None:
     """A restart must not turn an accepted wish into a broken connection."""
     web = Serving(bff.app)
