@@ -17,7 +17,11 @@ OPENAPI = "application/vnd.oai.openapi+json"
 @operation(answers={200: Answer(description="OpenAPI 3.1.", media_type=OPENAPI)}, public=True)
 def openapi() -> Response:
     """Describe these routes."""
-    return Response(_committed("openapi.json"), content_type=OPENAPI)
+    return _shown("openapi.json", OPENAPI)
+
+
+def _shown(name: str, media_type: str) -> Response:
+    return Response(_committed(name), content_type=media_type, headers={"Cache-Control": "no-cache"})
 
 
 @cache

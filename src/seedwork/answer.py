@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from seedwork import formats
+from seedwork import conventions, formats
 from seedwork.formats import Problem, problem_of_status
 from seedwork.http import ALWAYS
 
@@ -40,11 +40,18 @@ def answer(app: Callable[..., Iterable[bytes]], request: Request, connection: Co
         made.give_up()
 
 
-def problem_answer(problem: Problem, environ: Mapping[str, Any], *, close: bool) -> bytes:
-    """Return the answer to what never reaches the app, in the caller's format."""
+def problem_answer(problem: Problem, environ: Mapping[str, Any], origins: Collection[str], *, close: bool) -> bytes:
+    """Return the answer to what never reaches the app, in the caller's format; pages of `origins` may read it."""
     face = formats.problem_face(environ.get("HTTP_ACCEPT", ""), environ.get("CONTENT_TYPE", ""))
     body = face.write_problem(problem.document)
-    headers = {"Content-Type": face.problem_type, "Content-Length": str(len(body)), **ALWAYS, **problem.headers}
+    headers = {
+        "Content-Type": face.problem_type,
+        "Content-Length": str(len(body)),
+        "X-Request-Id": conventions.request_id(environ.get("HTTP_X_REQUEST_ID", "")),
+        **ALWAYS,
+        **conventions.for_origin(origins, environ.get("HTTP_ORIGIN", "")),
+        **problem.headers,
+    }
     status = f"{problem.status} {HTTPStatus(problem.status).phrase}"
     return head(status, headers.items(), close=close) + (b"" if environ.get("REQUEST_METHOD") == "HEAD" else body)
 
@@ -90,7 +97,9 @@ class _Answer:
             return
         self._request.keep_alive = False
         problem = problem_of_status(500, "this is our fault; it is logged")
-        self._connection.send(problem_answer(problem, self._request.wsgi, close=True), last=True)
+        self._connection.send(
+            problem_answer(problem, self._request.wsgi, self._connection.origins, close=True), last=True
+        )
 
     def _start(self, status: str, headers: Headers, _error: Any = None) -> Callable[[bytes], object]:
         self._status, self._headers = status, headers

@@ -72,6 +72,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self.origins = server.app.extensions["runtime"].settings.cors_origins
         self._requests: deque[Request] = deque()
         """Those that arrived whole; the first is at work."""
         self._request: Request | None = None
@@ -273,7 +274,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, request: Request) -> None:
         if request.problem:
             close = not self.stays(request)
-            self._write(problem_answer(request.problem, request.wsgi, close=close), last=True)
+            self._write(problem_answer(request.problem, request.wsgi, self.origins, close=close), last=True)
         else:
             self._server.crew.do(request.rank, partial(answer, self._server.app, request, self))
 

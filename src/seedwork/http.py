@@ -24,12 +24,14 @@ RETRY_AFTER_S = 1
 PAGE_LIMIT = 200
 PAGE_DEFAULT = 50
 ALWAYS = {"Vary": "Accept", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+REVALIDATED = "private, no-cache"
+"""What is shown may be kept by who asked, and is asked for again by its tag; anything else is not stored."""
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context level 1, §3.2."""
 
 
 def api(name: str) -> Blueprint:
-    """Return a blueprint whose answers are negotiated before anything is done, and never cached."""
+    """Return a blueprint whose answers are negotiated before anything is done."""
     blueprint = Blueprint(name, name)
     blueprint.before_request(_negotiate)
     return blueprint
@@ -58,6 +60,8 @@ def _asked() -> tuple[str, str]:
 
 
 def _negotiate() -> None:
+    if request.method == "OPTIONS":
+        return
     face = formats.face_for(*_asked())
     if face is None:
         raise Problem(406, "not-acceptable", f"this can be had as {', '.join(formats.FACES)}")
@@ -65,10 +69,12 @@ def _negotiate() -> None:
 
 
 def reply(name: str, document: Document, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer with a resource in the negotiated format; `name` is its XML root."""
+    """Answer with a resource in the negotiated format; `name` is its XML root. A page links to the next (RFC 8288)."""
     face = g.get("face") or formats.problem_face(*_asked())
-    response = Response(face.write(name, document), status, content_type=face.content_type)
-    return _finish(response, headers or {})
+    response = _finish(Response(face.write(name, document), status, content_type=face.content_type), headers or {})
+    if following := document.get("links", {}).get("next"):
+        response.headers["Link"] = f'<{following}>; rel="next"'
+    return response
 
 
 def unchanged(headers: Mapping[str, str]) -> Response:
@@ -85,6 +91,8 @@ def refuse(problem: Problem) -> Response:
 
 def _finish(response: Response, headers: Mapping[str, str]) -> Response:
     response.headers.update(ALWAYS)
+    if response.status_code < 400 and request.method in ("GET", "HEAD"):
+        response.headers["Cache-Control"] = REVALIDATED
     response.headers.update(headers)
     return response
 

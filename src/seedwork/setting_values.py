@@ -98,6 +98,16 @@ def namespace(value: str) -> str:
     return value
 
 
+def origins(value: str) -> frozenset[str]:
+    """Read origins as browsers write them (RFC 6454 §6.2), separated by commas; or `*`."""
+    given = frozenset(part.strip() for part in value.split(",") if part.strip())
+    for origin in given - {"*"}:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc or None}".lower():
+            raise ValueError(f"{origin!r} is not an origin such as https://example.test:8443")
+    return given
+
+
 def domains(value: str) -> frozenset[str]:
     """Read domains, separated by commas."""
     return frozenset(part.strip().lower() for part in value.split(",") if part.strip())

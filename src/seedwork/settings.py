@@ -36,6 +36,8 @@ class Settings:
     protools_saga_port: int = _from("PROTOOLS_SAGA_PORT", values.port, "3001")
     generador_port: int = _from("GENERADOR_PORT", values.port, "3002")
     correo_port: int = _from("CORREO_PORT", values.port, "3003")
+    cors_origins: frozenset[str] = _from("CORS_ORIGINS", values.origins)
+    """Origins whose pages may ask from a browser, `*` for all; none by default."""
     generador_url: str = _from("GENERADOR_URL", values.url("http", "https"), "http://127.0.0.1:3002")
 
     broker_url_given: str | None = _from("BROKER_URL", values.optional)

@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from seedwork import formats, http
+from seedwork import conventions, formats, http
 from seedwork.callers import NOBODY
 from seedwork.contract import Answer, Shape, operation
 from seedwork.database import is_answering, oldest_transaction_s
@@ -57,6 +57,7 @@ def create(service: str, runtime: Runtime, read: Engine, *blueprints: Blueprint,
     app.extensions |= {"runtime": runtime, "read": read, "started": time.time(), "stopping": [], "duties": []}
     _count_requests(app)
     app.extensions["registry"].register(_OpenTransactions({"write": runtime.write, "read": read}))
+    conventions.keep(app, runtime.settings.cors_origins)
     _know_callers(app)
     _answer_errors(app)
     for blueprint in (*blueprints, health_blueprint()):
@@ -104,7 +105,7 @@ def _down(error: Exception) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    log.error("request failed", method=request.method, path=request.path, exc_info=error)
+    log.error("request failed", method=request.method, path=request.path, request_id=g.request_id, exc_info=error)
     return http.refuse(formats.problem_of_status(500, "this is our fault; it was logged"))
 
 

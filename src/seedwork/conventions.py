@@ -1,0 +1,94 @@
+"""Keep what HTTP expects of every answer: a request id, entity tags, compression, other origins, OPTIONS.
+
+What may not be stored (`Cache-Control: no-store`) is neither tagged nor compressed: a secret beside text that an
+attacker chooses would be told by its compressed length (BREACH).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Collection
+
+from flask import Flask, Response, g, request
+
+from seedwork.messages import new_id
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+COMPRESSED_FROM_BYTES = 1024
+COMPRESSION = 5
+PREFLIGHT_S = 600
+ASKED = (
+    "Accept, Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, traceparent, "
+    "X-API-Key, X-Request-Id"
+)
+"""Headers that a page of another origin may send."""
+SHOWN = (
+    "ETag, Idempotent-Replayed, Link, Location, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, "
+    "WWW-Authenticate, X-Request-Id"
+)
+"""Headers that a page of another origin may read."""
+
+
+def keep(app: Flask, origins: Collection[str]) -> None:
+    """Have every answer of an app follow them; pages of `origins` may ask from a browser, `*` being all."""
+
+    @app.before_request
+    def begin() -> None:
+        g.request_id = request_id(request.headers.get("X-Request-Id", ""))
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers["X-Request-Id"] = g.request_id
+        if origins:
+            response.headers.update(for_origin(origins, request.headers.get("Origin", "")))
+            response.vary.add("Origin")
+        if request.method == "OPTIONS":
+            return _options(response)
+        return _sparing(response) if request.method in ("GET", "HEAD") else response
+
+
+def request_id(given: str) -> str:
+    """Return the caller's id of a request, 1 to 128 visible ASCII characters; one of ours in place of anything else."""
+    return given if REQUEST_ID.fullmatch(given) else new_id()
+
+
+def for_origin(origins: Collection[str], origin: str) -> dict[str, str]:
+    """Return the headers that let a page of `origin` read an answer (CORS); none for one not in `origins`."""
+    if origin not in origins and not (origin and "*" in origins):
+        return {}
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": SHOWN}
+
+
+def _options(response: Response) -> Response:
+    """Tell what may be asked: `204` with Allow, and to a page of a permitted origin what it may send."""
+    if response.status_code != 200:
+        return response
+    response.status_code = 204
+    response.headers.pop("Content-Type", None)
+    if "Access-Control-Allow-Origin" in response.headers and "Access-Control-Request-Method" in request.headers:
+        response.headers["Access-Control-Allow-Methods"] = response.headers["Allow"]
+        response.headers["Access-Control-Allow-Headers"] = ASKED
+        response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_S)
+    return response
+
+
+def _sparing(response: Response) -> Response:
+    """Send nothing that the caller has, and what it has not compressed if it likes."""
+    if response.cache_control.no_store or response.is_streamed or response.status_code not in (200, 304):
+        return response
+    response.vary.add("Accept-Encoding")
+    body = response.get_data()
+    if "ETag" not in response.headers:
+        response.set_etag(tag(body), weak=True)
+    response.make_conditional(request)
+    if response.status_code == 200 and len(body) >= COMPRESSED_FROM_BYTES and request.accept_encodings["gzip"] > 0:
+        response.set_data(gzip.compress(body, COMPRESSION, mtime=0))
+        response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
+def tag(body: bytes) -> str:
+    """Name a representation by its bytes, uncompressed: the opaque tag of RFC 9110 §8.8.3, without W/."""
+    return hashlib.sha256(body).hexdigest()[:22]

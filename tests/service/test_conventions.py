@@ -1,0 +1,196 @@
+"""Hold the front door to what HTTP clients, caches, browsers and proxies expect of any server."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import urllib3
+from tests.service.rooms import Room, room
+from tests.service.web import serving
+
+from bff.tables import password
+from seedwork.formats import Problem
+from seedwork.messages import UUID7
+from seedwork.settings import SettingError, Settings
+
+PAGE = "https://page.test"
+
+
+@pytest.fixture
+def bff(tmp_path: Path) -> Iterator[Room]:
+    made = room("bff", tmp_path, GENERADOR_URL="http://127.0.0.1:1", CORS_ORIGINS=f"{PAGE}, https://other.test")
+    yield made
+    made.close()
+
+
+def issued(bff: Room, *usernames: str) -> None:
+    for username in usernames:
+        bff.write_view(password, username=username, version=1, status="issued", issued_at=1.0, changed_at=2.0, actor="")
+
+
+# --- methods
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/xml"])
+def test_head_says_what_get_would_without_saying_it(bff: Room, accept: str) -> None:
+    """A cache or a monitor asks for the headers alone."""
+    issued(bff, "ada")
+    got, head = (bff.http.open("/passwords/ada", method=m, headers={"Accept": accept}) for m in ("GET", "HEAD"))
+    assert (head.status_code, head.data) == (200, b"")
+    for name in ("Content-Type", "Content-Length", "ETag", "Vary", "Cache-Control"):
+        assert head.headers[name] == got.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"), [("/passwords", {"GET", "HEAD", "OPTIONS", "POST"}), ("/reveals", {"OPTIONS", "POST"})]
+)
+def test_options_tells_what_may_be_asked(bff: Room, path: str, methods: set[str]) -> None:
+    """204, whatever is accepted: it has no body to be negotiated."""
+    answer = bff.http.options(path, headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.data, answer.headers.get("Content-Type")) == (204, b"", None)
+    assert set(answer.headers["Allow"].split(", ")) == methods
+    refused = bff.http.open(path, method="PATCH", headers={"Accept": "application/xml"})
+    assert (refused.status_code, refused.mimetype) == (405, "application/problem+xml")
+    assert set(refused.headers["Allow"].split(", ")) == methods
+
+
+# --- what the caller has already
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/xml"])
+def test_what_the_caller_has_is_not_sent_again(bff: Room, accept: str) -> None:
+    """A client that polls pays for a status that changed, not for each look."""
+    issued(bff, "ada")
+    shown = bff.http.get("/passwords/ada", headers={"Accept": accept})
+    again = bff.http.get("/passwords/ada", headers={"Accept": accept, "If-None-Match": shown.headers["ETag"]})
+    assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", shown.headers["ETag"])
+    assert again.headers["Vary"] == shown.headers["Vary"]
+    other = bff.http.get("/passwords/ada", headers={"Accept": accept, "If-None-Match": '"else", W/"x"'})
+    assert (other.status_code, other.data) == (200, shown.data)
+
+
+def test_each_format_has_a_tag_of_its_own(bff: Room) -> None:
+    """A cache that mixed them up would hand XML to who reads JSON."""
+    issued(bff, "ada")
+    tags = {bff.http.get("/passwords/ada", headers={"Accept": a}).headers["ETag"] for a in ("text/xml", "*/*")}
+    assert len(tags) == 2
+    assert {"Accept", "Accept-Encoding"} <= set(bff.http.get("/passwords/ada").headers["Vary"].split(", "))
+
+
+# --- compression
+
+
+def test_what_is_long_is_compressed_for_who_can_read_it(bff: Room) -> None:
+    """A page of 200 rows is mostly repetition."""
+    issued(bff, *(f"user-{number:03}" for number in range(30)))
+    plain = bff.http.get("/passwords")
+    packed = bff.http.get("/passwords", headers={"Accept-Encoding": "br, gzip;q=0.5"})
+    assert (packed.headers["Content-Encoding"], gzip.decompress(packed.data)) == ("gzip", plain.data)
+    assert int(packed.headers["Content-Length"]) == len(packed.data) < len(plain.data) / 4
+    assert packed.headers["ETag"] == plain.headers["ETag"]
+    for refusing in ("gzip;q=0", "identity", ""):
+        answer = bff.http.get("/passwords", headers={"Accept-Encoding": refusing})
+        assert (answer.headers.get("Content-Encoding"), answer.data) == (None, plain.data)
+
+
+def test_no_secret_is_compressed_or_tagged(bff: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The length of compressed text tells what it repeats (BREACH); a tag is a fingerprint of the secret."""
+    secret = {"username": "ada", "password": "x" * 4096}
+    monkeypatch.setattr("bff.reveals.Reveals.reveal", lambda *_: secret)
+    answer = bff.http.post("/reveals", json={"token": "t"}, headers={"Accept-Encoding": "gzip"})
+    assert (answer.status_code, answer.json) == (200, secret)
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert not {"Content-Encoding", "ETag"} & set(answer.headers.keys())
+
+
+# --- pages
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/xml"])
+def test_pages_are_linked_by_header_until_the_last(bff: Room, accept: str) -> None:
+    """RFC 8288: a generic client walks a list without knowing how its bodies look."""
+    issued(bff, "ada", "b & c", "d,e;f", "josé", "zoë")
+    seen, url = 0, "/passwords?limit=2"
+    while url:
+        page = bff.http.get(url, headers={"Accept": accept})
+        links = urllib3.response.HTTPHeaderDict(page.headers).get("Link")
+        seen += page.data.count(b"issuedAt") // (1 if accept.endswith("json") else 2)
+        url = links[1 : links.index(">")] if links else ""
+        assert not links or links.endswith('; rel="next"')
+    assert seen == 5
+
+
+# --- who asked what
+
+
+def test_a_request_keeps_the_name_that_its_caller_gave_it(bff: Room) -> None:
+    """Caller and operator find the same request in both their logs, errors too."""
+    for path, status in (("/passwords", 200), ("/nowhere", 404)):
+        answer = bff.http.get(path, headers={"X-Request-Id": "trace/7:42"})
+        assert (answer.status_code, answer.headers["X-Request-Id"]) == (status, "trace/7:42")
+
+
+@pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "josé"])
+def test_a_request_without_a_good_name_gets_one(bff: Room, given: str | None) -> None:
+    """What stands in a log or a header must be fit for it."""
+    names = {
+        bff.http.get("/livez", headers={} if given is None else {"X-Request-Id": given}).headers["X-Request-Id"]
+        for _ in range(2)
+    }
+    assert len(names) == 2
+    assert all(UUID7.fullmatch(name) for name in names)
+
+
+# --- browsers
+
+
+def test_a_page_of_a_permitted_origin_may_ask_and_read(bff: Room) -> None:
+    """Without these headers a browser keeps the answer from the page."""
+    answer = bff.http.post("/passwords", json={"username": "ada"}, headers={"Origin": PAGE})
+    assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+    assert {"Location", "Retry-After"} <= set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+    assert "Origin" in answer.headers["Vary"]
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "idempotency-key"}
+    preflight = bff.http.options("/passwords", headers={"Origin": PAGE, **asked})
+    assert (preflight.status_code, preflight.headers["Access-Control-Allow-Origin"]) == (204, PAGE)
+    assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+    assert "idempotency-key" in preflight.headers["Access-Control-Allow-Headers"].lower()
+
+
+@pytest.mark.parametrize("origin", ["https://evil.test", "http://page.test", "https://page.test.evil.test", "null"])
+def test_a_page_of_another_origin_reads_nothing(bff: Room, origin: str) -> None:
+    """Whoever lures a user to a page must not read with that user's rights."""
+    for answer in (bff.http.get("/passwords", headers={"Origin": origin}), bff.http.options("/passwords")):
+        assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+        assert "Origin" in answer.headers["Vary"]
+
+
+def test_without_the_setting_no_page_reads_anything(tmp_path: Path) -> None:
+    """Off by default."""
+    made = room("bff", tmp_path)
+    answer = made.http.get("/passwords", headers={"Origin": PAGE})
+    assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "wrong", ["page.test", "https://page.test/", "ftp://page.test", "https://Page.test", "https://"]
+)
+def test_an_origin_that_no_browser_writes_is_refused_at_start(wrong: str) -> None:
+    """It would never match, and nobody would know why."""
+    with pytest.raises(SettingError, match="CORS_ORIGINS"):
+        Settings.read({"CORS_ORIGINS": wrong})
+
+
+def test_what_never_reaches_the_app_follows_the_conventions_too(bff: Room) -> None:
+    """A page must be able to read that it shall come back later, and in which request that was said."""
+    bff.app.extensions["gate"].refusal = lambda *_: Problem(503, "overloaded", "come back")
+    headers = {"Origin": PAGE, "X-Request-Id": "r-1", "Content-Type": "application/json"}
+    with serving(bff.app) as running, urllib3.PoolManager(retries=False, timeout=10) as client:
+        answer = client.request("POST", f"{running.url}/passwords", body=b"{}", headers=headers)
+    assert answer.status == 503
+    assert answer.headers["X-Request-Id"] == "r-1"
+    assert answer.headers["Access-Control-Allow-Origin"] == PAGE
