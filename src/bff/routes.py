@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -92,7 +93,8 @@ def idempotency_key() -> str | None:
     given = request.headers.get("Idempotency-Key")
     if given is None:
         return _guid(request.headers.get("X-Request-Id", ""))
-    key = given.strip().removeprefix('"').removesuffix('"')
+    quoted = re.fullmatch('"(.*)"', given.strip())
+    key = quoted[1] if quoted else given.strip()
     if not KEY.fullmatch(key):
         raise Problem(400, "idempotency-key-invalid", "Idempotency-Key must be 1 to 255 visible ASCII characters")
     return key
@@ -215,7 +217,8 @@ def list_passwords() -> Response:
 def show_password(username: str) -> Response:
     """Show a user's password, never its secret."""
     scope = http.caller().scope
-    found = None if "\x00" in username else queries.find_password(http.read_engine(), username, scope)
+    name = unicodedata.normalize("NFC", username)
+    found = None if "\x00" in name else queries.find_password(http.read_engine(), name, scope)
     if found is None:
         raise http.not_found("password of this user")
     return http.reply("password", found)

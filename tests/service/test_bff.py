@@ -192,9 +192,19 @@ def test_a_request_id_that_is_no_guid_says_nothing_of_repetition(bff: Room) -> N
     assert len(bff.rows(acceptance)) == 2
 
 
+def test_half_a_quotation_mark_belongs_to_the_key(bff: Room) -> None:
+    """Two keys that differ must not meet; only a whole pair of quotation marks is notation."""
+    ids = [
+        bff.http.post("/passwords", json=ADA, headers={"Idempotency-Key": key}).json["id"]
+        for key in ("k", '"k"', '"k', 'k"')
+    ]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+
+
 def test_a_key_that_no_header_may_hold_is_refused(bff: Room) -> None:
     """An empty or endless key would be everybody's or nobody's."""
-    for key in ("", "a" * 256, "a b"):
+    for key in ("", '""', "a" * 256, "a b"):
         answer = bff.http.post("/passwords", json=ADA, headers={"Idempotency-Key": key})
         assert (answer.status_code, answer.json["code"]) == (400, "idempotency-key-invalid")
 
@@ -366,6 +376,12 @@ def test_a_password_is_found_under_any_name(bff: Room, username: str) -> None:
     shown = bff.http.get(listed["links"]["self"])
     assert (shown.status_code, shown.json) == (200, listed)
     assert list(shown.json) == ["username", "status", "version", "issuedAt", "changedAt", "links"]
+
+
+def test_a_password_is_found_however_its_name_is_spelled(bff: Room) -> None:
+    """Who was given the decomposed form asks with it; the name was stored composed."""
+    issued(bff, "jos\u00e9")
+    assert bff.http.get("/passwords/jose%CC%81").json["username"] == "jos\u00e9"
 
 
 def test_a_password_that_nobody_has_is_unknown(bff: Room) -> None:
