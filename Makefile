@@ -30,6 +30,9 @@ lock: ## Write requirements.txt (all) and requirements-run.txt (the image's) ane
 	$(LOCK) --extra dev -o requirements.txt
 	$(LOCK) --constraint requirements.txt -o requirements-run.txt
 
+# Nobody is asked who they are, unless the environment says how: then that is in force.
+run run-pulsar: export AUTH ?= $(if $(JWT_SECRET)$(JWKS_URL)$(JWKS_FILE),,none)
+
 run: .venv/.stamp ## Run everything on this machine: embedded broker, SQLite (ARGS="--replicas generador=3")
 	@exec $(PROTOOLS) up $(ARGS)
 

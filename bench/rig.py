@@ -135,4 +135,5 @@ def _names(folder: Path, web_ports: list[int]) -> dict[str, str]:
     keys = {key: b64encode(os.urandom(32)).decode() for key in ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN")}
     names = {"BROKER_NAMESPACE": name, "DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
     urls = {"GENERADOR_URL": f"http://127.0.0.1:{ports['GENERADOR_PORT']}", "PROTOOLS_HOME": str(folder / "home")}
-    return ports | keys | names | urls
+    access = {"AUTH": "none", "RATE_LIMIT": "none"}  # one address asks for everything here
+    return ports | keys | names | urls | access

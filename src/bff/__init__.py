@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def create_app(runtime: Runtime, read: Engine) -> Flask:
     """Return the WSGI app. `app.extensions` holds what the process runs beside it: `waiting`, and in `duties` its looks
     at the load; and the `gate` that the server asks."""
-    from bff import documents, events, pages, routes
+    from functools import partial
+
+    from bff import documents, events, keys, pages, routes
     from bff.acceptance import GroupCommit
     from bff.admission import Admission
     from bff.forgetting import forgetting
@@ -23,7 +25,9 @@ def create_app(runtime: Runtime, read: Engine) -> Flask:
     from seedwork import webapp
     from seedwork.loop import Duty
 
-    app = webapp.create("bff", runtime, read, routes.api, events.events, pages.pages, documents.documents, static=True)
+    blueprints = routes.api, events.events, pages.pages, documents.documents
+    find_key = partial(keys.find, runtime.write)
+    app = webapp.create("bff", runtime, read, *blueprints, static=True, find_key=find_key)
     app.extensions["gate"] = admission = Admission(runtime, read, app.extensions["registry"])
     app.extensions["duties"] += [Duty("admission", admission.look), forgetting(runtime, read)]
     app.extensions["waiting"] = waiting = Waiting(runtime.broker, admission.ended)

@@ -12,6 +12,7 @@ import urllib3
 from seedwork import http
 from seedwork.formats import Problem
 from seedwork.settings import Settings
+from seedwork.tokens import service_token
 
 log = structlog.get_logger()
 CONNECT_S = 2.0
@@ -20,6 +21,7 @@ ANSWER_S = 8.0
 """Seconds after which generador must not reveal any more: nobody would be there to see the password. It leaves room
 for clocks that differ and for the commit."""
 CONNECTIONS = 16
+ROUTE = "generador POST /internal/reveals"
 
 
 class Reveals:
@@ -27,7 +29,7 @@ class Reveals:
 
     def __init__(self, settings: Settings) -> None:
         self._url = f"{settings.generador_url}/internal/reveals"
-        self._authorization = http.bearer(settings.key("INTERNAL_TOKEN"))
+        self._key = settings.key("INTERNAL_TOKEN")
         timeout = urllib3.Timeout(connect=CONNECT_S, read=READ_S)
         self._pool = urllib3.PoolManager(maxsize=CONNECTIONS, timeout=timeout, retries=False)
 
@@ -43,7 +45,8 @@ class Reveals:
         raise http.unavailable("the password cannot be shown for now; the link stays good")
 
     def _ask(self, token: str) -> urllib3.BaseHTTPResponse:
-        headers = {"Authorization": self._authorization, "Accept": "application/json"}
+        badge = service_token(self._key, "bff", ROUTE)
+        headers = {"Authorization": f"Bearer {badge}", "Accept": "application/json"}
         question = {"token": token, "answer_by": time.time() + ANSWER_S}
         try:
             return self._pool.request("POST", self._url, json=question, headers=headers, redirect=False)

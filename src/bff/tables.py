@@ -8,6 +8,7 @@ from sqlalchemy import (
     Double,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -33,6 +34,17 @@ acceptance = Table(
     Column("created_at", Double, nullable=False),
     UniqueConstraint("actor", "type", "idempotency_key", name="acceptance_once_per_key"),
     partial_index("acceptance_keyed", "id", "idempotency_key"),
+)
+
+api_key = Table(
+    "api_key",
+    WRITE,
+    Column("id", Id, primary_key=True),
+    Column("subject", String, nullable=False, comment="in whose name it asks"),
+    Column("role", String, nullable=False),
+    Column("hash", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the key, which nobody keeps"),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double, comment="null while it is good"),
 )
 
 command = Table(

@@ -27,6 +27,8 @@ LAZY = {
     "sagas": ("protools.operators.commands", "sagas_group"),
     "retention": ("protools.retention", "command"),
     "faults": ("protools.fault_commands", "faults"),
+    "keys": ("protools.access_commands", "keys_group"),
+    "token": ("protools.access_commands", "token_group"),
 }
 """Commands that are imported only when somebody calls for them: module and name."""
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from protools.local.process import PortInUse, only_one, port_is_free
 from protools.supervisor import Program, Role, Supervisor
-from seedwork.errors import ProtoolsError, SettingError
+from seedwork.errors import ProtoolsError
 from seedwork.faults import RuleBook
 from seedwork.settings import Settings
+from seedwork.tokens import authentication
 
 REPLICAS = re.compile(r"(?P<service>\w+)(\.(?P<kind>\w+))?=(?P<count>[1-9]\d?)")
 
@@ -26,8 +27,7 @@ def up(settings: Settings, replicas: Sequence[str] = ()) -> int:
     """Run the whole system until Ctrl-C; return the exit code. Refuse a home or a port that is taken."""
     from protools.processes import PROCESSES
 
-    if not settings.on_loopback:
-        raise SettingError("BIND_HOST", f"{settings.bind} is not loopback, and nobody is asked who they are yet")
+    authentication(settings)  # a web process would be refused later
     counts = replica_counts(PROCESSES, replicas)
     busy = f"another `protools up` runs on {settings.home}: stop it first, or set PROTOOLS_HOME"
     with only_one(settings.home / "up.lock", busy):
@@ -83,13 +83,15 @@ def try_next(settings: Settings, seconds: float) -> str:
     """Return what to show once everything is ready: how long it took and three commands to try."""
     host = "127.0.0.1" if settings.bind in ("0.0.0.0", "localhost") else settings.bind
     passwords = f"http://{f'[{host}]' if ':' in host else host}:{settings.bff_port}/passwords"
+    known = "" if settings.auth else ' -H "Authorization: Bearer $TOKEN"'
     xml = "-H 'Content-Type: application/xml' -H 'Accept: application/xml'"
     return "\n".join(
         [
             f"ready in {seconds:.1f} s. Try:",
-            f"""  curl -i {passwords} -H 'Content-Type: application/json' -d '{{"username":"ada"}}'""",
-            f"  curl -i {passwords} {xml} -d '<root><username>grace</username></root>'",
-            f"  curl -i {passwords}/ada",
+            *(["  TOKEN=$(protools token issue --role operator --subject $USER)"] if settings.jwt_secret else []),
+            f"""  curl -i {passwords}{known} -H 'Content-Type: application/json' -d '{{"username":"ada"}}'""",
+            f"  curl -i {passwords}{known} {xml} -d '<root><username>grace</username></root>'",
+            f"  curl -i {passwords}/ada{known}",
         ]
     )
 

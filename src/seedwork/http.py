@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -188,15 +186,3 @@ def traceparent() -> str | None:
     """Read the caller's `traceparent`; None when it is absent or not valid."""
     given = request.headers.get("traceparent", "")
     return given if TRACEPARENT.fullmatch(given) else None
-
-
-def bearer(key: bytes) -> str:
-    """Write the Authorization header by which services of one installation know each other."""
-    return f"Bearer {base64.urlsafe_b64encode(key).decode()}"
-
-
-def require_bearer(key: bytes) -> None:
-    """Raise the Problem 401 unless the request carries `bearer(key)`; takes the same time whatever it carries."""
-    if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), bearer(key).encode()):
-        how = {"WWW-Authenticate": "Bearer"}
-        raise Problem(401, "unauthorized", "this is for services of this installation", headers=how)

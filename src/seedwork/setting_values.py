@@ -6,10 +6,12 @@ import base64
 import ipaddress
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from seedwork.faults import parse_rules
+from seedwork.limits import Rate, rate_of
 
 KEY_BYTES = 32
 
@@ -124,6 +126,45 @@ def key(value: str) -> bytes | None:
     if len(decoded) != KEY_BYTES:
         raise ValueError(f"holds {len(decoded)} bytes, {KEY_BYTES} are needed")
     return decoded
+
+
+def auth(value: str) -> str | None:
+    """Read how callers are known: None by their tokens, `none` not at all."""
+    if value not in ("", "none"):
+        raise ValueError(f"{value!r} is not none; leave it out where tokens are asked for")
+    return value or None
+
+
+def secret(value: str) -> bytes | None:
+    """Read the secret of HS256, None when it is empty; RFC 7518 §3.2 asks for as many bytes as its hash has."""
+    if value and len(value.encode()) < KEY_BYTES:
+        raise ValueError(f"holds {len(value.encode())} bytes, {KEY_BYTES} are needed (openssl rand -base64 32)")
+    return value.encode() or None
+
+
+def jwks_url(value: str) -> str | None:
+    """Read where public keys are fetched: over HTTPS, or from this machine."""
+    if not value:
+        return None
+    parts = urlsplit(url("http", "https")(value))
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise ValueError(f"{value!r}: keys that came over plain HTTP would be anybody's")
+    return value
+
+
+def optional_path(value: str) -> Path | None:
+    """Read a path, None when it is empty."""
+    return path(value) if value else None
+
+
+def rate(value: str) -> Rate | None:
+    """Read a limit such as `50/s burst 100`; `none` is no limit."""
+    return None if value == "none" else rate_of(value)
+
+
+def networks(value: str) -> frozenset[IPv4Network | IPv6Network]:
+    """Read addresses and networks, separated by commas."""
+    return frozenset(ip_network(part.strip()) for part in value.split(",") if part.strip())
 
 
 def faults(value: str) -> tuple[str, ...] | None:

@@ -8,12 +8,14 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from seedwork import setting_values as values
 from seedwork.errors import SettingError
+from seedwork.limits import Rate
 from seedwork.setting_values import KEY_BYTES
 
 Side = Literal["write", "read"]
@@ -39,6 +41,18 @@ class Settings:
     cors_origins: frozenset[str] = _from("CORS_ORIGINS", values.origins)
     """Origins whose pages may ask from a browser, `*` for all; none by default."""
     generador_url: str = _from("GENERADOR_URL", values.url("http", "https"), "http://127.0.0.1:3002")
+
+    auth: str | None = _from("AUTH", values.auth)
+    """`none`: nobody is asked who they are, on loopback only."""
+    jwt_secret: bytes | None = _from("JWT_SECRET", values.secret, secret=True)
+    jwks_url: str | None = _from("JWKS_URL", values.jwks_url)
+    jwks_file: Path | None = _from("JWKS_FILE", values.optional_path)
+    jwt_audience: str = _from("JWT_AUDIENCE", values.text, "protools")
+    jwt_issuer: str = _from("JWT_ISSUER", values.text, "protools")
+    rate_limit: Rate | None = _from("RATE_LIMIT", values.rate, "2000/s burst 4000")
+    """Of each address and each caller, in each web process."""
+    trusted_proxies: frozenset[IPv4Network | IPv6Network] = _from("TRUSTED_PROXIES", values.networks)
+    """Whose X-Forwarded-For is believed."""
 
     broker_url_given: str | None = _from("BROKER_URL", values.optional)
     broker_host: str | None = _from("BROKER_HOST", values.optional)
@@ -189,7 +203,7 @@ def _shown(meta: Mapping[str, Any], value: Any) -> str:
         return "(hidden)"
     if isinstance(value, tuple):
         return "; ".join(value) or "on"
-    return ",".join(sorted(value)) if isinstance(value, frozenset) else str(value)
+    return ",".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value)
 
 
 def _without_password(url: str) -> str:

@@ -24,19 +24,23 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from seedwork import conventions, formats, http
-from seedwork.callers import NOBODY
 from seedwork.contract import Answer, Shape, operation
 from seedwork.database import is_answering, oldest_transaction_s
 from seedwork.errors import Unavailable
 from seedwork.formats import Problem
+from seedwork.gatekeeper import FindKey, Gatekeeper
 from seedwork.http import BODY_LIMIT_BYTES
 from seedwork.service import Runtime
+from seedwork.settings import Settings
 from seedwork.unit_of_work import rfc3339
 
 log = structlog.get_logger()
 
 HEALTH = ("/livez", "/readyz", "/health", "/metrics")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+NOTHING = "default-src 'none'; frame-ancestors 'none'"
+NO_FEATURES = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+HSTS = "max-age=31536000"
 Check = Callable[[], bool]
 DOWN = (Unavailable, OperationalError, InterfaceError, PoolTimeout)
 
@@ -48,8 +52,18 @@ class Whole(BaseConverter):
     regex = ".+"
 
 
-def create(service: str, runtime: Runtime, read: Engine, *blueprints: Blueprint, static: bool = False) -> Flask:
-    """Return the app of one service, its package being the root of templates and static files."""
+def create(
+    service: str,
+    runtime: Runtime,
+    read: Engine,
+    *blueprints: Blueprint,
+    static: bool = False,
+    find_key: FindKey | None = None,
+) -> Flask:
+    """Return the app of one service, its package being the root of templates and static files.
+
+    `find_key` makes it take the keys of machines, too. Raise SettingError unless it is clear who may come in.
+    """
     app = Flask(service, static_folder="static" if static else None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT_BYTES
     app.url_map.merge_slashes = False
@@ -58,7 +72,8 @@ def create(service: str, runtime: Runtime, read: Engine, *blueprints: Blueprint,
     _count_requests(app)
     app.extensions["registry"].register(_OpenTransactions({"write": runtime.write, "read": read}))
     conventions.keep(app, runtime.settings.cors_origins)
-    _know_callers(app)
+    _harden(app, runtime.settings)
+    Gatekeeper(service, runtime.settings, find_key).guard(app)
     _answer_errors(app)
     for blueprint in (*blueprints, health_blueprint()):
         app.register_blueprint(blueprint)
@@ -70,13 +85,21 @@ def on_stopping(app: Flask, action: Callable[[], None]) -> None:
     app.extensions["stopping"].append(action)
 
 
-# --- who asks
+# --- security headers
 
 
-def _know_callers(app: Flask) -> None:
-    @app.before_request
-    def know() -> None:
-        g.caller = NOBODY
+def _harden(app: Flask, settings: Settings) -> None:
+    """Tell browsers what they may do with an answer; whoever wrote a page has said more."""
+    always = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    page = {"Content-Security-Policy": NOTHING, "Referrer-Policy": "no-referrer", "Permissions-Policy": NO_FEATURES}
+    if settings.public_url.startswith("https://"):
+        always |= {"Strict-Transport-Security": HSTS}
+
+    @app.after_request
+    def harden(response: Response) -> Response:
+        for name, value in (always | page if response.mimetype == "text/html" else always).items():
+            response.headers.setdefault(name, value)
+        return response
 
 
 # --- errors

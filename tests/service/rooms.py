@@ -50,7 +50,7 @@ class Room:
 
 
 def room(service: str, home: Path, **environment: str) -> Room:
-    settings = Settings.read({"PROTOOLS_HOME": str(home), **environment})
+    settings = Settings.read({"PROTOOLS_HOME": str(home), "AUTH": "none", **environment})
     broker, rooms = FakeBroker(), load(service)
     codec = Codec(CommittedSchemas())
     write = open_database(settings, service, "write", "owner")

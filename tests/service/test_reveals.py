@@ -10,11 +10,12 @@ import pytest
 from tests.service.rooms import Room, room
 from tests.service.web import serving
 
+from bff.reveals import ROUTE
 from generador import vault
 from generador.tables import password, password_view
-from seedwork import http
 from seedwork.delivery import event
 from seedwork.messages import new_id
+from seedwork.tokens import service_token
 
 TOKEN = vault.new_token()
 PLAIN = "correct-horse-battery"
@@ -89,7 +90,9 @@ def test_a_body_without_a_token_is_refused_at_the_door(bff: Room, body: object) 
 
 
 @pytest.mark.usefixtures("ada")
-@pytest.mark.parametrize("authorization", [None, "Bearer nonsense", "Bearer é", http.bearer(b"x" * 32)])
+@pytest.mark.parametrize(
+    "authorization", [None, "Bearer nonsense", "Bearer é", f"Bearer {service_token(b'x' * 32, 'bff', ROUTE)}"]
+)
 def test_the_vault_opens_to_the_front_door_alone(generador: Room, authorization: str | None) -> None:
     """Whoever reaches generador's port must not be able to try tokens there."""
     headers = {"Authorization": authorization} if authorization else {}
@@ -101,7 +104,8 @@ def test_the_vault_opens_to_the_front_door_alone(generador: Room, authorization:
 @pytest.mark.usefixtures("ada")
 def test_a_question_that_comes_too_late_consumes_nothing(generador: Room) -> None:
     """A generador that hung must not, once it wakes, reveal to a caller who has gone."""
-    headers = {"Authorization": http.bearer(generador.runtime.settings.key("INTERNAL_TOKEN"))}
+    badge = service_token(generador.runtime.settings.key("INTERNAL_TOKEN"), "bff", ROUTE)
+    headers = {"Authorization": f"Bearer {badge}"}
     late = {"token": TOKEN, "answer_by": 1.0}
     assert generador.http.post("/internal/reveals", json=late, headers=headers).status_code == 503
     assert [row["status"] for row in generador.rows(password)] == ["issued"]

@@ -87,7 +87,13 @@ class Program:
     def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
         self.home = home
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-        self.environment = {**kept, "PYTHONPATH": str(SOURCES), "PROTOOLS_HOME": str(home), **environment}
+        self.environment = {
+            **kept,
+            "PYTHONPATH": str(SOURCES),
+            "PROTOOLS_HOME": str(home),
+            "AUTH": "none",
+            **environment,
+        }
 
     def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""

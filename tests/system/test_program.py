@@ -87,7 +87,13 @@ WRONG = (
     ("SMTP_URL", "ftp://127.0.0.1"),
     ("MAIL_FROM", "two@example.test, addresses@example.test"),
     ("LOG_FORMAT", "yaml"),
-    ("BIND_HOST", "0.0.0.0"),  # nobody is asked who they are
+    ("AUTH", ""),  # nobody would be asked who they are, and nobody said so
+    ("AUTH", "maybe"),
+    ("JWT_SECRET", "too-short"),
+    ("JWKS_FILE", "/no/such/file"),
+    ("JWKS_URL", "http://keys.example.test/jwks.json"),
+    ("RATE_LIMIT", "many"),
+    ("TRUSTED_PROXIES", "somewhere"),
     ("BIND_HOST", "no.such.host"),
 )
 

@@ -22,7 +22,7 @@ PROCESSES = (("generador", "worker"), ("generador", "web"), ("bff", "web"))
 def settings(tmp_path: Path) -> Settings:
     """Settings with a home and web ports of their own."""
     bff, generador = free_ports(2)
-    given = {"PROTOOLS_HOME": str(tmp_path), "BFF_PORT": str(bff), "GENERADOR_PORT": str(generador)}
+    given = {"PROTOOLS_HOME": str(tmp_path), "AUTH": "none", "BFF_PORT": str(bff), "GENERADOR_PORT": str(generador)}
     return Settings.read(given)
 
 
@@ -100,7 +100,7 @@ def test_the_commands_to_try_reach_the_front_door(settings: Settings) -> None:
 def test_a_second_instance_on_the_same_home_is_refused(tmp_path: Path) -> None:
     """Two supervisors on one set of files would start every process twice."""
     with only_one(tmp_path / "up.lock", "busy"):
-        done = _up({"PROTOOLS_HOME": str(tmp_path)})
+        done = _up({"PROTOOLS_HOME": str(tmp_path), "AUTH": "none"})
     assert done.returncode == 1
     assert str(tmp_path) in done.stderr
     assert "Traceback" not in done.stderr

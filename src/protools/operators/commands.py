@@ -69,8 +69,9 @@ def _said(_context: click.Context, _parameter: click.Parameter, text: str) -> st
     return text.strip()
 
 
-def _by(office: Office, who: str | None, why: str) -> By:
-    name = who or office.settings.operator
+def operator(settings: Settings, who: str | None, why: str) -> By:
+    """Name who acts: as said, else OPERATOR, else the login name; raise SettingError when none of them says."""
+    name = who or settings.operator
     try:
         return By(name or getpass.getuser(), why)
     except (OSError, KeyError):
@@ -148,7 +149,7 @@ def edit_letter(
     with _office() as office:
         schema = replaying.schema_of(office, identifier, service)
         given = _whole(body) | dict(replaying.field_of(pair, schema) for pair in pairs)
-        by = _by(office, who, why)
+        by = operator(office.settings, who, why)
         after = replaying.edit(office, identifier, service, by, given, whole=body is not None)
     _tell(after is not None, f"edited {identifier}: {json.dumps(after or given)}")
 
@@ -170,7 +171,7 @@ def _whole(body: Any) -> dict[str, Any]:
 def replay_letter(identifier: str, service: str | None, who: str | None, why: str) -> None:
     """Hand a message to its service again, under the same id; its saga goes on when that succeeds."""
     with _office() as office:
-        done = replaying.replay(office, identifier, service, _by(office, who, why))
+        done = replaying.replay(office, identifier, service, operator(office.settings, who, why))
     _tell(done, f"replay of {identifier}: its service takes it within a second")
 
 
@@ -181,7 +182,7 @@ def replay_letter(identifier: str, service: str | None, who: str | None, why: st
 def discard_letter(identifier: str, service: str | None, who: str | None, why: str) -> None:
     """Give a message up for good. It is kept; its saga, if it waits, still needs an operator."""
     with _office() as office:
-        done = replaying.discard(office, identifier, service, _by(office, who, why))
+        done = replaying.discard(office, identifier, service, operator(office.settings, who, why))
     _tell(done, f"discard of {identifier}")
 
 
@@ -229,7 +230,7 @@ def _action(action: Action, help_text: str) -> None:
     @acting
     def command(identifier: str, who: str | None, why: str) -> None:
         with _office() as office:
-            done = sagas.act(office, identifier, action, _by(office, who, why))
+            done = sagas.act(office, identifier, action, operator(office.settings, who, why))
         _tell(done, f"{action} of saga {identifier}")
 
 
@@ -270,7 +271,7 @@ def close_incident(identifier: Any, service: str | None, who: str | None, why: s
     """Close an incident that was looked into; those of dead letters and suspended sagas end with these."""
     with _office() as office:
         services = [service] if service else SERVICES
-        done = incidents.close(office, services, str(identifier), _by(office, who, why))
+        done = incidents.close(office, services, str(identifier), operator(office.settings, who, why))
     _tell(done, f"close of incident {identifier}")
 
 

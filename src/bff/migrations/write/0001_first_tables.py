@@ -28,6 +28,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("actor", "type", "idempotency_key", name="acceptance_once_per_key"),
     )
+    op.create_table(
+        "api_key",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("subject", sa.String(), nullable=False, comment="in whose name it asks"),
+        sa.Column("role", sa.String(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False, comment="SHA-256 of the key, which nobody keeps"),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("revoked_at", sa.Double(), nullable=True, comment="null while it is good"),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("hash"),
+    )
     with op.batch_alter_table("acceptance", schema=None) as batch_op:
         batch_op.create_index(
             "acceptance_keyed",

@@ -1,0 +1,55 @@
+"""Keep the keys of machines: shown once, stored as their SHA-256, good until they are revoked.
+
+A key carries 256 random bits, so one hash without salt or stretching is right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine, insert, select, update
+
+from bff.tables import api_key
+from seedwork.callers import Caller, Role, caller_of
+from seedwork.gatekeeper import KEY_PREFIX
+from seedwork.messages import new_id
+from seedwork.rows import Row
+
+SECRET_BYTES = 32
+
+
+def hash_of(key: str) -> bytes:
+    """Return what is stored of a key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def find(write: Engine, key: str) -> Caller | None:
+    """Return who holds a key; None for one that was never made, or was revoked."""
+    known = select(api_key.c.subject, api_key.c.role).where(
+        api_key.c.hash == hash_of(key), api_key.c.revoked_at.is_(None)
+    )
+    with write.connect() as connection:
+        row = connection.execute(known).first()
+    return caller_of(*row) if row else None
+
+
+def create(tx: Connection, subject: str, role: Role, now: float) -> tuple[str, str]:
+    """Make a key; return its id and the key itself, which nobody can read again. Raise ValueError for no subject."""
+    caller, identifier, key = caller_of(subject, role), new_id(), KEY_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    row = {"id": identifier, "subject": caller.subject, "role": caller.role, "hash": hash_of(key), "created_at": now}
+    tx.execute(insert(api_key).values(row))
+    return identifier, key
+
+
+def revoke(tx: Connection, identifier: str, now: float) -> bool:
+    """Let a key open nothing any more; return False when there is no such key, or it is revoked already."""
+    valid = (api_key.c.id == identifier) & api_key.c.revoked_at.is_(None)
+    return tx.execute(update(api_key).where(valid).values(revoked_at=now)).rowcount == 1
+
+
+def listed(connection: Connection) -> Sequence[Row]:
+    """Return every key ever made, the oldest first, without what opens."""
+    shown = select(api_key.c.id, api_key.c.subject, api_key.c.role, api_key.c.created_at, api_key.c.revoked_at)
+    return [dict(row) for row in connection.execute(shown.order_by(api_key.c.id)).mappings()]

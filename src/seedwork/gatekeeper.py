@@ -1,0 +1,174 @@
+"""Let in who may use a route, on Flask: within the limits, known by token or key, in a role that the table names."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from math import ceil
+
+import structlog
+from flask import Flask, Response, g, request
+
+from seedwork.callers import NOBODY, Caller
+from seedwork.formats import Problem
+from seedwork.limits import Buckets, Taken
+from seedwork.rights import Right, right_to
+from seedwork.settings import Settings
+from seedwork.tokens import Known, authentication, is_service_token
+
+log = structlog.get_logger()
+
+KEPT_S = 5.0
+"""Seconds for which a bearer that was verified is believed without another look: so long a revoked key still opens."""
+KEPT = 10_000
+KEY_PREFIX = "ptk_"
+NETWORK_BITS = 64
+"""Of an IPv6 address: whoever has one address has the network."""
+UNLIMITED = frozenset({"/livez", "/readyz", "/health"})
+CHALLENGE = 'Bearer realm="protools"'
+
+Networks = frozenset[IPv4Network | IPv6Network]
+FindKey = Callable[[str], Caller | None]
+"""Look a machine's key up."""
+
+
+class Gatekeeper:
+    """Hold what one web process knows of who may come in. `admit` runs before a request's body is read."""
+
+    def __init__(self, service: str, settings: Settings, find_key: FindKey | None = None) -> None:
+        self._service, self._settings, self._find_key = service, settings, find_key
+        self._tokens = authentication(settings)
+        self._known: dict[bytes, Known] = {}
+        rate = settings.rate_limit
+        self._addresses = Buckets(rate) if rate else None
+        self._callers = Buckets(rate) if rate else None
+        if self._tokens is None:
+            log.warning("AUTH=none: nobody is asked who they are")
+
+    def guard(self, app: Flask) -> None:
+        """Stand before every route of an app."""
+        app.before_request(self.admit)
+        app.after_request(_tell_limits)
+
+    def admit(self) -> None:
+        """Find out who asks (`http.caller`); raise the Problem 429, 401 or 403. Unknown addresses are left to Flask."""
+        if request.path in UNLIMITED:
+            return
+        self._limit("address", self._addresses, address_of(self._settings.trusted_proxies))
+        if request.url_rule is None:
+            return
+        right = right_to(self._service, request.method, request.url_rule.rule)
+        if right == "service":
+            self._require_service(f"{self._service} {request.method} {request.path}")
+        elif right != "public":
+            self._require_caller(right)
+
+    def _require_caller(self, right: Right) -> None:
+        g.caller = caller = NOBODY if self._tokens is None else self._identify(bearer())
+        self._limit("caller", self._callers, caller.subject)
+        if caller.role not in right:
+            headers = {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'}
+            raise Problem(403, "forbidden", f"this is not for the role {caller.role}", headers=headers)
+
+    def _identify(self, token: str) -> Caller:
+        digest, now = hashlib.sha256(token.encode()).digest(), time.time()
+        known = self._known.get(digest)
+        if known is None or known.until <= now:
+            known = self._verified(token)
+            if known is None:
+                raise _not_accepted()
+            self._remember(digest, known._replace(until=min(known.until, now + KEPT_S)))
+        return known.caller
+
+    def _verified(self, token: str) -> Known | None:
+        if token.startswith(KEY_PREFIX):
+            caller = self._find_key(token) if self._find_key else None
+            return Known(caller, float("inf")) if caller else None
+        return self._tokens.verify(token) if self._tokens else None
+
+    def _remember(self, digest: bytes, known: Known) -> None:
+        if len(self._known) >= KEPT:
+            self._known.clear()
+        self._known[digest] = known
+
+    def _require_service(self, route: str) -> None:
+        if not is_service_token(self._settings.key("INTERNAL_TOKEN"), bearer(), route):
+            raise _not_accepted()
+
+    def _limit(self, name: str, buckets: Buckets | None, who: str) -> None:
+        if buckets is None:
+            return
+        taken = buckets.take(who, time.monotonic())
+        if taken.wait_s:
+            headers = limit_headers(name, buckets, taken) | {"Retry-After": str(ceil(taken.wait_s))}
+            raise Problem(429, "too-many-requests", f"too many requests from one {name}", headers=headers)
+        if taken.left < buckets.rate.burst // 2:
+            g.limits = limit_headers(name, buckets, taken)
+
+
+def bearer() -> str:
+    """Return the token of the Authorization header (RFC 6750 §2.1); raise the Problem 401 where there is none."""
+    given = request.headers.get("Authorization")
+    if given is None:
+        headers = {"WWW-Authenticate": CHALLENGE}
+        raise Problem(401, "unauthorized", "say who you are: Authorization: Bearer <token>", headers=headers)
+    scheme, _, token = given.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise _not_accepted()
+    return token
+
+
+def _not_accepted() -> Problem:
+    headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
+    return Problem(401, "unauthorized", "this token is not accepted here", headers=headers)
+
+
+# --- limits
+
+
+def limit_headers(name: str, buckets: Buckets, taken: Taken) -> dict[str, str]:
+    """Write what is left of a limit (draft-ietf-httpapi-ratelimit-headers-10)."""
+    burst, window_s = buckets.rate.burst, ceil(buckets.rate.burst * buckets.rate.interval_s)
+    left = f'"{name}";r={taken.left};t={ceil(taken.full_s)}'
+    return {"RateLimit-Policy": f'"{name}";q={burst};w={window_s}', "RateLimit": left}
+
+
+def _tell_limits(response: Response) -> Response:
+    """Tell who has used half of what is allowed at once how much is left."""
+    for name, value in g.get("limits", {}).items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def address_of(trusted: Networks) -> str:
+    """Name where a request comes from; behind a trusted proxy, what that one says (the last address not trusted)."""
+    return _address(request.remote_addr or "", request.headers.get("X-Forwarded-For", "") if trusted else "", trusted)
+
+
+@lru_cache(4096)
+def _address(peer: str, forwarded: str, trusted: Networks) -> str:
+    hops = [*(part.strip() for part in forwarded.split(",") if part.strip()), peer]
+    while len(hops) > 1 and _is_trusted(hops[-1], trusted):
+        hops.pop()
+    return _network(hops[-1])
+
+
+def _is_trusted(hop: str, trusted: Networks) -> bool:
+    try:
+        return any(ip_address(hop) in network for network in trusted)
+    except ValueError:
+        return False
+
+
+def _network(text: str) -> str:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return "unknown"
+    mapped = getattr(address, "ipv4_mapped", None)
+    if address.version == 4 or mapped:
+        return str(mapped or address)
+    return str(IPv6Network((address, NETWORK_BITS), strict=False))

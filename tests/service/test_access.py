@@ -1,0 +1,177 @@
+"""Ask every route of every web process in every role, over real sockets, and hold the answers to the table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import urllib3
+from tests.service.rooms import Room, room
+from tests.service.web import Serving
+
+from bff.tables import command, password
+from protools.services import SERVICES
+from seedwork.callers import ROLES
+from seedwork.messages import new_id
+from seedwork.rights import RIGHTS, SERVICE, right_to
+from seedwork.settings import Settings
+from seedwork.tokens import issue, service_token
+
+SECRET = "correct horse battery staple, 32 bytes and more"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "front-door.md"
+ROW = re.compile(r"^\| (\w+) \| `(\w+) (\S+)` \| (\S+) \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", re.MULTILINE)
+WHO = ("nobody", *ROLES)
+SOMETHING = {
+    "whole:username": "ada",
+    "whole:identifier": new_id(),
+    "identifier": new_id(),
+    "path:filename": "reveal.js",
+}
+
+
+def expected() -> Iterator[tuple[str, str, str, str, bool]]:
+    """Read the guide's table: service, method, route, who, and whether they may."""
+    for process, method, route, *cells in ROW.findall(GUIDE.read_text()):
+        for service in SERVICES if process == "every" else (process,):
+            for who, cell in zip(WHO, cells, strict=True):
+                yield service, method, route, who, cell != "–"
+
+
+def token_of(settings: Settings, role: str, subject: str = "shop") -> dict[str, str]:
+    """Return the header that proves a role."""
+    return {"Authorization": f"Bearer {issue(settings, subject, role, 60)}"} if role in ROLES else {}  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Room]]:
+    """Every service, asking who is there."""
+    home = tmp_path_factory.mktemp("home")
+    made = {name: room(name, home, AUTH="", JWT_SECRET=SECRET, GENERADOR_URL="http://127.0.0.1:1") for name in SERVICES}
+    yield made
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def doors(rooms: dict[str, Room]) -> Iterator[dict[str, Serving]]:
+    """The same, served."""
+    running = {name: Serving(one.app) for name, one in rooms.items()}
+    yield running
+    for one in running.values():
+        one.stop()
+
+
+def filled(route: str) -> str:
+    """Put something in the place of each variable of a route."""
+    return re.sub(r"<([\w:]+)>", lambda found: SOMETHING[found[1]], route)
+
+
+@pytest.mark.parametrize(("service", "method", "route", "who", "may"), list(expected()))
+def test_a_role_gets_through_exactly_where_the_table_says(
+    rooms: dict[str, Room],
+    doors: dict[str, Serving],
+    client: urllib3.PoolManager,
+    service: str,
+    method: str,
+    route: str,
+    who: str,
+    may: bool,
+) -> None:
+    """One cell that is wrong is a hole, or somebody who cannot work."""
+    headers = token_of(rooms[service].runtime.settings, who)
+    answer = client.request(method, doors[service].url + filled(route), headers=headers)
+    is_service = right_to(service, method, route) == SERVICE
+    assert answer.status not in (404, 405) or "identifier" in route or "username" in route
+    assert (answer.status not in (401, 403)) == may
+    if not may:
+        assert answer.status == (401 if who == "nobody" or is_service else 403)
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_route_is_in_the_table_and_in_the_guide(rooms: dict[str, Room], service: str) -> None:
+    """Who adds a route has to say who may use it: what is in no table is refused to everybody."""
+    rules = [(rule, method) for rule in rooms[service].app.url_map.iter_rules() for method in rule.methods or ()]
+    routes = {f"{method} {rule.rule}" for rule, method in rules if method not in ("HEAD", "OPTIONS")}
+    assert RIGHTS[service].keys() == routes
+    assert {f"{method} {route}" for name, method, route, *_ in expected() if name == service} == routes
+
+
+def test_a_route_that_no_table_names_is_refused_to_everybody(tmp_path: Path) -> None:
+    """Forgotten is shut, not open."""
+    made = room("correo", tmp_path, AUTH="", JWT_SECRET=SECRET)
+    made.app.add_url_rule("/forgotten", view_func=lambda: "secret")
+    headers = token_of(made.runtime.settings, "admin")
+    assert made.http.get("/forgotten", headers=headers).status_code == 403
+    made.close()
+
+
+def test_a_service_needs_a_token_for_this_very_route(rooms: dict[str, Room]) -> None:
+    """A token that leaks from one use must not open another one."""
+    generador = rooms["generador"]
+    key = generador.runtime.settings.key("INTERNAL_TOKEN")
+    for route, status in (("generador POST /internal/reveals", 422), ("generador POST /internal/else", 401)):
+        headers = {"Authorization": f"Bearer {service_token(key, 'bff', route)}"}
+        assert generador.http.post("/internal/reveals", json={}, headers=headers).status_code == status
+
+
+# --- own and others'
+
+
+@pytest.fixture
+def bff(tmp_path: Path) -> Iterator[Room]:
+    made = room("bff", tmp_path, AUTH="", JWT_SECRET=SECRET)
+    yield made
+    made.close()
+
+
+def shown(bff: Room, role: str, subject: str, path: str) -> int:
+    """Ask for something in somebody's name; return the status."""
+    return bff.http.get(path, headers=token_of(bff.runtime.settings, role, subject)).status_code
+
+
+def test_anothers_command_is_not_found(bff: Room) -> None:
+    """403 would tell that it exists. It holds before a saga has moved and after; who oversees sees it."""
+    mine = token_of(bff.runtime.settings, "caller", "shop")
+    path = bff.http.post("/passwords", json={"username": "ada"}, headers=mine).headers["Location"]
+    assert [shown(bff, "caller", name, path) for name in ("shop", "rival")] == [200, 404]
+    row = {"version": 1, "type": "issue-password", "username": "ada", "status": "running", "reason_code": ""}
+    rest = {"reason_detail": "", "created_at": 1.0, "updated_at": 2.0}
+    bff.write_view(command, id=path.rpartition("/")[2], actor="shop", **row, **rest)
+    assert [shown(bff, "caller", name, path) for name in ("shop", "rival")] == [200, 404]
+    assert [shown(bff, role, "boss", path) for role in ("reader", "operator", "admin")] == [200, 200, 200]
+
+
+def test_a_list_holds_what_is_ones_own(bff: Room) -> None:
+    """A list is the easiest way to learn others' names."""
+    for username, actor in (("ada", "shop"), ("bob", "rival"), ("cyd", None)):
+        times = {"issued_at": 1.0, "changed_at": 2.0}
+        bff.write_view(password, username=username, actor=actor, version=1, status="issued", **times)
+
+    def listed(role: str, subject: str) -> list[str]:
+        answer = bff.http.get("/passwords", headers=token_of(bff.runtime.settings, role, subject))
+        return [one["username"] for one in answer.json["passwords"]]
+
+    assert listed("caller", "shop") == ["ada"]
+    assert listed("caller", "nobody's child") == []
+    assert listed("reader", "boss") == ["ada", "bob", "cyd"]
+    assert [shown(bff, "caller", "shop", f"/passwords/{name}") for name in ("ada", "bob", "cyd")] == [200, 404, 404]
+
+
+def test_one_callers_key_is_not_anothers(bff: Room) -> None:
+    """Who guesses a key must not be shown what was accepted under it."""
+    ids = set()
+    for subject in ("shop", "rival"):
+        headers = {**token_of(bff.runtime.settings, "caller", subject), "Idempotency-Key": "order-1"}
+        ids.add(bff.http.post("/passwords", json={"username": "ada"}, headers=headers).json["id"])
+    assert len(ids) == 2
+
+
+def test_with_none_said_there_is_one_nobody_who_may_everything(tmp_path: Path) -> None:
+    """`make run` works without a token, and says whose its commands are."""
+    made = room("bff", tmp_path)
+    path = made.http.post("/passwords", json={"username": "ada"}).headers["Location"]
+    assert made.http.get(path).status_code == made.http.get("/metrics").status_code == 200
+    made.close()
