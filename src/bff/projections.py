@@ -22,6 +22,9 @@ STATUS = {
     "COMPENSATED": "refused",
     "SUSPENDED": "suspended",
 }
+CANCELLED = "cancelled"
+WITHDRAWN = "withdrawn"
+"""Code of what a CancelSaga overtook: it was refused by the tombstone that waited for it."""
 WITH_REASON = ("refused", "suspended")
 
 
@@ -38,6 +41,7 @@ def project_command(message: Message) -> Iterable[tuple[Table, Row]]:
         "status": status,
         "reason_code": moved.reason_code if told else "",
         "reason_detail": moved.reason_detail if told else "",
+        "cancellable": moved.cancellable or moved.reason_code == CANCELLED,  # to ask twice is no mistake
         "created_at": id_time(moved.saga_id).timestamp(),  # as the acceptance says it
         "updated_at": moved.moved_at,
     }
@@ -50,17 +54,21 @@ def _with_move(row: Row) -> Iterable[tuple[Table, Row]]:
 
 def project_unstarted(message: Message) -> Iterable[tuple[Table, Row]]:
     """Show a command that ended before a saga existed."""
-    at = unix_seconds(message.time)
-    status = "refused" if isinstance(message.body, SagaRefused) else "suspended"
+    if not _is_of_start(message):  # a CancelSaga that came too late changes nothing
+        return ()
+    body, at = message.body, unix_seconds(message.time)
+    status = "refused" if isinstance(body, SagaRefused) else "suspended"
+    is_cancelled = body.code == WITHDRAWN
     row = {
         "id": message.command_id,
         "version": 0,  # a saga may begin after all, when an operator replays the command
-        "type": message.body.command.partition(".")[2],
+        "type": body.command.partition(".")[2],
         "username": message.subject,
         "actor": message.context.actor,
         "status": status,
-        "reason_code": message.body.code,
-        "reason_detail": message.body.detail,
+        "reason_code": CANCELLED if is_cancelled else body.code,
+        "reason_detail": body.detail,
+        "cancellable": is_cancelled,
         "created_at": at,
         "updated_at": at,
     }
@@ -89,7 +97,12 @@ def _is_end(message: Message) -> bool:
     """Whether nothing more is done for a command, unless an operator acts."""
     if isinstance(message.body, SagaMoved):
         return STATUS[message.body.status] != "running"
-    return isinstance(message.body, SagaRefused | SagaFailed)
+    return isinstance(message.body, SagaRefused | SagaFailed) and _is_of_start(message)
+
+
+def _is_of_start(message: Message) -> bool:
+    """Whether a refusal or failure answers the command that begins the saga."""
+    return message.command_id == message.saga_id
 
 
 PROJECTIONS = {

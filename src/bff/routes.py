@@ -14,7 +14,7 @@ from flask import Response, current_app, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.http import unquote_etag
 
-from bff import acceptance, queries, resources
+from bff import acceptance, cancelling, queries, resources
 from bff.parameters import (
     AFTER,
     APPLIED,
@@ -34,6 +34,7 @@ from bff.waiting import Waiting
 from seedwork import http
 from seedwork.contract import LIMIT, RETRY_AFTER, Answer, operation
 from seedwork.formats import Problem
+from seedwork.messages import Context
 
 log = structlog.get_logger()
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -165,6 +166,33 @@ def show_command(identifier: str) -> Response:
     if waiting.has_room():
         found = waiting.until(found["id"], partial(_if, is_awaited, look), wait_s) or look() or found
     return _shown(found, {"Preference-Applied": f"wait={wait_s}"})
+
+
+@api.delete("/commands/<whole:identifier>")
+@operation(
+    parameters=(COMMAND_ID,),
+    answers={
+        202: Answer(
+            description="Heard, durably. Unless its pivot is passed meanwhile, it ends `refused`, code `cancelled`.",
+            shape=resources.Command,
+            example={"status": "running", "reason": None},
+            headers=(LOCATION, RETRY_AFTER),
+        )
+    },
+    problems={404: "Nobody was given this id.", 409: "It has ended, or cannot be called back any more."},
+)
+def cancel_command(identifier: str) -> Response:
+    """Cancel a command: what was done of it is undone. To ask again changes nothing."""
+    found = _look_up(http.identifier(identifier), http.caller().scope)
+    if not found:
+        raise http.not_found("command of this id")
+    if not cancelling.is_cancellable(http.read_engine(), found["id"]):
+        code = "already-ended" if _has_ended(found) else "not-cancellable"
+        raise Problem(409, code, f"the command is {found['status']}, and cannot be called back")
+    context = Context(found["id"], actor=http.caller().subject, traceparent=http.traceparent())
+    cancelling.cancel(http.runtime().relay, context, found["username"])
+    headers = {"Location": http.path("commands", found["id"]), "Retry-After": str(http.RETRY_AFTER_S)}
+    return http.reply("command", found, 202, headers)
 
 
 def _shown(found: Resource, headers: dict[str, str]) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    Boolean,
     Column,
     ColumnElement,
     Double,
@@ -47,6 +48,15 @@ api_key = Table(
     Column("revoked_at", Double, comment="null while it is good"),
 )
 
+cancellation = Table(
+    "cancellation",
+    WRITE,
+    Column("id", Id, primary_key=True, comment="of the command that is to be cancelled"),
+    Column("command_id", Id, nullable=False, comment="of the CancelSaga that says so"),
+    Column("actor", String, nullable=False, comment="who asked for it"),
+    Column("at", Double, nullable=False),
+)
+
 command = Table(
     "command",
     READ,
@@ -58,6 +68,7 @@ command = Table(
     Column("status", String, nullable=False, comment="running, completed, refused or suspended"),
     Column("reason_code", String, nullable=False),
     Column("reason_detail", Text, nullable=False),
+    Column("cancellable", Boolean, nullable=False, comment="whether to cancel it is still possible, or was done"),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
 )

@@ -13,15 +13,17 @@ from sqlalchemy import Table, select, update
 from correo.messages import CorreoFailed, CorreoRefused, PasswordMailSent
 from generador.messages import GeneradorFailed, GeneradorRefused, NothingToRevoke, PasswordGenerated, PasswordRevoked
 from protools_saga.issue_password import ISSUE_PASSWORD
-from protools_saga.messages import IssuePassword, SagaMoved
+from protools_saga.messages import CancelSaga, IssuePassword, SagaMoved
 from protools_saga.tables import saga, target
 from seedwork.delivery import incident, pack_context, unpack_context
-from seedwork.engine import Move, advance, start
+from seedwork.engine import Move, advance, is_cancellable, start
+from seedwork.errors import DomainError
 from seedwork.inbox import Handler, Received, incident_row, said
 from seedwork.loop import Duty
 from seedwork.messages import Context, Message, new_id
 from seedwork.rows import Row
 from seedwork.saga import (
+    Cancelled,
     Due,
     Entry,
     Failed,
@@ -56,6 +58,19 @@ def start_saga(message: Message, uow: UnitOfWork) -> None:
     """Begin the workflow that this command asks for; its id is the command's."""
     workflow = WORKFLOWS[type(message.body)]
     _save(uow, start(workflow, message.saga_id, vars(message.body), uow.now, new_id), message.follow())
+
+
+def cancel_saga(message: Message, uow: UnitOfWork) -> None:
+    """Give up a saga; when it has not begun yet, see to it that it does not."""
+    begins = message.body.undoes
+    if uow.seen(begins) is None:
+        uow.remember(begins, None)
+        return
+    row = uow.get(saga, begins)
+    if row is None:
+        raise DomainError("no-saga", "what begins it was refused, or became a dead letter")
+    context = unpack_context(row["context"])._replace(causation_id=message.id)  # it stays whose it was
+    _advance(uow, begins, Cancelled(message.context.actor or "nobody"), context)
 
 
 def on_reply(message: Message, uow: UnitOfWork) -> None:
@@ -186,6 +201,7 @@ def _moved(progress: Progress, entries: Sequence[Entry]) -> SagaMoved:
         reason_detail=progress.reason[1],
         started_at=progress.started_at,
         moved_at=progress.moved_at,
+        cancellable=is_cancellable(DEFINITIONS[progress.workflow], progress),
         steps=json_of(progress.steps),
         entries=json_of(entries),
     )
@@ -200,12 +216,17 @@ def _of_saga(message: Message) -> Iterable[tuple[Table, Any]]:
     return ((saga, message.saga_id),)
 
 
+def _undone_saga(message: Message) -> Iterable[tuple[Table, Any]]:
+    return ((saga, message.body.undoes),)
+
+
 _REPLY = Handler(on_reply, reads=_of_saga, on_dead=on_dead_reply)
 _REFUSED = Handler(on_refused, reads=_of_saga, on_dead=on_dead_reply)
 _FAILED = Handler(on_failed, reads=_of_saga, on_dead=on_dead_reply)
 
 HANDLERS = {
     IssuePassword: Handler(start_saga),
+    CancelSaga: Handler(cancel_saga, reads=_undone_saga),
     PasswordGenerated: _REPLY,
     PasswordRevoked: _REPLY,
     NothingToRevoke: _REPLY,

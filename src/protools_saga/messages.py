@@ -16,6 +16,15 @@ class IssuePassword(Body):
     email: str
 
 
+@command("protools_saga.cancel-saga")
+@dataclass(frozen=True)
+class CancelSaga(Body):
+    """Ask for a saga to be given up; refused from its pivot on. Ahead of what begins the saga, it prevents that."""
+
+    undoes: str
+    """Id of the command that begins the saga."""
+
+
 @event("protools_saga.saga-moved")
 @dataclass(frozen=True)
 class SagaMoved(Body):
@@ -30,6 +39,8 @@ class SagaMoved(Body):
     reason_detail: str
     started_at: float
     moved_at: float
+    cancellable: bool
+    """Whether a CancelSaga would be taken now."""
     steps: str
     """JSON list of `seedwork.saga.StepState`: where each step stands."""
     entries: str
@@ -46,4 +57,4 @@ class SagaFailed(CommandFailed):
     """Tell that a command became a dead letter before a saga existed."""
 
 
-MESSAGES = (IssuePassword, SagaMoved, SagaRefused, SagaFailed)
+MESSAGES = (IssuePassword, CancelSaga, SagaMoved, SagaRefused, SagaFailed)

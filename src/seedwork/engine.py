@@ -5,13 +5,14 @@ Each move is a list of log entries, folded one by one as they are made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from seedwork.errors import DomainError
 from seedwork.saga import (
     ACTIVE,
     TERMINAL,
+    Cancelled,
     Data,
     Due,
     Entry,
@@ -29,6 +30,8 @@ from seedwork.saga import (
     apply,
 )
 
+CANCELLABLE: tuple[StepStatus, ...] = ("pending",)
+"""What the pivot may be for a saga to be cancelled: not even issued."""
 Move = tuple[Progress, list[Entry], list[Outgoing]]
 
 
@@ -42,7 +45,7 @@ def advance(saga: Saga, progress: Progress, happening: Happening, now: float, ne
     """Take one happening: return the next progress, the log entries and the commands to send.
 
     No entries means that nothing changed (a duplicate, or a happening that no longer matters). Raise DomainError for
-    what an operator wants and the saga cannot do.
+    what somebody wants and the saga cannot do.
     """
     turn = _Turn(saga, progress, now, new_id)
     match happening:
@@ -60,7 +63,26 @@ def advance(saga: Saga, progress: Progress, happening: Happening, now: float, ne
             turn.silent()
         case Operator():
             turn.operator(happening)
+        case Cancelled():
+            turn.cancelled(happening)
     return turn.move()
+
+
+def not_to_be_given_up(saga: Saga, progress: Progress, pivot_may_be: Collection[StepStatus]) -> DomainError | None:
+    """Return why a saga cannot be compensated now, or None."""
+    if progress.status in TERMINAL:
+        return DomainError("ended", f"the saga has ended {progress.status}, and that is final")
+    if progress.compensating:
+        return DomainError("compensating", f"the saga is {progress.status} and being compensated already")
+    if saga.pivot == len(saga.steps) or (pivot := progress.steps[saga.pivot]).status in pivot_may_be:
+        return None
+    said = f"the saga is {progress.status}, and {pivot.command}, its pivot, is {pivot.status}"
+    return DomainError("past-pivot", f"{said}: it cannot be called back")
+
+
+def is_cancellable(saga: Saga, progress: Progress) -> bool:
+    """Tell whether `Cancelled` would be taken now."""
+    return not_to_be_given_up(saga, progress, CANCELLABLE) is None
 
 
 class _Turn:
@@ -205,6 +227,10 @@ class _Turn:
             self.log("undone", index, command_id=self.progress.steps[index].undo_id)
             self._undo_next()
 
+    def cancelled(self, wish: Cancelled) -> None:
+        self._require_way_back(CANCELLABLE)
+        self._give_up("cancelled", f"cancelled by {wish.who}")
+
     # --- by hand
 
     def operator(self, wish: Operator) -> None:
@@ -218,7 +244,7 @@ class _Turn:
             case "compensate":
                 self._give_up_by(wish, "operator", "given up by an operator", ("pending", "failed"))
             case "cancel":
-                self._give_up_by(wish, "cancelled", "cancelled by an operator", ("pending",))
+                self._give_up_by(wish, "cancelled", "cancelled by an operator", CANCELLABLE)
 
     def _resume_by(self, wish: Operator) -> None:
         index, answer = self._stands_at(wish)
@@ -244,16 +270,14 @@ class _Turn:
         else:
             self.issue(index)
 
-    def _give_up_by(self, wish: Operator, code: str, detail: str, allowed: tuple[StepStatus, ...]) -> None:
-        if self.progress.compensating:
-            raise DomainError("compensating", f"the saga is {self.progress.status} and being compensated already")
-        pivot = self.saga.pivot
-        if pivot < len(self.saga.steps) and (status := self.progress.steps[pivot].status) not in allowed:
-            command = self.progress.steps[pivot].command
-            said = f"the saga is {self.progress.status}, and {command}, its pivot, is {status}"
-            raise DomainError("past-pivot", f"{said}: it cannot be called back")
+    def _give_up_by(self, wish: Operator, code: str, detail: str, pivot_may_be: tuple[StepStatus, ...]) -> None:
+        self._require_way_back(pivot_may_be)
         self._note(wish)
         self._give_up(code, detail)
+
+    def _require_way_back(self, pivot_may_be: tuple[StepStatus, ...]) -> None:
+        if no := not_to_be_given_up(self.saga, self.progress, pivot_may_be):
+            raise no
 
     def _note(self, wish: Operator, index: int = -1) -> None:
         self.log("operator", index, code=wish.action, detail=f"{wish.who}: {wish.why}")

@@ -207,7 +207,14 @@ class Operator:
     why: str
 
 
-Happening = Replied | Refused | Failed | Due | Silent | Operator
+@dataclass(frozen=True)
+class Cancelled:
+    """Happening: what was asked for is wanted no more."""
+
+    who: str
+
+
+Happening = Replied | Refused | Failed | Due | Silent | Operator | Cancelled
 
 
 def fold(progress: Progress, entries: Iterable[Entry]) -> Progress:

@@ -14,6 +14,7 @@ from protools_saga.handlers import snapshot_of
 from protools_saga.issue_password import ISSUE_PASSWORD
 from seedwork.engine import advance, start
 from seedwork.saga import (
+    Cancelled,
     Due,
     Entry,
     Failed,
@@ -55,6 +56,8 @@ CONVERSATIONS: Mapping[str, Sequence[Said]] = {
     "sent-again": [(5.0, "silent", ""), (5.0, "silent", ""), GENERATED, (5.0, "silent", ""), (1.0, "sent", "c2")],
     "reply-lost-then-resumed": [(1.0, "reply-lost", "c1"), GENERATED, (1.0, "sent", "c2")],
     "answered-twice": [GENERATED, GENERATED, (1.0, "sent", "c2"), (1.0, "sent", "c2")],
+    "cancelled": [(1.0, "cancelled", ""), (1.0, "nothing", "c2")],
+    "cancelled-then-late-success": [(1.0, "cancelled", ""), GENERATED, (1.0, "nothing", "c2")],
     "refused-after-the-end": [GENERATED, (1.0, "sent", "c2"), (1.0, "refused", "c1")],
 }
 
@@ -64,6 +67,7 @@ def happening(what: str, command_id: str) -> Happening:
     made: dict[str, Callable[[], Happening]] = {
         "due": Due,
         "silent": Silent,
+        "cancelled": lambda: Cancelled("ada"),
         "refused": lambda: Refused(command_id, "no", "a business no"),
         "failed": lambda: Failed(command_id, "dead-letter", "boom"),
         "reply-lost": lambda: Failed(command_id, "reply-failed", "boom", reply_lost=True),

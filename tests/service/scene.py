@@ -9,6 +9,7 @@ from sqlalchemy import update
 from tests.service.desk import Acks, Desk, arrived, exchange, make_desk
 
 from bff.acceptance import Request, accept
+from bff.cancelling import cancel
 from correo.handlers import send_mails, unseal_token
 from correo.messages import SendPasswordMail
 from correo.tables import mail
@@ -25,7 +26,7 @@ from seedwork.broker import Delivery
 from seedwork.database import open_database
 from seedwork.delivery import failure, outbox, unpack
 from seedwork.inbox import Handler, Reader
-from seedwork.messages import Message, id_time
+from seedwork.messages import Context, Message, id_time
 from seedwork.projection import Projector
 from seedwork.settings import Settings
 from seedwork.unit_of_work import UnitOfWork
@@ -51,6 +52,11 @@ class Scene:
         self.ids[label] = accept(relay, write, Request(**wish, idempotency_key=key, actor=actor)).id
         relay.publish_waiting(0.01)
         return self.ids[label]
+
+    def cancel(self, saga_id: str) -> None:
+        relay = self.desks["bff"].runtime.relay
+        cancel(relay, Context(saga_id, actor="ada"), "x")
+        relay.publish_waiting(0.01)
 
     def run(self) -> None:
         """Carry messages until nobody says anything new."""
@@ -90,6 +96,7 @@ def play(settings: Settings) -> Scene:
     scene = Scene(settings, {name: make_desk(settings, name) for name in names})
     _given_up_on(scene)
     _ended(scene)
+    _cancelled(scene)
     _ended_by_operators(scene)
     _unfinished(scene)
     project(scene)
@@ -134,6 +141,18 @@ def _ended(scene: Scene) -> None:
     generador = scene.desks["generador"].runtime
     reveal(generador, unseal_token(row["sealed_token"], link_key, "hal"))
     generador.relay.publish_waiting(0.01)
+
+
+def _cancelled(scene: Scene) -> None:
+    """Cancel one saga in its course, one before it begins, and one too late."""
+    cancelled, withdrawn = scene.accept("cancelled", "zia"), scene.accept("withdrawn", "wes")
+    scene.begin(cancelled)
+    for saga_id in (cancelled, withdrawn, scene.ids["completed"]):
+        scene.cancel(saga_id)
+    for saga_id in (cancelled, withdrawn):
+        scene.settle("protools_saga", scene.said("bff", "protools_saga.cancel-saga", saga_id))
+    scene.settle("generador", scene.said("protools_saga", "generador.revoke-password", cancelled))
+    scene.run_with_mails()
 
 
 def _ended_by_operators(scene: Scene) -> None:

@@ -188,7 +188,7 @@ def test_after_a_restart_what_waits_is_known_at_the_first_look(bff: Room, gate: 
     identifiers = accepted(bff, 300)
     row = {"version": 9, "type": "issue-password", "username": "ada", "reason_code": "", "reason_detail": ""}
     middle = sorted(identifiers)[99]
-    bff.write_view(command, id=middle, status="completed", created_at=1.0, updated_at=2.0, **row)
+    bff.write_view(command, id=middle, status="completed", cancellable=False, created_at=1.0, updated_at=2.0, **row)
     look(gate)
     assert gate._load.counted == 200
 
@@ -199,7 +199,7 @@ def test_ends_are_told_by_the_projector_to_every_door(bff: Room, gate: Admission
     refused = SagaRefused(command="protools_saga.issue-password", code="c", detail="d")
     bodies = [*map(moved, ids, ("RUNNING", "COMPLETED", "SUSPENDED")), refused]
     messages = [
-        Message(body, new_id(), "protools_saga", "ada", "2026-01-01T00:00:00Z", Context(saga_id=identifier))
+        Message(body, new_id(), "/x", "ada", "2026-01-01T00:00:00Z", Context(identifier), command_id=identifier)
         for body, identifier in zip(bodies, ids, strict=True)
     ]
     waiting = bff.app.extensions["waiting"]
@@ -214,7 +214,7 @@ def test_ends_are_told_by_the_projector_to_every_door(bff: Room, gate: Admission
 
 
 def moved(identifier: str, status: str) -> SagaMoved:
-    return SagaMoved(identifier, "issue-password@1", "ada", status, "", "", 0.0, 1.0, "[]", "[]")
+    return SagaMoved(identifier, "issue-password@1", "ada", status, "", "", 0.0, 1.0, False, "[]", "[]")
 
 
 # --- coming back

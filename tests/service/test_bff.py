@@ -38,7 +38,7 @@ def waiting(bff: Room) -> Iterator[Waiting]:
 def ended(bff: Room, identifier: str, status: str, code: str = "", detail: str = "") -> None:
     row = {"id": identifier, "version": 9, "type": "issue-password", "username": "ada", "status": status}
     times = {"created_at": 1_700_000_000.5, "updated_at": 1_700_000_001.25}
-    bff.write_view(command, **row, reason_code=code, reason_detail=detail, **times)
+    bff.write_view(command, **row, reason_code=code, reason_detail=detail, cancellable=False, **times)
 
 
 def issued(bff: Room, username: str) -> None:

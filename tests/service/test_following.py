@@ -55,7 +55,7 @@ def move(bff: Room, identifier: str, version: int, status: str = "") -> None:
         tx.execute(command.delete().where(command.c.id == identifier, command.c.version < version))
         newer = command.select().where(command.c.id == identifier)
         if not tx.execute(newer).first():
-            about = {"type": "issue-password", "username": "ada", "created_at": 1.0}
+            about = {"type": "issue-password", "username": "ada", "cancellable": True, "created_at": 1.0}
             tx.execute(command.insert().values(**told, **about))
     bff.broker.broadcast(TOPIC, changed_ids_body([identifier]))
 

@@ -27,6 +27,7 @@ TWINS = 50
 WISH = front.Request(username="ada", email="ada@example.test", body_hash="h", idempotency_key="k-1")
 KEY = {"Idempotency-Key": "k-1"}
 DAY_S = 24 * 3600.0
+TIMES = {"created_at": 1.0, "updated_at": 2.0}
 ENDS = {"completed": True, "refused": True, "suspended": False, "running": False}
 
 
@@ -100,7 +101,7 @@ def test_json_and_xml_of_the_same_content_are_one_request(bff: Room) -> None:
 def accept_and_end(bff: Room, status: str) -> str:
     answer = bff.http.post("/passwords", json={"username": status}, headers={"Idempotency-Key": status})
     row = {"id": answer.json["id"], "version": 9, "type": "issue-password", "username": status, "status": status}
-    bff.write_view(command, **row, reason_code="", reason_detail="", created_at=1.0, updated_at=2.0)
+    bff.write_view(command, **row, reason_code="", reason_detail="", cancellable=False, **TIMES)
     return str(answer.json["id"])
 
 
@@ -139,7 +140,7 @@ def test_what_may_not_be_forgotten_does_not_hide_what_may(bff: Room) -> None:
     wishes = [replace(WISH, username=f"u{n}", idempotency_key=f"k{n}") for n in range(PAGE + 1)]
     ids = sorted(one.id for one in front.accept_many(bff.runtime.relay, wishes))
     row = {"version": 1, "type": "issue-password", "username": "x", "reason_code": "", "reason_detail": ""}
-    bff.write_view(command, id=ids[-1], status="completed", created_at=1.0, updated_at=2.0, **row)
+    bff.write_view(command, id=ids[-1], status="completed", cancellable=False, **TIMES, **row)
     assert ids[-1] < first_id(time.time() + 1)
     assert forget(bff, -1.0) == 1
     assert [row["id"] for row in bff.rows(acceptance) if row["idempotency_key"] is None] == [ids[-1]]

@@ -170,6 +170,12 @@ def handle_an_acceptance_without_effect(stage: Stage) -> str:
     return identifier
 
 
+def forget_a_cancel(stage: Stage) -> str:
+    identifier = stage.command("cancelled", "protools_saga.cancel-saga")
+    stage.do("protools_saga", "DELETE FROM inbox WHERE id = :id", id=identifier)
+    return stage.ids["cancelled"]
+
+
 def drop_a_command_on_its_way(stage: Stage) -> str:
     stage.do("protools_saga", "DELETE FROM outbox WHERE id = :id", id=stage.command("unsent"))
     return stage.command("unsent")
@@ -437,8 +443,8 @@ def show(service: str, table: str, columns: str, values: str) -> Plant:
 
 SAGA_VIEW = "id, version, workflow, subject, status, reason_code, reason_detail, steps, started_at, moved_at"
 show_a_saga = show("protools_saga", "saga_view", SAGA_VIEW, ":id, 1, 'x', 'x', 'RUNNING', '', '', '[]', 1, 1")
-COMMAND_VIEW = "id, version, type, username, status, reason_code, reason_detail, created_at, updated_at"
-show_a_command = show("bff", "command", COMMAND_VIEW, ":id, 1, 'x', 'x', 'running', '', '', 1, 1")
+COMMAND_VIEW = "id, version, type, username, status, reason_code, reason_detail, cancellable, created_at, updated_at"
+show_a_command = show("bff", "command", COMMAND_VIEW, ":id, 1, 'x', 'x', 'running', '', '', 0, 1, 1")
 PASSWORD_VIEW = "username, version, status, issued_at, changed_at"
 show_a_password = show("generador", "password_view", PASSWORD_VIEW, ":id, 1, 'issued', 1, 1")
 show_a_password_in_front = show("bff", "password", PASSWORD_VIEW, ":id, 1, 'issued', 1, 1")
@@ -592,6 +598,7 @@ class Planted:
 PLANTS = (
     Planted("lost/accepted-command", accept_without_a_trace),
     Planted("lost/accepted-command", handle_an_acceptance_without_effect, later_s=600, scope=Scope(live_s=0)),
+    Planted("lost/cancellation", forget_a_cancel),
     Planted("lost/issued-command", drop_a_command_on_its_way),
     Planted("lost/issued-command", drop_an_undo_on_its_way),
     Planted("lost/reply", forget_an_answer_at_the_coordinator),

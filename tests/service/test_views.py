@@ -46,6 +46,7 @@ def moved(sagas: Room, identifier: str, status: str, version: int = 1) -> None:
         *reason,
         1.5,
         2.5,
+        True,
         json_of([step]),
         json_of(entries),
     )

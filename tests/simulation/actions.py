@@ -7,9 +7,10 @@ from collections.abc import Callable
 from tests.simulation.faults import Kind, Plan
 from tests.simulation.world import NAMES, World
 
-from bff import acceptance
+from bff import acceptance, cancelling
 from protools.services import SERVICES
 from seedwork.errors import Unavailable
+from seedwork.messages import Context
 
 MAIL_FAULTS: tuple[Kind, ...] = ("die", "stall", "hang-up")
 JUMPS_S = {1.0: 6, 6.0: 10, 31.0: 5, 61.0: 3, 1200.0: 2, 7200.0: 1}
@@ -57,6 +58,19 @@ def accept(world: World) -> bool:
         world.asked = max(world.asked, number + 1)  # heard `202`; till then the client asks under the same key
 
     world.do(replica, f"accepts {name}", ask)
+    return True
+
+
+def cancel(world: World) -> bool:
+    """Have the caller think better of a command."""
+    fronts = [r for r in world.running() if r.service.name == "bff"]
+    accepted = world.disks.of("bff").rows("SELECT id, username FROM acceptance ORDER BY id")
+    if not accepted or not fronts:
+        return False
+    replica, (identifier, name) = world.random.choice(fronts), world.random.choice(accepted)
+    context = Context(identifier, actor="nobody")
+    world.do(replica, f"cancels {name}", lambda: cancelling.cancel(replica.relay, context, name))
+    replica.woken.add("publisher")
     return True
 
 
@@ -122,5 +136,6 @@ ACTIONS: dict[Callable[[World], bool], float] = {
     reconnect: 4,
     poison: 3,
     change: 1.5,
+    cancel: 0.7,
 }
 """What may happen, with how often."""

@@ -17,6 +17,7 @@ DUE = {
     "protools_saga": ("saga.wake_at", "saga.resend_at", "target.probe_at"),
     "correo": ("mail.due_at",),
 }
+MOVES = "SELECT id, count(*), max(version) FROM command_move WHERE version > 0 GROUP BY id"
 EVERYWHERE = ("outbox.due_at", "failure.due_at")
 
 
@@ -68,9 +69,11 @@ def _check_answers(disks: Disks, mails: MailServer) -> None:
     accepted = disks.of("bff").rows("SELECT id, username, idempotency_key FROM acceptance")
     assert len({key for *_, key in accepted}) == len(accepted) == 4, "a command was not accepted once"
     assert sagas.keys() <= {identifier for identifier, *_ in accepted}, "there are sagas that nobody asked for"
+    cancelled = {row[0] for row in disks.of("bff").rows("SELECT id FROM cancellation")}
+    refused = {row[0] for row in coordinator.rows("SELECT answers FROM event WHERE type LIKE '%command-refused'")}
     for saga_id, username, _ in accepted:
         if saga_id not in sagas:
-            assert saga_id in buried & incidents, f"{saga_id} is lost"
+            assert saga_id in (buried & incidents) | (cancelled & refused), f"{saga_id} is lost"
             continue
         status, subject = sagas[saga_id]
         assert subject == username, f"{saga_id} is for somebody else"
@@ -108,6 +111,10 @@ def _check_views(disks: Disks) -> None:
     for owner, write, reader, read in same:
         left, right = _set(disks, owner, write, "write"), _set(disks, reader, read, "read")
         assert left == right, f"{reader} shows {right - left} where {owner} has {left - right}"
+    shown = disks.of("bff", "read")
+    kept = {row[0]: row[1:] for row in shown.rows(MOVES)}
+    for saga_id, seq in disks.of("protools_saga").rows("SELECT id, seq FROM saga"):
+        assert kept.get(saga_id) == (seq, seq), f"the front door knows {kept.get(saga_id)} of {seq} moves of {saga_id}"
     told = {row[0]: row[1] for row in disks.of("bff", "read").rows("SELECT id, status FROM command")}
     for saga_id, status in disks.of("protools_saga").rows("SELECT id, status FROM saga"):
         assert told.get(saga_id) == STATUS[status], f"the front door shows {told.get(saga_id)} for {status}"

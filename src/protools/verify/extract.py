@@ -142,6 +142,12 @@ def _bff_write(floor: float) -> Own:
     table = bff.acceptance
     columns = _columns(table, "id", "type", "username", "actor", "idempotency_key", "created_at")
     yield "accepted", columns.where(_since(table, floor))
+    yield "cancelled", _cancelled(floor)
+
+
+def _cancelled(floor: float) -> Select[Any]:
+    table = bff.cancellation
+    return _columns(table, "id", "command_id", "at").where(_since(table, floor))
 
 
 def _bff_read(floor: float) -> Own:

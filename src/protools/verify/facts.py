@@ -17,6 +17,7 @@ BOUND_S = 60.0
 
 TABLES = {
     "accepted": "id, type, username, actor, idempotency_key, at",
+    "cancelled": "id, command_id, at",
     "saga": "id, status, seq, subject, target, resend_at, wake_at, moved_at, digest",
     "log": (
         "id, status, seq, versions, last_version, started, ended, subject, reason_code, target, wake_at, moved_at, at, "

@@ -17,6 +17,18 @@ LOST = (
     ),
     Check(
         "lost",
+        "cancellation",
+        "a command was to be cancelled, and the coordinator never heard of it",
+        """
+        SELECT c.id, 'by ' || c.command_id FROM cancelled c JOIN judged USING (id)
+        JOIN lived v ON v.service = 'protools_saga'
+        WHERE c.at + :bound < v.until
+          AND NOT EXISTS (SELECT 1 FROM met WHERE id = c.command_id AND service = 'protools_saga')
+          AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = c.command_id AND service = 'bff')
+        """,
+    ),
+    Check(
+        "lost",
         "issued-command",
         "a saga waits for a command that its receiver never got and that is nowhere on its way",
         """

@@ -26,6 +26,9 @@ def upgrade() -> None:
         sa.Column("status", sa.String(), nullable=False, comment="running, completed, refused or suspended"),
         sa.Column("reason_code", sa.String(), nullable=False),
         sa.Column("reason_detail", sa.Text(), nullable=False),
+        sa.Column(
+            "cancellable", sa.Boolean(), nullable=False, comment="whether to cancel it is still possible, or was done"
+        ),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),

@@ -47,3 +47,11 @@ def upgrade() -> None:
             postgresql_where=sa.text("idempotency_key IS NOT NULL"),
             sqlite_where=sa.text("idempotency_key IS NOT NULL"),
         )
+    op.create_table(
+        "cancellation",
+        sa.Column("id", Id, nullable=False, comment="of the command that is to be cancelled"),
+        sa.Column("command_id", Id, nullable=False, comment="of the CancelSaga that says so"),
+        sa.Column("actor", sa.String(), nullable=False, comment="who asked for it"),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
