@@ -15,7 +15,16 @@ from seedwork.messages import Context
 MAIL_FAULTS: tuple[Kind, ...] = ("die", "stall", "hang-up")
 JUMPS_S = {1.0: 6, 6.0: 10, 31.0: 5, 61.0: 3, 1200.0: 2, 7200.0: 1}
 """Seconds that may pass at once, with how often; the last two are beyond deadlines."""
-DUTIES = {"publisher": 12, "sender": 10, "wake-ups": 5, "re-sending": 5, "failures": 4, "sweep": 3, "outbox": 1}
+DUTIES = {
+    "publisher": 12,
+    "sender": 10,
+    "wake-ups": 5,
+    "re-sending": 5,
+    "failures": 4,
+    "sweep": 3,
+    "outbox": 1,
+    "expiry": 1,
+}
 """How often a duty gets its turn among the others."""
 
 
