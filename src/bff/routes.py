@@ -197,7 +197,7 @@ def cancel_command(identifier: str) -> Response:
 
 def _shown(found: Resource, headers: dict[str, str]) -> Response:
     headers |= {"ETag": queries.etag(found)}
-    return http.reply("command", found, 200, headers) if _has_changed(found) else http.unchanged(headers)
+    return http.reply("command", found, 200, headers)
 
 
 def _has_changed(found: Resource) -> bool:

@@ -75,11 +75,6 @@ def reply(name: str, document: Document, status: int = 200, headers: Mapping[str
     return response
 
 
-def unchanged(headers: Mapping[str, str]) -> Response:
-    """Answer `304`: the caller has what there is (RFC 9110 §15.4.5)."""
-    return _finish(Response(status=304), headers)
-
-
 def refuse(problem: Problem) -> Response:
     """Answer with a problem in the caller's format, whatever went before."""
     face = formats.problem_face(*_asked())

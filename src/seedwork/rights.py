@@ -35,6 +35,7 @@ RIGHTS: Mapping[str, Mapping[str, Right]] = {
         "GET /passwords": SEEING,
         "GET /passwords/<whole:username>": SEEING,
         "GET /commands/<whole:identifier>": SEEING,
+        "DELETE /commands/<whole:identifier>": ASKING,
         "GET /commands/<whole:identifier>/events": SEEING,
         "POST /reveals": PUBLIC,  # the token of the link is the right
         "GET /reveal": PUBLIC,
