@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,19 +67,24 @@ class GroupCommit:
     def __init__(self, relay: Relay, write: Engine) -> None:
         self._relay, self._write = relay, write
         self._waiting: list[tuple[Request, Future[Accepted]]] = []
-        self._lock, self._committing = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
+        self._committer = ThreadPoolExecutor(1, "acceptance")
 
     def accept(self, request: Request) -> Accepted:
         """Accept one command, durably; raise what `accept` raises."""
         outcome: Future[Accepted] = Future()
         with self._lock:
             self._waiting.append((request, outcome))
-        with self._committing:
-            if not outcome.done():
-                self._accept_waiting()
+            is_first = len(self._waiting) == 1
+        if is_first:
+            self._committer.submit(self._accept_waiting)
         return outcome.result()
 
     def _accept_waiting(self) -> None:
+        seen = 0
+        while len(self._waiting) > seen:  # who is about to ask comes along
+            seen = len(self._waiting)
+            time.sleep(0)
         with self._lock:
             taken, self._waiting = self._waiting, []
         try:

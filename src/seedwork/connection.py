@@ -11,9 +11,11 @@ import struct
 import sys
 import threading
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from io import BytesIO
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -89,8 +91,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin."""
         self._transport = transport
-        self._peer, self._name = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        self._due = self._now() + IDLE_S
+        self._ends = _ends(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
+        self._due = monotonic() + IDLE_S
         self._server.opened(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -159,7 +161,7 @@ class Connection(asyncio.Protocol):
         if len(self._requests) > AHEAD:
             raise problem_of_status(429, f"more than {AHEAD} requests were sent ahead")
         self._request = Request()
-        self._due = self._now() + REQUEST_S
+        self._due = monotonic() + REQUEST_S
 
     def on_url(self, part: bytes) -> None:
         request = self._arriving
@@ -179,7 +181,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         request, parser = self._arriving, self._parser
         environ = request.wsgi
-        environ |= self._environ(parser.get_method().decode(), request.target, parser.get_http_version())
+        environ |= self._ends
+        _begin(environ, parser.get_method().decode(), request.target, parser.get_http_version())
         _check_head(environ)
         request.has_head = True
         request.keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
@@ -236,26 +239,6 @@ class Connection(asyncio.Protocol):
         self._parser = HttpRequestParser(_BodyOnly(self))
         self.data_received(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode() + rest)
 
-    def _environ(self, method: str, target: bytes, version: str) -> dict[str, Any]:
-        path, query = _split(target)
-        return {
-            "REQUEST_METHOD": method,
-            "SCRIPT_NAME": "",
-            "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
-            "QUERY_STRING": query.decode("latin-1"),
-            "REMOTE_ADDR": self._peer[0],
-            "REMOTE_PORT": str(self._peer[1]),
-            "SERVER_NAME": self._name[0],
-            "SERVER_PORT": str(self._name[1]),
-            "SERVER_PROTOCOL": f"HTTP/{version}",
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
-            "wsgi.errors": sys.stderr,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": False,
-            "wsgi.run_once": False,
-        }
-
     def _refuse(self, problem: Problem) -> None:
         """Answer what cannot be read, after what came before it; then nothing more is read here."""
         request, self._request = self._request or Request(), None
@@ -304,7 +287,7 @@ class Connection(asyncio.Protocol):
         if self._is_lost:
             return
         if self._transport.get_write_buffer_size() == 0:
-            self._unsent_at = self._now()
+            self._unsent_at = monotonic()
         self._transport.write(piece)
         if last:
             self._next(self._requests.popleft())
@@ -317,20 +300,17 @@ class Connection(asyncio.Protocol):
         elif self._requests:
             self._begin(self._requests[0])
         elif not self._request:
-            self._due = self._now() + IDLE_S
+            self._due = monotonic() + IDLE_S
 
     def _leave(self) -> None:
         self._requests.clear()
         self._is_deaf = True
-        self._due = self._now() + LINGER_S
+        self._due = monotonic() + LINGER_S
         if self._is_at_end:
             self.close()
         else:
             with suppress(OSError):  # gone this moment
                 self._transport.write_eof()
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 class _BodyOnly:
@@ -341,6 +321,29 @@ class _BodyOnly:
 
 
 # --- what a head says
+
+
+def _ends(client: Sequence[Any], server: Sequence[Any]) -> dict[str, Any]:
+    """Return what the environment of each request on a connection has in common."""
+    return {
+        "SCRIPT_NAME": "",
+        "REMOTE_ADDR": client[0],
+        "REMOTE_PORT": str(client[1]),
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": str(server[1]),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+
+
+def _begin(environ: dict[str, Any], method: str, target: bytes, version: str) -> None:
+    path, query = _split(target)
+    environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"] = method, f"HTTP/{version}"
+    environ["PATH_INFO"], environ["QUERY_STRING"] = unquote_to_bytes(path).decode("latin-1"), query.decode("latin-1")
 
 
 @lru_cache(maxsize=256)

@@ -37,6 +37,7 @@ class Crew:
         self._lock = threading.Lock()
         self._waiting: tuple[deque[Work], ...] = tuple(deque() for _ in limits)
         self._working = [0 for _ in limits]
+        self._all_working = 0
         self._ready: SimpleQueue[tuple[int, Work]] = SimpleQueue()
         self._idle = 0
 
@@ -52,17 +53,21 @@ class Crew:
 
     def _leave(self, rank: int) -> None:
         with self._lock:
-            self._working[rank] -= 1
+            self._count(rank, -1)
             self._hand_out()
 
     def _return(self, rank: int) -> None:
         with self._lock:
-            self._working[rank] += 1
+            self._count(rank, 1)
+
+    def _count(self, rank: int, more: int) -> None:
+        self._working[rank] += more
+        self._all_working += more
 
     def _hand_out(self) -> None:
-        for rank, (queue, limit) in enumerate(zip(self._waiting, self._limits, strict=True)):
-            while queue and sum(self._working) < limit:
-                self._working[rank] += 1
+        for rank, queue in enumerate(self._waiting):
+            while queue and self._all_working < self._limits[rank]:
+                self._count(rank, 1)
                 self._ready.put((rank, queue.popleft()))
                 self._find_a_thread()
 
@@ -93,6 +98,6 @@ class Crew:
 
     def _ended(self, rank: int) -> None:
         with self._lock:
-            self._working[rank] -= 1
+            self._count(rank, -1)
             self._idle += 1
             self._hand_out()

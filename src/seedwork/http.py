@@ -171,6 +171,8 @@ def prefers_async() -> bool:
 
 
 def _preferences() -> dict[str, str]:
+    if "Prefer" not in request.headers:
+        return {}
     parts = (
         one.partition(";")[0].partition("=") for one in parse_list_header(",".join(request.headers.getlist("Prefer")))
     )

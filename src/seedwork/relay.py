@@ -34,7 +34,7 @@ class Relay:
         self._engine, self._broker, self._speaker = engine, broker, speaker
         self._confirmed: list[str] = []
         self._lock = threading.Lock()
-        self._later: queue.Queue[list[Wire]] = queue.Queue()
+        self._later: queue.SimpleQueue[list[Wire]] = queue.SimpleQueue()
 
     def commit(self, work: Callable[[UnitOfWork], T]) -> tuple[T, list[Wire]]:
         """Run `work` in one transaction, which also removes the outbox rows confirmed since the one before.

@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Protocol
 
 from flask import Flask
@@ -121,15 +122,15 @@ class Server:
         self.post(ended.set)
 
     async def _finish(self) -> None:
-        deadline = self._loop.time() + STOP_S
-        while any(one.is_busy() for one in self.connections) and self._loop.time() < deadline:
+        deadline = monotonic() + STOP_S
+        while any(one.is_busy() for one in self.connections) and monotonic() < deadline:
             await asyncio.sleep(0.01)
         for one in list(self.connections):
             one.abort() if one.is_busy() else one.close()
         await asyncio.sleep(0)
 
     def _look(self) -> None:
-        now = self._loop.time()
+        now = monotonic()
         for one in list(self.connections):
             one.look(now)
 
