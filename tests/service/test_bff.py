@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -123,12 +124,12 @@ def test_who_comes_while_one_commits_shares_the_next_commit(bff: Room) -> None:
         front.Request(username="ada", email="a@example.test", body_hash=h, idempotency_key="k") for h in "12"
     )
     with ThreadPoolExecutor(22) as threads:
-        with group._committing:
+        with committing(group):
             futures = [threads.submit(group.accept, request) for request in asked]
             eventually(lambda: len(group._waiting) == 20)
         assert len({future.result(5).id for future in futures}) == 20
         assert len(commits) == 1
-        with group._committing:
+        with committing(group):
             futures = [threads.submit(group.accept, request) for request in (*asked, first)]
             eventually(lambda: len(group._waiting) == 21)
             futures.append(threads.submit(group.accept, twin))
@@ -137,6 +138,17 @@ def test_who_comes_while_one_commits_shares_the_next_commit(bff: Room) -> None:
     assert len(refused) == 1
     assert getattr(refused[0].exception(), "code", "") == "idempotency-key-reused"
     assert len(bff.rows(acceptance)) == 41
+
+
+@contextmanager
+def committing(group: front.GroupCommit) -> Iterator[None]:
+    """Let a commit last as long as the block."""
+    over = threading.Event()
+    group._committer.submit(over.wait, 10)
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def test_with_the_database_gone_nothing_is_promised(bff: Room) -> None:
