@@ -11,6 +11,7 @@ from seedwork.contract import Answer, operation
 
 documents = Blueprint("documents", __name__)
 OPENAPI = "application/vnd.oai.openapi+json"
+ASYNCAPI = "application/vnd.aai.asyncapi+json"
 
 
 @documents.get("/openapi.json")
@@ -18,6 +19,13 @@ OPENAPI = "application/vnd.oai.openapi+json"
 def openapi() -> Response:
     """Describe these routes."""
     return _shown("openapi.json", OPENAPI)
+
+
+@documents.get("/asyncapi.json")
+@operation(answers={200: Answer(description="AsyncAPI 3.1.", media_type=ASYNCAPI)}, public=True)
+def asyncapi() -> Response:
+    """Describe the messages that the services exchange."""
+    return _shown("asyncapi.json", ASYNCAPI)
 
 
 def _shown(name: str, media_type: str) -> Response:

@@ -31,13 +31,6 @@ PREFER = Parameter(
     "its next move.",
     example="wait=10",
 )
-IF_NONE_MATCH = Parameter(
-    name="If-None-Match",
-    place="header",
-    description="The ETag that the caller has: `304` while nothing has changed.",
-    example='W/"2"',
-)
-ETAG = Header(name="ETag", description="Names the state; the same in every format.", example='W/"3"')
 _LAST_EVENT = "The last event that the caller has; what follows it is told."
 _EVENT_ID: Mapping[str, Any] = {"type": "string", "pattern": "^[0-9]{1,9}$"}
 LAST_EVENT_ID = Parameter(name="Last-Event-ID", place="header", description=_LAST_EVENT, schema=_EVENT_ID, example="2")

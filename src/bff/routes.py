@@ -19,9 +19,7 @@ from bff.parameters import (
     AFTER,
     APPLIED,
     COMMAND_ID,
-    ETAG,
     IDEMPOTENCY_KEY,
-    IF_NONE_MATCH,
     LOCATION,
     PREFER,
     REPLAYED,
@@ -32,7 +30,7 @@ from bff.reveals import Reveals
 from bff.schemas import ISSUE_PASSWORD, REVEAL_REQUEST, wish_of
 from bff.waiting import Waiting
 from seedwork import http
-from seedwork.contract import LIMIT, RETRY_AFTER, Answer, operation
+from seedwork.contract import ETAG, IF_NONE_MATCH, LIMIT, NEXT, RETRY_AFTER, Answer, operation
 from seedwork.formats import Problem
 from seedwork.messages import Context
 
@@ -228,7 +226,7 @@ def _just_accepted(identifier: str, scope: str | None) -> Resource | None:
 @api.get("/passwords")
 @operation(
     parameters=(LIMIT, AFTER),
-    answers={200: Answer(description="A page of passwords.", shape=resources.Passwords)},
+    answers={200: Answer(description="A page of passwords.", shape=resources.Passwords, headers=(NEXT,))},
 )
 def list_passwords() -> Response:
     """List the passwords that the caller may see by username, a page at a time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
@@ -58,6 +58,23 @@ LIMIT = Parameter(
     schema={"type": "integer", "minimum": 1, "maximum": http.PAGE_LIMIT, "default": http.PAGE_DEFAULT},
     example=http.PAGE_DEFAULT,
 )
+_REQUEST_ID = "Names this request in the logs of caller and front door."
+REQUEST_ID = Parameter(name="X-Request-Id", place="header", description=_REQUEST_ID, example="checkout-7f3a")
+SAME_REQUEST_ID = Header(name="X-Request-Id", description=_REQUEST_ID, example="checkout-7f3a")
+IF_NONE_MATCH = Parameter(
+    name="If-None-Match",
+    place="header",
+    description="The ETag that the caller has: `304` while nothing has changed.",
+    example='W/"2"',
+)
+ETAG = Header(name="ETag", description="Names what is shown.", example='W/"3"')
+NEXT = Header(
+    name="Link",
+    description="The next page (RFC 8288), unless this is the last.",
+    example='</passwords?limit=50&after=ada>; rel="next"',
+    always=False,
+)
+UNCHANGED = "It is what the caller has."
 RETRY_AFTER = Header(name="Retry-After", description="Seconds to wait before asking again.", example="1")
 
 
@@ -84,6 +101,16 @@ class Operation:
     parameters: tuple[Parameter, ...]
     problems: Mapping[int, str]
     public: bool
+
+
+def conditional(declared: Operation) -> Operation:
+    """Add to what shows a resource that it has a tag, and is not sent to who has it (`seedwork.conventions`)."""
+    shown = declared.answers.get(200)
+    if shown is None or shown.shape is None or ETAG in shown.headers:
+        return declared
+    tagged, same = replace(shown, headers=(*shown.headers, ETAG)), Answer(description=UNCHANGED, headers=(ETAG,))
+    parameters = (*declared.parameters, IF_NONE_MATCH)
+    return replace(declared, answers={**declared.answers, 200: tagged, 304: same}, parameters=parameters)
 
 
 def operation(

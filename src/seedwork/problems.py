@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from marshmallow import fields
 
-from seedwork.contract import Operation, Shape
+from seedwork.contract import RETRY_AFTER, Header, Operation, Shape
 
 
 class FieldError(Shape):
@@ -51,6 +51,11 @@ BODY = {
     422: "A field is wrong; `errors` says which.",
 }
 QUERY = {422: "A query parameter is wrong; `errors` says which."}
+HEADERS = {
+    401: (Header(name="WWW-Authenticate", description="How to say who asks.", example="Bearer"),),
+    429: (RETRY_AFTER,),
+    503: (RETRY_AFTER,),
+}
 
 
 def problems_of(operation: Operation) -> Mapping[int, str]:

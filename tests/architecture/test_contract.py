@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from protools.contract import openapi, snapshots
+from protools.contract import asyncapi, openapi, snapshots
+from protools.services import SERVICES
+from seedwork.messages import Context, Message, new_id, properties_of
+from seedwork.service import load
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,26 @@ def test_a_route_that_says_nothing_would_be_seen() -> None:
             openapi.derive(app)
 
 
-@pytest.mark.parametrize("name", ["openapi.json"])
+@pytest.mark.parametrize("name", sorted(path.name for path in snapshots.FOLDER.iterdir()))
 def test_what_is_served_is_what_the_code_says(name: str, derived: dict[str, str]) -> None:
     """The committed document is what callers read; `make contract` writes it."""
     assert (snapshots.FOLDER / name).read_text() == derived[name], "run `make contract`"
+
+
+def test_the_envelope_is_told_as_it_is_written() -> None:
+    """Another language builds its headers by this list."""
+    body = next(iter(load("correo").messages))(**dict.fromkeys(("username", "email", "sealed_token"), ""))
+    least = Message(body, new_id(), "correo", "ada", "", Context(new_id()))
+    context = Context(new_id(), "cause", "actor", "trace")
+    most = Message(body, new_id(), "correo", "ada", "", context, command_id="c", version=1, expires_at="e")
+    assert tuple(properties_of(least)) == asyncapi.ALWAYS
+    assert tuple(properties_of(most)) == tuple(asyncapi.ENVELOPE)
+
+
+def test_every_message_is_described() -> None:
+    """One that is not is a secret between two of our services."""
+    document = asyncapi.document()
+    declared = {cls.contract.name for name in SERVICES for cls in load(name).messages}
+    assert declared == document["components"]["messages"].keys() == document["channels"].keys()
+    heard = {f"{name}.takes.{topic}" for name in SERVICES for topic in load(name).consumes}
+    assert heard <= document["operations"].keys()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from importlib import import_module
 from inspect import cleandoc
 from typing import Any
 
@@ -16,7 +17,7 @@ from marshmallow import Schema, fields
 from werkzeug.routing import Rule
 
 from seedwork import formats, problems
-from seedwork.contract import RETRY_AFTER, Answer, Header, Operation, Parameter, Shape
+from seedwork.contract import REQUEST_ID, SAME_REQUEST_ID, Answer, Header, Operation, Parameter, Shape, conditional
 from seedwork.formats import invalid, problem_of_status
 
 VERSION = "1.0.0"
@@ -49,6 +50,8 @@ def document(app: Flask) -> Part:
         spec.components.response(_phrase(status), _problem(status, reason), lazy=True)
     for rule in sorted(routes(app), key=lambda rule: rule.rule):
         spec.path(path=template(rule), operations=_operations(app, rule))
+    for name, blueprint in sorted(app.blueprints.items()):
+        spec.tag({"name": name, "description": (import_module(blueprint.import_name).__doc__ or "").partition("\n")[0]})
     return {"openapi": DIALECT} | spec.to_dict()
 
 
@@ -76,19 +79,22 @@ def _operations(app: Flask, rule: Rule) -> Part:
     if not isinstance(declared, Operation):
         raise LookupError(f"{rule.rule} is not described: decorate {view.__name__} with seedwork.contract.operation")
     methods = [method for method in METHODS if method in (rule.methods or ())]
-    return {method.lower(): _operation(view.__name__.strip("_"), view.__doc__ or "", declared) for method in methods}
+    described = conditional(declared) if "GET" in methods else declared
+    about = {"operationId": view.__name__.strip("_"), "tags": [rule.endpoint.partition(".")[0]], **_said(view)}
+    return {method.lower(): about | _operation(described) for method in methods}
 
 
-def _operation(name: str, doc: str, declared: Operation) -> Part:
-    summary, _, more = cleandoc(doc).partition("\n\n")
+def _said(view: Any) -> Part:
+    summary, _, more = cleandoc(view.__doc__ or "").partition("\n\n")
+    return {"summary": " ".join(summary.split()), **({"description": more} if more else {})}
+
+
+def _operation(declared: Operation) -> Part:
     refusals = {str(status): _refusal(status, reason) for status, reason in problems.problems_of(declared).items()}
     answers = {str(status): _answer(answer) for status, answer in declared.answers.items()}
     return {
-        "operationId": name,
-        "summary": " ".join(summary.split()),
-        **({"description": more} if more else {}),
         **({"security": []} if declared.public else {}),
-        **({"parameters": [_parameter(each) for each in declared.parameters]} if declared.parameters else {}),
+        "parameters": [_parameter(each) for each in (*declared.parameters, REQUEST_ID)],
         **({"requestBody": _body(type(declared.takes))} if declared.takes else {}),
         "responses": dict(sorted((refusals | answers).items())),
     }
@@ -117,10 +123,14 @@ def _answer(answer: Answer) -> Part:
     links = {name: {"operationId": name, "parameters": dict(each)} for name, each in answer.links.items()}
     return {
         "description": answer.description,
-        **({"headers": {each.name: _header(each) for each in answer.headers}} if answer.headers else {}),
+        "headers": _headers(*answer.headers),
         **({"content": content} if content else {}),
         **({"links": links} if links else {}),
     }
+
+
+def _headers(*described: Header) -> Part:
+    return {each.name: _header(each) for each in (*described, SAME_REQUEST_ID)}
 
 
 def _header(header: Header) -> Part:
@@ -169,10 +179,9 @@ def _refusal(status: int, reason: str) -> Any:
 def _problem(status: int, reason: str) -> Part:
     example = invalid({"/username": "must have 1 to 254 characters"}) if status == 422 else problem_of_status(status)
     written = formats.write_problem_xml(example.document).decode()
-    headers = {RETRY_AFTER.name: _header(RETRY_AFTER)} if status in (429, 503) else {}
     return {
         "description": reason,
-        **({"headers": headers} if headers else {}),
+        "headers": _headers(*problems.HEADERS.get(status, ())),
         "content": {
             "application/problem+json": {"schema": problems.Problem, "example": example.document},
             "application/problem+xml": {"schema": problems.Problem, "example": written},

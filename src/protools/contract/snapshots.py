@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from tempfile import TemporaryDirectory
 from flask import Flask
 
 import bff
-from protools.contract import openapi
+from protools.contract import asyncapi, openapi
+from protools.contract.breaking import breaks, is_allowed
 from seedwork.database import open_database
 from seedwork.service import open_runtime
 from seedwork.settings import Settings
@@ -21,17 +23,31 @@ FOLDER = Path(bff.__file__).parent / "contract"
 def derive() -> Mapping[str, str]:
     """Return every document by its file name."""
     with front_door() as app:
-        return {"openapi.json": openapi.derive(app)}
+        return {"openapi.json": openapi.derive(app), "asyncapi.json": asyncapi.derive()}
 
 
 def write(documents: Mapping[str, str], folder: Path = FOLDER) -> Iterator[Path]:
-    """Write the documents that changed, yielding their paths."""
-    folder.mkdir(exist_ok=True)
+    """Write the documents that changed, yielding their paths; raise Breaking, writing none, when one must not."""
+    for name, text in documents.items():
+        check(folder / name, text)
     for name, text in documents.items():
         path = folder / name
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
             yield path
+
+
+class Breaking(Exception):
+    """Say what would break callers while the version says that nothing does."""
+
+
+def check(path: Path, text: str) -> None:
+    """Raise Breaking for a document that breaks who relies on the one at `path`, unless its version says so."""
+    if path.suffix != ".json" or not path.exists():
+        return
+    old, new = json.loads(path.read_text()), json.loads(text)
+    if (found := breaks(old, new)) and not is_allowed(old, new):
+        raise Breaking(f"{path.name} breaks callers; move the first number of its VERSION:\n" + "\n".join(found))
 
 
 @contextmanager
