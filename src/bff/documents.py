@@ -2,34 +2,87 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from importlib import resources
+from typing import Any
 
-from flask import Blueprint, Response
+import orjson
+from flask import Blueprint, Response, render_template
 
 from seedwork.contract import Answer, operation
 
 documents = Blueprint("documents", __name__)
 OPENAPI = "application/vnd.oai.openapi+json"
 ASYNCAPI = "application/vnd.aai.asyncapi+json"
+XSD = "application/xml"
+PAGE = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cache-Control": "no-cache",
+}
+
+
+@documents.get("/docs")
+@operation(answers={200: Answer(description="A page for people.", media_type="text/html")})
+def docs() -> Response:
+    """Show what can be asked here."""
+    return _page("docs.html", "openapi.json")
+
+
+@documents.get("/docs/messages")
+@operation(answers={200: Answer(description="A page for people.", media_type="text/html")})
+def docs_of_messages() -> Response:
+    """Show the messages that the services exchange."""
+    return _page("messages.html", "asyncapi.json")
 
 
 @documents.get("/openapi.json")
-@operation(answers={200: Answer(description="OpenAPI 3.1.", media_type=OPENAPI)}, public=True)
+@operation(answers={200: Answer(description="OpenAPI 3.1.", media_type=OPENAPI)})
 def openapi() -> Response:
     """Describe these routes."""
     return _shown("openapi.json", OPENAPI)
 
 
 @documents.get("/asyncapi.json")
-@operation(answers={200: Answer(description="AsyncAPI 3.1.", media_type=ASYNCAPI)}, public=True)
+@operation(answers={200: Answer(description="AsyncAPI 3.1.", media_type=ASYNCAPI)})
 def asyncapi() -> Response:
     """Describe the messages that the services exchange."""
     return _shown("asyncapi.json", ASYNCAPI)
 
 
+@documents.get("/schema.xsd")
+@operation(answers={200: Answer(description="XML Schema of what is sent and shown.", media_type=XSD)})
+def xml_schema() -> Response:
+    """Describe requests and resources in XML."""
+    return _shown("schema.xsd", XSD)
+
+
+@documents.get("/problem.xsd")
+@operation(answers={200: Answer(description="XML Schema of problems.", media_type=XSD)})
+def problem_schema() -> Response:
+    """Describe problems in XML."""
+    return _shown("problem.xsd", XSD)
+
+
 def _shown(name: str, media_type: str) -> Response:
     return Response(_committed(name), content_type=media_type, headers={"Cache-Control": "no-cache"})
+
+
+def _page(template: str, name: str) -> Response:
+    """Render a document; the page needs no script and nothing from elsewhere."""
+    document = orjson.loads(_committed(name))
+    page = render_template(template, document=document, follow=partial(_follow, document))
+    return Response(page, content_type="text/html; charset=utf-8", headers=PAGE)
+
+
+def _follow(document: Any, node: Any) -> Any:
+    """Return what a reference leads to; anything else as it is."""
+    if "$ref" not in node:
+        return node
+    found = document
+    for part in node["$ref"].removeprefix("#/").split("/"):
+        found = found[part]
+    return found
 
 
 @cache

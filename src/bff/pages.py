@@ -19,7 +19,7 @@ POLICY = {
 
 
 @pages.get("/reveal")
-@operation(answers={200: Answer(description="A page for people.", media_type="text/html")}, public=True)
+@operation(answers={200: Answer(description="A page for people.", media_type="text/html")})
 def reveal_page() -> Response:
     """Serve the page that reads the token from the fragment and asks for the password on a click."""
     return Response(render_template("reveal.html"), headers=POLICY, content_type="text/html; charset=utf-8")

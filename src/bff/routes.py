@@ -255,7 +255,6 @@ def show_password(username: str) -> Response:
     takes=REVEAL_REQUEST,
     answers={200: Answer(description="The password; it cannot be had again.", shape=resources.Reveal)},
     problems={404: "No link has this token.", 410: "It was revealed before, or it is gone."},
-    public=True,
 )
 def reveal(body: dict[str, str]) -> Response:
     """Reveal a password once, for the token of its link."""

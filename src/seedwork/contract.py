@@ -100,7 +100,6 @@ class Operation:
     takes: Shape | None
     parameters: tuple[Parameter, ...]
     problems: Mapping[int, str]
-    public: bool
 
 
 def conditional(declared: Operation) -> Operation:
@@ -119,13 +118,12 @@ def operation(
     takes: Shape | None = None,
     parameters: tuple[Parameter, ...] = (),
     problems: Mapping[int, str] | None = None,
-    public: bool = False,
 ) -> Callable[[View], View]:
-    """Declare a route: with `takes` its view gets the loaded body as first argument; `public` asks for no identity.
+    """Declare a route: with `takes` its view gets the loaded body as first argument.
 
     `problems` says why this route refuses, by status; what refuses every route is known already.
     """
-    declared = Operation(answers=answers, takes=takes, parameters=parameters, problems=problems or {}, public=public)
+    declared = Operation(answers=answers, takes=takes, parameters=parameters, problems=problems or {})
 
     def declare(view: View) -> View:
         described: Any = _loading(takes, view) if takes else view

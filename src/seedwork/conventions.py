@@ -21,7 +21,7 @@ COMPRESSION = 5
 PREFLIGHT_S = 600
 ASKED = (
     "Accept, Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, traceparent, "
-    "X-API-Key, X-Request-Id"
+    "X-Request-Id"
 )
 """Headers that a page of another origin may send."""
 SHOWN = (

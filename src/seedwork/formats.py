@@ -123,8 +123,12 @@ def _empty(name: str, namespace: str) -> Any:
 
 
 def _items(name: str, values: list[Any], namespace: str) -> list[Any]:
-    singular = "i" if namespace else SINGULAR.get(name) or name.removesuffix("s")
-    return [_element(singular, value, namespace) for value in values]
+    return [_element(item_name(name, namespace), value, namespace) for value in values]
+
+
+def item_name(name: str, namespace: str = "") -> str:
+    """Return what the items of a list are called in XML."""
+    return "i" if namespace else SINGULAR.get(name) or name.removesuffix("s")
 
 
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

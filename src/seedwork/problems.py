@@ -53,17 +53,21 @@ BODY = {
 QUERY = {422: "A query parameter is wrong; `errors` says which."}
 HEADERS = {
     401: (Header(name="WWW-Authenticate", description="How to say who asks.", example="Bearer"),),
-    429: (RETRY_AFTER,),
+    429: (
+        RETRY_AFTER,
+        Header(name="RateLimit", description="What is left of which limit.", example='"caller";r=0;t=2'),
+        Header(name="RateLimit-Policy", description="The limit.", example='"caller";q=50;w=10'),
+    ),
     503: (RETRY_AFTER,),
 }
 
 
-def problems_of(operation: Operation) -> Mapping[int, str]:
+def problems_of(operation: Operation, *, is_public: bool) -> Mapping[int, str]:
     """Return by status why a route may refuse; what the route says of itself comes first."""
     asks = any(parameter.place == "query" for parameter in operation.parameters)
     kinds = (
         (ALWAYS, True),
-        (PRIVATE, not operation.public),
+        (PRIVATE, not is_public),
         (QUERY, asks),
         (BODY, operation.takes),
         (operation.problems, True),

@@ -39,7 +39,12 @@ RIGHTS: Mapping[str, Mapping[str, Right]] = {
         "GET /commands/<whole:identifier>/events": SEEING,
         "POST /reveals": PUBLIC,  # the token of the link is the right
         "GET /reveal": PUBLIC,
+        "GET /docs": PUBLIC,
+        "GET /docs/messages": PUBLIC,
         "GET /openapi.json": PUBLIC,
+        "GET /asyncapi.json": PUBLIC,
+        "GET /schema.xsd": PUBLIC,
+        "GET /problem.xsd": PUBLIC,
         "GET /static/<path:filename>": PUBLIC,
     },
     "protools_saga": EVERY

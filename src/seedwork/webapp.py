@@ -171,13 +171,13 @@ HEALTHY = Answer(description="It is well.", shape=Health)
 UNWELL = Answer(description="It is not, and a check says why.", shape=Health, example={"status": "failing"})
 
 
-@operation(answers={200: HEALTHY}, public=True)
+@operation(answers={200: HEALTHY})
 def _livez() -> Response:
     """Tell that the process answers."""
     return http.reply("health", {"status": "ok"})
 
 
-@operation(answers={200: HEALTHY, 503: UNWELL}, public=True)
+@operation(answers={200: HEALTHY, 503: UNWELL})
 def _readyz() -> Response:
     """Tell whether this process can do its work; for load balancers."""
     checks = _checked(_required())
@@ -185,7 +185,7 @@ def _readyz() -> Response:
     return http.reply("health", {"status": "ready" if ready else "not-ready", "checks": checks}, 200 if ready else 503)
 
 
-@operation(answers={200: HEALTHY, 503: UNWELL}, public=True)
+@operation(answers={200: HEALTHY, 503: UNWELL})
 def _health() -> Response:
     """Tell how everything is that this process needs; for people."""
     needed = _checked(_required())
@@ -221,7 +221,6 @@ def _passes(check: Check) -> bool:
 
 @operation(
     answers={200: Answer(description="Prometheus text format.", media_type="text/plain")},
-    public=True,
 )
 def _metrics() -> Response:
     """Tell what is counted and measured, for Prometheus."""

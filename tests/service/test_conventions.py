@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.service.rooms import Room, room
 from tests.service.web import serving
 
 from bff.tables import password
+from protools.contract import snapshots
 from seedwork.formats import Problem
 from seedwork.messages import UUID7
 from seedwork.settings import SettingError, Settings
@@ -194,3 +196,30 @@ def test_what_never_reaches_the_app_follows_the_conventions_too(bff: Room) -> No
     assert answer.status == 503
     assert answer.headers["X-Request-Id"] == "r-1"
     assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+
+
+# --- documents
+
+
+@pytest.mark.parametrize(
+    ("page", "holds"),
+    [("/docs", ("POST /passwords", "Idempotency-Key")), ("/docs/messages", ("protools_saga.saga-moved", "ce_actor"))],
+)
+def test_the_documentation_is_a_page_that_needs_no_script(bff: Room, page: str, holds: tuple[str, ...]) -> None:
+    """It is read behind firewalls and on the open internet: nothing from elsewhere, nothing that runs."""
+    answer = bff.http.get(page, headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.mimetype) == (200, "text/html")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'; base-uri")
+    assert all(text in answer.text for text in holds)
+    assert not [text for text in ("<script", "style=", " onclick", "://cdn", "Undefined") if text in answer.text]
+    for reference in set(re.findall(r'(?:href|src)="(/[^"#]*)"', answer.text)):
+        with bff.http.get(reference) as found:
+            assert found.status_code == 200
+
+
+@pytest.mark.parametrize("name", [path.name for path in snapshots.FOLDER.iterdir()])
+def test_a_document_is_served_as_committed_and_not_again_to_who_has_it(bff: Room, name: str) -> None:
+    """Generators and gateways fetch it at every start."""
+    answer = bff.http.get(f"/{name}", headers={"Accept-Encoding": "gzip"})
+    assert gzip.decompress(answer.data) == (snapshots.FOLDER / name).read_bytes()
+    assert bff.http.get(f"/{name}", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304

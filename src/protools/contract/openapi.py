@@ -19,6 +19,7 @@ from werkzeug.routing import Rule
 from seedwork import formats, problems
 from seedwork.contract import REQUEST_ID, SAME_REQUEST_ID, Answer, Header, Operation, Parameter, Shape, conditional
 from seedwork.formats import invalid, problem_of_status
+from seedwork.rights import PUBLIC, right_to
 
 VERSION = "1.0.0"
 """Of the contract; a change that breaks callers moves its first number (docs/front-door.md)."""
@@ -28,8 +29,8 @@ ABOUT = """Accepts commands, shows where they stand, reveals a password once.
 Every request, answer and error is spoken in JSON and in XML, with the same names in the same order: send either by
 `Content-Type`, get either by `Accept`. Times are in UTC."""
 SECURITY = {
-    "bearerAuth": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "For people."},
-    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "For machines."},
+    "bearerAuth": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token, for people."},
+    "apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "ptk_…", "description": "A key, for machines."},
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Part = dict[str, Any]
@@ -73,15 +74,22 @@ def _about() -> Part:
     }
 
 
-def _operations(app: Flask, rule: Rule) -> Part:
+def operation_of(app: Flask, rule: Rule) -> Operation:
+    """Return what a route declares; raise LookupError for one that says nothing."""
     view = app.view_functions[rule.endpoint]
     declared = getattr(view, "operation", None)
     if not isinstance(declared, Operation):
         raise LookupError(f"{rule.rule} is not described: decorate {view.__name__} with seedwork.contract.operation")
+    return declared
+
+
+def _operations(app: Flask, rule: Rule) -> Part:
+    view, declared = app.view_functions[rule.endpoint], operation_of(app, rule)
     methods = [method for method in METHODS if method in (rule.methods or ())]
     described = conditional(declared) if "GET" in methods else declared
     about = {"operationId": view.__name__.strip("_"), "tags": [rule.endpoint.partition(".")[0]], **_said(view)}
-    return {method.lower(): about | _operation(described) for method in methods}
+    public = {method: right_to(app.name, method, rule.rule) == PUBLIC for method in methods}
+    return {method.lower(): about | _operation(described, is_public=public[method]) for method in methods}
 
 
 def _said(view: Any) -> Part:
@@ -89,11 +97,12 @@ def _said(view: Any) -> Part:
     return {"summary": " ".join(summary.split()), **({"description": more} if more else {})}
 
 
-def _operation(declared: Operation) -> Part:
-    refusals = {str(status): _refusal(status, reason) for status, reason in problems.problems_of(declared).items()}
+def _operation(declared: Operation, *, is_public: bool) -> Part:
+    reasons = problems.problems_of(declared, is_public=is_public)
+    refusals = {str(status): _refusal(status, reason) for status, reason in reasons.items()}
     answers = {str(status): _answer(answer) for status, answer in declared.answers.items()}
     return {
-        **({"security": []} if declared.public else {}),
+        **({"security": []} if is_public else {}),
         "parameters": [_parameter(each) for each in (*declared.parameters, REQUEST_ID)],
         **({"requestBody": _body(type(declared.takes))} if declared.takes else {}),
         "responses": dict(sorted((refusals | answers).items())),

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from flask import Flask
 
 import bff
-from protools.contract import asyncapi, openapi
+from protools.contract import asyncapi, openapi, xsd
 from protools.contract.breaking import breaks, is_allowed
 from seedwork.database import open_database
 from seedwork.service import open_runtime
@@ -23,7 +23,12 @@ FOLDER = Path(bff.__file__).parent / "contract"
 def derive() -> Mapping[str, str]:
     """Return every document by its file name."""
     with front_door() as app:
-        return {"openapi.json": openapi.derive(app), "asyncapi.json": asyncapi.derive()}
+        return {
+            "openapi.json": openapi.derive(app),
+            "asyncapi.json": asyncapi.derive(),
+            "schema.xsd": xsd.derive(app),
+            "problem.xsd": xsd.derive_problem(),
+        }
 
 
 def write(documents: Mapping[str, str], folder: Path = FOLDER) -> Iterator[Path]:
