@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import structlog
@@ -73,18 +74,24 @@ class Sender:
 
     def send_due(self) -> None:
         """Send until nothing is due; raise Unavailable when the mail server is, with what was sent reported."""
-        while rows := self._relay.run(self._claim):
+        rows = self._relay.run(self._claim)
+        while rows:
             outcomes: dict[str, Outcome] = {}
             letters = self._letters(rows, outcomes)
             faults.reach("claimed", rows)
             try:
                 self._deliver(letters, outcomes)
                 faults.reach("sent", rows)
-            except Unavailable as down:
-                self._blame_the_first(letters, outcomes, down)
+            except BaseException as error:
+                self._blame_the_first(letters, outcomes, error)
+                self._relay.run(partial(self._report, rows, outcomes))
                 raise
-            finally:
-                self._relay.run(self._report(rows, outcomes))
+            rows = self._relay.run(partial(self._go_on, rows, outcomes))
+
+    def _go_on(self, rows: Sequence[Row], outcomes: dict[str, Outcome], uow: UnitOfWork) -> list[Row]:
+        """Report and claim what is due next in one transaction: a claim passes over what is locked and never waits."""
+        self._report(rows, outcomes, uow)
+        return self._claim(uow, reported={row["id"] for row in rows})
 
     def _deliver(self, letters: list[Letter], outcomes: dict[str, Outcome]) -> None:
         """Collect outcomes until all are there or the round is over; what was not yielded was not sent."""
@@ -96,12 +103,12 @@ class Sender:
                     return
 
     @staticmethod
-    def _blame_the_first(letters: list[Letter], outcomes: dict[str, Outcome], down: Unavailable) -> None:
+    def _blame_the_first(letters: list[Letter], outcomes: dict[str, Outcome], error: BaseException) -> None:
         """Put the letter in hand behind the others: if it is what ends the connection, they must get past it."""
-        if outcomes:
+        if isinstance(error, Unavailable) and outcomes:
             for letter in letters:
                 if letter.id not in outcomes:
-                    outcomes[letter.id] = CutOff(str(down))
+                    outcomes[letter.id] = CutOff(str(error))
                     return
 
     def _letters(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> list[Letter]:
@@ -117,9 +124,9 @@ class Sender:
                 outcomes[row["id"]] = Delayed(f"not composed: {type(error).__name__}")
         return letters
 
-    def _claim(self, uow: UnitOfWork) -> list[Row]:
+    def _claim(self, uow: UnitOfWork, reported: Collection[str] = ()) -> list[Row]:
         due = (mail.c.due_at.is_not(None)) & (mail.c.due_at <= uow.now)
-        rows = uow.claim(mail, due, mail.c.due_at, PAGE)
+        rows = [row for row in uow.claim(mail, due, mail.c.due_at, PAGE) if row["id"] not in reported]
         token = new_id()
         claimed = [{**row, "claim": token, "due_at": uow.now + self._settings.mail_claim} for row in rows]
         for row in claimed:
@@ -139,17 +146,14 @@ class Sender:
         )
         return Letter(row["id"], row["recipient"], content)
 
-    def _report(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> Callable[[UnitOfWork], None]:
-        def work(uow: UnitOfWork) -> None:
-            uow.load((mail, row["id"]) for row in rows)
-            for claimed in rows:
-                row = uow.get(mail, claimed["id"])
-                if row is None or row["claim"] != claimed["claim"]:
-                    log.warning("claim lost, not reported", mail=claimed["id"])
-                    continue
-                report(uow, row, outcomes.get(row["id"]))
-
-        return work
+    def _report(self, rows: Sequence[Row], outcomes: dict[str, Outcome], uow: UnitOfWork) -> None:
+        uow.load((mail, row["id"]) for row in rows)
+        for claimed in rows:
+            row = uow.get(mail, claimed["id"])
+            if row is None or row["claim"] != claimed["claim"]:
+                log.warning("claim lost, not reported", mail=claimed["id"])
+                continue
+            report(uow, row, outcomes.get(row["id"]))
 
 
 def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:

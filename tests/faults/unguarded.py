@@ -88,8 +88,8 @@ def _no_claim() -> None:
         Unclaimed(row) if (row := load(self, table, key)) is not None and table.name == "mail" else row
     )
     claim = correo.handlers.Sender._claim
-    correo.handlers.Sender._claim = lambda self, uow: [  # type: ignore[method-assign]
-        Unclaimed(row) for row in claim(self, uow)
+    correo.handlers.Sender._claim = lambda self, uow, reported=(): [  # type: ignore[method-assign]
+        Unclaimed(row) for row in claim(self, uow, reported)
     ]
 
 

@@ -119,15 +119,12 @@ def without_claim(_disks: Disks) -> AbstractContextManager[None]:
     """A sender reports whatever it holds by now."""
     report = correo.handlers.report
 
-    def sender_report(_sender: Any, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> Callable[[UnitOfWork], None]:
-        def work(uow: UnitOfWork) -> None:
-            uow.load((mail, row["id"]) for row in rows)
-            for claimed in rows:
-                row = uow.get(mail, claimed["id"])
-                assert row is not None
-                report(uow, row, outcomes.get(row["id"]))
-
-        return work
+    def sender_report(_sender: Any, rows: Sequence[Row], outcomes: dict[str, Outcome], uow: UnitOfWork) -> None:
+        uow.load((mail, row["id"]) for row in rows)
+        for claimed in rows:
+            row = uow.get(mail, claimed["id"])
+            assert row is not None
+            report(uow, row, outcomes.get(row["id"]))
 
     return replaced(correo.handlers.Sender, "_report", sender_report)
 
