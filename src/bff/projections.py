@@ -8,7 +8,7 @@ from sqlalchemy import Table
 
 from bff.tables import command, command_move, password
 from bff.waiting import TOPIC, changed_ids_body
-from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked
+from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked, PasswordRotated
 from protools_saga.messages import SagaFailed, SagaMoved, SagaRefused
 from seedwork.messages import Message, id_time, unix_seconds
 from seedwork.projection import Changed
@@ -113,5 +113,6 @@ PROJECTIONS = {
     PasswordRevoked: project_password,
     PasswordRevealed: project_password,
     PasswordExpired: project_password,
+    PasswordRotated: project_password,
 }
 CHANGED = tell_waiters

@@ -11,7 +11,12 @@ VALID = ("issued", "revealed")
 
 
 def destroyed(status: str, at: float) -> dict[str, Any]:
-    """Return what changes in a password's row when its secret is destroyed."""
+    """Return what changes in a password's row when it is not valid any more."""
+    return {**shown(status, at), "verifier": None}
+
+
+def shown(status: str, at: float) -> dict[str, Any]:
+    """Return what changes in a password's row when its plain text is destroyed, for it was shown."""
     return {"status": status, "sealed_key": None, "sealed_secret": b"", "changed_at": at}
 
 

@@ -1,4 +1,4 @@
-"""Handle generador's commands: generate one password per username, revoke exactly the one a command made."""
+"""Handle generador's commands: one password per username; revoke or replace exactly the one that is named."""
 
 from __future__ import annotations
 
@@ -9,12 +9,25 @@ from sqlalchemy import Table
 
 from generador.domain import VALID, destroyed, state_of
 from generador.expiry import expire_passwords
-from generador.messages import GeneratePassword, NothingToRevoke, PasswordGenerated, PasswordRevoked, RevokePassword
-from generador.tables import password
-from generador.vault import new_password, new_token, seal_password, seal_token, token_hash
+from generador.messages import (
+    DropSuccessor,
+    GeneratePassword,
+    GenerateSuccessor,
+    NothingToRevoke,
+    PasswordGenerated,
+    PasswordRevoked,
+    PasswordRotated,
+    RetirePassword,
+    RevokePassword,
+    SuccessorDropped,
+    SuccessorGenerated,
+)
+from generador.tables import password, rotation
+from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
 from seedwork.errors import DomainError
 from seedwork.inbox import Handler
 from seedwork.messages import Message
+from seedwork.rows import Row
 from seedwork.unit_of_work import UnitOfWork
 
 
@@ -24,11 +37,18 @@ def generate_password(message: Message, uow: UnitOfWork) -> None:
     before = uow.get(password, username)
     if before and before["status"] in VALID:
         raise DomainError("password-exists", f"{username} already has a password")
-    token = new_token()
-    sealed = seal_password(new_password(), uow.key("VAULT_KEY"), username)
+    secret, sealed_token = _new_secret(message, uow)
+    row = {**secret, "version": before["version"] + 1 if before else 1}
+    uow.put(password, row)
+    uow.reply(PasswordGenerated(**state_of(row), sealed_token=sealed_token), username, row["version"])
+
+
+def _new_secret(message: Message, uow: UnitOfWork) -> tuple[Row, str]:
+    """Draw a password and the token of its link; return how the vault keeps them, and the token sealed for correo."""
+    username, plain, token = message.body.username, new_password(), new_token()
+    sealed = seal_password(plain, uow.key("VAULT_KEY"), username)
     row = {
         "username": username,
-        "version": before["version"] + 1 if before else 1,
         "command_id": message.id,
         "saga_id": message.saga_id,
         "actor": message.context.actor,
@@ -36,19 +56,17 @@ def generate_password(message: Message, uow: UnitOfWork) -> None:
         "token_hash": token_hash(token),
         "sealed_key": sealed.key,
         "sealed_secret": sealed.secret,
+        "verifier": verifier_of(plain),
         "issued_at": uow.now,
         "changed_at": uow.now,
     }
-    uow.put(password, row)
-    sealed_token = seal_token(token, uow.key("LINK_KEY"), username)
-    uow.reply(PasswordGenerated(**state_of(row), sealed_token=sealed_token), username, row["version"])
+    return row, seal_token(token, uow.key("LINK_KEY"), username)
 
 
 def revoke_password(message: Message, uow: UnitOfWork) -> None:
     """Destroy the password that one GeneratePassword made; when that has not come yet, see to it that it is refused."""
     username, undoes = message.body.username, message.body.undoes
-    if uow.seen(undoes) is None:
-        uow.remember(undoes, None)
+    _withdraw(undoes, uow)
     row = uow.get(password, username)
     if row is None or row["command_id"] != undoes or row["status"] not in VALID:
         uow.reply(NothingToRevoke(username, undoes))
@@ -58,13 +76,67 @@ def revoke_password(message: Message, uow: UnitOfWork) -> None:
     uow.reply(PasswordRevoked(**state_of(row)), username, row["version"])
 
 
+def _withdraw(command_id: str, uow: UnitOfWork) -> None:
+    """See to it that a command that has not come yet is refused when it does."""
+    if uow.seen(command_id) is None:
+        uow.remember(command_id, None)
+
+
+# --- rotation
+
+
+def generate_successor(message: Message, uow: UnitOfWork) -> None:
+    """Generate a next password beside the valid one; refuse with `no-password` or `rotation-running`.
+
+    A caller may replace what it asked for itself: with another's it could take the account over.
+    """
+    username = message.body.username
+    valid, beside = uow.get(password, username), uow.get(rotation, username)
+    if valid is None or valid["status"] not in VALID or valid["actor"] != message.context.actor:
+        raise DomainError("no-password", f"{username} has no valid password that this caller asked for")
+    if beside and beside["status"] == "issued":
+        raise DomainError("rotation-running", f"the password of {username} is being rotated already")
+    row, sealed_token = _new_secret(message, uow)
+    uow.put(rotation, row)
+    uow.reply(SuccessorGenerated(username, message.id, sealed_token))
+
+
+def drop_successor(message: Message, uow: UnitOfWork) -> None:
+    """Destroy what one GenerateSuccessor made; when that has not come yet, see to it that it is refused."""
+    username, undoes = message.body.username, message.body.undoes
+    _withdraw(undoes, uow)
+    beside = uow.get(rotation, username)
+    if beside and beside["command_id"] == undoes and beside["status"] == "issued":
+        uow.put(rotation, {**beside, **destroyed("revoked", uow.now)})
+    uow.reply(SuccessorDropped(username, undoes))
+
+
+def retire_password(message: Message, uow: UnitOfWork) -> None:
+    """Make the successor the valid password and destroy the one before it; refuse with `no-successor`."""
+    username = message.body.username
+    old, new = uow.get(password, username), uow.get(rotation, username)
+    if old is None or new is None or new["command_id"] != message.body.successor or new["status"] != "issued":
+        raise DomainError("no-successor", f"no successor of this command waits beside the password of {username}")
+    row = {**new, "version": old["version"] + 1, "issued_at": uow.now, "changed_at": uow.now}
+    uow.put(password, row)
+    uow.put(rotation, {**old, **destroyed("superseded", uow.now)})  # its link is told apart from an unknown one
+    uow.reply(PasswordRotated(**state_of(row)), username, row["version"])
+
+
 def _of_username(message: Message) -> Iterable[tuple[Table, Any]]:
     return ((password, message.body.username),)
+
+
+def _both_of_username(message: Message) -> Iterable[tuple[Table, Any]]:
+    return ((password, message.body.username), (rotation, message.body.username))
 
 
 HANDLERS = {
     GeneratePassword: Handler(generate_password, reads=_of_username),
     RevokePassword: Handler(revoke_password, reads=_of_username),
+    GenerateSuccessor: Handler(generate_successor, reads=_both_of_username),
+    DropSuccessor: Handler(drop_successor, reads=_both_of_username),
+    RetirePassword: Handler(retire_password, reads=_both_of_username),
 }
 
 DUTIES = (expire_passwords,)

@@ -25,13 +25,41 @@ class RevokePassword(Body):
     """Command id of the GeneratePassword to undo; no other password is touched."""
 
 
+@command("generador.generate-successor")
+@dataclass(frozen=True)
+class GenerateSuccessor(Body):
+    """Ask for a next password of a user beside the valid one, which stays as it is."""
+
+    username: str
+
+
+@command("generador.drop-successor")
+@dataclass(frozen=True)
+class DropSuccessor(Body):
+    """Undo one GenerateSuccessor: destroy what it made; the valid password stays as it is."""
+
+    username: str
+    undoes: str
+    """Command id of the GenerateSuccessor to undo; nothing else is touched."""
+
+
+@command("generador.retire-password")
+@dataclass(frozen=True)
+class RetirePassword(Body):
+    """Ask for the successor to become the valid password, and for the one before it to be destroyed."""
+
+    username: str
+    successor: str
+    """Command id of the GenerateSuccessor that made it."""
+
+
 @dataclass(frozen=True)
 class PasswordState(Body):
     """Hold the full state of a user's password, without the secret. Times are Unix seconds; 0 is never."""
 
     username: str
     status: str
-    """`issued`, `revealed`, `revoked` or `expired`."""
+    """`issued`, `revealed`, `revoked` or `expired`; that a password was superseded is told by its successor's state."""
     issued_at: float
     changed_at: float
 
@@ -72,6 +100,33 @@ class PasswordExpired(PasswordState):
     """Tell that nobody revealed a password in time, and its key was destroyed."""
 
 
+@event("generador.successor-generated")
+@dataclass(frozen=True)
+class SuccessorGenerated(Body):
+    """Tell that a next password waits beside the valid one; the reply to GenerateSuccessor."""
+
+    username: str
+    successor: str
+    """Command id of the GenerateSuccessor."""
+    sealed_token: str
+    """The link's token, sealed under LINK_KEY (base64), for correo alone."""
+
+
+@event("generador.successor-dropped")
+@dataclass(frozen=True)
+class SuccessorDropped(Body):
+    """Tell that the successor of one command is gone, or will never be; the reply to DropSuccessor."""
+
+    username: str
+    undoes: str
+
+
+@event("generador.password-rotated")
+@dataclass(frozen=True)
+class PasswordRotated(PasswordState):
+    """Tell that the successor is valid now and the password before it destroyed; the reply to RetirePassword."""
+
+
 @event("generador.command-refused")
 class GeneradorRefused(CommandRefused):
     """Tell that generador refused a command."""
@@ -85,11 +140,17 @@ class GeneradorFailed(CommandFailed):
 MESSAGES = (
     GeneratePassword,
     RevokePassword,
+    GenerateSuccessor,
+    DropSuccessor,
+    RetirePassword,
     PasswordGenerated,
     PasswordRevoked,
     NothingToRevoke,
     PasswordRevealed,
     PasswordExpired,
+    SuccessorGenerated,
+    SuccessorDropped,
+    PasswordRotated,
     GeneradorRefused,
     GeneradorFailed,
 )

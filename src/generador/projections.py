@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Table
 
-from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked
+from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked, PasswordRotated
 from generador.tables import password_view
 from seedwork.messages import Message
 from seedwork.rows import Row
@@ -24,4 +24,5 @@ PROJECTIONS = {
     PasswordRevoked: project_password,
     PasswordRevealed: project_password,
     PasswordExpired: project_password,
+    PasswordRotated: project_password,
 }

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from generador.domain import context_of, destroyed, state_of
+from sqlalchemy import select, union_all
+
+from generador.domain import context_of, shown, state_of
 from generador.messages import PasswordRevealed
-from generador.tables import password
+from generador.tables import password, rotation
 from generador.vault import Sealed, open_password, token_hash
 from seedwork.errors import DomainError
+from seedwork.rows import Row
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork
 
+GONE = {
+    "issued": "expired",
+    "revealed": "already-revealed",
+    "revoked": "revoked",
+    "expired": "expired",
+    "superseded": "superseded",
+}
+"""What is said of a link that cannot be used any more, by its password's status."""
+
 
 def reveal(runtime: Runtime, token: str) -> tuple[str, str]:
-    """Return username and password for a link's token, and destroy the secret in the same transaction.
+    """Return username and password for a link's token, and destroy the plain text in the same transaction.
 
-    Raise DomainError: `unknown-token`, or `already-revealed`, `revoked`, `expired`.
+    Raise DomainError: `unknown-token`; `not-yet-valid` while a rotation runs; or, for good, `already-revealed`,
+    `revoked`, `expired`, `superseded`.
     """
 
     def work(uow: UnitOfWork) -> tuple[str, str]:
-        row = uow.find(password, password.c.token_hash == token_hash(token))
-        if row is None:
-            raise DomainError("unknown-token", "no password belongs to this link")
-        if row["issued_at"] + runtime.settings.reveal_ttl <= uow.now and row["status"] == "issued":
-            row["status"] = "expired"
-        if row["status"] != "issued":
-            code = "already-revealed" if row["status"] == "revealed" else row["status"]
-            raise DomainError(code, "this link can no longer be used")
+        row = _to_reveal(uow, token_hash(token), runtime.settings.reveal_ttl)
         username = row["username"]
         plain = open_password(Sealed(row["sealed_key"], row["sealed_secret"]), uow.key("VAULT_KEY"), username)
-        row = {**row, **destroyed("revealed", uow.now), "version": row["version"] + 1}
+        row = {**row, **shown("revealed", uow.now), "version": row["version"] + 1}
         uow.put(password, row)
         uow.record(PasswordRevealed(**state_of(row)), username, row["version"], context=context_of(row))
         return username, plain
@@ -36,3 +42,30 @@ def reveal(runtime: Runtime, token: str) -> tuple[str, str]:
     revealed, outgoing = runtime.relay.commit(work)
     runtime.relay.publish_later(outgoing)
     return revealed
+
+
+def _to_reveal(uow: UnitOfWork, digest: bytes, ttl_s: float) -> Row:
+    """Return the locked row of the valid password behind a link; raise DomainError when it must not be shown."""
+    valid, beside = _locked(uow, digest)
+    row = next((row for row in (valid, beside) if row and row["token_hash"] == digest), None)
+    if row is None:
+        raise _unknown()
+    is_waiting = row["status"] == "issued"
+    if row is beside and is_waiting:
+        raise DomainError("not-yet-valid", "this password is not valid yet; try again in a moment")
+    if is_waiting and uow.now < row["issued_at"] + ttl_s:
+        return row
+    raise DomainError(GONE[row["status"]], "this link can no longer be used")
+
+
+def _locked(uow: UnitOfWork, digest: bytes) -> tuple[Row | None, Row | None]:
+    """Lock both rows of the user whose link this is: a rotation moves secrets from one to the other."""
+    links = [select(table.c.username).where(table.c.token_hash == digest) for table in (password, rotation)]
+    for username in uow.values(union_all(*links)):
+        uow.load(((password, username), (rotation, username)))
+        return uow.get(password, username), uow.get(rotation, username)
+    raise _unknown()
+
+
+def _unknown() -> DomainError:
+    return DomainError("unknown-token", "no password belongs to this link")

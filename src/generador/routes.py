@@ -14,6 +14,8 @@ from seedwork.errors import DomainError
 from seedwork.formats import Problem, invalid
 from seedwork.unit_of_work import rfc3339
 
+STATUS = {"unknown-token": 404, "not-yet-valid": 503}
+"""Status of a refused reveal; any other is for good."""
 api = http.api("generador")
 
 
@@ -41,7 +43,7 @@ def reveal_once() -> Response:
     try:
         username, plain = reveal(runtime, token)
     except DomainError as no:
-        raise Problem(404 if no.code == "unknown-token" else 410, no.code, no.detail) from None
+        raise Problem(STATUS.get(no.code, 410), no.code, no.detail) from None
     return http.reply("reveal", {"username": username, "password": plain})
 
 

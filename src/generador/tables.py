@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Column, Double, Integer, LargeBinary, MetaData, String, Table, text
 
 from seedwork.delivery import Id, index_where
@@ -9,22 +11,39 @@ from seedwork.delivery import Id, index_where
 WRITE = MetaData()
 READ = MetaData()
 
+
+def _secret() -> list[Column[Any]]:
+    return [
+        Column("command_id", Id, nullable=False, comment="the command that made it"),
+        Column("saga_id", Id, nullable=False),
+        Column("actor", String, comment="who asked for it; what is told of it later carries the name on"),
+        Column("status", String, nullable=False),
+        Column("token_hash", LargeBinary, unique=True, comment="SHA-256 of the link's token"),
+        Column("sealed_key", LargeBinary, comment="the secret's own key under VAULT_KEY; null once destroyed"),
+        Column("sealed_secret", LargeBinary, nullable=False),
+        Column("verifier", LargeBinary, comment="SHA-256 of the password; null once it is not valid any more"),
+        Column("issued_at", Double, nullable=False),
+        Column("changed_at", Double, nullable=False),
+    ]
+
+
 password = Table(
     "password",
     WRITE,
     Column("username", String, primary_key=True),
     Column("revision", Integer, nullable=False),
-    Column("version", Integer, nullable=False, comment="goes on counting when a revoked name gets a next password"),
-    Column("command_id", Id, nullable=False, comment="the GeneratePassword that made it"),
-    Column("saga_id", Id, nullable=False),
-    Column("actor", String, comment="who asked for it; what is told of it later carries the name on"),
-    Column("status", String, nullable=False),
-    Column("token_hash", LargeBinary, unique=True, comment="SHA-256 of the link's token"),
-    Column("sealed_key", LargeBinary, comment="the secret's own key under VAULT_KEY; null once destroyed"),
-    Column("sealed_secret", LargeBinary, nullable=False),
-    Column("issued_at", Double, nullable=False),
-    Column("changed_at", Double, nullable=False),
+    Column("version", Integer, nullable=False, comment="goes on counting when a name gets a next password"),
+    *_secret(),
     index_where(text("sealed_key IS NOT NULL"), "password_unrevealed", "issued_at"),
+)
+
+rotation = Table(
+    "rotation",
+    WRITE,
+    Column("username", String, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    *_secret(),
+    comment="the secret beside the password: while a rotation runs the next one, after it the one that went",
 )
 
 password_view = Table(

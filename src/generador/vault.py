@@ -45,6 +45,11 @@ def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+def verifier_of(password: str) -> bytes:
+    """Return by what a password is known again; SHA-256 suffices for what is drawn with 145 random bits."""
+    return hashlib.sha256(password.encode()).digest()
+
+
 def seal_password(password: str, vault_key: bytes, username: str) -> Sealed:
     """Seal a password as the vault keeps it."""
     key = secrets.token_bytes(32)

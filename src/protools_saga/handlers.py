@@ -11,9 +11,10 @@ import structlog
 from sqlalchemy import Table, select, update
 
 from correo.messages import CorreoFailed, CorreoRefused, PasswordMailSent
-from generador.messages import GeneradorFailed, GeneradorRefused, NothingToRevoke, PasswordGenerated, PasswordRevoked
+from generador import messages as generador
 from protools_saga.issue_password import ISSUE_PASSWORD
-from protools_saga.messages import CancelSaga, IssuePassword, SagaMoved
+from protools_saga.messages import CancelSaga, IssuePassword, RotatePassword, SagaMoved
+from protools_saga.rotate_password import ROTATE_PASSWORD
 from protools_saga.tables import saga, target
 from seedwork.delivery import incident, pack_context, unpack_context
 from seedwork.engine import Move, advance, is_cancellable, start
@@ -41,7 +42,7 @@ from seedwork.unit_of_work import UnitOfWork
 
 log = structlog.get_logger()
 
-WORKFLOWS: dict[type, Saga] = {IssuePassword: ISSUE_PASSWORD}
+WORKFLOWS: dict[type, Saga] = {IssuePassword: ISSUE_PASSWORD, RotatePassword: ROTATE_PASSWORD}
 """Which command starts which workflow."""
 DEFINITIONS: dict[str, Saga] = {workflow.key: workflow for workflow in WORKFLOWS.values()}
 """Every version that a running saga may have begun with."""
@@ -227,13 +228,17 @@ _FAILED = Handler(on_failed, reads=_of_saga, on_dead=on_dead_reply)
 HANDLERS = {
     IssuePassword: Handler(start_saga),
     CancelSaga: Handler(cancel_saga, reads=_undone_saga),
-    PasswordGenerated: _REPLY,
-    PasswordRevoked: _REPLY,
-    NothingToRevoke: _REPLY,
+    RotatePassword: Handler(start_saga),
+    generador.PasswordGenerated: _REPLY,
+    generador.PasswordRevoked: _REPLY,
+    generador.NothingToRevoke: _REPLY,
+    generador.SuccessorGenerated: _REPLY,
+    generador.SuccessorDropped: _REPLY,
+    generador.PasswordRotated: _REPLY,
     PasswordMailSent: _REPLY,
-    GeneradorRefused: _REFUSED,
+    generador.GeneradorRefused: _REFUSED,
     CorreoRefused: _REFUSED,
-    GeneradorFailed: _FAILED,
+    generador.GeneradorFailed: _FAILED,
     CorreoFailed: _FAILED,
 }
 

@@ -25,6 +25,15 @@ class CancelSaga(Body):
     """Id of the command that begins the saga."""
 
 
+@command("protools_saga.rotate-password")
+@dataclass(frozen=True)
+class RotatePassword(Body):
+    """Ask for a user's valid password to be replaced, and the next one mailed; its command id is the saga's id."""
+
+    username: str
+    email: str
+
+
 @event("protools_saga.saga-moved")
 @dataclass(frozen=True)
 class SagaMoved(Body):
@@ -57,4 +66,4 @@ class SagaFailed(CommandFailed):
     """Tell that a command became a dead letter before a saga existed."""
 
 
-MESSAGES = (IssuePassword, CancelSaga, SagaMoved, SagaRefused, SagaFailed)
+MESSAGES = (IssuePassword, RotatePassword, CancelSaga, SagaMoved, SagaRefused, SagaFailed)

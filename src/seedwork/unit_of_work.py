@@ -101,12 +101,6 @@ class UnitOfWork:
         self._rows[table] |= {row[key_of(table).name]: row for row in rows}
         return rows
 
-    def find(self, table: Table, condition: Any) -> Row | None:
-        """Load and lock the one row that matches, waiting for a rival that holds it."""
-        rows = [dict(row) for row in self._tx.execute(select(table).where(condition).with_for_update()).mappings()]
-        self._rows[table] |= {row[key_of(table).name]: row for row in rows}
-        return rows[0] if rows else None
-
     def values(self, statement: Any) -> list[Any]:
         """Run a statement at once and return its first column; what it reads it does not lock."""
         return list(self._tx.execute(statement).scalars())

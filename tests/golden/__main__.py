@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
-from tests.golden.conversations import CONVERSATIONS, FOLDER, record
+from tests.golden.conversations import CONVERSATIONS, FOLDER, record, workflow_of
 
 for name, said in CONVERSATIONS.items():
     path = FOLDER / f"{name}.v1.json"
     if not path.exists():
-        path.write_text(json.dumps(record(said), indent=1) + "\n")
+        path.write_text(json.dumps(record(workflow_of(name), said), indent=1) + "\n")
         sys.stdout.write(f"{path.name}\n")

@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from correo.messages import PasswordMailSent
-from generador.messages import NothingToRevoke, PasswordGenerated
+from generador.messages import (
+    NothingToRevoke,
+    PasswordGenerated,
+    PasswordRotated,
+    SuccessorDropped,
+    SuccessorGenerated,
+)
 from protools_saga.handlers import snapshot_of
 from protools_saga.issue_password import ISSUE_PASSWORD
+from protools_saga.rotate_password import ROTATE_PASSWORD
 from seedwork.engine import advance, start
 from seedwork.saga import (
     Cancelled,
@@ -22,6 +29,7 @@ from seedwork.saga import (
     Progress,
     Refused,
     Replied,
+    Saga,
     Silent,
     StepState,
     fold,
@@ -36,11 +44,15 @@ BEGAN = 1_800_000_000.0
 REPLIES: Mapping[str, Any] = {
     "generated": PasswordGenerated("ada", "issued", BEGAN, BEGAN, "sealed"),
     "nothing": NothingToRevoke("ada", "c1"),
+    "successor": SuccessorGenerated("ada", "c1", "sealed"),
+    "dropped": SuccessorDropped("ada", "c1"),
+    "rotated": PasswordRotated("ada", "issued", BEGAN, BEGAN),
     "sent": PasswordMailSent("c2", "ada", "ada@example.test", "sent", 1, BEGAN, BEGAN),
 }
 Said = tuple[float, str, str]
 """Seconds that passed, what happened, and to which command: `c1` is the first that was issued."""
 
+SUCCESSOR: Said = (1.0, "successor", "c1")
 GENERATED: Said = (1.0, "generated", "c1")
 MAIL_REFUSED: Said = (1.0, "refused", "c2")
 
@@ -59,7 +71,18 @@ CONVERSATIONS: Mapping[str, Sequence[Said]] = {
     "cancelled": [(1.0, "cancelled", ""), (1.0, "nothing", "c2")],
     "cancelled-then-late-success": [(1.0, "cancelled", ""), GENERATED, (1.0, "nothing", "c2")],
     "refused-after-the-end": [GENERATED, (1.0, "sent", "c2"), (1.0, "refused", "c1")],
+    "rotation-completed": [SUCCESSOR, (1.0, "sent", "c2"), (1.0, "rotated", "c3")],
+    "rotation-refused-at-the-first-step": [(1.0, "refused", "c1")],
+    "rotation-refused-at-the-pivot": [SUCCESSOR, MAIL_REFUSED, (1.0, "dropped", "c3")],
+    "rotation-timed-out-before-the-pivot": [(minutes(15), "due", ""), (1.0, "dropped", "c2")],
+    "rotation-retired-after-silence": [SUCCESSOR, (1.0, "sent", "c2"), (5.0, "silent", ""), (1.0, "rotated", "c3")],
+    "rotation-not-retired": [SUCCESSOR, (1.0, "sent", "c2"), (1.0, "refused", "c3")],
 }
+
+
+def workflow_of(name: str) -> Saga:
+    """Return which workflow a conversation is about."""
+    return ROTATE_PASSWORD if name.startswith("rotation-") else ISSUE_PASSWORD
 
 
 def happening(what: str, command_id: str) -> Happening:
@@ -75,33 +98,33 @@ def happening(what: str, command_id: str) -> Happening:
     return made[what]() if what in made else Replied(command_id, REPLIES[what])
 
 
-def told(said: Sequence[Said]) -> Iterator[tuple[Progress, list[Entry], list[Any]]]:
+def told(workflow: Saga, said: Sequence[Said]) -> Iterator[tuple[Progress, list[Entry], list[Any]]]:
     """Drive the engine through a conversation; yield each move: progress, entries, commands."""
     numbers, now = count(1), BEGAN
-    move = start(ISSUE_PASSWORD, SAGA_ID, DATA, now, lambda: f"c{next(numbers)}")
+    move = start(workflow, SAGA_ID, DATA, now, lambda: f"c{next(numbers)}")
     yield move
     for seconds, what, command_id in said:
         now += seconds
-        move = advance(ISSUE_PASSWORD, move[0], happening(what, command_id), now, lambda: f"c{next(numbers)}")
+        move = advance(workflow, move[0], happening(what, command_id), now, lambda: f"c{next(numbers)}")
         yield move
 
 
-def blank() -> Progress:
+def blank(workflow: Saga) -> Progress:
     """Return a saga of which nothing is known."""
-    return Progress(SAGA_ID, ISSUE_PASSWORD.key, steps=tuple(StepState() for _ in ISSUE_PASSWORD.steps))
+    return Progress(SAGA_ID, workflow.key, steps=tuple(StepState() for _ in workflow.steps))
 
 
-def folded(moves: Sequence[Sequence[Entry]]) -> list[Progress]:
+def folded(workflow: Saga, moves: Sequence[Sequence[Entry]]) -> list[Progress]:
     """Fold a log; return the state after every happening. One that changed nothing is no move."""
-    states = [blank()]
+    states = [blank(workflow)]
     for entries in moves:
         states.append(fold(states[-1], entries) if entries else states[-1])
     return states[1:]
 
 
-def record(said: Sequence[Said]) -> dict[str, Any]:
+def record(workflow: Saga, said: Sequence[Said]) -> dict[str, Any]:
     """Return a conversation with its log and where it led, as it is kept."""
-    moves = list(told(said))
+    moves = list(told(workflow, said))
     commands = [[[c.command_id, c.body.contract.name, vars(c.body)] for c in commands] for *_, commands in moves]
     entries = [[entry._asdict() for entry in entries] for _, entries, _ in moves]
     document = {

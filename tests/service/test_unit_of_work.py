@@ -248,22 +248,6 @@ def test_what_is_claimed_is_the_oldest_and_no_more_than_was_asked_for(generador:
     assert work(generador, claim) == [rows[1], rows[2]]
 
 
-def test_the_one_row_that_matches_is_found_and_may_be_written(generador: Desk) -> None:
-    """A token names a password by another column than its key."""
-    generador.worker.settle([deliver(GeneratePassword("ada")), deliver(GeneratePassword("bob"))])
-
-    def expire(uow: UnitOfWork) -> None:
-        uow.load([(password, "bob")])
-        assert uow.find(password, password.c.username == "nobody") is None
-        row = uow.find(password, (password.c.username == "ada") & (password.c.status == "issued"))
-        assert row == uow.get(password, "ada")
-        assert uow.get(password, "bob")["status"] == "issued"
-        uow.put(password, {**row, "status": "expired"})
-
-    work(generador, expire)
-    assert {row["username"]: row["status"] for row in generador.rows(password)} == {"ada": "expired", "bob": "issued"}
-
-
 def test_a_process_without_keys_names_the_one_that_it_lacks(generador: Desk) -> None:
     """Whoever configures it must know which."""
     assert work(generador, lambda uow: uow.key("VAULT_KEY")) == generador.runtime.settings.key("VAULT_KEY")

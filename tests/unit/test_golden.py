@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from tests.golden.conversations import CONVERSATIONS, FOLDER, folded, kept, record
+from tests.golden.conversations import CONVERSATIONS, FOLDER, folded, kept, record, workflow_of
 
 from protools_saga.handlers import load_progress
 from seedwork.saga import Entry, Progress
@@ -28,14 +28,14 @@ def test_every_conversation_is_kept() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kept_log_still_folds_to_the_states_it_led_to(name: str) -> None:
     """Sagas that began before an upgrade are read from the log that the version before wrote."""
-    assert folded(logged(name)) == states(name)
+    assert folded(workflow_of(name), logged(name)) == states(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_happenings_still_make_the_same_log(name: str) -> None:
     """What happened to a saga decides what is sent and where it ends, whichever version decides."""
     document = kept(name)
-    assert record([tuple(line) for line in document["said"]]) == document
+    assert record(workflow_of(name), [tuple(line) for line in document["said"]]) == document
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,7 +45,7 @@ def test_no_entry_but_a_note_can_be_left_out_of_a_kept_log(name: str) -> None:
     for number, entries in enumerate(moves):
         for entry in entries:
             rest = [other for other in entries if other is not entry]
-            told = folded([*moves[:number], rest or [entry._replace(kind="timed-out")], *moves[number + 1 :]])
+            told = folded(workflow_of(name), [*moves[:number], rest or [entry._replace(kind="timed-out")], *moves[number + 1 :]])
             assert entry.kind in NOTES or told != states(name), entry.kind
 
 

@@ -22,7 +22,8 @@ DOUBLED = (
         SELECT e.answers, e.aggregate || ', version ' || e.version FROM event e
         JOIN event before ON before.aggregate = e.aggregate AND before.version = e.version - 1
         WHERE e.type = 'generador.password-generated'
-          AND before.type IN ('generador.password-generated', 'generador.password-revealed')
+          AND before.type IN
+            ('generador.password-generated', 'generador.password-revealed', 'generador.password-rotated')
         UNION ALL
         SELECT MIN(saga_id), COUNT(*) || ' valid passwords of ' || username FROM password
         WHERE status IN ('issued', 'revealed') GROUP BY username HAVING COUNT(*) > 1

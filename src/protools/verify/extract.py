@@ -165,6 +165,8 @@ def _generador_write(floor: float) -> Own:
     table = generador.password
     columns = _columns(table, "username", "version", "command_id", "saga_id", "status", "changed_at")
     yield "password", columns.where(table.c.changed_at >= floor)
+    beside = generador.rotation
+    yield "rotation", _columns(beside, "username", "saga_id", "status").where(beside.c.changed_at >= floor)
 
 
 def _generador_read(floor: float) -> Own:

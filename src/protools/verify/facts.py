@@ -32,6 +32,7 @@ TABLES = {
     "dead": "service, id, topic, at",
     "incident": "service, kind, subject",
     "password": "username, version, command_id, saga_id, status, changed_at",
+    "rotation": "username, saga_id, status",
     "mail": "id, saga_id, username, recipient, status, claim, due_at, created_at, ended_at",
     "view_saga": "id, version, status, reason_code, subject, moved_at",
     "view_moves": "id, moves",

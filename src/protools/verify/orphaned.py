@@ -73,6 +73,15 @@ ORPHANED = (
     ),
     Check(
         "orphaned",
+        "successor",
+        "a rotation has ended, and a next password still waits beside the valid one",
+        """
+        SELECT r.saga_id, r.username FROM rotation r JOIN log l ON l.id = r.saga_id JOIN judged j ON j.id = l.id
+        WHERE r.status = 'issued' AND l.status IN ('COMPLETED', 'COMPENSATED')
+        """,
+    ),
+    Check(
+        "orphaned",
         "view",
         "a read model shows what the write side does not hold",
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -14,16 +16,9 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
-    create_delivery_tables()
-    op.create_table(
-        "password",
-        sa.Column("username", sa.String(), nullable=False),
-        sa.Column("revision", sa.Integer(), nullable=False),
-        sa.Column(
-            "version", sa.Integer(), nullable=False, comment="goes on counting when a revoked name gets a next password"
-        ),
-        sa.Column("command_id", Id, nullable=False, comment="the GeneratePassword that made it"),
+def _secret() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("command_id", Id, nullable=False, comment="the command that made it"),
         sa.Column("saga_id", Id, nullable=False),
         sa.Column(
             "actor",
@@ -40,10 +35,36 @@ def upgrade() -> None:
             comment="the secret's own key under VAULT_KEY; null once destroyed",
         ),
         sa.Column("sealed_secret", sa.LargeBinary(), nullable=False),
+        sa.Column(
+            "verifier",
+            sa.LargeBinary(),
+            nullable=True,
+            comment="SHA-256 of the password; null once it is not valid any more",
+        ),
         sa.Column("issued_at", sa.Double(), nullable=False),
         sa.Column("changed_at", sa.Double(), nullable=False),
+    ]
+
+
+def upgrade() -> None:
+    create_delivery_tables()
+    op.create_table(
+        "password",
+        sa.Column("username", sa.String(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False, comment="goes on counting when a name gets a next password"),
+        *_secret(),
         sa.PrimaryKeyConstraint("username"),
         sa.UniqueConstraint("token_hash"),
+    )
+    op.create_table(
+        "rotation",
+        sa.Column("username", sa.String(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        *_secret(),
+        sa.PrimaryKeyConstraint("username"),
+        sa.UniqueConstraint("token_hash"),
+        comment="the secret beside the password: while a rotation runs the next one, after it the one that went",
     )
     with op.batch_alter_table("password", schema=None) as batch_op:
         batch_op.create_index(
