@@ -17,7 +17,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from bff.schemas import Wish
 from bff.tables import acceptance, visible
-from protools_saga.messages import IssuePassword
+from protools_saga.messages import IssuePassword, RotatePassword
 from seedwork.callers import NOBODY
 from seedwork.formats import Problem
 from seedwork.messages import Context, id_time, new_id
@@ -25,19 +25,18 @@ from seedwork.relay import Relay
 from seedwork.rows import Row
 from seedwork.unit_of_work import UnitOfWork
 
-TYPE = "issue-password"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """Hold a command to accept. `body_hash` is of what the caller said, whatever the format; see `hash_of`.
 
-    An idempotency key is the actor's own, for one type of command: others may use the same for theirs.
+    An idempotency key is the actor's own: others may use the same for theirs.
     """
 
     username: str
     email: str
     body_hash: str
+    rotate: bool = False
     idempotency_key: str | None = None
     actor: str = NOBODY.subject
     traceparent: str | None = None
@@ -48,6 +47,7 @@ class Accepted:
     """Tell what was accepted; `replayed` when that happened before. `created_at` is Unix seconds."""
 
     id: str
+    type: str
     username: str
     created_at: float
     replayed: bool = False
@@ -55,7 +55,7 @@ class Accepted:
 
 def hash_of(wish: Wish) -> str:
     """Return the SHA-256 of a wish as it was said, in hex: the same in JSON and XML."""
-    return hashlib.sha256(orjson.dumps([TYPE, wish.asked], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(orjson.dumps(wish.asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 class GroupCommit:
@@ -138,9 +138,11 @@ def find(write: Engine, identifier: str, scope: str | None = None) -> Accepted |
 
 def _append(uow: UnitOfWork, request: Request) -> Row:
     identifier = new_id()
+    wish = RotatePassword if request.rotate else IssuePassword
+    body = wish(username=request.username, email=request.email)
     row = {
         "id": identifier,
-        "type": TYPE,
+        "type": body.contract.name.partition(".")[2],
         "username": request.username,
         "actor": request.actor,
         "idempotency_key": request.idempotency_key,
@@ -148,15 +150,13 @@ def _append(uow: UnitOfWork, request: Request) -> Row:
         "created_at": id_time(identifier).timestamp(),
     }
     uow.append(acceptance, row)
-    body = IssuePassword(username=request.username, email=request.email)
     context = Context(saga_id=identifier, actor=request.actor, traceparent=request.traceparent)
     uow.send(body, request.username, command_id=identifier, context=context)
     return row
 
 
 def _has_key_of(request: Request) -> ColumnElement[bool]:
-    key = acceptance.c.idempotency_key == request.idempotency_key
-    return and_(acceptance.c.actor == request.actor, acceptance.c.type == TYPE, key)
+    return and_(acceptance.c.actor == request.actor, acceptance.c.idempotency_key == request.idempotency_key)
 
 
 def _find(write: Engine, condition: ColumnElement[bool]) -> Row | None:
@@ -166,4 +166,4 @@ def _find(write: Engine, condition: ColumnElement[bool]) -> Row | None:
 
 
 def _accepted(row: Row | Any, *, replayed: bool = False) -> Accepted:
-    return Accepted(row["id"], row["username"], row["created_at"], replayed)
+    return Accepted(row["id"], row["type"], row["username"], row["created_at"], replayed)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, RowMapping, Table, select
 
-from bff.acceptance import TYPE, Accepted
+from bff.acceptance import Accepted
 from bff.tables import command, command_move, password, visible
 from seedwork import http
 from seedwork.unit_of_work import rfc3339
@@ -86,7 +86,7 @@ def accepted_resource(accepted: Accepted) -> Resource:
     at = rfc3339(accepted.created_at)
     return {
         "id": accepted.id,
-        "type": TYPE,
+        "type": accepted.type,
         "username": accepted.username,
         "status": "accepted",
         "createdAt": at,

@@ -51,7 +51,7 @@ class Command(Shape):
 
     root = "command"
     id = fields.UUID(required=True, metadata={"description": "A UUIDv7.", "examples": [ID]})
-    type = text("What was asked for.", "issue-password", one_of=("issue-password",))
+    type = text("What was asked for.", "issue-password", one_of=("issue-password", "rotate-password"))
     username = text("For whom.", "ada")
     status = text("`refused` means that nothing of it is left.", "completed", one_of=COMMAND_STATUSES)
     version = fields.Integer(

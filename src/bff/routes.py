@@ -7,7 +7,7 @@ import unicodedata
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from flask import Response, current_app, request
@@ -64,13 +64,14 @@ api = http.api("bff")
         422: "A field is wrong, or the idempotency key came with another request before.",
     },
 )
-def issue_password(body: dict[str, str]) -> Response:
+def issue_password(body: dict[str, Any]) -> Response:
     """Accept a wish for a password; `Prefer: wait` stays for its end."""
     runtime = http.runtime()
     wish = wish_of(body, runtime.settings.mail_domain)
     asked = acceptance.Request(
         username=wish.username,
         email=wish.email,
+        rotate=wish.rotate,
         body_hash=acceptance.hash_of(wish),
         idempotency_key=idempotency_key(),
         actor=http.caller().subject,

@@ -28,7 +28,8 @@ class Wish:
 
     username: str
     email: str
-    asked: dict[str, str]
+    rotate: bool
+    asked: dict[str, Any]
 
 
 class _Username(fields.String):
@@ -59,6 +60,15 @@ def check_email(address: str) -> None:
     Email(error="must be a mail address")(address)
 
 
+class _Flag(fields.Boolean):
+    """True or false; what XML has as text."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if value not in ("true", "false") and not isinstance(value, bool):
+            raise ValidationError("must be true or false")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
 class IssuePassword(Shape):
     """Describe the body of `POST /passwords`."""
 
@@ -81,6 +91,12 @@ class IssuePassword(Shape):
             "examples": ["ada@example.test"],
         },
     )
+    rotate = _Flag(
+        metadata={
+            "description": "Replace the valid password, which stays valid until the next one's mail is out.",
+            "examples": [False],
+        },
+    )
 
 
 class RevealRequest(Shape):
@@ -101,9 +117,10 @@ ISSUE_PASSWORD = IssuePassword()
 REVEAL_REQUEST = RevealRequest()
 
 
-def wish_of(asked: dict[str, str], mail_domain: str) -> Wish:
+def wish_of(asked: dict[str, Any], mail_domain: str) -> Wish:
     """Say what a loaded wish means; without an email the mail goes to `<username>@<mail_domain>`."""
-    return Wish(asked["username"], asked.get("email") or _default_email(asked["username"], mail_domain), asked)
+    email = asked.get("email") or _default_email(asked["username"], mail_domain)
+    return Wish(asked["username"], email, asked.get("rotate", False), asked)
 
 
 def _default_email(username: str, mail_domain: str) -> str:

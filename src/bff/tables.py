@@ -33,7 +33,7 @@ acceptance = Table(
     Column("idempotency_key", String, comment="null once it is forgotten"),
     Column("body_hash", String, nullable=False),
     Column("created_at", Double, nullable=False),
-    UniqueConstraint("actor", "type", "idempotency_key", name="acceptance_once_per_key"),
+    UniqueConstraint("actor", "idempotency_key", name="acceptance_once_per_key"),
     partial_index("acceptance_keyed", "id", "idempotency_key"),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy import update
 from tests.service.desk import Acks, Desk, arrived, exchange, make_desk
@@ -46,10 +47,10 @@ class Scene:
     ids: dict[str, str] = field(default_factory=dict)
     commands: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def accept(self, label: str, username: str, email: str = "", key: str | None = None, actor: str = "nobody") -> str:
+    def accept(self, label: str, username: str, email: str = "", key: str | None = None, **more: Any) -> str:
         relay, write = self.desks["bff"].runtime.relay, self.desks["bff"].runtime.write
         wish = {"username": username, "email": email or f"{username}@example.test", "body_hash": "hash"}
-        self.ids[label] = accept(relay, write, Request(**wish, idempotency_key=key, actor=actor)).id
+        self.ids[label] = accept(relay, write, Request(**wish, idempotency_key=key, **more)).id
         relay.publish_waiting(0.01)
         return self.ids[label]
 
@@ -135,6 +136,12 @@ def _ended(scene: Scene) -> None:
     scene.run_with_mails()
     scene.accept("refused", "ada", key="second")
     scene.accept("again", "bob")
+    scene.run_with_mails()
+    scene.accept("superseded", "zoe")
+    scene.run_with_mails()
+    scene.accept("rotated", "zoe", rotate=True)
+    scene.run_with_mails()
+    scene.accept("unrotated", "zoe", email="zoe@refused.test", rotate=True)
     scene.run_with_mails()
     (row,) = (row for row in scene.desks["correo"].rows(mail) if row["username"] == "hal")
     link_key = scene.settings.key("LINK_KEY")

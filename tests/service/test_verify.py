@@ -432,6 +432,11 @@ def keep_a_password_valid(stage: Stage) -> str:
     return stage.ids["late"]
 
 
+def leave_a_successor(stage: Stage) -> str:
+    stage.do("generador", "UPDATE rotation SET status = 'issued' WHERE saga_id = :id", id=stage.ids["unrotated"])
+    return stage.ids["unrotated"]
+
+
 def show(service: str, table: str, columns: str, values: str) -> Plant:
     def plant(stage: Stage) -> str:
         stranger = new_id()
@@ -641,6 +646,7 @@ PLANTS = (
     Planted("orphaned/password", make_a_password_unasked),
     Planted("orphaned/mail", make_a_mail_unasked),
     Planted("orphaned/password-not-undone", keep_a_password_valid),
+    Planted("orphaned/successor", leave_a_successor),
     Planted("orphaned/view", show_a_saga),
     Planted("orphaned/view", show_a_command),
     Planted("orphaned/view", show_a_password),

@@ -45,7 +45,9 @@ def test_no_entry_but_a_note_can_be_left_out_of_a_kept_log(name: str) -> None:
     for number, entries in enumerate(moves):
         for entry in entries:
             rest = [other for other in entries if other is not entry]
-            told = folded(workflow_of(name), [*moves[:number], rest or [entry._replace(kind="timed-out")], *moves[number + 1 :]])
+            told = folded(
+                workflow_of(name), [*moves[:number], rest or [entry._replace(kind="timed-out")], *moves[number + 1 :]]
+            )
             assert entry.kind in NOTES or told != states(name), entry.kind
 
 

@@ -105,8 +105,8 @@ DIVERGED = (
             || COALESCE(n.type || ', version ' || n.version, 'none')
         FROM password p LEFT JOIN newest n ON n.aggregate = p.username
         WHERE n.version IS NOT p.version
-           OR p.status <> CASE WHEN n.type IN ('generador.password-generated', 'generador.password-rotated') THEN 'issued'
-                ELSE substr(n.type, length('generador.password-') + 1) END
+           OR p.status <> CASE WHEN n.type IN ('generador.password-generated', 'generador.password-rotated')
+                THEN 'issued' ELSE substr(n.type, length('generador.password-') + 1) END
         """,
     ),
     Check(

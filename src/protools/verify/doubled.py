@@ -50,7 +50,7 @@ DOUBLED = (
         "two acceptances of one caller have one idempotency key",
         """
         SELECT MIN(id), group_concat(id, ' ') || ' under ' || idempotency_key FROM accepted
-        WHERE idempotency_key IS NOT NULL GROUP BY actor, type, idempotency_key HAVING COUNT(*) > 1
+        WHERE idempotency_key IS NOT NULL GROUP BY actor, idempotency_key HAVING COUNT(*) > 1
         """,
     ),
     Check(

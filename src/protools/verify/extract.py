@@ -140,7 +140,7 @@ Own = Iterator[tuple[str, Select[Any]]]
 
 def _bff_write(floor: float) -> Own:
     table = bff.acceptance
-    columns = _columns(table, "id", "type", "username", "actor", "idempotency_key", "created_at")
+    columns = _columns(table, "id", "username", "actor", "idempotency_key", "created_at")
     yield "accepted", columns.where(_since(table, floor))
     yield "cancelled", _cancelled(floor)
 

@@ -16,7 +16,7 @@ BOUND_S = 60.0
 """Seconds that something may be overdue, or that a receiver's queues may be apart, before it counts."""
 
 TABLES = {
-    "accepted": "id, type, username, actor, idempotency_key, at",
+    "accepted": "id, username, actor, idempotency_key, at",
     "cancelled": "id, command_id, at",
     "saga": "id, status, seq, subject, target, resend_at, wake_at, moved_at, digest",
     "log": (

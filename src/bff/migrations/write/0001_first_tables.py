@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("body_hash", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("actor", "type", "idempotency_key", name="acceptance_once_per_key"),
+        sa.UniqueConstraint("actor", "idempotency_key", name="acceptance_once_per_key"),
     )
     op.create_table(
         "api_key",
