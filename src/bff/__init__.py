@@ -20,7 +20,7 @@ def create_app(runtime: Runtime, read: Engine) -> Flask:
     from bff.acceptance import GroupCommit
     from bff.admission import Admission
     from bff.forgetting import forgetting
-    from bff.reveals import Reveals
+    from bff.vault import Vault
     from bff.waiting import Waiting
     from seedwork import webapp
     from seedwork.loop import Duty
@@ -32,6 +32,6 @@ def create_app(runtime: Runtime, read: Engine) -> Flask:
     app.extensions["duties"] += [Duty("admission", admission.look), forgetting(runtime, read)]
     app.extensions["waiting"] = waiting = Waiting(runtime.broker, admission.ended)
     app.extensions["acceptance"] = GroupCommit(runtime.relay, runtime.write)
-    app.extensions["reveals"] = Reveals(runtime.settings)
+    app.extensions["vault"] = Vault(runtime.settings)
     webapp.on_stopping(app, waiting.release)
     return app

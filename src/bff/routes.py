@@ -26,8 +26,8 @@ from bff.parameters import (
     USERNAME,
 )
 from bff.queries import Resource
-from bff.reveals import Reveals
-from bff.schemas import ISSUE_PASSWORD, REVEAL_REQUEST, wish_of
+from bff.schemas import ISSUE_PASSWORD, REVEAL_REQUEST, VERIFICATION, wish_of
+from bff.vault import Vault
 from bff.waiting import Waiting
 from seedwork import http
 from seedwork.contract import ETAG, IF_NONE_MATCH, LIMIT, NEXT, RETRY_AFTER, Answer, operation
@@ -259,5 +259,23 @@ def show_password(username: str) -> Response:
 )
 def reveal(body: dict[str, str]) -> Response:
     """Reveal a password once, for the token of its link."""
-    reveals = cast(Reveals, current_app.extensions["reveals"])
-    return http.reply("reveal", reveals.reveal(body["token"]))
+    return http.reply("reveal", _vault().reveal(body["token"]))
+
+
+def _vault() -> Vault:
+    return cast(Vault, current_app.extensions["vault"])
+
+
+@api.post("/verifications")
+@operation(
+    takes=VERIFICATION,
+    answers={204: Answer(description="It is the user's valid password.")},
+    problems={
+        401: "It is not, or there is no such user: `wrong-password`. Or nobody says who asks.",
+        429: "Too many attempts with this name or from this address failed; come back after Retry-After.",
+    },
+)
+def verify_password(body: dict[str, str]) -> Response:
+    """Tell whether this is a user's valid password; for a user who does not exist it takes as long to say no."""
+    _vault().verify(body["username"], body["password"], request.remote_addr or "")
+    return http.nothing()

@@ -113,8 +113,21 @@ class RevealRequest(Shape):
     )
 
 
+class Verification(Shape):
+    """Describe the body of `POST /verifications`."""
+
+    root = "verification"
+    username = _Username(required=True, metadata={"description": "Whose password it may be.", "examples": ["ada"]})
+    password = fields.String(
+        required=True,
+        validate=Length(min=1, max=512),
+        metadata={"description": "What was given as the password.", "examples": ["hn3xVq8Rt2KdZc5Mw7PjaY4e9"]},
+    )
+
+
 ISSUE_PASSWORD = IssuePassword()
 REVEAL_REQUEST = RevealRequest()
+VERIFICATION = Verification()
 
 
 def wish_of(asked: dict[str, Any], mail_domain: str) -> Wish:

@@ -24,6 +24,7 @@ from generador.messages import (
 )
 from generador.tables import password, rotation
 from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
+from generador.verification import forget_attempts
 from seedwork.errors import DomainError
 from seedwork.inbox import Handler
 from seedwork.messages import Message
@@ -139,4 +140,4 @@ HANDLERS = {
     RetirePassword: Handler(retire_password, reads=_both_of_username),
 }
 
-DUTIES = (expire_passwords,)
+DUTIES = (expire_passwords, forget_attempts)

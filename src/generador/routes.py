@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -37,7 +38,7 @@ def reveal_once() -> Response:
 
     runtime = http.runtime()
     question = http.body()
-    token = _token(question)
+    token = _text(question, "token")
     if time.time() > _answer_by(question):
         raise http.unavailable("asked too late: nobody waits for this answer any more")
     try:
@@ -47,11 +48,31 @@ def reveal_once() -> Response:
     return http.reply("reveal", {"username": username, "password": plain})
 
 
-def _token(body: Any) -> str:
-    token = body.get("token") if isinstance(body, dict) else None
-    if not isinstance(token, str):
-        raise invalid({"/token": "must be text"})
-    return token
+@api.post("/internal/verifications")
+def verify_password() -> Response:
+    """Tell whether this is a user's valid password; only services of this installation may ask."""
+    from generador.verification import TooManyAttempts, verify
+
+    question = http.body()
+    username, password, address = (_text(question, name) for name in ("username", "password", "address"))
+    try:
+        known = verify(http.runtime(), username, password, address)
+    except TooManyAttempts as early:
+        wait = {"Retry-After": str(math.ceil(early.wait_s))}
+        raise Problem(
+            429, "too-many-attempts", "too many attempts failed; wait before the next", headers=wait
+        ) from None
+    if not known:
+        challenge = {"WWW-Authenticate": "Bearer"}
+        raise Problem(401, "wrong-password", "this is not the valid password of this user", headers=challenge)
+    return http.nothing()
+
+
+def _text(body: Any, name: str) -> str:
+    text = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(text, str):
+        raise invalid({f"/{name}": "must be text"})
+    return text
 
 
 def _answer_by(body: dict[str, Any]) -> float:

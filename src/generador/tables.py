@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Double, Integer, LargeBinary, MetaData, String, Table, text
+from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, text
 
 from seedwork.delivery import Id, index_where
 
@@ -44,6 +44,16 @@ rotation = Table(
     Column("revision", Integer, nullable=False),
     *_secret(),
     comment="the secret beside the password: while a rotation runs the next one, after it the one that went",
+)
+
+failed_attempt = Table(
+    "failed_attempt",
+    WRITE,
+    Column("key", String, primary_key=True, comment="HMAC of the username or the address, in hex"),
+    Column("revision", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("again_at", Double, nullable=False, comment="before it the next attempt is not looked at"),
+    Index("failed_attempt_again", "again_at"),
 )
 
 password_view = Table(

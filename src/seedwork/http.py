@@ -75,6 +75,11 @@ def reply(name: str, document: Document, status: int = 200, headers: Mapping[str
     return response
 
 
+def nothing() -> Response:
+    """Answer that it was done, and that there is nothing to say."""
+    return _finish(Response(status=204), {})
+
+
 def refuse(problem: Problem) -> Response:
     """Answer with a problem in the caller's format, whatever went before."""
     face = formats.problem_face(*_asked())

@@ -37,6 +37,7 @@ RIGHTS: Mapping[str, Mapping[str, Right]] = {
         "GET /commands/<whole:identifier>": SEEING,
         "DELETE /commands/<whole:identifier>": ASKING,
         "GET /commands/<whole:identifier>/events": SEEING,
+        "POST /verifications": ASKING,
         "POST /reveals": PUBLIC,  # the token of the link is the right
         "GET /reveal": PUBLIC,
         "GET /docs": PUBLIC,
@@ -56,6 +57,7 @@ RIGHTS: Mapping[str, Mapping[str, Right]] = {
     | {
         "GET /passwords/<whole:username>": OVERSEEING,
         "POST /internal/reveals": SERVICE,
+        "POST /internal/verifications": SERVICE,
     },
     "correo": EVERY
     | {

@@ -14,9 +14,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, Table, insert, select
 from tests.service.fakes import FakeBroker
 
+from generador import vault
+from generador.tables import password
 from seedwork.avro import Codec, CommittedSchemas
 from seedwork.database import open_database
 from seedwork.delivery import DELIVERY
+from seedwork.messages import new_id
 from seedwork.relay import Relay
 from seedwork.service import Runtime, load
 from seedwork.settings import Settings
@@ -61,6 +64,27 @@ def room(service: str, home: Path, **environment: str) -> Room:
     runtime = Runtime(settings, service, broker, codec, write, relay)
     read = open_database(settings, service, "read", "reader")
     return Room(runtime, broker, projector, importlib.import_module(service).create_app(runtime, read))
+
+
+def keep_password(generador: Room, username: str, plain: str, token: str) -> None:
+    """Put a password into the vault that was just issued, as its handler would."""
+    sealed = vault.seal_password(plain, generador.runtime.settings.key("VAULT_KEY"), username)
+    row = {
+        "username": username,
+        "revision": 1,
+        "version": 1,
+        "command_id": new_id(),
+        "saga_id": new_id(),
+        "status": "issued",
+        "token_hash": vault.token_hash(token),
+        "sealed_key": sealed.key,
+        "sealed_secret": sealed.secret,
+        "verifier": vault.verifier_of(plain),
+        "issued_at": time.time(),
+        "changed_at": time.time(),
+    }
+    with generador.runtime.write.begin() as tx:
+        tx.execute(insert(password).values(row))
 
 
 def eventually(check: Callable[[], object], within_s: float = 5.0) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.service.rooms import Room, room
+from tests.service.rooms import Room, keep_password, room
 from tests.service.web import serving
 
-from bff.reveals import ROUTE
+from bff.vault import REVEALS
 from generador import vault
 from generador.tables import password, password_view
 from seedwork.delivery import event
-from seedwork.messages import new_id
 from seedwork.tokens import service_token
 
+ROUTE = f"generador POST {REVEALS}"
 TOKEN = vault.new_token()
 PLAIN = "correct-horse-battery"
 
@@ -38,22 +37,7 @@ def bff(tmp_path: Path, generador: Room) -> Iterator[Room]:
 
 @pytest.fixture
 def ada(generador: Room) -> None:
-    sealed = vault.seal_password(PLAIN, generador.runtime.settings.key("VAULT_KEY"), "ada")
-    row = {
-        "username": "ada",
-        "revision": 1,
-        "version": 1,
-        "command_id": new_id(),
-        "saga_id": new_id(),
-        "status": "issued",
-        "token_hash": vault.token_hash(TOKEN),
-        "sealed_key": sealed.key,
-        "sealed_secret": sealed.secret,
-        "issued_at": time.time(),
-        "changed_at": 1.0,
-    }
-    with generador.runtime.write.begin() as tx:
-        tx.execute(password.insert().values(row))
+    keep_password(generador, "ada", PLAIN, TOKEN)
 
 
 @pytest.mark.usefixtures("ada")

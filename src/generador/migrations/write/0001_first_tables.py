@@ -74,3 +74,13 @@ def upgrade() -> None:
             postgresql_where=sa.text("sealed_key IS NOT NULL"),
             sqlite_where=sa.text("sealed_key IS NOT NULL"),
         )
+    op.create_table(
+        "failed_attempt",
+        sa.Column("key", sa.String(), nullable=False, comment="HMAC of the username or the address, in hex"),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("again_at", sa.Double(), nullable=False, comment="before it the next attempt is not looked at"),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    with op.batch_alter_table("failed_attempt", schema=None) as batch_op:
+        batch_op.create_index("failed_attempt_again", ["again_at"], unique=False)
