@@ -36,7 +36,9 @@ def listed(names: Iterable[str]) -> str:
 
 def topics_of(settings: Settings) -> list[str]:
     """Return the topics of the broker in force; raise Unavailable, saying which broker, when it does not answer."""
-    admin = brokers.connect_admin(settings.broker_url, settings.broker_admin_url, settings.namespace)
+    admin = brokers.connect_admin(
+        settings.broker_url, settings.broker_admin_url, settings.namespace, settings.broker_access
+    )
     try:
         return admin.topics()
     except Unavailable as down:
@@ -49,7 +51,9 @@ def topics_of(settings: Settings) -> list[str]:
 @contextmanager
 def connected(settings: Settings, schemas: Mapping[str, str] | None = None) -> Iterator[Broker]:
     """Hold a connection to the broker in force."""
-    broker = brokers.connect(settings.broker_url, schemas or CommittedSchemas(), settings.namespace)
+    broker = brokers.connect(
+        settings.broker_url, schemas or CommittedSchemas(), settings.namespace, settings.broker_access
+    )
     try:
         yield broker
     finally:

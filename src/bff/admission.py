@@ -79,6 +79,11 @@ class Admission:
             503, "overloaded", f"more is asked for than can be done; come back in {wait_s} s", headers=headers
         )
 
+    def give_back(self) -> None:
+        """Count out a command that was admitted and refused further in: strangers must not use up what callers may."""
+        with self._lock:
+            self._load.give_back()
+
     def _turn(self, wait_s: int) -> str:
         at = int(time.time()) + wait_s
         return f"{COOKIE}={at}.{self._sign(at)}; Max-Age={wait_s + TURN_S}; Path=/; HttpOnly; SameSite=Strict"

@@ -105,6 +105,10 @@ class Load:
         self._admitted += admitted
         return admitted
 
+    def give_back(self) -> None:
+        """Count one less: it was admitted, and refused for another reason."""
+        self._admitted = max(0, self._admitted - 1)
+
     def turn(self, now: float, chance: float) -> int:
         """Return after how many seconds a refused caller finds room; each gets a turn of its own, behind the others.
 

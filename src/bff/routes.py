@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.http import unquote_etag
 
 from bff import acceptance, cancelling, queries, resources
+from bff.admission import Admission
 from bff.parameters import (
     AFTER,
     APPLIED,
@@ -86,6 +87,14 @@ def issue_password(body: dict[str, Any]) -> Response:
     ended = waiting.until(accepted.id, partial(_ended, accepted.id), wait_s)
     applied = {"Preference-Applied": f"wait={wait_s}"}
     return _answer(ended, accepted, applied) if ended else _accepted(accepted, applied)
+
+
+@api.after_request
+def _give_back(response: Response) -> Response:
+    """Tell the gate of a command that it let in and that is none: from a stranger, too many, unreadable."""
+    if request.endpoint == "bff.issue_password" and 400 <= response.status_code < 500 and response.status_code != 409:
+        cast(Admission, current_app.extensions["gate"]).give_back()
+    return response
 
 
 def idempotency_key() -> str | None:
@@ -277,5 +286,5 @@ def _vault() -> Vault:
 )
 def verify_password(body: dict[str, str]) -> Response:
     """Tell whether this is a user's valid password; for a user who does not exist it takes as long to say no."""
-    _vault().verify(body["username"], body["password"], request.remote_addr or "")
+    _vault().verify(body["username"], body["password"], http.address())
     return http.nothing()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -9,7 +10,7 @@ import structlog
 from protools.databases import prepare_databases
 from protools.services import SERVICES
 from seedwork.avro import versions_of
-from seedwork.broker import BrokerAdmin, connect_admin
+from seedwork.broker import Action, BrokerAdmin, connect_admin
 from seedwork.messages import Contract
 from seedwork.service import Service, load
 from seedwork.settings import Settings
@@ -23,9 +24,11 @@ def bootstrap(settings: Settings, names: Sequence[str] = SERVICES) -> None:
     Raise SchemaIncompatible, naming topic and field, before anything is changed; Unavailable when something is down.
     """
     services = [load(name) for name in names]
-    admin = connect_admin(settings.broker_url, settings.broker_admin_url, settings.namespace)
+    admin = connect_admin(settings.broker_url, settings.broker_admin_url, settings.namespace, settings.broker_access)
     try:
         prepare_broker(admin, services)
+        if settings.broker_role_prefix is not None:
+            grant_rights(admin, services, settings.broker_role_prefix)
     finally:
         admin.close()
     for service in services:
@@ -49,6 +52,30 @@ def prepare_broker(
             admin.create_subscription(topic, service.name)
         for topic in service.projects:
             admin.create_subscription(topic, projector_of(service.name))
+
+
+SENDERS = {"protools_saga": "bff", "generador": "protools_saga", "correo": "protools_saga"}
+"""Who sends the commands that a service receives."""
+
+
+def grant_rights(admin: BrokerAdmin, services: Sequence[Service], prefix: str) -> None:
+    """Let each service say what is its own to say, send the commands it sends, and hear what it consumes; no more."""
+    for (service, topic), actions in rights_of(services).items():
+        admin.grant(prefix + service, topic, sorted(actions))
+    for speaker in services:  # every service looks topics up there, to see whether the broker answers
+        admin.grant_live(prefix + speaker.name, ["consume", "produce"] if speaker.changed else ["consume"])
+
+
+def rights_of(services: Sequence[Service]) -> dict[tuple[str, str], set[Action]]:
+    """Return what each service needs on each topic."""
+    rights: dict[tuple[str, str], set[Action]] = defaultdict(set)
+    for service in services:
+        for contract in (cls.contract for cls in service.messages):  # type: ignore[attr-defined]
+            speaker = SENDERS[service.name] if contract.kind == "command" else service.name
+            rights[speaker, contract.name].add("produce")
+        for topic in (*service.consumes, *service.projects):
+            rights[service.name, topic].add("consume")
+    return rights
 
 
 def projector_of(service: str) -> str:

@@ -57,7 +57,8 @@ class Gatekeeper:
         """Find out who asks (`http.caller`); raise the Problem 429, 401 or 403. Unknown addresses are left to Flask."""
         if request.path in UNLIMITED:
             return
-        self._limit("address", self._addresses, address_of(self._settings.trusted_proxies))
+        g.address = address_of(self._settings.trusted_proxies)
+        self._limit("address", self._addresses, g.address)
         if request.url_rule is None:
             return
         right = right_to(self._service, request.method, request.url_rule.rule)

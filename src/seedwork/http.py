@@ -50,6 +50,11 @@ def caller() -> Caller:
     return cast(Caller, g.caller)
 
 
+def address() -> str:
+    """Name where the request comes from, behind a trusted proxy what that one says; an IPv6 network, not an address."""
+    return cast(str, g.address)
+
+
 # --- answers
 
 

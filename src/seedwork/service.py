@@ -88,7 +88,7 @@ def open_runtime(settings: Settings, service: str) -> Runtime:
     """Connect to broker and write database, as the owner of the service's data."""
     schemas = CommittedSchemas()
     codec = Codec(schemas)
-    broker = brokers.connect(settings.broker_url, schemas, settings.namespace)
+    broker = brokers.connect(settings.broker_url, schemas, settings.namespace, settings.broker_access)
     write = open_database(settings, service, "write", "owner")
     speaker = Speaker(service, codec, settings.clock_offset, cache(settings.key), settings.sweep_after)
     return Runtime(settings, service, broker, codec, write, Relay(write, broker, speaker))

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from seedwork import setting_values as values
+from seedwork.broker import BrokerAccess
 from seedwork.errors import SettingError
 from seedwork.limits import Rate
 from seedwork.setting_values import KEY_BYTES
@@ -58,6 +59,10 @@ class Settings:
     broker_host: str | None = _from("BROKER_HOST", values.optional)
     broker_admin_url_given: str | None = _from("BROKER_ADMIN_URL", values.optional)
     namespace: str = _from("BROKER_NAMESPACE", values.namespace, "main")
+    broker_token: str | None = _from("BROKER_TOKEN", values.optional, secret=True)
+    broker_tls_trust_certs: Path | None = _from("BROKER_TLS_TRUST_CERTS", values.optional_path)
+    broker_role_prefix: str | None = _from("BROKER_ROLE_PREFIX", values.optional)
+    """With it bootstrap grants each service, as the role of this prefix and its name, what it needs and no more."""
 
     db_username: str | None = _from("DB_USERNAME", values.optional)
     db_password: str | None = _from("DB_PASSWORD", values.optional, secret=True)
@@ -129,6 +134,11 @@ class Settings:
         """HTTP address of Pulsar's admin interface; unused by the embedded broker."""
         host = urlsplit(self.broker_url).hostname or "127.0.0.1"
         return self.broker_admin_url_given or f"http://{host}:8080"
+
+    @property
+    def broker_access(self) -> BrokerAccess:
+        """What this process shows to a Pulsar that asks."""
+        return BrokerAccess(self.broker_token, self.broker_tls_trust_certs)
 
     @property
     def embedded(self) -> bool:

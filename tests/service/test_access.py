@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import urllib3
-from tests.service.rooms import Room, room
+from tests.service.rooms import Room, eventually, room
+from tests.service.stage import counted
 from tests.service.web import Serving
 
-from bff.tables import command, password
+from bff import keys
+from bff.tables import acceptance, api_key, command, password
 from protools.services import SERVICES
 from seedwork.callers import ROLES
+from seedwork.delivery import audit
+from seedwork.gatekeeper import KEPT_S
 from seedwork.messages import new_id
 from seedwork.rights import RIGHTS, SERVICE, right_to
 from seedwork.settings import Settings
@@ -137,8 +144,8 @@ def test_anothers_command_is_not_found(bff: Room) -> None:
     mine = token_of(bff.runtime.settings, "caller", "shop")
     path = bff.http.post("/passwords", json={"username": "ada"}, headers=mine).headers["Location"]
     assert [shown(bff, "caller", name, path) for name in ("shop", "rival")] == [200, 404]
-    row = {"version": 1, "type": "issue-password", "username": "ada", "status": "running", "reason_code": ""}
-    rest = {"reason_detail": "", "created_at": 1.0, "updated_at": 2.0}
+    row = {"version": 1, "type": "issue-password", "username": "ada", "status": "running", "cancellable": True}
+    rest = {"reason_code": "", "reason_detail": "", "created_at": 1.0, "updated_at": 2.0}
     bff.write_view(command, id=path.rpartition("/")[2], actor="shop", **row, **rest)
     assert [shown(bff, "caller", name, path) for name in ("shop", "rival")] == [200, 404]
     assert [shown(bff, role, "boss", path) for role in ("reader", "operator", "admin")] == [200, 200, 200]
@@ -175,3 +182,78 @@ def test_with_none_said_there_is_one_nobody_who_may_everything(tmp_path: Path) -
     path = made.http.post("/passwords", json={"username": "ada"}).headers["Location"]
     assert made.http.get(path).status_code == made.http.get("/metrics").status_code == 200
     made.close()
+
+
+def test_strangers_do_not_use_up_what_callers_may_ask_for(
+    rooms: dict[str, Room], doors: dict[str, Serving], client: urllib3.PoolManager
+) -> None:
+    """The gate counts commands before anybody knows who sends them; a flood without a token must not shut the door."""
+    url = f"{doors['bff'].url}/passwords"
+    answers = {client.request("POST", url, json={"username": "ada"}).status for _ in range(50)}
+    load = rooms["bff"].app.extensions["gate"]._load
+    assert answers == {401}
+    eventually(lambda: load._admitted == 0)
+    headers = token_of(rooms["bff"].runtime.settings, "caller")
+    assert client.request("POST", url, json={"username": "ada"}, headers=headers).status == 202
+    assert load._admitted == 1
+
+
+# --- keys of machines
+
+
+def protools(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program on the databases of a test."""
+    path = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]}
+    own = {"PROTOOLS_HOME": str(home), "JWT_SECRET": SECRET, "OPERATOR": "ada"}
+    command = [sys.executable, "-m", "protools", *arguments]
+    return subprocess.run(command, env=path | own, capture_output=True, text=True, timeout=60)
+
+
+def test_a_key_is_shown_once_opens_what_its_role_may_and_is_revoked(tmp_path: Path, bff: Room) -> None:
+    """Its life from the command line to the audit: nobody can read it again, and it ends within seconds."""
+    home = bff.runtime.settings.home
+    made = protools(home, "keys", "create", "--role", "caller", "--subject", "shop", "--why", "a new shop")
+    assert made.returncode == 0, made.stderr
+    key = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    assert bff.http.post("/passwords", json={"username": "ada"}, headers=key).status_code == 202
+    assert bff.rows(acceptance)[0]["actor"] == "shop"
+    assert bff.http.get("/metrics", headers=key).status_code == 403
+
+    (row,) = bff.rows(api_key)
+    assert made.stdout.strip() not in str(dict(row))
+    shown = protools(home, "keys", "list").stdout
+    assert row["id"] in shown
+    assert "ptk_" not in shown
+
+    revoked = protools(home, "keys", "revoke", row["id"], "--why", "lost")
+    assert revoked.returncode == 0, revoked.stderr
+    eventually(lambda: bff.http.get("/passwords", headers=key).status_code == 401, within_s=KEPT_S + 5)
+    assert protools(home, "keys", "revoke", row["id"], "--why", "again").returncode == 1
+    told = [(one["who"], one["action"], one["why"]) for one in bff.rows(audit)]
+    assert told == [("ada", "create-key", "a new shop"), ("ada", "revoke-key", "lost")]
+
+
+def test_a_key_that_was_seen_costs_no_query(bff: Room) -> None:
+    """The hot route must not pay for the way in."""
+    with bff.runtime.write.begin() as tx:
+        _, key = keys.create(tx, "shop", "reader", 1.0)
+    headers = {"Authorization": f"Bearer {key}"}
+    assert bff.http.get("/passwords", headers=headers).status_code == 200
+    with counted(bff.runtime.write) as bill:
+        assert {bff.http.get("/passwords", headers=headers).status_code for _ in range(10)} == {200}
+    assert bill.statements == 0
+
+
+def test_a_key_opens_the_front_door_only(rooms: dict[str, Room]) -> None:
+    """The other services cannot look it up, so they must not guess."""
+    for name in ("protools_saga", "generador", "correo"):
+        answer = rooms[name].http.get("/metrics", headers={"Authorization": "Bearer ptk_" + "A" * 43})
+        assert answer.status_code == 401
+
+
+def test_an_operator_issues_a_token_that_opens(tmp_path: Path, bff: Room) -> None:
+    """`protools token issue`, as the first steps say it; a subject that is none is named."""
+    done = protools(tmp_path, "token", "issue", "--role", "reader", "--subject", "grafana")
+    headers = {"Authorization": f"Bearer {done.stdout.strip()}"}
+    assert bff.http.get("/metrics", headers=headers).status_code == 200
+    assert protools(tmp_path, "token", "issue", "--role", "reader", "--subject", "").returncode == 2

@@ -79,6 +79,8 @@ class LocalPulsar:
     journal_sync: bool = True
     options: Mapping[str, str] = field(default_factory=dict)
     """Further keys of standalone.conf."""
+    token: str | None = field(default=None, repr=False)
+    """Of a superuser, where these options ask for tokens."""
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
@@ -243,7 +245,8 @@ class LocalPulsar:
         """Return status and body of the admin interface's answer; status 0 when there is none."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=5)
         try:
-            connection.request(method, f"/admin/v2/{path}")
+            headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+            connection.request(method, f"/admin/v2/{path}", headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read().strip()
         except (OSError, http.client.HTTPException):

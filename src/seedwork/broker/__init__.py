@@ -7,12 +7,26 @@ Topics are named by wire name (`generador.generate-password`); adapters add tena
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
 from seedwork.errors import MessageTooLarge
 
+Action = Literal["consume", "produce"]
+
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Largest body in bytes; below Pulsar's default `maxMessageSize` of 5 MiB so that the properties fit beside it."""
+
+
+class BrokerAccess(NamedTuple):
+    """Hold what a broker asks for: a token, and the certificates by which it is known itself (TLS)."""
+
+    token: str | None = None
+    trust_certs: Path | None = None
+
+
+OPEN = BrokerAccess()
+"""What is shown to a broker that asks for nothing."""
 
 
 class Wire(NamedTuple):
@@ -108,6 +122,12 @@ class BrokerAdmin(Protocol):
     def subscriptions(self, topic: str) -> list[str]:
         """List the durable subscriptions of a topic, sorted."""
 
+    def grant(self, role: str, topic: str, actions: Sequence[Action]) -> None:
+        """Let a role use one topic so, where the broker asks for roles."""
+
+    def grant_live(self, role: str, actions: Sequence[Action]) -> None:
+        """Let a role use the ephemeral topics so, where the broker asks for roles."""
+
     def close(self) -> None:
         """Leave."""
 
@@ -118,7 +138,7 @@ def check_size(wire: Wire) -> None:
         raise MessageTooLarge(f"{wire.topic}: body of {len(wire.body)} bytes, the limit is {MAX_MESSAGE_BYTES}")
 
 
-def connect(url: str, schemas: Mapping[str, str], namespace: str) -> Broker:
+def connect(url: str, schemas: Mapping[str, str], namespace: str, access: BrokerAccess = OPEN) -> Broker:
     """Connect to the broker at `url` (`pulsar://…` or `unix://…`) for one namespace.
 
     `schemas` maps every `ce_dataschema` this process may write to its Avro schema (JSON text).
@@ -129,10 +149,10 @@ def connect(url: str, schemas: Mapping[str, str], namespace: str) -> Broker:
         return EmbeddedBroker(url, schemas, namespace)
     from seedwork.broker.pulsar import PulsarBroker
 
-    return PulsarBroker(url, schemas, namespace)
+    return PulsarBroker(url, schemas, namespace, access)
 
 
-def connect_admin(url: str, admin_url: str, namespace: str) -> BrokerAdmin:
+def connect_admin(url: str, admin_url: str, namespace: str, access: BrokerAccess = OPEN) -> BrokerAdmin:
     """Connect to the administrative side of the same broker; `admin_url` is Pulsar's HTTP address."""
     if url.startswith("unix://"):
         from seedwork.broker.embedded import EmbeddedAdmin
@@ -140,4 +160,4 @@ def connect_admin(url: str, admin_url: str, namespace: str) -> BrokerAdmin:
         return EmbeddedAdmin(url, namespace)
     from seedwork.broker.pulsar_admin import PulsarAdmin
 
-    return PulsarAdmin(admin_url, namespace)
+    return PulsarAdmin(admin_url, namespace, access)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgpack
 
-from seedwork.broker import Delivery, Wire, check_size
+from seedwork.broker import Action, Delivery, Wire, check_size
 from seedwork.broker.embedded_link import Link, Mailbox, Pushed
 from seedwork.broker.embedded_wire import BROADCAST
 from seedwork.errors import SchemaIncompatible, Unavailable
@@ -98,6 +98,12 @@ class EmbeddedAdmin:
 
     def __init__(self, url: str, namespace: str) -> None:
         self._link = Link(_path(url), namespace)
+
+    def grant(self, role: str, topic: str, actions: Sequence[Action]) -> None:
+        """Do nothing: who opens the socket's file may everything."""
+
+    def grant_live(self, role: str, actions: Sequence[Action]) -> None:
+        """Do nothing, likewise."""
 
     def prepare_namespace(self) -> None:
         """Make sure that the broker is there: a namespace begins with its first topic."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pulsar
 
-from seedwork.broker import Delivery, Subscription, Wire, check_size
+from seedwork.broker import OPEN, BrokerAccess, Delivery, Subscription, Wire, check_size
 from seedwork.broker.pulsar_admin import TENANT
 from seedwork.errors import SchemaIncompatible, Unavailable
 from seedwork.messages import new_id
@@ -42,9 +42,12 @@ class _ReadyAvro(pulsar.schema.AvroSchema):  # type: ignore[misc]
 class PulsarBroker:
     """Hold the one Pulsar client of this process, its producers and consumers."""
 
-    def __init__(self, url: str, schemas: Mapping[str, str], namespace: str) -> None:
+    def __init__(self, url: str, schemas: Mapping[str, str], namespace: str, access: BrokerAccess = OPEN) -> None:
         self._client = pulsar.Client(
             url,
+            authentication=pulsar.AuthenticationToken(access.token) if access.token else None,
+            tls_trust_certs_file_path=str(access.trust_certs) if access.trust_certs else None,
+            tls_validate_hostname=True,
             operation_timeout_seconds=5,
             stats_interval_in_seconds=0,
             logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
@@ -181,6 +184,8 @@ def _guarded(call: Callable[[], T]) -> T:
         return call()
     except pulsar.IncompatibleSchema as error:
         raise SchemaIncompatible(f"the broker refused the schema: {error}") from error
+    except (pulsar.AuthenticationError, pulsar.AuthorizationError) as error:
+        raise Unavailable(f"the broker does not let this BROKER_TOKEN do that: {error}") from error
     except pulsar.PulsarException as error:
         raise Unavailable(f"the broker does not answer: {error}") from error
 

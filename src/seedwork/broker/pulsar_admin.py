@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import urllib3
 
+from seedwork.broker import OPEN, Action, BrokerAccess
 from seedwork.broker.compatibility import check_compatible
 from seedwork.errors import SchemaIncompatible, Unavailable
 
@@ -16,8 +18,11 @@ TENANT = "protools"
 class PulsarAdmin:
     """Prepare a Pulsar cluster through its admin REST interface (`/admin/v2`)."""
 
-    def __init__(self, admin_url: str, namespace: str) -> None:
-        self._http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=30), retries=False)
+    def __init__(self, admin_url: str, namespace: str, access: BrokerAccess = OPEN) -> None:
+        headers = {"Authorization": f"Bearer {access.token}"} if access.token else None
+        certs = str(access.trust_certs) if access.trust_certs else None
+        timeout = urllib3.Timeout(connect=5, read=30)
+        self._http = urllib3.PoolManager(timeout=timeout, retries=False, headers=headers, ca_certs=certs)
         self._base = f"{admin_url}/admin/v2"
         self._namespace = f"{TENANT}/{namespace}"
 
@@ -52,6 +57,12 @@ class PulsarAdmin:
     def subscriptions(self, topic: str) -> list[str]:
         return sorted(json.loads(self._call("GET", f"/persistent/{self._namespace}/{topic}/subscriptions").data))
 
+    def grant(self, role: str, topic: str, actions: Sequence[Action]) -> None:
+        self._call("POST", f"/persistent/{self._namespace}/{topic}/permissions/{role}", list(actions))
+
+    def grant_live(self, role: str, actions: Sequence[Action]) -> None:
+        self._call("POST", f"/namespaces/{self._namespace}-live/permissions/{role}", list(actions))
+
     def close(self) -> None:
         self._http.clear()
 
@@ -65,6 +76,8 @@ class PulsarAdmin:
             answer = self._http.request(method, self._base + path, json=body if body is not None else {})
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable(f"{self._base} does not answer: {error}") from error
+        if answer.status in (401, 403):
+            raise Unavailable(f"the broker does not let this BROKER_TOKEN {method} {path}: {answer.status}")
         if answer.status >= 300 and answer.status not in also:
             raise Unavailable(f"{method} {path}: {answer.status} {_reason(answer)}")
         return answer

@@ -1,0 +1,128 @@
+"""Run the workflow on a Pulsar that asks for tokens: one role for each service, each with what it needs and no more."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import jwt
+import pytest
+import urllib3
+from tests.servers import _start
+from tests.system.conftest import KEYS
+from tests.system.harness import READY_S, Program, command, eventually, web_ports
+
+from protools.bootstrap import rights_of
+from protools.local import LocalPulsar
+from protools.local.process import free_ports
+from protools.processes import PROCESSES
+from protools.services import SERVICES
+from seedwork.avro import CommittedSchemas
+from seedwork.broker import BrokerAccess, connect
+from seedwork.errors import Unavailable
+from seedwork.service import load
+
+pytestmark = [pytest.mark.pulsar, pytest.mark.slow]
+
+PREFIX = "protools-"
+TOPIC = "generador.generate-password"
+
+
+class Guarded:
+    """Hold a broker that asks for tokens, and the key that signs them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.key = secrets.token_bytes(32)
+        (folder / "token.key").write_bytes(self.key)
+        port, admin_port = free_ports(2)
+        options = {
+            "authenticationEnabled": "true",
+            "authorizationEnabled": "true",
+            "authenticationProviders": "org.apache.pulsar.broker.authentication.AuthenticationProviderToken",
+            "superUserRoles": "admin",
+            "tokenSecretKey": f"file://{folder / 'token.key'}",
+            "brokerClientAuthenticationPlugin": "org.apache.pulsar.client.impl.auth.AuthenticationToken",
+            "brokerClientAuthenticationParameters": f"token:{self.token('admin')}",
+        }
+        place = {"port": port, "admin_port": admin_port, "journal_sync": False}
+        self.server = LocalPulsar(folder / "pulsar", **place, options=options, token=self.token("admin"))  # type: ignore[arg-type]
+
+    def token(self, role: str) -> str:
+        """Sign what `pulsar tokens create --subject ROLE` would."""
+        return jwt.encode({"sub": role}, self.key, "HS256")
+
+
+@pytest.fixture(scope="module")
+def guarded(servers_folder: Path) -> Iterator[Guarded]:
+    folder = servers_folder / "guarded"
+    folder.mkdir()
+    made = Guarded(folder)
+    _start(made.server.start)
+    yield made
+    made.server.stop()
+
+
+@pytest.fixture(scope="module")
+def program(guarded: Guarded, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The program in an environment of its own, everything prepared by the superuser, rights granted."""
+    keys = {key: base64.b64encode(secrets.token_bytes(32)).decode() for key in KEYS}
+    environment = {**guarded.server.environment(), **keys, **web_ports(), "BROKER_ROLE_PREFIX": PREFIX}
+    made = Program(tmp_path_factory.mktemp("guarded") / "home", environment)
+    done = made.run("bootstrap", BROKER_TOKEN=guarded.token("admin"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return made
+
+
+@contextmanager
+def running(program: Program, guarded: Guarded, folder: Path) -> Iterator[Path]:
+    """Run every process under the role of its service; yield the log of all."""
+    log = folder / "log"
+    with log.open("wb") as output, ExitStack() as stack:
+        for service, kind in PROCESSES:
+            environment = {**program.environment, "BROKER_TOKEN": guarded.token(PREFIX + service)}
+            process = subprocess.Popen(command("run", service, kind), env=environment, stdout=output, stderr=output)
+            stack.callback(process.wait, READY_S)
+            stack.callback(process.terminate)
+        eventually(lambda: log.read_bytes().count(b"] ready") == len(PROCESSES), READY_S, log)
+        yield log
+
+
+def test_the_whole_workflow_runs_with_a_role_for_each_service(
+    program: Program, guarded: Guarded, tmp_path: Path
+) -> None:
+    """Rights that are too narrow would stop sagas in production only; this one ends, and its caller hears of it."""
+    with running(program, guarded, tmp_path) as log:
+        url = f"http://127.0.0.1:{program.environment['BFF_PORT']}/passwords"
+        answer = urllib3.request("POST", url, json={"username": "ada"}, headers={"Prefer": "wait=20"}, timeout=30)
+        assert answer.status == 201, answer.data.decode() + log.read_text()
+        undone = {"username": "eve", "email": "eve@refused.test"}
+        answer = urllib3.request("POST", url, json=undone, headers={"Prefer": "wait=20"}, timeout=30)
+        assert (answer.status, answer.json()["code"]) == (409, "mailbox-refused")
+        assert guarded.token(PREFIX + "bff") not in log.read_text()
+
+
+@pytest.mark.usefixtures("program")
+@pytest.mark.parametrize(
+    ("role", "told"), [(f"{PREFIX}correo", "BROKER_TOKEN"), ("stranger", "BROKER_TOKEN"), (None, "does not answer")]
+)
+def test_who_lacks_the_right_is_refused_and_told_why(guarded: Guarded, role: str | None, told: str) -> None:
+    """A service that was taken over must not read what is meant for another; and whoever forgot a grant must see it."""
+    access = BrokerAccess(guarded.token(role) if role else None)
+    broker = connect(guarded.server.url, CommittedSchemas(), "main", access)
+    try:
+        with pytest.raises(Unavailable, match=told):
+            broker.subscribe("generador", [TOPIC])
+    finally:
+        broker.close()
+
+
+def test_nobody_is_granted_more_than_it_uses() -> None:
+    """The grants follow the code: a service that hears another's commands would be a leak."""
+    rights: Mapping[tuple[str, str], set[str]] = rights_of([load(name) for name in SERVICES])  # type: ignore[assignment]
+    assert rights["protools_saga", TOPIC] == {"produce"}
+    assert rights["generador", TOPIC] == {"consume"}
+    assert not {service for service, topic in rights if topic == TOPIC} - {"protools_saga", "generador"}
