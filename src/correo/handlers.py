@@ -22,7 +22,7 @@ from seedwork.inbox import Handler, Received
 from seedwork.loop import Duty
 from seedwork.messages import Message, new_id
 from seedwork.rows import Row
-from seedwork.sealing import unseal
+from seedwork.sealing import unseal_by_any
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork
 
@@ -134,7 +134,7 @@ class Sender:
         return claimed
 
     def _letter(self, row: Row) -> Letter:
-        token = unseal_token(row["sealed_token"], self._settings.key("LINK_KEY"), row["username"])
+        token = unseal_token(row["sealed_token"], self._settings.keys("LINK_KEY"), row["username"])
         content = compose(
             row["id"],
             row["username"],
@@ -199,9 +199,9 @@ def _sent(row: Row) -> PasswordMailSent:
     )
 
 
-def unseal_token(sealed: str, link_key: bytes, username: str) -> str:
+def unseal_token(sealed: str, link_keys: Iterable[bytes], username: str) -> str:
     """Open the link's token that generador sealed, bound to the username."""
-    return unseal(base64.b64decode(sealed), link_key, username).decode()
+    return unseal_by_any(base64.b64decode(sealed), link_keys, username).decode()
 
 
 def send_mails(runtime: Runtime) -> Duty:

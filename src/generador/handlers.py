@@ -9,6 +9,7 @@ from sqlalchemy import Table
 
 from generador.domain import VALID, destroyed, state_of
 from generador.expiry import expire_passwords
+from generador.keys import check_vault_key
 from generador.messages import (
     DropSuccessor,
     GeneratePassword,
@@ -140,4 +141,5 @@ HANDLERS = {
     RetirePassword: Handler(retire_password, reads=_both_of_username),
 }
 
+CHECK = check_vault_key
 DUTIES = (expire_passwords, forget_attempts)

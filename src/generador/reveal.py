@@ -33,7 +33,9 @@ def reveal(runtime: Runtime, token: str) -> tuple[str, str]:
     def work(uow: UnitOfWork) -> tuple[str, str]:
         row = _to_reveal(uow, token_hash(token), runtime.settings.reveal_ttl)
         username = row["username"]
-        plain = open_password(Sealed(row["sealed_key"], row["sealed_secret"]), uow.key("VAULT_KEY"), username)
+        plain = open_password(
+            Sealed(row["sealed_key"], row["sealed_secret"]), runtime.settings.keys("VAULT_KEY"), username
+        )
         row = {**row, **shown("revealed", uow.now), "version": row["version"] + 1}
         uow.put(password, row)
         uow.record(PasswordRevealed(**state_of(row)), username, row["version"], context=context_of(row))

@@ -56,6 +56,13 @@ failed_attempt = Table(
     Index("failed_attempt_again", "again_at"),
 )
 
+key_check = Table(
+    "key_check",
+    WRITE,
+    Column("name", String, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False, comment="the name, sealed: only the key of that name opens it"),
+)
+
 password_view = Table(
     "password_view",
     READ,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seedwork.sealing import seal, unseal
+from seedwork.sealing import seal, unseal, unseal_by_any
 
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789"
 """56 characters without the look-alikes 0 O o 1 I l."""
@@ -56,9 +57,9 @@ def seal_password(password: str, vault_key: bytes, username: str) -> Sealed:
     return Sealed(seal(key, vault_key, username), seal(password.encode(), key, username))
 
 
-def open_password(sealed: Sealed, vault_key: bytes, username: str) -> str:
+def open_password(sealed: Sealed, vault_keys: Sequence[bytes], username: str) -> str:
     """Read a sealed password."""
-    return unseal(sealed.secret, unseal(sealed.key, vault_key, username), username).decode()
+    return unseal(sealed.secret, unseal_by_any(sealed.key, vault_keys, username), username).decode()
 
 
 def seal_token(token: str, link_key: bytes, username: str) -> str:

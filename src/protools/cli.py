@@ -29,6 +29,7 @@ LAZY = {
     "faults": ("protools.fault_commands", "faults"),
     "keys": ("protools.access_commands", "keys_group"),
     "token": ("protools.access_commands", "token_group"),
+    "vault": ("protools.vault_commands", "vault"),
 }
 """Commands that are imported only when somebody calls for them: module and name."""
 

@@ -51,6 +51,8 @@ def run(name: str, kind: str, settings: Settings) -> None:
     sys.setswitchinterval(SWITCH_S)
     collect_seldom()
     runtime = open_runtime(settings, name)
+    if check := load(name).check:
+        keep_trying(threading.Event(), lambda: check(runtime))
     process = Process()
     closing = add_worker(process, runtime) if kind == "worker" else add_web(process, runtime)
     intact = process.run()

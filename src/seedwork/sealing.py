@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 NONCE_BYTES = 12
@@ -18,3 +20,13 @@ def seal(plain: bytes, key: bytes, owner: str) -> bytes:
 def unseal(sealed: bytes, key: bytes, owner: str) -> bytes:
     """Decrypt what `seal` made; raise InvalidTag for another key or owner."""
     return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], owner.encode())
+
+
+def unseal_by_any(sealed: bytes, keys: Iterable[bytes], owner: str) -> bytes:
+    """Decrypt by whichever key fits; raise InvalidTag when none does."""
+    for key in keys:
+        try:
+            return unseal(sealed, key, owner)
+        except InvalidTag:
+            continue
+    raise InvalidTag

@@ -1,6 +1,6 @@
 """Put a service together from its rooms: which module holds what is a convention, an absent room is empty.
 
-`<service>/messages.py` MESSAGES · `handlers.py` HANDLERS, DUTIES · `projections.py` PROJECTIONS, CHANGED ·
+`<service>/messages.py` MESSAGES · `handlers.py` HANDLERS, CHECK, DUTIES · `projections.py` PROJECTIONS, CHANGED ·
 `tables.py` WRITE, READ · `__init__.py` create_app.
 """
 
@@ -35,6 +35,8 @@ class Service:
     messages: Sequence[type]
     handlers: Mapping[type, Handler]
     projections: Mapping[type, Projection]
+    check: Callable[[Runtime], None] | None
+    """What a process makes sure of before it does anything; raises SettingError."""
     duties: Sequence[DutyMaker]
     changed: Callable[[Runtime], Changed] | None
     write: MetaData
@@ -77,6 +79,7 @@ def load(name: str) -> Service:
         messages=_room(name, "messages", "MESSAGES", ()),
         handlers=_room(name, "handlers", "HANDLERS", {}),
         projections=_room(name, "projections", "PROJECTIONS", {}),
+        check=_room(name, "handlers", "CHECK", None),
         duties=_room(name, "handlers", "DUTIES", ()),
         changed=_room(name, "projections", "CHANGED", None),
         write=_room(name, "tables", "WRITE", MetaData()),

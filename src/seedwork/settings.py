@@ -22,6 +22,7 @@ from seedwork.setting_values import KEY_BYTES
 Side = Literal["write", "read"]
 Role = Literal["owner", "projector", "reader"]
 KeyName = Literal["VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"]
+Rotated = Literal["VAULT_KEY", "LINK_KEY"]
 
 
 def _from(variable: str, parse: Callable[[str], Any], default: str = "", *, secret: bool = False) -> Any:
@@ -78,6 +79,8 @@ class Settings:
 
     vault_key_given: bytes | None = _from("VAULT_KEY", values.key, secret=True)
     link_key_given: bytes | None = _from("LINK_KEY", values.key, secret=True)
+    vault_key_old: bytes | None = _from("VAULT_KEY_OLD", values.key, secret=True)
+    link_key_old: bytes | None = _from("LINK_KEY_OLD", values.key, secret=True)
     internal_token_given: bytes | None = _from("INTERNAL_TOKEN", values.key, secret=True)
 
     reveal_ttl: float = _from("REVEAL_TTL", values.duration, "86400")
@@ -182,7 +185,19 @@ class Settings:
             return given
         if not self.embedded:
             raise SettingError(variable, f"is missing: {KEY_BYTES} random bytes in base64 are needed")
-        return _kept_key(self.home / "keys" / variable.lower())
+        return _kept_key(self.key_file(variable))
+
+    def key_file(self, variable: KeyName) -> Path:
+        """Where embedded mode keeps a key; the one before it lies beside, `_old` behind its name."""
+        return self.home / "keys" / variable.lower()
+
+    def keys(self, variable: Rotated) -> tuple[bytes, ...]:
+        """Return the keys that may read what is sealed: the one in force, then the one before, if there is one."""
+        old: bytes | None = getattr(self, f"{variable.lower()}_old")
+        file = old_file(self.key_file(variable))
+        if old is None and self.embedded and file.exists():
+            old = values.key(file.read_text())
+        return (self.key(variable),) if old is None else (self.key(variable), old)
 
     def shown(self) -> dict[str, str]:
         """What is in force, by variable name, secrets hidden."""
@@ -219,6 +234,11 @@ def _shown(meta: Mapping[str, Any], value: Any) -> str:
 def _without_password(url: str) -> str:
     password = urlsplit(url).password
     return url.replace(f":{password}@", ":(hidden)@") if password else url
+
+
+def old_file(key_file: Path) -> Path:
+    """Where embedded mode keeps the key that was in force before."""
+    return key_file.with_name(f"{key_file.name}_old")
 
 
 def _kept_key(path: Path) -> bytes:

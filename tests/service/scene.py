@@ -144,9 +144,9 @@ def _ended(scene: Scene) -> None:
     scene.accept("unrotated", "zoe", email="zoe@refused.test", rotate=True)
     scene.run_with_mails()
     (row,) = (row for row in scene.desks["correo"].rows(mail) if row["username"] == "hal")
-    link_key = scene.settings.key("LINK_KEY")
+    link_keys = scene.settings.keys("LINK_KEY")
     generador = scene.desks["generador"].runtime
-    reveal(generador, unseal_token(row["sealed_token"], link_key, "hal"))
+    reveal(generador, unseal_token(row["sealed_token"], link_keys, "hal"))
     generador.relay.publish_waiting(0.01)
 
 

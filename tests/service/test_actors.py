@@ -54,7 +54,7 @@ def test_who_asked_stands_in_every_message_of_what_was_asked(scene: Scene) -> No
     scene.accept("undone", "eve", email="eve@refused.test", actor="shop")
     scene.run_with_mails()
     (row,) = (row for row in scene.desks["correo"].rows(mail) if row["username"] == "ada")
-    reveal(scene.desks["generador"].runtime, unseal_token(row["sealed_token"], scene.settings.key("LINK_KEY"), "ada"))
+    reveal(scene.desks["generador"].runtime, unseal_token(row["sealed_token"], scene.settings.keys("LINK_KEY"), "ada"))
     scene.desks["generador"].runtime.relay.publish_waiting(0.01)
     assert actors(scene) == {"shop"}
     project(scene)

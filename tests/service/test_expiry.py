@@ -42,7 +42,7 @@ def token_of(generador: Desk) -> str:
     """Open the newest token as correo does."""
     wire: Wire = generador.said(PasswordGenerated.contract.name)[-1]
     body = CODEC.decode(PasswordGenerated, wire.body, CommittedSchemas()[PasswordGenerated.contract.dataschema])
-    return unseal_token(body.sealed_token, generador.runtime.settings.key("LINK_KEY"), body.username)
+    return unseal_token(body.sealed_token, generador.runtime.settings.keys("LINK_KEY"), body.username)
 
 
 def expire(generador: Desk) -> None:

@@ -39,7 +39,7 @@ class Company:
     def __init__(self, settings: Settings) -> None:
         self.desks = [make_desk(settings, name) for name in ("protools_saga", "generador", "correo")]
         self.coordinator, self.generador, self.correo = self.desks
-        self.link_key = settings.key("LINK_KEY")
+        self.link_keys = settings.keys("LINK_KEY")
 
     def ask(self, wish: Any) -> str:
         """Begin a saga and let it go on until its mail waits; return its id."""
@@ -56,7 +56,7 @@ class Company:
     def tokens(self) -> list[str]:
         """Open the links of all mails, oldest first."""
         mails = sorted(self.correo.rows(mail), key=lambda row: row["id"])
-        return [unseal_token(row["sealed_token"], self.link_key, row["username"]) for row in mails]
+        return [unseal_token(row["sealed_token"], self.link_keys, row["username"]) for row in mails]
 
     def show(self, token: str) -> str:
         """Use a link: return the password, or why it is not shown."""

@@ -84,3 +84,11 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("failed_attempt", schema=None) as batch_op:
         batch_op.create_index("failed_attempt_again", ["again_at"], unique=False)
+    op.create_table(
+        "key_check",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column(
+            "sealed", sa.LargeBinary(), nullable=False, comment="the name, sealed: only the key of that name opens it"
+        ),
+        sa.PrimaryKeyConstraint("name"),
+    )
