@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -18,7 +19,8 @@ from seedwork.http import ALWAYS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seedwork.connection import Connection, Request
+    from seedwork.connection import Connection
+    from seedwork.request import Request
 
 log = structlog.get_logger()
 Headers = list[tuple[str, str]]
@@ -31,13 +33,14 @@ WITHOUT_BODY = ("1", "204", "304")
 def answer(app: Callable[..., Iterable[bytes]], request: Request, connection: Connection) -> None:
     """Answer a request, whatever happens."""
     made = _Answer(request, connection)
-    try:
-        made.write(app)
-    except ConnectionAbortedError:  # nobody listens any more
-        pass
-    except Exception as error:
-        log.exception("broken answer", path=request.wsgi["PATH_INFO"], error=str(error))
-        made.give_up()
+    with suppress(ConnectionAbortedError):  # nobody listens any more
+        try:
+            made.write(app)
+        except ConnectionAbortedError:
+            raise
+        except Exception as error:
+            log.exception("broken answer", path=request.wsgi["PATH_INFO"], error=str(error))
+            made.give_up()
 
 
 def problem_answer(problem: Problem, environ: Mapping[str, Any], origins: Collection[str], *, close: bool) -> bytes:

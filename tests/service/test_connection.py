@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.service.rooms import Room, room
 from tests.service.web import Serving, read_all
 
 from bff.tables import acceptance
-from seedwork import connection
+from seedwork import request
 
 HOST = b"Host: x\r\n"
 GET = b"GET /livez HTTP/1.1\r\n" + HOST
@@ -104,9 +105,9 @@ def test_chunked_is_the_one_coding(bff: Room, web: Serving, coding: bytes) -> No
 
 
 TOO_MUCH = {
-    "target": (414, b"GET /" + b"a" * (connection.TARGET_LIMIT_BYTES + 1) + b" HTTP/1.1\r\n"),
-    "header": (431, GET + b"A: " + b"b" * (connection.HEAD_LIMIT_BYTES + 1) + b"\r\n\r\n"),
-    "headers": (431, GET + b"A: b\r\n" * (connection.HEADER_LIMIT + 1) + b"\r\n"),
+    "target": (414, b"GET /" + b"a" * (request.TARGET_LIMIT_BYTES + 1) + b" HTTP/1.1\r\n"),
+    "header": (431, GET + b"A: " + b"b" * (request.HEAD_LIMIT_BYTES + 1) + b"\r\n\r\n"),
+    "headers": (431, GET + b"A: b\r\n" * (request.HEADER_LIMIT + 1) + b"\r\n"),
     "header without end": (431, GET + b"A: " + b"b" * 1_000_000),
     "name without end": (431, GET + b"A" * 1_000_000),
     "length": (413, POST + b"Content-Length: 1000000000\r\n\r\n"),
@@ -115,7 +116,7 @@ TOO_MUCH = {
         413,
         CHUNKED + b"8000\r\n" + b" " * 0x8000 + b"\r\n8000\r\n" + b" " * 0x8000 + b"\r\n1\r\n \r\n0\r\n\r\n",
     ),
-    "trailers": (431, CHUNKED + b"0\r\n" + b"A: b\r\n" * (connection.HEADER_LIMIT + 1) + b"\r\n"),
+    "trailers": (431, CHUNKED + b"0\r\n" + b"A: b\r\n" * (request.HEADER_LIMIT + 1) + b"\r\n"),
     "chunk extensions": (413, CHUNKED + b"1;" + b"a" * 2_000_000),
     "requests ahead": (429, (GET + b"\r\n") * 200),
     "expectation": (417, POST + b"Expect: miracles\r\nContent-Length: 18\r\n\r\n" + ADA),
@@ -222,3 +223,30 @@ def test_a_header_with_an_underscore_is_not_taken_for_another(bff: Room, web: Se
     headers = b"Idempotency_Key: k\r\nContent-Length: 18\r\n\r\n"
     assert statuses(ask(web, POST + headers + ADA)) == [202]
     assert bff.rows(acceptance)[0]["idempotency_key"] is None
+
+
+# --- answered
+
+
+def test_an_app_that_breaks_is_answered_or_cut(bff: Room, web: Serving) -> None:
+    """Half an answer must not look like a whole one, and the thread must live on."""
+    wsgi = bff.app.wsgi_app
+    bff.app.wsgi_app = breaking  # type: ignore[method-assign]
+    try:
+        assert statuses(ask(web, GET + b"\r\n")) == [500]
+        half = ask(web, b"GET /half HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert half.endswith(b"\r\n\r\n4\r\nhalf\r\n"), "without the chunk that ends it"
+        assert statuses(ask(web, b"GET /short HTTP/1.1\r\n" + HOST + b"\r\n")) == [500]
+    finally:
+        bff.app.wsgi_app = wsgi  # type: ignore[method-assign]
+    assert statuses(ask(web, GET + b"\r\n")) == [200]
+
+
+def breaking(environ: dict[str, Any], start: Callable[..., object]) -> Iterable[bytes]:
+    """Break before the answer, in the middle of it, or promise more bytes than come."""
+    if environ["PATH_INFO"] == "/livez":
+        raise RuntimeError("broken")
+    start("200 OK", [("Content-Length", "9")] if environ["PATH_INFO"] == "/short" else [])
+    yield b"half"
+    if environ["PATH_INFO"] == "/half":
+        raise RuntimeError("broken")
