@@ -50,7 +50,7 @@ def problem_answer(problem: Problem, environ: Mapping[str, Any], origins: Collec
     headers = {
         "Content-Type": face.problem_type,
         "Content-Length": str(len(body)),
-        "X-Request-Id": conventions.request_id(environ.get("HTTP_X_REQUEST_ID", "")),
+        conventions.REQUEST_ID: conventions.request_id(environ.get("HTTP_X_REQUEST_ID", "")),
         **ALWAYS,
         **conventions.for_origin(origins, environ.get("HTTP_ORIGIN", "")),
         **problem.headers,

@@ -11,11 +11,12 @@ import hashlib
 import re
 from collections.abc import Collection
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 
 from seedwork.messages import new_id
 
-REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+REQUEST_ID = "X-Request-Id"
+FIT = re.compile(r"[\x21-\x7e]{1,128}")
 COMPRESSED_FROM_BYTES = 1024
 COMPRESSION = 5
 PREFLIGHT_S = 600
@@ -34,24 +35,22 @@ SHOWN = (
 def keep(app: Flask, origins: Collection[str]) -> None:
     """Have every answer of an app follow them; pages of `origins` may ask from a browser, `*` being all."""
 
-    @app.before_request
-    def begin() -> None:
-        g.request_id = request_id(request.headers.get("X-Request-Id", ""))
-
     @app.after_request
     def finish(response: Response) -> Response:
-        response.headers["X-Request-Id"] = g.request_id
+        if REQUEST_ID not in response.headers:
+            response.headers[REQUEST_ID] = request_id(request.headers.get(REQUEST_ID, ""))
         if origins:
             response.headers.update(for_origin(origins, request.headers.get("Origin", "")))
             response.vary.add("Origin")
-        if request.method == "OPTIONS":
+        method = request.method
+        if method == "OPTIONS":
             return _options(response)
-        return _sparing(response) if request.method in ("GET", "HEAD") else response
+        return _sparing(response) if method in ("GET", "HEAD") else response
 
 
 def request_id(given: str) -> str:
     """Return the caller's id of a request, 1 to 128 visible ASCII characters; one of ours in place of anything else."""
-    return given if REQUEST_ID.fullmatch(given) else new_id()
+    return given if given and FIT.fullmatch(given) else new_id()
 
 
 def for_origin(origins: Collection[str], origin: str) -> dict[str, str]:

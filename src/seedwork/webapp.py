@@ -128,8 +128,11 @@ def _down(error: Exception) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    log.error("request failed", method=request.method, path=request.path, request_id=g.request_id, exc_info=error)
-    return http.refuse(formats.problem_of_status(500, "this is our fault; it was logged"))
+    name = conventions.request_id(request.headers.get(conventions.REQUEST_ID, ""))
+    log.error("request failed", method=request.method, path=request.path, request_id=name, exc_info=error)
+    problem = formats.problem_of_status(500, "this is our fault; it was logged")
+    problem.headers[conventions.REQUEST_ID] = name
+    return http.refuse(problem)
 
 
 # --- health and metrics

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 import urllib3
 from tests.service.rooms import Room, room
 from tests.service.web import serving
@@ -101,7 +102,7 @@ def test_what_is_long_is_compressed_for_who_can_read_it(bff: Room) -> None:
 def test_no_secret_is_compressed_or_tagged(bff: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """The length of compressed text tells what it repeats (BREACH); a tag is a fingerprint of the secret."""
     secret = {"username": "ada", "password": "x" * 4096}
-    monkeypatch.setattr("bff.reveals.Reveals.reveal", lambda *_: secret)
+    monkeypatch.setattr("bff.vault.Vault.reveal", lambda *_: secret)
     answer = bff.http.post("/reveals", json={"token": "t"}, headers={"Accept-Encoding": "gzip"})
     assert (answer.status_code, answer.json) == (200, secret)
     assert answer.headers["Cache-Control"] == "no-store"
@@ -133,6 +134,21 @@ def test_a_request_keeps_the_name_that_its_caller_gave_it(bff: Room) -> None:
     for path, status in (("/passwords", 200), ("/nowhere", 404)):
         answer = bff.http.get(path, headers={"X-Request-Id": "trace/7:42"})
         assert (answer.status_code, answer.headers["X-Request-Id"]) == (status, "trace/7:42")
+
+
+def test_an_error_of_ours_is_logged_under_the_name_that_the_caller_gets(
+    bff: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is all that the caller can tell us of it."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("detail")
+
+    monkeypatch.setattr("bff.queries.find_password", broken)
+    with structlog.testing.capture_logs() as logged:
+        answer = bff.http.get("/passwords/ada")
+    assert answer.status_code == 500
+    assert [entry["request_id"] for entry in logged] == [answer.headers["X-Request-Id"]]
 
 
 @pytest.mark.parametrize("given", [None, "", "a b", "x" * 129, "josé"])

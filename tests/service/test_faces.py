@@ -48,8 +48,8 @@ REFUSED: list[tuple[int, str, str, Any]] = [
 @pytest.fixture
 def bff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
     made = room("bff", tmp_path, GENERADOR_URL="http://127.0.0.1:1")
-    reveal = made.app.extensions["reveals"].reveal
-    monkeypatch.setattr("bff.reveals.Reveals.reveal", lambda _, token: SECRET if token == "t" else reveal(token))
+    reveal = made.app.extensions["vault"].reveal
+    monkeypatch.setattr("bff.vault.Vault.reveal", lambda _, token: SECRET if token == "t" else reveal(token))
     for number, (status, identifier) in enumerate(IDS.items()):
         reason = ("mailbox-refused", "550 <no> & never") if status in ("refused", "suspended") else ("", "")
         about = {"id": identifier, "type": "issue-password", "username": "a/b", "actor": "nobody", "status": status}
