@@ -71,7 +71,7 @@ def _shown(name: str, media_type: str) -> Response:
 def _page(template: str, name: str) -> Response:
     """Render a document; the page needs no script and nothing from elsewhere."""
     document = orjson.loads(_committed(name))
-    page = render_template(template, document=document, follow=partial(_follow, document))
+    page = render_template(template, document=document, follow=partial(_follow, document), pretty=_pretty)
     return Response(page, content_type="text/html; charset=utf-8", headers=PAGE)
 
 
@@ -83,6 +83,10 @@ def _follow(document: Any, node: Any) -> Any:
     for part in node["$ref"].removeprefix("#/").split("/"):
         found = found[part]
     return found
+
+
+def _pretty(example: Any) -> str:
+    return orjson.dumps(example, option=orjson.OPT_INDENT_2).decode()
 
 
 @cache

@@ -29,7 +29,7 @@ PREFER = Parameter(
     place="header",
     description="`wait=N` stays for the end of the command, at most N seconds (RFC 7240); with `If-None-Match` for "
     "its next move.",
-    example="wait=10",
+    example="wait=5",
 )
 _LAST_EVENT = "The last event that the caller has; what follows it is told."
 _EVENT_ID: Mapping[str, Any] = {"type": "string", "pattern": "^[0-9]{1,9}$"}
@@ -44,5 +44,12 @@ COMMAND_ID = Parameter(
     schema={"type": "string", "format": "uuid"},
     example=ID,
 )
+_WITHOUT_NUL: Mapping[str, Any] = {"type": "string", "pattern": r"^[^\u0000]*$"}
 USERNAME = Parameter(name="username", place="path", description="Percent-encoded, slashes too.", example="ada")
-AFTER = Parameter(name="after", place="query", description="The page begins behind this username.", example="ada")
+AFTER = Parameter(
+    name="after",
+    place="query",
+    description="The page begins behind this username.",
+    schema=_WITHOUT_NUL,
+    example="ada",
+)

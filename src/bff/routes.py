@@ -37,6 +37,12 @@ from seedwork.messages import Context
 
 log = structlog.get_logger()
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
+FOLLOWED = {
+    "show_command": {"identifier": "$response.body#/id"},
+    "follow_command": {"identifier": "$response.body#/id"},
+    "cancel_command": {"identifier": "$response.body#/id"},
+    "show_password": {"username": "$response.body#/username"},
+}
 api = http.api("bff")
 
 
@@ -50,14 +56,14 @@ api = http.api("bff")
             shape=resources.Command,
             example={"status": "accepted", "version": None, "reason": None},
             headers=(LOCATION, RETRY_AFTER, REPLAYED, APPLIED),
-            links={"show_command": {"identifier": "$response.body#/id"}},
+            links=FOLLOWED,
         ),
         201: Answer(
             description="Done, within the time that Prefer gave.",
             shape=resources.Command,
             example={"reason": None},
             headers=(LOCATION, REPLAYED, APPLIED),
-            links={"show_command": {"identifier": "$response.body#/id"}},
+            links=FOLLOWED,
         ),
     },
     problems={

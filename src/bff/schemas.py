@@ -14,6 +14,8 @@ from seedwork.contract import Shape
 from seedwork.formats import NOT_XML, invalid
 
 USERNAME_LENGTH = 254
+USERNAME_PATTERN = r"^(?!\s|\.{1,2}$)[^\u0000-\u001f\u007f-\u009f\u2028\u2029\ufffe\uffff]*(?<!\s)$"
+"""What the rules below say, as a pattern of ECMA-262."""
 EMAIL_LENGTH = 254
 """RFC 5321 §4.5.3.1.3: a path of 256 characters with its brackets."""
 LOCAL_PART_LENGTH = 64
@@ -79,13 +81,14 @@ class IssuePassword(Shape):
             "description": "Who gets the password: normalized to NFC, no control characters, no space at either end.",
             "minLength": 1,
             "maxLength": USERNAME_LENGTH,
+            "pattern": USERNAME_PATTERN,
             "examples": ["ada"],
         },
     )
     email = fields.String(
         validate=check_email,
         metadata={
-            "description": "Where the link goes, ASCII only; by default <username>@<MAIL_DOMAIN>.",
+            "description": "Where the link goes, ASCII only; by default <username>@<MAIL_DOMAIN>, if that is one.",
             "format": "email",
             "maxLength": EMAIL_LENGTH,
             "examples": ["ada@example.test"],
@@ -117,7 +120,16 @@ class Verification(Shape):
     """Describe the body of `POST /verifications`."""
 
     root = "verification"
-    username = _Username(required=True, metadata={"description": "Whose password it may be.", "examples": ["ada"]})
+    username = _Username(
+        required=True,
+        metadata={
+            "description": "Whose password it may be.",
+            "minLength": 1,
+            "maxLength": USERNAME_LENGTH,
+            "pattern": USERNAME_PATTERN,
+            "examples": ["ada"],
+        },
+    )
     password = fields.String(
         required=True,
         validate=Length(min=1, max=512),

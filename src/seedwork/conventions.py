@@ -82,6 +82,7 @@ def _sparing(response: Response) -> Response:
     if "ETag" not in response.headers:
         response.set_etag(tag(body), weak=True)
     response.make_conditional(request)
+    response.headers.pop("Date", None)  # the server says it
     if response.status_code == 200 and len(body) >= COMPRESSED_FROM_BYTES and request.accept_encodings["gzip"] > 0:
         response.set_data(gzip.compress(body, COMPRESSION, mtime=0))
         response.headers["Content-Encoding"] = "gzip"

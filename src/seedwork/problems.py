@@ -38,11 +38,11 @@ class Problem(Shape):
 
 
 ALWAYS = {
-    406: "No format that is spoken here is accepted.",
     429: "Too many requests from one caller.",
     500: "A fault of ours; it was logged.",
     503: "Something needed is down, or too much is asked for; come back after Retry-After.",
 }
+NEGOTIATED = {406: "No format that is spoken here is accepted."}
 PRIVATE = {401: "Nobody says who asks.", 403: "Who asks may not do this."}
 BODY = {
     400: "The body cannot be read; `line` and `column` say where.",
@@ -51,12 +51,13 @@ BODY = {
     422: "A field is wrong; `errors` says which.",
 }
 QUERY = {422: "A query parameter is wrong; `errors` says which."}
+USUAL = ALWAYS | NEGOTIATED | PRIVATE | BODY
 HEADERS = {
     401: (Header(name="WWW-Authenticate", description="How to say who asks.", example="Bearer"),),
     429: (
         RETRY_AFTER,
-        Header(name="RateLimit", description="What is left of which limit.", example='"caller";r=0;t=2'),
-        Header(name="RateLimit-Policy", description="The limit.", example='"caller";q=50;w=10'),
+        Header(name="RateLimit", description="What is left of which limit.", example='"caller";r=0;t=2', always=False),
+        Header(name="RateLimit-Policy", description="The limit.", example='"caller";q=50;w=10', always=False),
     ),
     503: (RETRY_AFTER,),
 }
@@ -65,8 +66,10 @@ HEADERS = {
 def problems_of(operation: Operation, *, is_public: bool) -> Mapping[int, str]:
     """Return by status why a route may refuse; what the route says of itself comes first."""
     asks = any(parameter.place == "query" for parameter in operation.parameters)
+    speaks = operation.takes or any(answer.shape for answer in operation.answers.values())
     kinds = (
         (ALWAYS, True),
+        (NEGOTIATED, speaks),
         (PRIVATE, not is_public),
         (QUERY, asks),
         (BODY, operation.takes),

@@ -75,6 +75,13 @@ def test_what_the_caller_has_is_not_sent_again(bff: Room, accept: str) -> None:
     assert (other.status_code, other.data) == (200, shown.data)
 
 
+def test_an_answer_has_one_date(bff: Room) -> None:
+    """Two of them are one too many for a cache that computes an age."""
+    with serving(bff.app) as running, urllib3.PoolManager(retries=False, timeout=10) as client:
+        answer = client.request("GET", f"{running.url}/passwords")
+    assert len(answer.headers.getlist("Date")) == 1
+
+
 def test_each_format_has_a_tag_of_its_own(bff: Room) -> None:
     """A cache that mixed them up would hand XML to who reads JSON."""
     issued(bff, "ada")

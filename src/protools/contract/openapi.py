@@ -46,8 +46,7 @@ def document(app: Flask) -> Part:
     spec = APISpec("Protools", VERSION, DIALECT, [_Plugin()], **_about())
     for name, scheme in SECURITY.items():
         spec.components.security_scheme(name, scheme)
-    for status in sorted({*problems.ALWAYS, *problems.PRIVATE, *problems.BODY}):
-        reason = {**problems.ALWAYS, **problems.PRIVATE, **problems.BODY}[status]
+    for status, reason in sorted(problems.USUAL.items()):
         spec.components.response(_phrase(status), _problem(status, reason), lazy=True)
     for rule in sorted(routes(app), key=lambda rule: rule.rule):
         spec.path(path=template(rule), operations=_operations(app, rule))
@@ -125,7 +124,8 @@ def _body(shape: type[Shape]) -> Part:
 
 
 def _answer(answer: Answer) -> Part:
-    content = {answer.media_type: {"schema": {"type": "string"}}} if answer.media_type else {}
+    kind = "object" if (answer.media_type or "").endswith("json") else "string"
+    content = {answer.media_type: {"schema": {"type": kind}}} if answer.media_type else {}
     if answer.shape:
         example = {**example_of(answer.shape), **answer.example}
         content = _content(answer.shape, {name: value for name, value in example.items() if value is not None})
@@ -181,8 +181,7 @@ def _phrase(status: int) -> str:
 
 
 def _refusal(status: int, reason: str) -> Any:
-    usual = {**problems.ALWAYS, **problems.PRIVATE, **problems.BODY}
-    return _phrase(status) if usual.get(status) == reason else _problem(status, reason)
+    return _phrase(status) if problems.USUAL.get(status) == reason else _problem(status, reason)
 
 
 def _problem(status: int, reason: str) -> Part:
