@@ -23,7 +23,7 @@ def project_saga(message: Message) -> Iterable[tuple[Table, Row]]:
         del entry["data"]
     key = {"id": moved.saga_id, "version": message.version}
     return (
-        (saga_view, {**key, **view, "steps": moved.steps}),
+        (saga_view, {**key, **view, "actor": message.context.actor, "steps": moved.steps}),
         (saga_move, {**key, "entries": orjson.dumps(entries).decode()}),
     )
 

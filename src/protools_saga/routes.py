@@ -60,6 +60,7 @@ def _resource(row: RowMapping) -> dict[str, Any]:
         "id": row["id"],
         "workflow": row["workflow"],
         "subject": row["subject"],
+        **({"actor": row["actor"]} if row["actor"] else {}),
         "status": row["status"],
         **({"reason": reason} if row["reason_code"] else {}),
         "startedAt": rfc3339(row["started_at"]),

@@ -58,6 +58,7 @@ saga_view = Table(
     Column("version", Integer, nullable=False),
     Column("workflow", String, nullable=False),
     Column("subject", String, nullable=False),
+    Column("actor", String, comment="who asked for it; null for what came by no front door"),
     Column("status", String, nullable=False),
     Column("reason_code", String, nullable=False),
     Column("reason_detail", Text, nullable=False),

@@ -492,6 +492,8 @@ forget_moves = spoil("completed", "bff", "DELETE FROM command_move WHERE id = :i
 show_no_moves = spoil("completed", "protools_saga", "DELETE FROM saga_move WHERE id = :id", "read")
 show_no_saga = spoil("completed", "protools_saga", "DELETE FROM saga_view WHERE id = :id", "read")
 show_another_outcome = spoil("completed", "bff", "UPDATE command SET status = 'refused' WHERE id = :id", "read")
+show_to_another = spoil("completed", "bff", "UPDATE command SET actor = 'rival' WHERE id = :id", "read")
+show_to_nobody = spoil("refused", "bff", "UPDATE command SET actor = NULL WHERE id = :id", "read")
 show_a_command_of_another = spoil("completed", "bff", "UPDATE command SET username = 'eve' WHERE id = :id", "read")
 show_another_reason_in_front = spoil("refused", "bff", "UPDATE command SET reason_code = 'x' WHERE id = :id", "read")
 show_an_older_version = spoil("completed", "bff", "UPDATE command SET version = 2 WHERE id = :id", "read")
@@ -670,6 +672,8 @@ PLANTS = (
     Planted("diverged/saga-view", show_a_move_less),
     Planted("diverged/saga-view", show_no_moves),
     Planted("diverged/saga-view", show_no_saga),
+    Planted("diverged/command-owner", show_to_another),
+    Planted("diverged/command-owner", show_to_nobody),
     Planted("diverged/command-view", show_another_outcome),
     Planted("diverged/command-view", show_a_command_of_another),
     Planted("diverged/command-view", show_another_reason_in_front),

@@ -87,6 +87,15 @@ DIVERGED = (
     ),
     Check(
         "diverged",
+        "command-owner",
+        "the front door shows a command to another caller than the one who asked for it",
+        """
+        SELECT a.id, 'asked for by ' || a.actor || '; shown to ' || COALESCE(v.actor, 'nobody')
+        FROM accepted a JOIN judged USING (id) JOIN view_command v USING (id) WHERE v.actor IS NOT a.actor
+        """,
+    ),
+    Check(
+        "diverged",
         "command-moves",
         "the front door does not know every move of a command: who follows it would wait at the gap",
         """

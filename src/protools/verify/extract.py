@@ -152,7 +152,7 @@ def _cancelled(floor: float) -> Select[Any]:
 
 def _bff_read(floor: float) -> Own:
     table = bff.command
-    columns = _columns(table, "id", "version", "username", "status", "reason_code")
+    columns = _columns(table, "id", "version", "username", "actor", "status", "reason_code")
     yield "view_command", columns.where(_since(table, floor))
     moves = bff.command_move
     told = moves.c.version > 0, _since(moves, floor)

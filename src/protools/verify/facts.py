@@ -36,7 +36,7 @@ TABLES = {
     "mail": "id, saga_id, username, recipient, status, claim, due_at, created_at, ended_at",
     "view_saga": "id, version, status, reason_code, subject, moved_at",
     "view_moves": "id, moves",
-    "view_command": "id, version, username, status, reason_code",
+    "view_command": "id, version, username, actor, status, reason_code",
     "view_command_moves": "id, moves, last",
     "view_password": "service, username, version, status, changed_at",
     "view_mail": "id, version, username, recipient, status",

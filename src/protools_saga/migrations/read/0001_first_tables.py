@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("workflow", sa.String(), nullable=False),
         sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=True, comment="who asked for it; null for what came by no front door"),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("reason_code", sa.String(), nullable=False),
         sa.Column("reason_detail", sa.Text(), nullable=False),
