@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Engine, and_, select
 from sqlalchemy.exc import DataError, IntegrityError
 
 from bff.schemas import Wish
-from bff.tables import acceptance, visible
+from bff.tables import acceptance, visible, webhook
 from protools_saga.messages import IssuePassword, RotatePassword
 from seedwork.callers import NOBODY
 from seedwork.formats import Problem
@@ -40,6 +40,8 @@ class Request:
     idempotency_key: str | None = None
     actor: str = NOBODY.subject
     traceparent: str | None = None
+    callback: str | None = None
+    """URL that is told of the end."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ def _append(uow: UnitOfWork, request: Request) -> Row:
         "created_at": id_time(identifier).timestamp(),
     }
     uow.append(acceptance, row)
+    if request.callback:
+        uow.append(webhook, _webhook_row(identifier, request.callback, uow.now))
     context = Context(saga_id=identifier, actor=request.actor, traceparent=request.traceparent)
     uow.send(body, request.username, command_id=identifier, context=context)
     return row
@@ -157,6 +161,12 @@ def _append(uow: UnitOfWork, request: Request) -> Row:
 
 def _has_key_of(request: Request) -> ColumnElement[bool]:
     return and_(acceptance.c.actor == request.actor, acceptance.c.idempotency_key == request.idempotency_key)
+
+
+def _webhook_row(identifier: str, url: str, now: float) -> Row:
+    """Describe a call that is owed once the command has ended."""
+    named = {"id": identifier, "revision": 1, "url": url, "status": "waiting", "attempts": 0}
+    return {**named, "claim": None, "due_at": now, "created_at": now, "ended_at": None, "error": ""}
 
 
 def _find(write: Engine, condition: ColumnElement[bool]) -> Row | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, RowMapping, Table, select
@@ -20,6 +20,13 @@ def find_command(read: Engine, identifier: str, scope: str | None = None) -> Res
     """Look up where a command stands, once its saga has moved; with a scope, only one of that caller."""
     row = _find(read, command, identifier, scope)
     return command_resource(row) if row else None
+
+
+def find_ended(read: Engine, identifiers: Sequence[str]) -> dict[str, Resource]:
+    """Look up which of these commands have ended."""
+    ended = select(command).where(command.c.id.in_(identifiers), command.c.status.in_(ENDED))
+    with read.connect() as connection:
+        return {row["id"]: command_resource(row) for row in connection.execute(ended).mappings()}
 
 
 def moves_behind(read: Engine, identifier: str, version: int) -> Iterator[Resource]:

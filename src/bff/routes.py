@@ -14,7 +14,7 @@ from flask import Response, current_app, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.http import unquote_etag
 
-from bff import acceptance, cancelling, queries, resources
+from bff import acceptance, cancelling, queries, resources, webhooks
 from bff.admission import Admission
 from bff.parameters import (
     AFTER,
@@ -83,6 +83,7 @@ def issue_password(body: dict[str, Any]) -> Response:
         idempotency_key=idempotency_key(),
         actor=http.caller().subject,
         traceparent=http.traceparent(),
+        callback=webhooks.permitted(runtime.settings, body.get("callback")),
     )
     group = cast(acceptance.GroupCommit, current_app.extensions["acceptance"])
     accepted = group.accept(asked)

@@ -10,6 +10,7 @@ from typing import Any
 from marshmallow import ValidationError, fields
 from marshmallow.validate import Email, Length
 
+from bff.outward import URL_LENGTH, read_url
 from seedwork.contract import Shape
 from seedwork.formats import NOT_XML, invalid
 
@@ -71,6 +72,14 @@ class _Flag(fields.Boolean):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
+def check_callback(url: str) -> None:
+    """Raise ValidationError unless this may be called back, as far as its text tells."""
+    try:
+        read_url(url)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
+
+
 class IssuePassword(Shape):
     """Describe the body of `POST /passwords`."""
 
@@ -98,6 +107,15 @@ class IssuePassword(Shape):
         metadata={
             "description": "Replace the valid password, which stays valid until the next one's mail is out.",
             "examples": [False],
+        },
+    )
+    callback = fields.String(
+        validate=check_callback,
+        metadata={
+            "description": "Is told of the end by a signed POST (Standard Webhooks): https, or http to loopback.",
+            "format": "uri",
+            "maxLength": URL_LENGTH,
+            "examples": ["https://caller.example/hooks/passwords"],
         },
     )
 

@@ -57,6 +57,22 @@ cancellation = Table(
     Column("at", Double, nullable=False),
 )
 
+webhook = Table(
+    "webhook",
+    WRITE,
+    Column("id", Id, primary_key=True, comment="of the command whose end is told"),
+    Column("revision", Integer, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("status", String, nullable=False, comment="waiting, delivered or dead"),
+    Column("attempts", Integer, nullable=False),
+    Column("claim", Id, comment="token that a sender must still hold when it reports"),
+    Column("due_at", Double, comment="null once it was delivered or given up"),
+    Column("created_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("error", Text, nullable=False),
+    partial_index("webhook_due", "due_at"),
+)
+
 command = Table(
     "command",
     READ,

@@ -16,11 +16,12 @@ from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
 from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
 from correo.tables import mail
 from seedwork import faults
+from seedwork.claims import claim, held
 from seedwork.delivery import pack_context, unpack_context
 from seedwork.errors import DomainError, Unavailable
 from seedwork.inbox import Handler, Received
 from seedwork.loop import Duty
-from seedwork.messages import Message, new_id
+from seedwork.messages import Message
 from seedwork.rows import Row
 from seedwork.sealing import unseal_by_any
 from seedwork.service import Runtime
@@ -125,13 +126,7 @@ class Sender:
         return letters
 
     def _claim(self, uow: UnitOfWork, reported: Collection[str] = ()) -> list[Row]:
-        due = (mail.c.due_at.is_not(None)) & (mail.c.due_at <= uow.now)
-        rows = [row for row in uow.claim(mail, due, mail.c.due_at, PAGE) if row["id"] not in reported]
-        token = new_id()
-        claimed = [{**row, "claim": token, "due_at": uow.now + self._settings.mail_claim} for row in rows]
-        for row in claimed:
-            uow.put(mail, row)
-        return claimed
+        return claim(uow, mail, PAGE, self._settings.mail_claim, but=reported)
 
     def _letter(self, row: Row) -> Letter:
         token = unseal_token(row["sealed_token"], self._settings.keys("LINK_KEY"), row["username"])
@@ -147,18 +142,12 @@ class Sender:
         return Letter(row["id"], row["recipient"], content)
 
     def _report(self, rows: Sequence[Row], outcomes: dict[str, Outcome], uow: UnitOfWork) -> None:
-        uow.load((mail, row["id"]) for row in rows)
-        for claimed in rows:
-            row = uow.get(mail, claimed["id"])
-            if row is None or row["claim"] != claimed["claim"]:
-                log.warning("claim lost, not reported", mail=claimed["id"])
-                continue
+        for row in held(uow, mail, rows):
             report(uow, row, outcomes.get(row["id"]))
 
 
 def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
     """Write what came of one claimed mail: None means that it was not tried, and it is due again soon."""
-    row = {**row, "claim": None}
     context = unpack_context(row["context"])
     match outcome:
         case Sent():

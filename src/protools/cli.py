@@ -222,7 +222,10 @@ def _kept_keys(settings: Settings) -> dict[str, str]:
     from base64 import b64encode
 
     embedded = type(settings).read({"PROTOOLS_HOME": str(settings.home)})
-    return {name: b64encode(embedded.key(name)).decode() for name in ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN")}
+    return {
+        name: b64encode(embedded.key(name)).decode()
+        for name in ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET")
+    }
 
 
 @commands.group()

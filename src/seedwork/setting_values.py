@@ -167,6 +167,13 @@ def networks(value: str) -> frozenset[IPv4Network | IPv6Network]:
     return frozenset(ip_network(part.strip()) for part in value.split(",") if part.strip())
 
 
+def allowed(value: str) -> bool:
+    """Read `allow`, or nothing for what is not."""
+    if value not in ("", "allow"):
+        raise ValueError(f"{value!r} is neither `allow` nor empty")
+    return value == "allow"
+
+
 def faults(value: str) -> tuple[str, ...] | None:
     """Read rules of faults, None when it is empty."""
     return parse_rules(value) if value else None

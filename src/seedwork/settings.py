@@ -21,7 +21,7 @@ from seedwork.setting_values import KEY_BYTES
 
 Side = Literal["write", "read"]
 Role = Literal["owner", "projector", "reader"]
-KeyName = Literal["VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"]
+KeyName = Literal["VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"]
 Rotated = Literal["VAULT_KEY", "LINK_KEY"]
 
 
@@ -82,6 +82,7 @@ class Settings:
     vault_key_old: bytes | None = _from("VAULT_KEY_OLD", values.key, secret=True)
     link_key_old: bytes | None = _from("LINK_KEY_OLD", values.key, secret=True)
     internal_token_given: bytes | None = _from("INTERNAL_TOKEN", values.key, secret=True)
+    webhook_secret_given: bytes | None = _from("WEBHOOK_SECRET", values.key, secret=True)
 
     reveal_ttl: float = _from("REVEAL_TTL", values.duration, "86400")
     """After which a password that nobody revealed is destroyed."""
@@ -93,6 +94,9 @@ class Settings:
     """For which `Prefer: wait` may hold an answer back at most."""
     events_heartbeat: float = _from("EVENTS_HEARTBEAT", values.duration, "15")
     """After which a silent stream of events says that it is alive."""
+    webhook_private: bool = _from("WEBHOOK_PRIVATE", values.allowed)
+    """`allow`: callbacks may go to private networks and to this machine."""
+    webhook_attempts: int = _from("WEBHOOK_ATTEMPTS", values.count, "20")
     batch_limit: int = _from("BATCH_LIMIT", values.count, "500")
     failure_attempts: int = _from("FAILURE_ATTEMPTS", values.count, "5")
     failure_delay: float = _from("FAILURE_DELAY", values.seconds, "1")

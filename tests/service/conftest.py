@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from tests.service.certificates import Certificate, make_certificate
 from tests.service.rooms import Room, room
 from tests.service.web import Serving, serving
 
@@ -22,6 +23,11 @@ def bff(tmp_path: Path) -> Iterator[Room]:
 def web(bff: Room) -> Iterator[Serving]:
     with serving(bff.app) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

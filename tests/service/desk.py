@@ -22,7 +22,9 @@ from seedwork.settings import Settings
 from seedwork.unit_of_work import Speaker
 from seedwork.worker import Worker
 
-KEYS = dict.fromkeys(("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk=")
+KEYS = dict.fromkeys(
+    ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk="
+)
 
 
 class Acks:

@@ -170,6 +170,29 @@ def handle_an_acceptance_without_effect(stage: Stage) -> str:
     return identifier
 
 
+def _owe(stage: Stage, label: str, status: str, due_at: str) -> str:
+    columns = "id, revision, url, status, attempts, due_at, created_at, error"
+    values = {"id": stage.ids[label], "at": stage.now(), "status": status}
+    stage.do("bff", f"INSERT INTO webhook ({columns}) VALUES (:id, 1, 'x', :status, 0, {due_at}, :at, '')", **values)
+    return stage.ids[label]
+
+
+def leave_a_webhook(stage: Stage) -> str:
+    return _owe(stage, "completed", "waiting", f":at - {OVERDUE_S}")
+
+
+def never_call(stage: Stage) -> str:
+    return _owe(stage, "completed", "waiting", "NULL")
+
+
+def tell_an_end_too_early(stage: Stage) -> str:
+    return _owe(stage, "waiting", "delivered", "NULL")
+
+
+def give_a_webhook_up_in_silence(stage: Stage) -> str:
+    return _owe(stage, "completed", "dead", "NULL")
+
+
 def forget_a_cancel(stage: Stage) -> str:
     identifier = stage.command("cancelled", "protools_saga.cancel-saga")
     stage.do("protools_saga", "DELETE FROM inbox WHERE id = :id", id=identifier)
@@ -606,6 +629,10 @@ PLANTS = (
     Planted("lost/accepted-command", accept_without_a_trace),
     Planted("lost/accepted-command", handle_an_acceptance_without_effect, later_s=600, scope=Scope(live_s=0)),
     Planted("lost/cancellation", forget_a_cancel),
+    Planted("stuck/webhook", leave_a_webhook),
+    Planted("stuck/webhook", never_call),
+    Planted("orphaned/webhook", tell_an_end_too_early),
+    Planted("dead/webhook-in-silence", give_a_webhook_up_in_silence),
     Planted("lost/issued-command", drop_a_command_on_its_way),
     Planted("lost/issued-command", drop_an_undo_on_its_way),
     Planted("lost/reply", forget_an_answer_at_the_coordinator),

@@ -25,6 +25,7 @@ DUTIES = {
     "outbox": 1,
     "expiry": 1,
     "attempts": 1,
+    "webhooks": 1,
 }
 """How often a duty gets its turn among the others."""
 

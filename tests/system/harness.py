@@ -258,6 +258,10 @@ class System(Program):
         given = {"Content-Type": "application/xml" if is_xml else "application/json", **headers}
         return self._request("POST", self.url() + path, given, body if is_xml else json.dumps(body))
 
+    def delete(self, path: str, **headers: str) -> Answer:
+        """DELETE a path."""
+        return self._request("DELETE", self.url() + path, headers)
+
     def _request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | str | None = None) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         answer = self._pool.request(method, url, body=body, headers=named)

@@ -24,7 +24,9 @@ from seedwork.messages import Contract, new_id
 from seedwork.service import load
 from seedwork.settings import Settings
 
-KEYS = dict.fromkeys(("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk=")
+KEYS = dict.fromkeys(
+    ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk="
+)
 
 
 @pytest.fixture(params=["embedded", "pulsar"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+import standardwebhooks
+from tests.receiver import receiving
 from tests.system.conftest import Mode
 from tests.system.harness import Answer, System, at_once
 
@@ -17,7 +21,7 @@ EVERYTHING_TWICE = [f"{service}{kind}=2" for service in SERVICES for kind in (""
 @pytest.fixture(scope="module")
 def system(mode: Mode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One system with two of everything."""
-    with mode.running(tmp_path_factory.mktemp(mode.name), EVERYTHING_TWICE) as running:
+    with mode.running(tmp_path_factory.mktemp(mode.name), EVERYTHING_TWICE, WEBHOOK_PRIVATE="allow") as running:
         yield running
 
 
@@ -82,3 +86,36 @@ def test_who_follows_a_command_hears_every_move_whichever_replica_did_it(system:
         versions = [int(line[4:]) for line in stream.body.splitlines() if line.startswith(b"id: ")]
         assert versions == list(range(1, system.command(identifier)["version"] + 1))
         assert stream.body.rpartition(b"event: ")[2].startswith(b"completed\n")
+
+
+def test_every_caller_is_called_back_once_whichever_replica_does_it(system: System) -> None:
+    """Two senders look for what is due; a claim keeps them from calling twice, and the signature holds."""
+    with receiving() as receiver:
+        identifiers = at_once(lambda number: system.accept(f"called-{number}", callback=receiver.url), list(range(20)))
+        system.eventually(lambda: len(receiver.taken) >= len(identifiers))
+        system.eventually(lambda: not system.rows("bff", "SELECT 1 FROM webhook WHERE status = 'waiting'"))
+    assert sorted(json.loads(body)["id"] for _, body in receiver.taken) == sorted(identifiers)
+    assert {json.loads(body)["status"] for _, body in receiver.taken} == {"completed"}
+    secret = base64.b64encode(system.settings.key("WEBHOOK_SECRET")).decode()
+    for headers, body in receiver.taken:
+        standardwebhooks.Webhook(f"whsec_{secret}").verify(body, headers)
+
+
+def test_what_is_cancelled_leaves_nothing_whichever_replica_hears_it(system: System) -> None:
+    """Cancels race the work of two of everything: each command ends once, whole or not at all, and verify agrees."""
+
+    def ask_and_cancel(number: int) -> tuple[str, int]:
+        identifier = system.accept(f"unwanted-{number}")
+        return identifier, system.delete(f"/commands/{identifier}").status
+
+    asked = at_once(ask_and_cancel, list(range(40)))
+    assert {status for _, status in asked} <= {202, 409}
+    ended = system.outcomes([identifier for identifier, _ in asked])
+    assert {command["status"] for command in ended} <= {"completed", "refused"}
+    assert {command["reason"]["code"] for command in ended if command["status"] == "refused"} <= {"cancelled"}
+    for command in ended:
+        password = system.password(command["username"])
+        assert (password is not None and password["status"] == "issued") == (command["status"] == "completed")
+    system.eventually(system.is_at_rest)
+    verified = system.run("verify")
+    assert verified.returncode == 0, verified.stdout

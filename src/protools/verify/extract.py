@@ -143,6 +143,8 @@ def _bff_write(floor: float) -> Own:
     columns = _columns(table, "id", "username", "actor", "idempotency_key", "created_at")
     yield "accepted", columns.where(_since(table, floor))
     yield "cancelled", _cancelled(floor)
+    table = bff.webhook
+    yield "webhook", _columns(table, "id", "url", "status", "due_at").where(_since(table, floor))
 
 
 def _cancelled(floor: float) -> Select[Any]:

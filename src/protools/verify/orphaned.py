@@ -82,6 +82,16 @@ ORPHANED = (
     ),
     Check(
         "orphaned",
+        "webhook",
+        "a caller was told the end of a command that has not ended",
+        """
+        SELECT w.id, 'to ' || w.url FROM webhook w JOIN judged USING (id) LEFT JOIN log l USING (id)
+        WHERE w.status IN ('delivered', 'dead') AND COALESCE(l.status, '') NOT IN ('COMPLETED', 'COMPENSATED')
+          AND NOT EXISTS (SELECT 1 FROM event WHERE answers = w.id AND type = 'protools_saga.command-refused')
+        """,
+    ),
+    Check(
+        "orphaned",
         "view",
         "a read model shows what the write side does not hold",
         """

@@ -111,6 +111,15 @@ STUCK = (
         "a mail waits and will never be due",
         "SELECT id, 'for saga ' || saga_id FROM mail WHERE status = 'waiting' AND due_at IS NULL",
     ),
+    Check(
+        "stuck",
+        "webhook",
+        "a webhook was due, and nobody has looked at it for a minute, or nobody ever will",
+        """
+        SELECT w.id, 'to ' || w.url FROM webhook w JOIN clock c ON c.service = 'bff' AND c.side = 'write'
+        WHERE w.status = 'waiting' AND (w.due_at IS NULL OR w.due_at + :bound < c.now)
+        """,
+    ),
 )
 
 LATE_AND_DEAD = (
@@ -142,6 +151,15 @@ LATE_AND_DEAD = (
         """
         SELECT d.id, d.service || ': ' || d.topic FROM dead d WHERE NOT EXISTS
             (SELECT 1 FROM incident WHERE subject = d.id AND kind = 'dead-letter' AND service = d.service)
+        """,
+    ),
+    Check(
+        "dead",
+        "webhook-in-silence",
+        "a webhook was given up, and no incident tells an operator",
+        """
+        SELECT w.id, 'to ' || w.url FROM webhook w WHERE w.status = 'dead' AND NOT EXISTS
+            (SELECT 1 FROM incident WHERE subject = w.id AND kind = 'webhook' AND service = 'bff')
         """,
     ),
 )

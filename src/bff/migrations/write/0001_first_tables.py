@@ -55,3 +55,25 @@ def upgrade() -> None:
         sa.Column("at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_table(
+        "webhook",
+        sa.Column("id", Id, nullable=False, comment="of the command whose end is told"),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False, comment="waiting, delivered or dead"),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("claim", Id, nullable=True, comment="token that a sender must still hold when it reports"),
+        sa.Column("due_at", sa.Double(), nullable=True, comment="null once it was delivered or given up"),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("ended_at", sa.Double(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("webhook", schema=None) as batch_op:
+        batch_op.create_index(
+            "webhook_due",
+            ["due_at"],
+            unique=False,
+            postgresql_where=sa.text("due_at IS NOT NULL"),
+            sqlite_where=sa.text("due_at IS NOT NULL"),
+        )

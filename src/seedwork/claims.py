@@ -1,0 +1,42 @@
+"""Hold rows while something slow is done with them outside any transaction: claim them, do it, report on what is held.
+
+The table has the columns `claim`, a token, and `due_at`, null once nothing is left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import structlog
+from sqlalchemy import Table
+
+from seedwork.messages import new_id
+from seedwork.rows import Row
+from seedwork.unit_of_work import UnitOfWork
+
+log = structlog.get_logger()
+
+
+def claim(uow: UnitOfWork, table: Table, limit: int, for_s: float, but: Collection[str] = ()) -> list[Row]:
+    """Take rows that are due, under one token; others leave them alone for so many seconds.
+
+    `but` names rows that this transaction has just reported on: in the database they are due still.
+    """
+    due = (table.c.due_at.is_not(None)) & (table.c.due_at <= uow.now)
+    rows = [row for row in uow.claim(table, due, table.c.due_at, limit) if row["id"] not in but]
+    token = new_id()
+    claimed = [{**row, "claim": token, "due_at": uow.now + for_s} for row in rows]
+    for row in claimed:
+        uow.put(table, row)
+    return claimed
+
+
+def held(uow: UnitOfWork, table: Table, claimed: Sequence[Row]) -> Iterator[Row]:
+    """Yield the rows that are still held, as they are now, without their token; another's are left to that one."""
+    uow.load((table, row["id"]) for row in claimed)
+    for before in claimed:
+        row = uow.get(table, before["id"])
+        if row is None or row["claim"] != before["claim"]:
+            log.warning("claim lost, not reported", table=table.name, id=before["id"])
+        else:
+            yield {**row, "claim": None}
