@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.system.canary import leaks, places
 from tests.system.conftest import Mode
 from tests.system.harness import ENDED, System, at_once
 
@@ -269,18 +269,10 @@ def test_no_secret_is_anywhere_but_in_its_mail_and_in_its_one_answer(system: Sys
         password = system.reveal(token).json["password"]
         system.eventually(lambda: _password_in(system, "discreet", "revealed"))
         topics = system.eventually(lambda: said() if b"password-revealed" in said() else b"")
-    places = {
-        "an answer": b"\n".join(system.answers),
-        "the log": system.log.read_bytes(),
-        "a database": system.everything_stored(),
-        "a topic": topics,
-        "a file": _every_file(system.home),
-    }
+    where = places(system, topics)
     for place in ("an answer", "a database", "a topic"):
-        assert b"discreet" in places[place], f"looked for nothing in {place}"
-    for place, content in places.items():
-        for secret in (password, *(mail.token for mail in system.mailbox.mails())):
-            assert secret.encode() not in content, f"a secret is in {place}"
+        assert b"discreet" in where[place], f"looked for nothing in {place}"
+    assert leaks(where, [password, *(mail.token for mail in system.mailbox.mails())]) == []
 
 
 def _seconds(begin: str, end: str) -> float:
@@ -324,9 +316,3 @@ def _buried(system: System, poison: Wire) -> Any:
 def _incidents(system: System, subject: str) -> list[Any]:
     rows = system.rows("generador", "SELECT kind FROM incident WHERE subject = :subject", subject=subject)
     return [kind for (kind,) in rows]
-
-
-def _every_file(home: Path) -> bytes:
-    """Return the bytes of all files but the mails: what was deleted may still lie in a database's free pages."""
-    files = [path for path in home.rglob("*") if path.is_file() and "mail" not in path.parts]
-    return b"\n".join(path.read_bytes() for path in files)
