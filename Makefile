@@ -7,7 +7,7 @@ PROTOOLS := $(BIN)/protools
 .DEFAULT_GOAL := help
 .PHONY: help install lock run run-pulsar stop test lint format contract fault-cases crash-matrix control-arms mutate \
 	simulate chaos bench k6 bench-peers bench-embedded bench-history bench-timers bench-scale bench-memory bench-docs \
-	k6-binary k6-overload k6-soak outside
+	k6-binary k6-overload k6-soak outside schemathesis
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ mutate: .venv/.stamp ## Change the code in thousands of small ways and count wha
 
 chaos: .venv/.stamp ## Storms over hundreds of sagas (MODE=pulsar|embedded SEED=7; ARGS="--help" says what else)
 	@exec $(BIN)/python -m tests.faults.chaos --mode $(or $(MODE),pulsar) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+schemathesis: .venv/.stamp ## Let schemathesis try the front door at length (EXAMPLES=100 SEED=7)
+	@EXAMPLES=$(or $(EXAMPLES),100) SEED=$(or $(SEED),7) $(BIN)/pytest -q -s tests/outside/test_schemathesis.py $(ARGS)
 
 outside: .venv/.stamp ## Send the outside suites through the front door and print the table of counts
 	@exec $(BIN)/pytest -q tests/outside $(ARGS)

@@ -33,7 +33,7 @@ FROM_THE_FIRST = -1
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no"}
 
 
-@events.get("/commands/<whole:identifier>/events")
+@events.get("/commands/<identifier>/events")
 @operation(
     parameters=(COMMAND_ID, LAST_EVENT_ID, LAST_EVENT_ID_IN_QUERY),
     answers={
@@ -67,12 +67,10 @@ def _is_accepted(identifier: str) -> bool:
 
 def _last_event_id() -> int:
     """Read the last event that the caller has: the header that browsers send, or the parameter of the same name."""
-    given = request.headers.get("Last-Event-ID") or request.args.get("Last-Event-ID", "")
-    if not given:
-        return FROM_THE_FIRST
-    if not re.fullmatch("[0-9]{1,9}", given):
+    given = [said for said in (request.headers.get("Last-Event-ID"), request.args.get("Last-Event-ID")) if said]
+    if not all(re.fullmatch("[0-9]{1,9}", said) for said in given):
         raise invalid({"Last-Event-ID": "must be the id of an event"}, "parameter")
-    return int(given)
+    return int(given[0]) if given else FROM_THE_FIRST
 
 
 @dataclass

@@ -32,7 +32,7 @@ PREFER = Parameter(
     example="wait=5",
 )
 _LAST_EVENT = "The last event that the caller has; what follows it is told."
-_EVENT_ID: Mapping[str, Any] = {"type": "string", "pattern": "^[0-9]{1,9}$"}
+_EVENT_ID: Mapping[str, Any] = {"type": "string", "pattern": "^[0-9]{0,9}$"}
 LAST_EVENT_ID = Parameter(name="Last-Event-ID", place="header", description=_LAST_EVENT, schema=_EVENT_ID, example="2")
 LAST_EVENT_ID_IN_QUERY = Parameter(
     name="Last-Event-ID", place="query", description=_LAST_EVENT, schema=_EVENT_ID, example="2"

@@ -109,7 +109,7 @@ def idempotency_key() -> str | None:
     given = request.headers.get("Idempotency-Key")
     if given is None:
         return _guid(request.headers.get("X-Request-Id", ""))
-    quoted = re.fullmatch('"(.*)"', given.strip())
+    quoted = re.fullmatch('"(.+)"', given.strip())
     key = quoted[1] if quoted else given.strip()
     if not KEY.fullmatch(key):
         raise Problem(400, "idempotency-key-invalid", "Idempotency-Key must be 1 to 255 visible ASCII characters")
@@ -151,7 +151,7 @@ def _answer(ended: Resource, accepted: acceptance.Accepted, more: dict[str, str]
     raise Problem(409, reason["code"], reason["detail"], headers=headers, **about)
 
 
-@api.get("/commands/<whole:identifier>")
+@api.get("/commands/<identifier>")
 @operation(
     parameters=(COMMAND_ID, PREFER, IF_NONE_MATCH),
     answers={
@@ -183,7 +183,7 @@ def show_command(identifier: str) -> Response:
     return _shown(found, {"Preference-Applied": f"wait={wait_s}"})
 
 
-@api.delete("/commands/<whole:identifier>")
+@api.delete("/commands/<identifier>")
 @operation(
     parameters=(COMMAND_ID,),
     answers={

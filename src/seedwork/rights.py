@@ -34,9 +34,9 @@ RIGHTS: Mapping[str, Mapping[str, Right]] = {
         "POST /passwords": ASKING,
         "GET /passwords": SEEING,
         "GET /passwords/<whole:username>": SEEING,
-        "GET /commands/<whole:identifier>": SEEING,
-        "DELETE /commands/<whole:identifier>": ASKING,
-        "GET /commands/<whole:identifier>/events": SEEING,
+        "GET /commands/<identifier>": SEEING,
+        "DELETE /commands/<identifier>": ASKING,
+        "GET /commands/<identifier>/events": SEEING,
         "POST /verifications": ASKING,
         "POST /reveals": PUBLIC,  # the token of the link is the right
         "GET /reveal": PUBLIC,

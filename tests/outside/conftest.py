@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,9 @@ from tests.outside.packages import Package
 from tests.servers import cannot_run
 from tests.service.rooms import room
 from tests.service.web import serving
+from tests.system.conftest import Mode
+from tests.system.harness import System
+from tests.system.mailboxes import Maildir
 
 from protools.local.process import LocalServerError
 
@@ -41,6 +47,29 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         yield door
         door.close()
     made.close()
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The whole embedded system, asking who is there, and told to keep callers waiting rather than to refuse them."""
+    mode = Mode("embedded", dict, lambda home: nullcontext(Maildir(home)))
+    secret = base64.b64encode(secrets.token_bytes(32)).decode()
+    settings = {"AUTH": "", "JWT_SECRET": secret, "ACCEPT_WITHIN": "3600", "WAIT_LIMIT": "1"}
+    with mode.running(tmp_path_factory.mktemp("outside"), **settings) as running:
+        yield running
+        running.eventually(running.is_at_rest)
+        verified = running.run("verify")
+        assert verified.returncode == 0, verified.stdout
+
+
+@pytest.fixture(scope="session")
+def whole(system: System) -> Iterator[Door]:
+    """The front door of the whole system, opened by an operator's token."""
+    issued = system.run("token", "issue", "--role", "operator", "--subject", "ada")
+    assert issued.returncode == 0, issued.stderr
+    door = Door(system.url(), issued.stdout.strip())
+    yield door
+    door.close()
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ PROBLEM = "{urn:ietf:rfc:7807}"
 
 
 class Door:
-    """Hold one connection to a front door."""
+    """Hold one connection to a front door, and the token that opens it."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, token: str = "") -> None:
+        self.url, self.token = url, token
         self._pool = urllib3.PoolManager(retries=False, timeout=30)
 
     def post(self, body: bytes, media_type: str, path: str = "/passwords") -> str:
@@ -30,7 +30,8 @@ class Door:
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> urllib3.BaseHTTPResponse:
         """Ask for a path as it stands, without any normalization."""
-        return self._pool.request(method, self.url + path, body=body, headers=headers)
+        known = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return self._pool.request(method, self.url + path, body=body, headers={**known, **(headers or {})})
 
     def close(self) -> None:
         """Let go of the connection."""

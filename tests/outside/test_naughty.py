@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 from xml.sax.saxutils import escape
@@ -14,9 +13,7 @@ import pytest
 from lxml import etree
 from tests.outside.door import Door, Tally, expect, outcome
 from tests.outside.packages import NAUGHTY_STRINGS, Package, naughty_strings
-from tests.system.conftest import Mode
 from tests.system.harness import System
-from tests.system.mailboxes import Maildir
 
 JSON, XML = ({"Content-Type": kind, "Accept": kind} for kind in ("application/json", "application/xml"))
 ACCEPTED = "202"
@@ -28,21 +25,6 @@ def strings(suite: Callable[[Package], Path]) -> list[str]:
     found = naughty_strings(suite(NAUGHTY_STRINGS))
     assert len(found) == 481
     return found
-
-
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """The whole embedded system, told to keep callers waiting rather than to refuse them."""
-    mode = Mode("embedded", dict, lambda home: nullcontext(Maildir(home)))
-    with mode.running(tmp_path_factory.mktemp("naughty"), ACCEPT_WITHIN="3600") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def whole(system: System) -> Iterator[Door]:
-    door = Door(system.url())
-    yield door
-    door.close()
 
 
 def body(username: str, email: str) -> bytes:

@@ -32,7 +32,6 @@ ROW = re.compile(r"^\| (\w+) \| `(\w+) (\S+)` \| (\S+) \| (\S+) \| (\S+) \| (\S+
 WHO = ("nobody", *ROLES)
 SOMETHING = {
     "whole:username": "ada",
-    "whole:identifier": new_id(),
     "identifier": new_id(),
     "path:filename": "reveal.js",
 }

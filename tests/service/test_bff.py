@@ -216,7 +216,7 @@ def test_half_a_quotation_mark_belongs_to_the_key(bff: Room) -> None:
 
 def test_a_key_that_no_header_may_hold_is_refused(bff: Room) -> None:
     """An empty or endless key would be everybody's or nobody's."""
-    for key in ("", '""', "a" * 256, "a b"):
+    for key in ("", "a" * 256, "a b"):
         answer = bff.http.post("/passwords", json=ADA, headers={"Idempotency-Key": key})
         assert (answer.status_code, answer.json["code"]) == (400, "idempotency-key-invalid")
 

@@ -61,7 +61,7 @@ def routes(app: Flask) -> Iterator[Rule]:
 
 
 def template(rule: Rule) -> str:
-    """Write a Flask rule as OpenAPI does: `/commands/<whole:identifier>` as `/commands/{identifier}`."""
+    """Write a Flask rule as OpenAPI does: `/passwords/<whole:username>` as `/passwords/{username}`."""
     return re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", rule.rule)
 
 
