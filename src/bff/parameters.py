@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bff.resources import ID
-from seedwork.contract import Header, Parameter
+from bff.resources import ID, Command
+from seedwork.contract import Callback, Header, Parameter
 
 LOCATION = Header(name="Location", description="Where the command is shown.", example=f"/commands/{ID}")
 REPLAYED = Header(
@@ -52,4 +52,21 @@ AFTER = Parameter(
     description="The page begins behind this username.",
     schema=_WITHOUT_NUL,
     example="ada",
+)
+ENDED = Callback(
+    name="command_ended",
+    url="$request.body#/callback",
+    description="Tell that the command has ended, at least once, signed by Standard Webhooks 1.0.0.",
+    shape=Command,
+    headers=(
+        Parameter(name="webhook-id", place="header", description="The command's id, in each call.", example=ID),
+        Parameter(name="webhook-timestamp", place="header", description="Unix seconds.", example="1769851613"),
+        Parameter(
+            name="webhook-signature",
+            place="header",
+            description="`v1,` and the HMAC-SHA256 of `id.timestamp.body` in base64.",
+            example="v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+        ),
+    ),
+    answers={"2XX": "Taken.", "410": "Never again.", "default": "Not taken; it comes again."},
 )

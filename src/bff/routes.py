@@ -20,6 +20,7 @@ from bff.parameters import (
     AFTER,
     APPLIED,
     COMMAND_ID,
+    ENDED,
     IDEMPOTENCY_KEY,
     LOCATION,
     PREFER,
@@ -70,6 +71,7 @@ api = http.api("bff")
         409: "Refused, within the time that Prefer gave; `code` says why.",
         422: "A field is wrong, or the idempotency key came with another request before.",
     },
+    callback=ENDED,
 )
 def issue_password(body: dict[str, Any]) -> Response:
     """Accept a wish for a password; `Prefer: wait` stays for its end."""

@@ -16,7 +16,7 @@ from seedwork.formats import NOT_XML, invalid
 
 USERNAME_LENGTH = 254
 USERNAME_PATTERN = r"^(?!\s|\.{1,2}$)[^\u0000-\u001f\u007f-\u009f\u2028\u2029\ufffe\uffff]*(?<!\s)$"
-"""What the rules below say, as a pattern of ECMA-262."""
+"""What the rules of a user name say of its characters, as a pattern of ECMA-262."""
 EMAIL_LENGTH = 254
 """RFC 5321 §4.5.3.1.3: a path of 256 characters with its brackets."""
 LOCAL_PART_LENGTH = 64
@@ -37,6 +37,10 @@ class Wish:
 
 class _Username(fields.String):
     """A name in NFC, 1 to 254 characters, without control characters or spaces around it."""
+
+    def __init__(self, description: str) -> None:
+        limits = {"minLength": 1, "maxLength": USERNAME_LENGTH, "pattern": USERNAME_PATTERN}
+        super().__init__(required=True, metadata={"description": description, **limits, "examples": ["ada"]})
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         name = unicodedata.normalize("NFC", super()._deserialize(value, attr, data, **kwargs))
@@ -84,16 +88,7 @@ class IssuePassword(Shape):
     """Describe the body of `POST /passwords`."""
 
     root = "issuePassword"
-    username = _Username(
-        required=True,
-        metadata={
-            "description": "Who gets the password: normalized to NFC, no control characters, no space at either end.",
-            "minLength": 1,
-            "maxLength": USERNAME_LENGTH,
-            "pattern": USERNAME_PATTERN,
-            "examples": ["ada"],
-        },
-    )
+    username = _Username("Who gets the password: normalized to NFC, no control characters, no space at either end.")
     email = fields.String(
         validate=check_email,
         metadata={
@@ -138,16 +133,7 @@ class Verification(Shape):
     """Describe the body of `POST /verifications`."""
 
     root = "verification"
-    username = _Username(
-        required=True,
-        metadata={
-            "description": "Whose password it may be.",
-            "minLength": 1,
-            "maxLength": USERNAME_LENGTH,
-            "pattern": USERNAME_PATTERN,
-            "examples": ["ada"],
-        },
-    )
+    username = _Username("Whose password it may be.")
     password = fields.String(
         required=True,
         validate=Length(min=1, max=512),

@@ -93,6 +93,19 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Callback:
+    """Describe a call that we make in answer, in JSON, to the URL that stands at `url` (a runtime expression)."""
+
+    name: str
+    url: str
+    description: str
+    shape: type[Shape]
+    headers: tuple[Parameter, ...]
+    answers: Mapping[str, str]
+    """By status, what we take the receiver's answer for."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Operation:
     """Hold what a route declares; see `operation`."""
 
@@ -100,6 +113,7 @@ class Operation:
     takes: Shape | None
     parameters: tuple[Parameter, ...]
     problems: Mapping[int, str]
+    callback: Callback | None
 
 
 def conditional(declared: Operation) -> Operation:
@@ -118,12 +132,14 @@ def operation(
     takes: Shape | None = None,
     parameters: tuple[Parameter, ...] = (),
     problems: Mapping[int, str] | None = None,
+    callback: Callback | None = None,
 ) -> Callable[[View], View]:
     """Declare a route: with `takes` its view gets the loaded body as first argument.
 
     `problems` says why this route refuses, by status; what refuses every route is known already.
     """
-    declared = Operation(answers=answers, takes=takes, parameters=parameters, problems=problems or {})
+    refusals = problems or {}
+    declared = Operation(answers=answers, takes=takes, parameters=parameters, problems=refusals, callback=callback)
 
     def declare(view: View) -> View:
         described: Any = _loading(takes, view) if takes else view

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
+import unicodedata
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lxml import etree
 
-from bff.schemas import ISSUE_PASSWORD, wish_of
+from bff.schemas import ISSUE_PASSWORD, USERNAME_PATTERN, wish_of
 from seedwork import formats
 from seedwork.contract import load
 from seedwork.formats import JSON, TEXT_XML, XML, Problem
@@ -295,3 +299,14 @@ def test_a_name_is_one_name_however_it_was_typed() -> None:
 def test_without_an_email_the_mail_goes_to_the_domain_of_the_house() -> None:
     """The original's one-field request must go on working."""
     assert wish_of(load(ISSUE_PASSWORD, {"username": "ada"}), "example.test").email == "ada@example.test"
+
+
+@given(st.text(st.characters() | st.sampled_from(" .\x00\x85\u2028\u3000\ufeff\ufffe"), min_size=1, max_size=4))
+def test_the_pattern_of_a_user_name_says_what_its_rules_say(name: str) -> None:
+    """Generated clients check names by the pattern; they must not refuse what is good nor send what is not."""
+    asked = {"username": name, "email": "a@example.test"}
+    if re.search(USERNAME_PATTERN, unicodedata.normalize("NFC", name)) and not re.search("[\ud800-\udfff]", name):
+        load(ISSUE_PASSWORD, asked)
+    else:
+        with pytest.raises(Problem):
+            load(ISSUE_PASSWORD, asked)

@@ -17,7 +17,17 @@ from marshmallow import Schema, fields
 from werkzeug.routing import Rule
 
 from seedwork import formats, problems
-from seedwork.contract import REQUEST_ID, SAME_REQUEST_ID, Answer, Header, Operation, Parameter, Shape, conditional
+from seedwork.contract import (
+    REQUEST_ID,
+    SAME_REQUEST_ID,
+    Answer,
+    Callback,
+    Header,
+    Operation,
+    Parameter,
+    Shape,
+    conditional,
+)
 from seedwork.formats import invalid, problem_of_status
 from seedwork.rights import PUBLIC, right_to
 
@@ -105,7 +115,21 @@ def _operation(declared: Operation, *, is_public: bool) -> Part:
         "parameters": [_parameter(each) for each in (*declared.parameters, REQUEST_ID)],
         **({"requestBody": _body(type(declared.takes))} if declared.takes else {}),
         "responses": dict(sorted((refusals | answers).items())),
+        **({"callbacks": _callback(declared.callback)} if declared.callback else {}),
     }
+
+
+def _callback(callback: Callback) -> Part:
+    content = _content(callback.shape, example_of(callback.shape))
+    called = {
+        "operationId": callback.name,
+        "summary": callback.description,
+        "security": [],
+        "parameters": [_parameter(each) | {"required": True} for each in callback.headers],
+        "requestBody": {"required": True, "content": {"application/json": content["application/json"]}},
+        "responses": {status: {"description": taken} for status, taken in callback.answers.items()},
+    }
+    return {callback.name: {f"{{{callback.url}}}": {"post": called}}}
 
 
 def _parameter(described: Parameter) -> Part:
