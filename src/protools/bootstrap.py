@@ -51,7 +51,7 @@ def prepare_broker(
         for topic in service.consumes:
             admin.create_subscription(topic, service.name)
         for topic in service.projects:
-            admin.create_subscription(topic, projector_of(service.name))
+            admin.create_subscription(topic, service.projector)
 
 
 SENDERS = {"protools_saga": "bff", "generador": "protools_saga", "correo": "protools_saga"}
@@ -76,8 +76,3 @@ def rights_of(services: Sequence[Service]) -> dict[tuple[str, str], set[Action]]
         for topic in (*service.consumes, *service.projects):
             rights[service.name, topic].add("consume")
     return rights
-
-
-def projector_of(service: str) -> str:
-    """Name the subscription of a service's projector."""
-    return f"{service}-projector"

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from protools.bootstrap import projector_of
 from seedwork import faults
 from seedwork.broker import Subscription
 from seedwork.database import open_database
@@ -146,7 +145,7 @@ def _projector(service: Service, runtime: Runtime) -> tuple[Projector, Callable[
     settings = runtime.settings
     reader = Reader(service.projections, runtime.codec, runtime.broker)
     engine = open_database(settings, service.name, "read", "projector")
-    subscription = _subscribe(runtime, projector_of(service.name), service.projects)
+    subscription = _subscribe(runtime, service.projector, service.projects)
     changed = service.changed(runtime) if service.changed else None
     return Projector(
         service.projections, reader, engine, subscription, settings.batch_limit, changed

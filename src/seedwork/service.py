@@ -52,6 +52,11 @@ class Service:
         return [cls.contract.name for cls in self.handlers]  # type: ignore[attr-defined]
 
     @property
+    def projector(self) -> str:
+        """Name of its projector's subscription."""
+        return f"{self.name}-projector"
+
+    @property
     def projects(self) -> list[str]:
         """Topics its projector reads."""
         return [cls.contract.name for cls in self.projections]  # type: ignore[attr-defined]

@@ -11,7 +11,6 @@ from tests.simulation.broker import SCHEMAS, Consumer, Link, Memory
 from tests.simulation.disks import Disks
 from tests.simulation.faults import replaced
 
-from protools.bootstrap import projector_of
 from seedwork.avro import Codec
 from seedwork.inbox import Handler, Inbox, Reader, Received
 from seedwork.loop import Duty
@@ -78,7 +77,7 @@ class Replica:
 
     def _add_projector(self) -> None:
         service = self.service
-        consumer = self.link.subscribe(projector_of(service.name), service.projects)
+        consumer = self.link.subscribe(service.projector, service.projects)
         projector = Projector(
             service.projections,
             Reader(service.projections, CODEC, self.link),

@@ -14,7 +14,6 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.mails import MailServer
 from tests.simulation.replicas import Replica
 
-from protools.bootstrap import projector_of
 from protools.services import SERVICES
 from seedwork import loop
 from seedwork.messages import Message
@@ -158,4 +157,4 @@ class World:
 def _subscriptions(disks: Disks) -> dict[str, list[str]]:
     services = disks.services.values()
     workers = {service.name: service.consumes for service in services}
-    return workers | {projector_of(service.name): service.projects for service in services}
+    return workers | {service.projector: service.projects for service in services}

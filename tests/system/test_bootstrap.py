@@ -13,7 +13,7 @@ from sqlalchemy import inspect
 from tests.contract.brokers import EmbeddedServer
 
 from generador.messages import GeneratePassword
-from protools.bootstrap import bootstrap, prepare_broker, projector_of
+from protools.bootstrap import bootstrap, prepare_broker
 from protools.services import SERVICES
 from seedwork.avro import versions_of
 from seedwork.broker import BrokerAdmin, connect_admin
@@ -76,7 +76,7 @@ def test_bootstrap_prepares_everything_and_a_second_time_changes_nothing(setting
         service = load(name)
         assert {cls.contract.name for cls in service.messages} <= first["topics"].keys()
         assert all(name in first["topics"][topic] for topic in service.consumes)
-        assert all(projector_of(name) in first["topics"][topic] for topic in service.projects)
+        assert all(service.projector in first["topics"][topic] for topic in service.projects)
         assert set(DELIVERY.tables) <= set(first["tables"][f"{name} write"])
     bootstrap(settings)
     assert what_there_is(settings) == first
