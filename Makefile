@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run run-pulsar stop test lint format contract fault-cases crash-matrix control-arms mutate \
+.PHONY: security secrets-baseline sbom help install lock run run-pulsar stop test lint format contract fault-cases crash-matrix control-arms mutate \
 	simulate chaos bench k6 bench-peers bench-embedded bench-history bench-timers bench-scale bench-memory bench-docs \
 	k6-binary k6-overload k6-soak outside schemathesis
 
@@ -29,6 +29,7 @@ lock: ## Write requirements.txt (all) and requirements-run.txt (the image's) ane
 	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
 	$(LOCK) --extra dev -o requirements.txt
 	$(LOCK) --constraint requirements.txt -o requirements-run.txt
+	$(LOCK) --extra security --constraint requirements.txt -o requirements-security.txt
 
 # Nobody is asked who they are, unless the environment says how: then that is in force.
 run run-pulsar: export AUTH ?= $(if $(JWT_SECRET)$(JWKS_URL)$(JWKS_FILE),,none)
@@ -57,6 +58,20 @@ lint: .venv/.stamp ## ruff, mypy and the import contracts
 		$(BIN)/mypy || status=1; \
 		$(BIN)/lint-imports --no-logo || status=1; \
 		exit $$status
+
+.security/.stamp: requirements-security.txt
+	test -x .security/bin/python || $(PYTHON) -m venv .security
+	.security/bin/python -m pip install --quiet --require-hashes -r requirements-security.txt
+	@touch $@
+
+security: .security/.stamp ## Weaknesses in the sources, secrets in the repository, known vulnerabilities of what runs
+	@exec $(PYTHON) .ci/security
+
+secrets-baseline: .security/.stamp ## Note what looks like a secret as looked at; read the difference before you commit it
+	@exec $(PYTHON) .ci/security --note
+
+sbom: .security/.stamp ## List what the program is made of, as CycloneDX (sbom.json)
+	@.security/bin/cyclonedx-py requirements requirements-run.txt --pyproject pyproject.toml --of JSON -o sbom.json
 
 format: .venv/.stamp ## Let ruff put imports and lines in order
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
