@@ -14,7 +14,10 @@ export const BASE_URL = env("BASE_URL", `http://127.0.0.1:${env("BFF_PORT", 3000
 export const TREND_STATS = ["avg", "min", "med", "max", "p(90)", "p(95)", "p(99)", "count"];
 export const RUN = () => Date.now().toString(36); // makes usernames unique across runs
 
-const JSON_FACE = { "Content-Type": "application/json", Accept: "application/json" };
+// TOKEN: who the load is; needs the role operator, for it asks, looks and reads the metrics. Without it: AUTH=none.
+export const WHO = __ENV.TOKEN ? { Authorization: `Bearer ${__ENV.TOKEN}` } : {};
+
+const JSON_FACE = { ...WHO, "Content-Type": "application/json", Accept: "application/json" };
 
 export function ask(username, headers = {}) {
   const params = { headers: { ...JSON_FACE, ...headers }, tags: { name: "POST /passwords" }, timeout: "40s" };
@@ -27,7 +30,7 @@ export function look(location) {
 
 // The counters of one web process: commands accepted and refused by it, and ended wherever they were accepted.
 export function counters() {
-  const text = http.get(`${BASE_URL}/metrics`, { tags: { name: "GET /metrics" } }).body;
+  const text = http.get(`${BASE_URL}/metrics`, { headers: WHO, tags: { name: "GET /metrics" } }).body;
   const value = (pattern) => [...text.matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]), 0);
   return {
     at: Date.now() / 1000,

@@ -3,6 +3,7 @@
 //
 //   RATE=20 DURATION=30s BASE_URL=http://127.0.0.1:3000 k6 run k6/password.js      (or: make k6 RATE=20)
 //   USERS=200 DURATION=30s k6 run k6/password.js                                   (or: make k6 USERS=200)
+//   TOKEN=$(protools token issue --role operator --subject k6) k6 run k6/password.js  where tokens are asked for
 //
 // Each of USERS asks for a password, lists passwords, waits a second, and so on; nothing is followed. Who is refused for
 // overload comes back when it was told to.
@@ -18,7 +19,7 @@ import { check, sleep } from "k6";
 import exec from "k6/execution";
 import http from "k6/http";
 import { Counter, Rate, Trend } from "k6/metrics";
-import { BASE_URL, RUN, TREND_STATS, env, number } from "./common.js";
+import { BASE_URL, RUN, TREND_STATS, WHO, env, number } from "./common.js";
 
 const RATE = number("RATE", 20);
 const USERS = number("USERS", 0);
@@ -108,7 +109,7 @@ export default function (data) {
 export function createAndList(data) {
   const face = Math.random() < XML_SHARE ? FACES.xml : FACES.json;
   create(face, `k6-${data.run}-${exec.scenario.iterationInTest}`);
-  const params = { headers: { Accept: face.type }, tags: { name: "GET /passwords" } };
+  const params = { headers: { ...WHO, Accept: face.type }, tags: { name: "GET /passwords" } };
   const answer = http.get(`${BASE_URL}/passwords?limit=20`, params);
   if (check(answer, { "the list is shown": () => answer.status === 200 })) listing.add(answer.timings.duration);
   sleep(1);
@@ -126,7 +127,7 @@ function create(face, username) {
 }
 
 function ask(face, username) {
-  const headers = { "Content-Type": face.type, Accept: face.type };
+  const headers = { ...WHO, "Content-Type": face.type, Accept: face.type };
   return http.post(`${BASE_URL}/passwords`, face.body(username), { headers, tags: { name: "POST /passwords" } });
 }
 
@@ -154,7 +155,7 @@ function follow(face, location) {
 }
 
 function look(face, location) {
-  const params = { headers: { Accept: face.type }, tags: { name: "GET /commands/{id}" } };
+  const params = { headers: { ...WHO, Accept: face.type }, tags: { name: "GET /commands/{id}" } };
   const answer = http.get(location.startsWith("/") ? BASE_URL + location : location, params);
   const good = check(answer, { "the command is shown, never 404": () => answer.status === 200 });
   return good ? face.status(answer.body) : undefined;
