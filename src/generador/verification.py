@@ -18,8 +18,8 @@ from seedwork.rows import Row
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork
 
-FREE = {"user": 5, "address": 20}
-"""Failures without delay; an address may be that of many people."""
+FREE = {"user": 5, "address": 1000}
+"""Failures up to which there is no delay; an address may be that of an application, or a proxy, with many users."""
 LONGEST_DELAY_S = 60.0
 """Short: 145 random bits are not guessed at any rate, and whoever fails on purpose locks the user out so long."""
 FORGET_S = 3600.0
