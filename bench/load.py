@@ -156,20 +156,21 @@ class Load:
         First a few, after which its admission knows again that it takes all there is: what was accepted here just now
         looked to it like the work of other web processes.
         """
-        first = self._posted(FEW_FIRST)
+        first = self.posted(FEW_FIRST)
         self.finish(dict(first["accepted"]), first["began"])
         time.sleep(LOOK_S)
         self.watch.last_heard.clear()
-        answer = self._posted(sagas)
+        answer = self.posted(sagas)
         accepted = dict(answer["accepted"])
         seconds = self.finish(dict(accepted), answer["began"])
         while not all(identifier in self.watch.last_heard for identifier in accepted):
             self.watch.hear()
             _give_up(answer["began"], 0, sagas)
         latencies = [self.watch.last_heard[identifier] - at for identifier, at in accepted.items()]
-        return Run(sagas, seconds, latencies, sagas / (answer["ended"] - answer["began"]))
+        return Run(sagas, seconds, latencies)
 
-    def _posted(self, sagas: int) -> dict[str, Any]:
+    def posted(self, sagas: int) -> dict[str, Any]:
+        """POST this many; return when it began and ended and what was accepted when."""
         self._poster.ask([next(self._names) for _ in range(sagas)])
         while not (answer := self._poster.answer()):
             self.watch.hear()

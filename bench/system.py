@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -80,17 +80,26 @@ class Protools:
         return self._load.sustained(sagas, 1).latencies
 
     def preloaded(self, sagas: int) -> Run | None:
-        workers = {name: process.pid for name, process in self._rig.processes.items() if name.endswith(".worker")}
-        processes.pause(workers)
-        try:
+        with self._workers_standing():
             waiting = self._load.preload(sagas)
-        finally:
-            began = time.monotonic()
-            processes.resume(workers)
+        began = time.monotonic()
         return Run(sagas, self._load.finish(waiting, began))
 
     def over_http(self, sagas: int) -> Run | None:
-        return self._load.over_http(sagas)
+        run = self._load.over_http(sagas)
+        with self._workers_standing():
+            accepted = self._load.posted(sagas)
+        self._load.finish(dict(accepted["accepted"]), accepted["began"])
+        return replace(run, accepted_per_s=sagas / (accepted["ended"] - accepted["began"]))
+
+    @contextmanager
+    def _workers_standing(self) -> Iterator[None]:
+        workers = {name: process.pid for name, process in self._rig.processes.items() if name.endswith(".worker")}
+        processes.pause(workers)
+        try:
+            yield
+        finally:
+            processes.resume(workers)
 
 
 class Embedded(Protools):
