@@ -184,6 +184,7 @@ class Connection(asyncio.Protocol):
 
     def _write(self, piece: bytes, *, last: bool) -> None:
         if self._is_lost:
+            self._room.set()  # it may have been lost between the thread's look and its next wait
             return
         if self._transport.get_write_buffer_size() == 0:
             self._unsent_at = monotonic()

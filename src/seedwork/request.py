@@ -73,8 +73,12 @@ class Reader:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
             self._stay_in_http1(data[upgrade.args[0] :])
+        except HttpParserCallbackError as error:
+            raise (error.__context__ or error) from None
+        except HttpParserInvalidMethodError:
+            raise problem_of_status(501, "there is no such method") from None
         except HttpParserError as error:
-            raise _problem_of(error) from None
+            raise problem_of_status(400, f"this is not HTTP/1.1: {error}") from None
         if arriving and arriving is self.arriving:
             _count(arriving, len(data))
 
@@ -225,14 +229,6 @@ def _check_head(environ: dict[str, Any]) -> None:
 
 
 # --- what is refused
-
-
-def _problem_of(error: HttpParserError) -> Problem:
-    if isinstance(error, HttpParserCallbackError) and isinstance(error.__context__, Problem):
-        return error.__context__
-    if isinstance(error, HttpParserInvalidMethodError):
-        return problem_of_status(501, "there is no such method")
-    return problem_of_status(400, f"this is not HTTP/1.1: {error}")
 
 
 def _head_too_large() -> Problem:
