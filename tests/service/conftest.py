@@ -11,12 +11,23 @@ from tests.service.certificates import Certificate, make_certificate
 from tests.service.rooms import Room, room
 from tests.service.web import Serving, serving
 
+from bff.waiting import Waiting
+
 
 @pytest.fixture
 def bff(tmp_path: Path) -> Iterator[Room]:
     made = room("bff", tmp_path, GENERADOR_URL="http://127.0.0.1:1")  # nobody listens there
     yield made
     made.close()
+
+
+@pytest.fixture
+def waiting(bff: Room) -> Iterator[Waiting]:
+    made: Waiting = bff.app.extensions["waiting"]
+    made.start()
+    assert bff.broker.listening.wait(5)
+    yield made
+    made.stop()
 
 
 @pytest.fixture

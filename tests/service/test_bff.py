@@ -27,15 +27,6 @@ XML = {"Content-Type": "application/xml", "Accept": "application/xml"}
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-@pytest.fixture
-def waiting(bff: Room) -> Iterator[Waiting]:
-    made: Waiting = bff.app.extensions["waiting"]
-    made.start()
-    assert bff.broker.listening.wait(5)
-    yield made
-    made.stop()
-
-
 def ended(bff: Room, identifier: str, status: str, code: str = "", detail: str = "") -> None:
     row = {"id": identifier, "version": 9, "type": "issue-password", "username": "ada", "status": status}
     times = {"created_at": 1_700_000_000.5, "updated_at": 1_700_000_001.25}

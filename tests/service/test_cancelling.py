@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.service.desk import Desk, deliver, make_desk
-from tests.service.rooms import Room, room
+from tests.service.rooms import Room
 from tests.service.stage import BOTH, Gate, answer, kinds_of, log_of, settings_on, start_sagas
 
 from bff import projections
@@ -57,6 +57,20 @@ def status_of(desk: Desk, saga_id: str) -> str | None:
 
 def refusals(desk: Desk) -> list[str]:
     return [wire.properties["ce_commandid"] for wire in desk.said(SagaRefused.contract.name)]
+
+
+def race(desks: tuple[Desk, Desk], *deliveries: Delivery) -> None:
+    """Have each coordinator take one; the second begins while the first stands before its commit."""
+    gate = Gate(desks[0])
+    first, second = (
+        threading.Thread(target=desk.worker.settle, args=([one],)) for desk, one in zip(desks, deliveries, strict=True)
+    )
+    first.start()
+    assert gate.reached.wait(30)
+    second.start()
+    gate.open.set()
+    for thread in (first, second):
+        thread.join(30)
 
 
 def test_before_the_pivot_everything_is_undone(coordinator: Desk) -> None:
@@ -110,17 +124,7 @@ def test_two_coordinators_that_take_one_each_agree(desks: tuple[Desk, Desk], fir
     """Neither sees the other's rows; the inbox's key lets one of them wait and look again."""
     identifier = new_id()
     second = cancel if first is begin else begin
-    gate = Gate(desks[0])
-    threads = [
-        threading.Thread(target=desk.worker.settle, args=([make(identifier)],))
-        for desk, make in zip(desks, (first, second), strict=True)
-    ]
-    threads[0].start()
-    assert gate.reached.wait(30)
-    threads[1].start()
-    gate.open.set()
-    for thread in threads:
-        thread.join(30)
+    race(desks, first(identifier), second(identifier))
     assert status_of(desks[0], identifier) == ("COMPENSATING" if first is begin else None)
     assert refusals(desks[0]) == ([] if first is begin else [identifier])
     assert desks[0].count(failure) == 0
@@ -131,17 +135,7 @@ def test_a_cancel_that_races_the_step_before_the_pivot_has_one_outcome(desks: tu
     """Either the mail is sent, or the password destroyed; never both, never neither."""
     (generate,) = start_sagas(desks[0], 1)
     deliveries = [answer(generate), cancel(generate.key)]
-    deliveries = deliveries if first == "reply" else deliveries[::-1]
-    gate = Gate(desks[0])
-    threads = [
-        threading.Thread(target=desk.worker.settle, args=([one],)) for desk, one in zip(desks, deliveries, strict=True)
-    ]
-    threads[0].start()
-    assert gate.reached.wait(30)
-    threads[1].start()
-    gate.open.set()
-    for thread in threads:
-        thread.join(30)
+    race(desks, *(deliveries if first == "reply" else deliveries[::-1]))
     mailed, undone = (len(desks[0].said(body.contract.name)) for body in (SendPasswordMail, RevokePassword))
     assert (mailed, undone, len(refusals(desks[0]))) == ((1, 0, 1) if first == "reply" else (0, 1, 0))
 
@@ -178,13 +172,6 @@ def deliver_as(message: Message) -> Delivery:
 
 
 # --- at the front door
-
-
-@pytest.fixture
-def bff(tmp_path: Path) -> Iterator[Room]:
-    made = room("bff", tmp_path)
-    yield made
-    made.close()
 
 
 def accept(bff: Room) -> str:

@@ -33,15 +33,6 @@ def bff(tmp_path: Path) -> Iterator[Room]:
     made.close()
 
 
-@pytest.fixture
-def waiting(bff: Room) -> Iterator[Waiting]:
-    made: Waiting = bff.app.extensions["waiting"]
-    made.start()
-    assert bff.broker.listening.wait(5)
-    yield made
-    made.stop()
-
-
 def accept(bff: Room) -> str:
     return str(bff.http.post("/passwords", json=ADA).json["id"])
 

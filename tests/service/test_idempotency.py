@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import urllib3
 from tests.service.desk import Desk, make_desk
-from tests.service.rooms import Room, room
+from tests.service.rooms import Room
 from tests.service.stage import BOTH, settings_on
 from tests.service.web import Serving
 
@@ -29,13 +29,6 @@ KEY = {"Idempotency-Key": "k-1"}
 DAY_S = 24 * 3600.0
 TIMES = {"created_at": 1.0, "updated_at": 2.0}
 ENDS = {"completed": True, "refused": True, "suspended": False, "running": False}
-
-
-@pytest.fixture
-def bff(tmp_path: Path) -> Iterator[Room]:
-    made = room("bff", tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture(params=BOTH)
