@@ -52,7 +52,7 @@ def follow_command(identifier: str) -> Response:
     if not known or not (shown or _is_accepted(known)):
         raise http.not_found("command of this id")
     if shown and shown["status"] in queries.ENDED and shown["version"] <= last:
-        return Response(status=204)  # this alone keeps a browser from coming back
+        return http.nothing()  # this alone keeps a browser from coming back
     waiting = cast(Waiting, current_app.extensions["waiting"])
     if not waiting.has_room():
         wait = {"Retry-After": str(http.RETRY_AFTER_S)}

@@ -67,11 +67,9 @@ def cancel_saga(message: Message, uow: UnitOfWork) -> None:
     if uow.seen(begins) is None:
         uow.remember(begins, None)
         return
-    row = uow.get(saga, begins)
-    if row is None:
+    if uow.get(saga, begins) is None:
         raise DomainError("no-saga", "what begins it was refused, or became a dead letter")
-    context = unpack_context(row["context"])._replace(causation_id=message.id)  # it stays whose it was
-    _advance(uow, begins, Cancelled(message.context.actor or "nobody"), context)
+    _advance(uow, begins, Cancelled(message.context.actor or "nobody"), message.follow())
 
 
 def on_reply(message: Message, uow: UnitOfWork) -> None:

@@ -23,7 +23,7 @@ from tests.service.rooms import Room, room
 from bff import outward
 from bff.outward import check_host, is_public, read_url
 from bff.tables import command, webhook
-from bff.webhooks import CLAIM_S, FIRST_DELAY_S, Webhooks
+from bff.webhooks import CLAIM_S, FIRST_DELAY_S, NotTaken, Webhooks
 from seedwork import database
 from seedwork.claims import claim
 from seedwork.delivery import incident, outbox
@@ -186,7 +186,7 @@ def test_a_sender_that_lost_its_claim_reports_nothing(bff: Room, sender: Webhook
     owe(bff, receiver.url)
     stale = bff.runtime.relay.run(lambda uow: claim(uow, webhook, 1, -1.0))
     sender.call_due()
-    bff.runtime.relay.run(sender._report(stale, {}))
+    bff.runtime.relay.run(sender._report(stale, {stale[0]["id"]: NotTaken("late")}))
     assert state(bff) == ("delivered", 1)
     assert CLAIM_S > outward.CALL_S + 2 * outward.CONNECT_S
 
