@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from seedwork.errors import SettingError
 from seedwork.faults import parse_rules
 from seedwork.limits import Rate, rate_of
 
@@ -135,10 +136,12 @@ def auth(value: str) -> str | None:
     return value or None
 
 
-def secret(value: str) -> bytes | None:
-    """Read the secret of HS256, None when it is empty; RFC 7518 §3.2 asks for as many bytes as its hash has."""
-    if value and len(value.encode()) < KEY_BYTES:
-        raise ValueError(f"holds {len(value.encode())} bytes, {KEY_BYTES} are needed (openssl rand -base64 32)")
+def jwt_secret(value: str) -> bytes | None:
+    """Read the secret of HS256, None when it is empty; raise SettingError, without a word of it, below 256 bits."""
+    size = len(value.encode())
+    if 0 < size < KEY_BYTES:
+        problem = f"holds {size} bytes, RFC 7518 §3.2 asks for {KEY_BYTES} (openssl rand -base64 32)"
+        raise SettingError("JWT_SECRET", problem)
     return value.encode() or None
 
 

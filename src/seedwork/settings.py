@@ -46,7 +46,7 @@ class Settings:
 
     auth: str | None = _from("AUTH", values.auth)
     """`none`: nobody is asked who they are, on loopback only."""
-    jwt_secret: bytes | None = _from("JWT_SECRET", values.secret, secret=True)
+    jwt_secret: bytes | None = _from("JWT_SECRET", values.jwt_secret, secret=True)
     jwks_url: str | None = _from("JWKS_URL", values.jwks_url)
     jwks_file: Path | None = _from("JWKS_FILE", values.optional_path)
     jwt_audience: str = _from("JWT_AUDIENCE", values.text, "protools")

@@ -97,6 +97,20 @@ def test_the_commands_to_try_reach_the_front_door(settings: Settings) -> None:
     assert shown.count(f"http://127.0.0.1:{settings.bff_port}/passwords") == 3
 
 
+def test_the_commands_to_try_carry_a_token_where_one_is_asked_for(tmp_path: Path) -> None:
+    """A first command that is answered with 401 helps nobody."""
+    shown = try_next(Settings.read({"PROTOOLS_HOME": str(tmp_path), "JWT_SECRET": "x" * 32}), 3.21)
+    assert "protools token issue --role operator" in shown
+    assert shown.count('-H "Authorization: Bearer $TOKEN"') == 3
+
+
+@pytest.mark.parametrize(("host", "auth"), [("0.0.0.0", "none"), ("127.0.0.1", "")])
+def test_nothing_starts_that_would_let_anybody_in_by_mistake(tmp_path: Path, host: str, auth: str) -> None:
+    """AUTH=none is for loopback, and must be said."""
+    done = _up({"PROTOOLS_HOME": str(tmp_path), "BIND_HOST": host, "AUTH": auth})
+    assert (done.returncode, "AUTH" in done.stderr) == (2, True)
+
+
 def test_a_second_instance_on_the_same_home_is_refused(tmp_path: Path) -> None:
     """Two supervisors on one set of files would start every process twice."""
     with only_one(tmp_path / "up.lock", "busy"):
