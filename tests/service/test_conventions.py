@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import re
 from collections.abc import Iterator
@@ -183,6 +184,17 @@ def test_a_page_of_a_permitted_origin_may_ask_and_read(bff: Room) -> None:
     assert (preflight.status_code, preflight.headers["Access-Control-Allow-Origin"]) == (204, PAGE)
     assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
     assert "idempotency-key" in preflight.headers["Access-Control-Allow-Headers"].lower()
+
+
+def test_a_page_may_read_why_it_is_not_let_in(tmp_path: Path) -> None:
+    """A preflight carries no token and must pass; the refusal of the request itself must reach the page."""
+    made = room("bff", tmp_path, AUTH="", JWT_SECRET=base64.b64encode(b"s" * 32).decode(), CORS_ORIGINS=PAGE)
+    preflight = made.http.options("/passwords", headers={"Origin": PAGE, "Access-Control-Request-Method": "GET"})
+    refused = made.http.get("/passwords", headers={"Origin": PAGE})
+    assert (preflight.status_code, refused.status_code) == (204, 401)
+    assert {answer.headers["Access-Control-Allow-Origin"] for answer in (preflight, refused)} == {PAGE}
+    assert "Authorization" in preflight.headers["Access-Control-Allow-Headers"]
+    made.close()
 
 
 @pytest.mark.parametrize("origin", ["https://evil.test", "http://page.test", "https://page.test.evil.test", "null"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from importlib import import_module
 from inspect import cleandoc
@@ -58,16 +58,18 @@ def document(app: Flask) -> Part:
         spec.components.security_scheme(name, scheme)
     for status, reason in sorted(problems.USUAL.items()):
         spec.components.response(_phrase(status), _problem(status, reason), lazy=True)
-    for rule in sorted(routes(app), key=lambda rule: rule.rule):
+    for rule in routes(app):
         spec.path(path=template(rule), operations=_operations(app, rule))
-    for name, blueprint in sorted(app.blueprints.items()):
+    for name, blueprint in app.blueprints.items():
         spec.tag({"name": name, "description": (import_module(blueprint.import_name).__doc__ or "").partition("\n")[0]})
     return {"openapi": DIALECT} | spec.to_dict()
 
 
-def routes(app: Flask) -> Iterator[Rule]:
-    """Yield what callers may call: everything but static files."""
-    return (rule for rule in app.url_map.iter_rules() if rule.endpoint != "static")
+def routes(app: Flask) -> list[Rule]:
+    """Return what callers may call, everything but static files: by blueprint as registered, then by path."""
+    order = ["", *app.blueprints]
+    called = (rule for rule in app.url_map.iter_rules() if rule.endpoint != "static")
+    return sorted(called, key=lambda rule: (order.index(rule.endpoint.rpartition(".")[0]), rule.rule))
 
 
 def template(rule: Rule) -> str:

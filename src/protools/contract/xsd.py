@@ -53,7 +53,7 @@ def derive_problem() -> str:
 
 
 def _declared(app: Flask) -> tuple[dict[type[Shape], None], dict[type[Shape], None]]:
-    operations = [operation_of(app, rule) for rule in sorted(routes(app), key=lambda rule: rule.rule)]
+    operations = [operation_of(app, rule) for rule in routes(app)]
     taken = {type(each.takes): None for each in operations if each.takes}
     return taken, {answer.shape: None for each in operations for answer in each.answers.values() if answer.shape}
 
