@@ -69,10 +69,14 @@ def _shown(name: str, media_type: str) -> Response:
 
 
 def _page(template: str, name: str) -> Response:
-    """Render a document; the page needs no script and nothing from elsewhere."""
+    return Response(_rendered(template, name), content_type="text/html; charset=utf-8", headers=PAGE)
+
+
+@cache
+def _rendered(template: str, name: str) -> str:
+    """Render a document, which stays as it is; the page needs no script and nothing from elsewhere."""
     document = orjson.loads(_committed(name))
-    page = render_template(template, document=document, follow=partial(_follow, document), pretty=_pretty)
-    return Response(page, content_type="text/html; charset=utf-8", headers=PAGE)
+    return render_template(template, document=document, follow=partial(_follow, document), pretty=_pretty)
 
 
 def _follow(document: Any, node: Any) -> Any:
