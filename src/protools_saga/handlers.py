@@ -64,12 +64,12 @@ def start_saga(message: Message, uow: UnitOfWork) -> None:
 def cancel_saga(message: Message, uow: UnitOfWork) -> None:
     """Give up a saga; when it has not begun yet, see to it that it does not."""
     begins = message.body.undoes
-    if uow.seen(begins) is None:
-        uow.remember(begins, None)
-        return
-    if uow.get(saga, begins) is None:
+    if uow.get(saga, begins):
+        _advance(uow, begins, Cancelled(message.context.actor or "nobody"), message.follow())
+    elif uow.seen(begins):
         raise DomainError("no-saga", "what begins it was refused, or became a dead letter")
-    _advance(uow, begins, Cancelled(message.context.actor or "nobody"), message.follow())
+    else:
+        uow.remember(begins, None)
 
 
 def on_reply(message: Message, uow: UnitOfWork) -> None:

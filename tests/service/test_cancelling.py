@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 from tests.service.desk import Desk, deliver, make_desk
 from tests.service.rooms import Room
 from tests.service.stage import BOTH, Gate, answer, kinds_of, log_of, settings_on, start_sagas
@@ -18,7 +19,7 @@ from generador.messages import GeneradorFailed, GeneratePassword, NothingToRevok
 from protools_saga.messages import CancelSaga, IssuePassword, SagaFailed, SagaMoved, SagaRefused
 from protools_saga.tables import saga
 from seedwork.broker import Delivery
-from seedwork.delivery import failure, incident, outbox, unpack
+from seedwork.delivery import failure, inbox, incident, outbox, unpack
 from seedwork.messages import Context, Message, new_id
 
 ADA = {"username": "ada"}
@@ -149,6 +150,25 @@ def test_what_is_suspended_before_its_pivot_is_undone_and_its_incident_closed(co
     coordinator.worker.settle([cancel(generate.key)])
     assert status_of(coordinator, generate.key) == "COMPENSATING"
     assert [row["closed_at"] is not None for row in coordinator.rows(incident)] == [True]
+
+
+def test_a_saga_that_outlived_the_memory_of_its_beginning_is_cancelled_all_the_same(coordinator: Desk) -> None:
+    """The inbox forgets after a week; a suspended saga may stand there for a month."""
+    (generate,) = start_sagas(coordinator, 1)
+    with coordinator.runtime.write.begin() as tx:
+        tx.execute(delete(inbox))
+    coordinator.worker.settle([cancel(generate.key)])
+    assert status_of(coordinator, generate.key) == "COMPENSATING"
+
+
+def test_what_was_refused_before_it_began_cannot_be_cancelled(coordinator: Desk) -> None:
+    """There is nothing to undo, and a tombstone over an answer would change history."""
+    expired = begin(new_id())
+    properties = expired.wire.properties | {"ce_expirytime": "2026-01-02T00:00:00.000Z"}
+    coordinator.worker.settle([expired._replace(wire=expired.wire._replace(properties=properties))])
+    late = cancel(expired.wire.key)
+    coordinator.worker.settle([late])
+    assert refusals(coordinator) == [expired.wire.key, late.wire.properties["ce_id"]]
 
 
 def test_a_saga_stays_whose_it_was(coordinator: Desk) -> None:
