@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -16,8 +17,8 @@ import tests.service.desk
 from sqlalchemy import text
 
 import correo.handlers
-from bff import acceptance, admission, load
-from seedwork import engine, inbox, messages, relay, rows, server, unit_of_work, worker
+from bff import acceptance, admission, load, waiting
+from seedwork import connection, engine, inbox, messages, relay, rows, server, unit_of_work, worker
 from seedwork.delivery import Seen
 
 
@@ -295,6 +296,19 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
             "health and reads find a thread while every command is stuck",
             _replace(server, "THREADS_OF_RANK", (server.THREADS,) * 3),
             (f"{ADMISSION}::test_health_and_reads_find_a_thread_while_every_command_is_stuck",),
+        ),
+        "waiters-rest": Arm(
+            "who waits for a saga holds nobody's place at work",
+            _replace(waiting, "resting", nullcontext),
+            (
+                "tests/service/test_server.py::test_two_hundred_wait_in_one_process_and_nobody_else_does",
+                "tests/service/test_server.py::test_streams_that_have_nothing_to_say_hold_nobody_up",
+            ),
+        ),
+        "slow-clients-cut": Arm(
+            "who drips a request or an answer is cut",
+            _replace(connection.Connection, "look", lambda self, now: None),
+            ("tests/service/test_slow_clients.py::test_slow_clients_are_cut_however_they_drip",),
         ),
     }
 )
