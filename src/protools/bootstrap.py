@@ -54,10 +54,6 @@ def prepare_broker(
             admin.create_subscription(topic, service.projector)
 
 
-SENDERS = {"protools_saga": "bff", "generador": "protools_saga", "correo": "protools_saga"}
-"""Who sends the commands that a service receives."""
-
-
 def grant_rights(admin: BrokerAdmin, services: Sequence[Service], prefix: str) -> None:
     """Let each service say what is its own to say, send the commands it sends, and hear what it consumes; no more."""
     for (service, topic), actions in rights_of(services).items():
@@ -71,8 +67,13 @@ def rights_of(services: Sequence[Service]) -> dict[tuple[str, str], set[Action]]
     rights: dict[tuple[str, str], set[Action]] = defaultdict(set)
     for service in services:
         for contract in (cls.contract for cls in service.messages):  # type: ignore[attr-defined]
-            speaker = SENDERS[service.name] if contract.kind == "command" else service.name
+            speaker = _sender_to(service.name) if contract.kind == "command" else service.name
             rights[speaker, contract.name].add("produce")
         for topic in (*service.consumes, *service.projects):
             rights[service.name, topic].add("consume")
     return rights
+
+
+def _sender_to(receiver: str) -> str:
+    """Name who sends a service its commands: the front door to the coordinator, the coordinator to everybody else."""
+    return "bff" if receiver == "protools_saga" else "protools_saga"
