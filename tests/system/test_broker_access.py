@@ -7,11 +7,18 @@ import secrets
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import jwt
 import pytest
 import urllib3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from tests.servers import _start
 from tests.system.conftest import KEYS
 from tests.system.harness import READY_S, Program, command, eventually, web_ports
@@ -22,7 +29,7 @@ from protools.local.process import free_ports
 from protools.processes import PROCESSES
 from protools.services import SERVICES
 from seedwork.avro import CommittedSchemas
-from seedwork.broker import BrokerAccess, connect
+from seedwork.broker import BrokerAccess, connect, connect_admin
 from seedwork.errors import Unavailable
 from seedwork.service import load
 
@@ -32,18 +39,37 @@ PREFIX = "protools-"
 TOPIC = "generador.generate-password"
 
 
+def write_certificate(folder: Path) -> Path:
+    """Write a certificate for this machine's loopback address, signed by itself, and its key."""
+    key, name = rsa.generate_private_key(65537, 2048), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
+    made = made.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    signed = made.add_extension(addresses, critical=False).sign(key, hashes.SHA256())
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(key.private_bytes(*form))
+    (folder / "certificate.pem").write_bytes(signed.public_bytes(Encoding.PEM))
+    return folder / "certificate.pem"
+
+
 class Guarded:
     """Hold a broker that asks for tokens, and the key that signs them."""
 
     def __init__(self, folder: Path) -> None:
         self.key = secrets.token_bytes(32)
         (folder / "token.key").write_bytes(self.key)
-        port, admin_port = free_ports(2)
+        self.certificate = write_certificate(folder)
+        port, admin_port, self.tls_port, self.https_port = free_ports(4)
         options = {
             "authenticationEnabled": "true",
             "authorizationEnabled": "true",
             "authenticationProviders": "org.apache.pulsar.broker.authentication.AuthenticationProviderToken",
             "superUserRoles": "admin",
+            "brokerServicePortTls": str(self.tls_port),
+            "webServicePortTls": str(self.https_port),
+            "tlsCertificateFilePath": str(self.certificate),
+            "tlsKeyFilePath": str(folder / "key.pem"),
             "tokenSecretKey": f"file://{folder / 'token.key'}",
             "brokerClientAuthenticationPlugin": "org.apache.pulsar.client.impl.auth.AuthenticationToken",
             "brokerClientAuthenticationParameters": f"token:{self.token('admin')}",
@@ -118,6 +144,25 @@ def test_who_lacks_the_right_is_refused_and_told_why(guarded: Guarded, role: str
             broker.subscribe("generador", [TOPIC])
     finally:
         broker.close()
+
+
+@pytest.mark.usefixtures("program")
+def test_the_broker_is_known_by_its_certificate_and_by_nothing_less(guarded: Guarded) -> None:
+    """A token that is shown to whoever answers at the address is soon somebody else's."""
+    url, admin_url = f"pulsar+ssl://127.0.0.1:{guarded.tls_port}", f"https://127.0.0.1:{guarded.https_port}"
+    trusting = BrokerAccess(guarded.token("admin"), guarded.certificate)
+    broker = connect(url, CommittedSchemas(), "main", trusting)
+    broker.browse([TOPIC], earliest=True).close()
+    broker.close()
+    assert TOPIC in connect_admin(url, admin_url, "main", trusting).topics()
+
+    blind = trusting._replace(trust_certs=None)
+    broker = connect(url, CommittedSchemas(), "main", blind)
+    with pytest.raises(Unavailable):
+        broker.browse([TOPIC], earliest=True)
+    broker.close()
+    with pytest.raises(Unavailable, match="certificate"):
+        connect_admin(url, admin_url, "main", blind).topics()
 
 
 def test_nobody_is_granted_more_than_it_uses() -> None:
