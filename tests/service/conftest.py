@@ -15,6 +15,14 @@ from bff.waiting import Waiting
 
 
 @pytest.fixture
+def generador(tmp_path: Path) -> Iterator[Room]:
+    """The vault, where a test does not set up its own."""
+    made = room("generador", tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def bff(tmp_path: Path) -> Iterator[Room]:
     made = room("bff", tmp_path, GENERADOR_URL="http://127.0.0.1:1")  # nobody listens there
     yield made

@@ -21,13 +21,6 @@ PLAIN = "correct-horse-battery"
 
 
 @pytest.fixture
-def generador(tmp_path: Path) -> Iterator[Room]:
-    made = room("generador", tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def bff(tmp_path: Path, generador: Room) -> Iterator[Room]:
     with serving(generador.app) as web:
         made = room("bff", tmp_path, GENERADOR_URL=web.url)

@@ -25,13 +25,6 @@ RIGHT = "a-password-that-was-drawn"
 
 
 @pytest.fixture
-def generador(tmp_path: Path) -> Iterator[Room]:
-    made = room("generador", tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def bff(tmp_path: Path, generador: Room) -> Iterator[Room]:
     with serving(generador.app) as web:
         made = room("bff", tmp_path, GENERADOR_URL=web.url)
