@@ -37,6 +37,7 @@ class Tally:
 
     statements: int | None = None
     commits: int | None = None
+    wal_bytes: int | None = None
     messages: int | None = None
     message_bytes: int | None = None
 

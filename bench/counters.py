@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import urllib3
 
 from bench.contest import Tally
-from bench.database import statements_and_commits
+from bench.database import database_tally
 from bench.rig import Rig
 
 
 def read_tally(rig: Rig) -> Tally:
     """Read all counters now."""
-    statements, commits = statements_and_commits(rig.postgres)
     topics = list(_topics(rig))
     messages, size = (sum(int(topic[key]) for topic in topics) for key in ("msgInCounter", "bytesInCounter"))
-    return Tally(statements, commits, messages, size)
+    return replace(database_tally(rig.postgres), messages=messages, message_bytes=size)
 
 
 def _topics(rig: Rig) -> list[Any]:

@@ -8,6 +8,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
+from bench.contest import Tally
 from protools.local import LocalPostgres
 from protools.local.process import free_ports
 
@@ -18,6 +19,8 @@ STATEMENTS = text(
     "WHERE d.datname <> 'postgres' AND s.query !~* '^(BEGIN|COMMIT|ROLLBACK|START)'"
 )
 COMMITS = text("SELECT coalesce(sum(xact_commit), 0) FROM pg_stat_database WHERE datname <> 'postgres'")
+SIZES = text("SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname !~ '^(postgres|template.)$'")
+WAL = text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')")
 
 
 def bench_postgres(folder: Path) -> LocalPostgres:
@@ -34,12 +37,19 @@ def create_database(postgres: LocalPostgres, name: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def statements_and_commits(postgres: LocalPostgres) -> tuple[int, int]:
-    """Count what ran in all databases but the maintenance one; BEGIN and COMMIT are no statements."""
+def database_tally(postgres: LocalPostgres) -> Tally:
+    """Count what ran in all databases but the maintenance one, and the log written; BEGIN is no statement."""
     engine = create_engine(postgres.url, poolclass=NullPool)
     with engine.connect() as connection:
-        statements, commits = (connection.execute(query).scalar_one() for query in (STATEMENTS, COMMITS))
-    return int(statements), int(commits)
+        statements, commits, wal = (int(connection.execute(query).scalar_one()) for query in (STATEMENTS, COMMITS, WAL))
+    return Tally(statements=statements, commits=commits, wal_bytes=wal)
+
+
+def disk_bytes(postgres: LocalPostgres) -> dict[str, int]:
+    """Return the size of every database but the maintenance one, indexes included."""
+    engine = create_engine(postgres.url, poolclass=NullPool)
+    with engine.connect() as connection:
+        return {name: int(size) for name, size in connection.execute(SIZES)}
 
 
 def version(postgres: LocalPostgres) -> str:

@@ -18,7 +18,7 @@ IN_FLIGHT = 500
 BENCH = ("client", "HTTP client")
 PATIENCE_S = 900.0
 GROUPS = {"wall": "seconds", "all": "CPU, everything", "ours": "CPU, our processes", "postgres": "CPU, PostgreSQL"}
-COSTS = {**GROUPS, "pulsar": "CPU, Pulsar", "statements_per_saga": "statements"}
+COSTS = {**GROUPS, "pulsar": "CPU, Pulsar", "statements_per_saga": "statements", "wal_bytes_per_saga": "PostgreSQL log"}
 """What one saga costs, by name, and what it is called."""
 
 

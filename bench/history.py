@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from bench.contest import Contestant
+from bench.database import disk_bytes
 from bench.duel import COSTS, Fighter, duel, ratios
 from bench.layout import PATTERN, Layout
 from bench.processes import end_like_ctrl_c
@@ -40,6 +41,7 @@ class Aged(Protools):
         super().start()
         with self._one_saga():
             self._layout, self._size = Layout(self._rig.settings), 1
+        self._empty = disk_bytes(self._rig.postgres)
 
     @contextmanager
     def _one_saga(self) -> Iterator[None]:
@@ -54,6 +56,12 @@ class Aged(Protools):
         self._layout.copy(self._size, size - 1)
         self._size = size
         return time.monotonic() - began
+
+    def bytes_each(self) -> dict[str, float]:
+        """Return what one finished saga takes on disk, by database."""
+        full = disk_bytes(self._rig.postgres)
+        short = {name: name.partition("_")[2] for name in full}
+        return {short[name]: (full[name] - self._empty[name]) / self._size for name in full}
 
 
 @click.command()
@@ -72,12 +80,18 @@ def main(upto: int, sagas: int, rounds: int) -> None:
                 measured = _at(young, old, size, sagas, rounds)
                 rows.append([f"{size:,}", *measured.values()])
                 click.echo(" | ".join(str(cell) for cell in rows[-1]))
-    told.tell(rows, *(_judged(size, name, measured[name]) for name in ("all", "wall")))
+            kept = old.call("bytes_each")
+    told.tell(rows, *(_judged(size, name, measured[name]) for name in ("all", "wall")), _kept(kept))
 
 
 def _judged(size: int, name: str, figure: Figure) -> str:
     title = f"{COSTS[name]} at {size:,} finished sagas ÷ without a past"
     return verdict(title, f"≤ {AT_MOST}", figure, good=figure.median <= AT_MOST)
+
+
+def _kept(kept: dict[str, float]) -> str:
+    each = ", ".join(f"{name} {size:,.0f}" for name, size in sorted(kept.items(), key=lambda item: -item[1]))
+    return f"On disk, indexes included, a finished saga takes {sum(kept.values()):,.0f} bytes: {each}."
 
 
 def _new(folder: Path) -> Contestant:

@@ -205,6 +205,7 @@ def per_saga(before: Tally, after: Tally, sagas: int) -> Figures:
     counted: dict[str, tuple[Any, Any]] = {
         "statements_per_saga": (before.statements, after.statements),
         "commits_per_saga": (before.commits, after.commits),
+        "wal_bytes_per_saga": (before.wal_bytes, after.wal_bytes),
         "messages_per_saga": (before.messages, after.messages),
         "bytes_per_saga": (before.message_bytes, after.message_bytes),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.contest import Run, Tally
-from bench.database import bench_postgres, statements_and_commits
+from bench.database import bench_postgres, database_tally
 from bench.peers.install import python
 from bench.processes import kill
 
@@ -69,7 +69,7 @@ class Library:
         self._programs: list[Program] = []
 
     def tally(self) -> Tally:
-        return Tally(*statements_and_commits(self._postgres))
+        return database_tally(self._postgres)
 
     def depth(self) -> int | None:
         return None

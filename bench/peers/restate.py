@@ -12,7 +12,7 @@ from typing import Any
 import urllib3
 
 from bench.contest import Run, Tally
-from bench.database import bench_postgres, create_database, statements_and_commits, version
+from bench.database import bench_postgres, create_database, database_tally, version
 from bench.peers import install
 from bench.peers.program import PROGRAMS, Program, end, run_on
 from protools.local.process import free_ports, wait_until
@@ -93,7 +93,7 @@ class Restate:
         return {**client, **ours, "postgres": self._postgres.pid() or 0}
 
     def tally(self) -> Tally:
-        return Tally(*statements_and_commits(self._postgres))
+        return database_tally(self._postgres)
 
     def depth(self) -> int | None:
         return None
