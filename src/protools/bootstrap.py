@@ -24,7 +24,13 @@ def bootstrap(settings: Settings, names: Sequence[str] = SERVICES) -> None:
     Raise SchemaIncompatible, naming topic and field, before anything is changed; Unavailable when something is down.
     """
     services = [load(name) for name in names]
-    admin = connect_admin(settings.broker_url, settings.broker_admin_url, settings.namespace, settings.broker_access)
+    admin = connect_admin(
+        settings.broker_url,
+        settings.broker_admin_url,
+        settings.namespace,
+        settings.broker_access,
+        partitions=settings.partitions,
+    )
     try:
         prepare_broker(admin, services)
         if settings.broker_role_prefix is not None:

@@ -64,6 +64,8 @@ class Settings:
     broker_tls_trust_certs: Path | None = _from("BROKER_TLS_TRUST_CERTS", values.optional_path)
     broker_role_prefix: str | None = _from("BROKER_ROLE_PREFIX", values.optional)
     """With it bootstrap grants each service, as the role of this prefix and its name, what it needs and no more."""
+    partitions: int = _from("BROKER_PARTITIONS", values.count, "1")
+    """Of each topic that bootstrap creates on Pulsar; topics that are there stay as they are."""
 
     db_username: str | None = _from("DB_USERNAME", values.optional)
     db_password: str | None = _from("DB_PASSWORD", values.optional, secret=True)

@@ -153,16 +153,16 @@ class Stage:
         self.opened.append(broker)
         return broker
 
-    def admin(self) -> BrokerAdmin:
+    def admin(self, partitions: int = 1) -> BrokerAdmin:
         """Open the administrative side; the namespace is prepared."""
-        admin = connect_admin(self.server.url, self.server.admin_url, self.namespace)
+        admin = connect_admin(self.server.url, self.server.admin_url, self.namespace, partitions=partitions)
         self.opened.append(admin)
         admin.prepare_namespace()
         return admin
 
-    def topic(self, name: str = "room.said", *, subscriptions: Sequence[str] = ("reader",)) -> str:
+    def topic(self, name: str = "room.said", *, subscriptions: Sequence[str] = ("reader",), partitions: int = 1) -> str:
         """Create a topic with the old schema and durable subscriptions."""
-        admin = self.admin()
+        admin = self.admin(partitions)
         admin.create_topic(name)
         admin.register_schema(name, OLD)
         for subscription in subscriptions:

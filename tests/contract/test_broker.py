@@ -108,9 +108,10 @@ def test_what_a_killed_consumer_held_comes_to_another_at_once(stage: Stage) -> N
     assert _in_order(came)
 
 
-def test_two_consumers_of_a_topic_keep_the_order_of_each_key(stage: Stage) -> None:
-    """The messages of one saga are handled one after the other, whoever handles them."""
-    topic, count = stage.topic(), 3000
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_two_consumers_of_a_topic_keep_the_order_of_each_key(stage: Stage, partitions: int) -> None:
+    """The messages of one saga are handled one after the other, whoever handles them and wherever they lie."""
+    topic, count = stage.topic(partitions=partitions), 3000
     stream: list[tuple[Delivery, int]] = []
     for_all = threading.Lock()
 

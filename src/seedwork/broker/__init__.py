@@ -152,12 +152,17 @@ def connect(url: str, schemas: Mapping[str, str], namespace: str, access: Broker
     return PulsarBroker(url, schemas, namespace, access)
 
 
-def connect_admin(url: str, admin_url: str, namespace: str, access: BrokerAccess = OPEN) -> BrokerAdmin:
-    """Connect to the administrative side of the same broker; `admin_url` is Pulsar's HTTP address."""
+def connect_admin(
+    url: str, admin_url: str, namespace: str, access: BrokerAccess = OPEN, *, partitions: int = 1
+) -> BrokerAdmin:
+    """Connect to the administrative side of the same broker; `admin_url` is Pulsar's HTTP address.
+
+    Topics are created with so many `partitions` where the broker has such.
+    """
     if url.startswith("unix://"):
         from seedwork.broker.embedded import EmbeddedAdmin
 
         return EmbeddedAdmin(url, namespace)
     from seedwork.broker.pulsar_admin import PulsarAdmin
 
-    return PulsarAdmin(admin_url, namespace, access)
+    return PulsarAdmin(admin_url, namespace, access, partitions)

@@ -18,13 +18,14 @@ TENANT = "protools"
 class PulsarAdmin:
     """Prepare a Pulsar cluster through its admin REST interface (`/admin/v2`)."""
 
-    def __init__(self, admin_url: str, namespace: str, access: BrokerAccess = OPEN) -> None:
+    def __init__(self, admin_url: str, namespace: str, access: BrokerAccess = OPEN, partitions: int = 1) -> None:
         headers = {"Authorization": f"Bearer {access.token}"} if access.token else None
         certs = str(access.trust_certs) if access.trust_certs else None
         timeout = urllib3.Timeout(connect=5, read=30)
         self._http = urllib3.PoolManager(timeout=timeout, retries=False, headers=headers, ca_certs=certs)
         self._base = f"{admin_url}/admin/v2"
         self._namespace = f"{TENANT}/{namespace}"
+        self._partitions = partitions
 
     def prepare_namespace(self) -> None:
         """Create the tenant, the namespace with its policies, and the namespace of ephemeral topics."""
@@ -40,7 +41,11 @@ class PulsarAdmin:
         return sorted({name.rpartition("/")[2].partition("-partition-")[0] for name in names})
 
     def create_topic(self, topic: str) -> None:
-        self._call("PUT", f"/persistent/{self._namespace}/{topic}", also=(409,))
+        path = f"/persistent/{self._namespace}/{topic}"
+        if self._partitions == 1:
+            self._call("PUT", path, also=(409,))
+        else:
+            self._call("PUT", f"{path}/partitions", self._partitions, also=(409,))
 
     def check_schema(self, topic: str, avsc: str) -> None:
         check_compatible(topic, avsc, self._schemas(topic))
