@@ -24,8 +24,7 @@ export const options = {
       rate: RATE,
       timeUnit: "1s",
       duration: DURATION,
-      preAllocatedVUs: Math.ceil(RATE / 4),
-      maxVUs: RATE * 2,
+      preAllocatedVUs: RATE * 2, // made while it runs they would come too late, and iterations would be dropped
     },
     watch: { executor: "constant-vus", vus: 1, duration: DURATION, exec: "watch" },
   },
