@@ -29,12 +29,12 @@ from bench.told import Told, verdict
 from protools.processes import PROCESSES
 
 REPLICAS = (1, 2, 4)
-HELD_S = 0.2
-BATCH = 20
+HELD_S = 0.1
+BATCH = 10
 SLOWED = ("protools_saga", "generador", "correo")
-RULES = "; ".join(f"{service}.flushed action=sleep:{HELD_S} times=forever" for service in SLOWED)
-SAGAS = 300
-"""Of one run, for each replica; half as many are in flight."""
+RULES = "; ".join(f"{service}.flushed action=sleep={HELD_S} times=forever" for service in SLOWED)
+SAGAS, IN_FLIGHT = 400, 100
+"""Of one run, for each replica: some three times as many in flight as one that is not held up needs."""
 LOOK_S = 0.01
 AT_LEAST = {2: 1.8, 4: 3.2}
 MOST_WAITED_S = 1.0
@@ -83,15 +83,15 @@ def _at(system: Rig, load: Load, replicas: int, sagas: int, rounds: int) -> list
             if kind == "worker" and f"{service}.{kind}{name}" not in system.processes:
                 system.start(service, kind, name)
     load.sustained(BATCH * replicas, BATCH * replicas)
-    measured = [_round(system, load, sagas * replicas) for _ in range(rounds)]
+    measured = [_round(system, load, replicas, sagas * replicas) for _ in range(rounds)]
     click.echo(f"{replicas}: " + "  ".join(f"{name} {measured[-1][name]:.3g}" for name in COLUMNS))
     return measured
 
 
-def _round(system: Rig, load: Load, sagas: int) -> Figures:
+def _round(system: Rig, load: Load, replicas: int, sagas: int) -> Figures:
     trouble, cpu = _trouble(system), sum(cpu_seconds(system.pids()).values())
     with _looking(system) as waits:
-        run: Run = load.sustained(sagas, sagas // 2)
+        run: Run = load.sustained(sagas, IN_FLIGHT * replicas)
     busy = sum(cpu_seconds(system.pids()).values()) - cpu
     rows = waits["tuple"] + waits["transactionid"]
     counted = {

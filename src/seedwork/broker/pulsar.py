@@ -89,6 +89,7 @@ class PulsarBroker:
             lambda: self._client.subscribe(
                 [self._prefix + topic for topic in topics],
                 name,
+                consumer_name=new_id(),  # Pulsar shares keys out by hashes of these; without names one gets most of all
                 consumer_type=pulsar.ConsumerType.KeyShared,
                 schema=pulsar.schema.BytesSchema(),
                 initial_position=pulsar.InitialPosition.Earliest,
