@@ -274,6 +274,11 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
             _never_expires,
             (f"{WORKER}::test_an_expired_command_is_refused_with_an_incident",),
         ),
+        "forgetting": Arm(
+            "what the inbox may have forgotten is refused",
+            _replace(inbox, "first_id", lambda _at: ""),
+            ("tests/service/test_forgetting.py::test_an_id_that_may_be_forgotten_is_refused_and_nothing_is_done",),
+        ),
         "idempotency-key": Arm(
             "the same request again is the same command",
             _no_idempotency_key,
