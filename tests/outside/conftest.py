@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -65,11 +65,21 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture(scope="session")
 def whole(system: System) -> Iterator[Door]:
     """The front door of the whole system, opened by an operator's token."""
-    issued = system.run("token", "issue", "--role", "operator", "--subject", "ada")
+    with closing(opened(system, "operator", "ada")) as door:
+        yield door
+
+
+@pytest.fixture
+def own(system: System) -> Iterator[Door]:
+    """The same, opened by a caller of its own, who sees nobody else's passwords."""
+    with closing(opened(system, "caller", secrets.token_hex(4))) as door:
+        yield door
+
+
+def opened(system: System, role: str, subject: str) -> Door:
+    issued = system.run("token", "issue", "--role", role, "--subject", subject)
     assert issued.returncode == 0, issued.stderr
-    door = Door(system.url(), issued.stdout.strip())
-    yield door
-    door.close()
+    return Door(system.url(), issued.stdout.strip())
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def xml_body(username: str, email: str) -> bytes:
     return f"<wish><username>{escape(username)}</username><email>{escape(email)}</email></wish>".encode()
 
 
-def listed(system: System, door: Door) -> dict[str, str]:
+def listed(door: Door) -> dict[str, str]:
     """The link of every password by its username, page by page."""
     found: dict[str, str] = {}
     path: str | None = "/passwords?limit=200"
@@ -68,26 +68,26 @@ def mailed(address: str) -> str:
 
 
 def test_a_naughty_name_is_refused_or_read_back_as_it_was(
-    system: System, whole: Door, strings: list[str], tally: Tally
+    system: System, own: Door, strings: list[str], tally: Tally
 ) -> None:
     """A name passes two formats, four services, a broker and their databases; each could bend it. The XML repeats the
     request under its key, so it must mean the same."""
     told, in_xml = {}, {}
     for number, name in enumerate(strings):
         key, email = {"Idempotency-Key": f"name-{number}"}, f"n{number}@example.test"
-        first = whole.ask("POST", "/passwords", body(name, email), JSON | key)
-        again = whole.ask("POST", "/passwords", xml_body(name, email), XML | key)
+        first = own.ask("POST", "/passwords", body(name, email), JSON | key)
+        again = own.ask("POST", "/passwords", xml_body(name, email), XML | key)
         told[name], in_xml[name] = outcome(first), outcome(again)
         assert first.headers.get("Location") == again.headers.get("Location"), name
     expect(told, ACCEPTED, *REFUSED)
     expect(in_xml, ACCEPTED, *REFUSED)
     accepted = {nfc(name) for name, said in told.items() if said == ACCEPTED}
-    system.eventually(lambda: len(listed(system, whole)) >= len(accepted))
-    links = listed(system, whole)
+    system.eventually(lambda: len(listed(own)) >= len(accepted))
+    links = listed(own)
     assert set(links) == accepted
     for name, link in links.items():
-        assert orjson.loads(whole.ask("GET", link).data)["username"] == name
-    assert set(listed_in_xml(whole)) == accepted
+        assert orjson.loads(own.ask("GET", link).data)["username"] == name
+    assert set(listed_in_xml(own)) == accepted
     tally("Naughty strings as user names, JSON", told)
     tally("Naughty strings as user names, XML", in_xml)
 
