@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.service.rooms import Room, keep_password, room
+from sqlalchemy import text
+from tests.service.desk import Desk, make_desk
+from tests.service.rooms import Room, eventually, keep_password, room
+from tests.service.stage import PATIENCE_S, POSTGRESQL, Gate, settings_on
 from tests.service.web import serving
 
 from bff.vault import VERIFICATIONS
@@ -158,6 +162,45 @@ def test_a_success_forgives_the_name_and_not_the_address(bff: Room, generador: R
         ask(bff, f"u{number}", "wrong")
     assert ask(bff, "ada", RIGHT).status_code == 204
     assert sorted(row["failures"] for row in generador.rows(failed_attempt)) == [1, 1, 1, 1, 8]
+
+
+@pytest.fixture(params=[POSTGRESQL])
+def vaults(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Desk]]:
+    """Two processes of the vault on one database that locks rows; the other kind of database locks whole."""
+    settings = settings_on(request, tmp_path)
+    desks = [make_desk(settings, "generador") for _ in range(2)]
+    yield desks
+    for desk in desks:
+        desk.runtime.write.dispose()
+
+
+def test_of_two_failures_at_the_same_moment_one_is_counted_and_one_sent_back(vaults: list[Desk]) -> None:
+    """Guesses side by side must not be free: none is looked at that is not counted."""
+    first, second = vaults
+    gate, outcomes = Gate(first), list[str]()
+
+    def attempt(desk: Desk) -> None:
+        try:
+            outcomes.append(str(verification.verify(desk.runtime, "ada", "wrong", "10.0.0.1")))
+        except verification.TooManyAttempts:
+            outcomes.append("too many")
+
+    threads = [threading.Thread(target=attempt, args=(desk,)) for desk in vaults]
+    threads[0].start()
+    assert gate.reached.wait(PATIENCE_S)
+    threads[1].start()
+    eventually(lambda: waits_for_a_lock(second), PATIENCE_S)
+    gate.open.set()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert sorted(outcomes) == ["False", "too many"]
+    assert [row["failures"] for row in first.rows(failed_attempt)] == [1, 1]
+
+
+def waits_for_a_lock(desk: Desk) -> bool:
+    """Tell whether anybody waits for a lock on this desk's server."""
+    with desk.runtime.write.connect() as connection:
+        return connection.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted")).first() is not None
 
 
 def test_failures_are_forgotten_after_an_hour(bff: Room, generador: Room) -> None:
