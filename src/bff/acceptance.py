@@ -153,7 +153,7 @@ def _append(uow: UnitOfWork, request: Request) -> Row:
     }
     uow.append(acceptance, row)
     if request.callback:
-        uow.append(webhook, _webhook_row(identifier, request.callback, uow.now))
+        uow.append(webhook, _webhook_row(identifier, request, uow.now))
     context = Context(saga_id=identifier, actor=request.actor, traceparent=request.traceparent)
     uow.send(body, request.username, command_id=identifier, context=context)
     return row
@@ -163,10 +163,10 @@ def _has_key_of(request: Request) -> ColumnElement[bool]:
     return and_(acceptance.c.actor == request.actor, acceptance.c.idempotency_key == request.idempotency_key)
 
 
-def _webhook_row(identifier: str, url: str, now: float) -> Row:
+def _webhook_row(identifier: str, request: Request, now: float) -> Row:
     """Describe a call that is owed once the command has ended."""
-    named = {"id": identifier, "revision": 1, "url": url, "status": "waiting", "attempts": 0}
-    return {**named, "claim": None, "due_at": now, "created_at": now, "ended_at": None, "error": ""}
+    named = {"id": identifier, "revision": 1, "actor": request.actor, "url": request.callback, "status": "waiting"}
+    return {**named, "attempts": 0, "claim": None, "due_at": now, "created_at": now, "ended_at": None, "error": ""}
 
 
 def _find(write: Engine, condition: ColumnElement[bool]) -> Row | None:

@@ -62,6 +62,7 @@ webhook = Table(
     WRITE,
     Column("id", Id, primary_key=True, comment="of the command whose end is told"),
     Column("revision", Integer, nullable=False),
+    Column("actor", String, nullable=False, comment="whose secret signs it"),
     Column("url", Text, nullable=False),
     Column("status", String, nullable=False, comment="waiting, delivered or dead"),
     Column("attempts", Integer, nullable=False),

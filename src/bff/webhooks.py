@@ -73,6 +73,11 @@ def permitted(settings: Settings, url: str | None) -> str | None:
     return url
 
 
+def secret_of(settings: Settings, actor: str) -> bytes:
+    """Return the secret that signs what one caller gets: none of them can speak to another in our name."""
+    return hmac.digest(settings.key("WEBHOOK_SECRET"), f"webhook:{actor}".encode(), "sha256")
+
+
 def signed(identifier: str, at: int, body: bytes, secret: bytes) -> dict[str, str]:
     """Return the headers of Standard Webhooks for one attempt at `at`, in Unix seconds."""
     digest = hmac.digest(secret, f"{identifier}.{at}.".encode() + body, "sha256")
@@ -100,7 +105,7 @@ class Webhooks:
 
     def _call(self, row: Row, ended: Resource) -> Outcome:
         body = orjson.dumps(ended)
-        secret = self._settings.key("WEBHOOK_SECRET")
+        secret = secret_of(self._settings, row["actor"])
         headers = {"Content-Type": "application/json", **signed(row["id"], int(time.time()), body, secret)}
         try:
             status = call(row["url"], headers, body, private=self._settings.webhook_private)

@@ -1,7 +1,8 @@
-"""Offer `protools keys` for machines, and `protools token` for people and demos."""
+"""Offer `protools keys` for machines, `protools token` for people and demos, `protools webhook-secret` for both."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import click
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from bff import keys
+from bff import keys, webhooks
 from protools.operators.acting import Act
 from protools.operators.commands import acting, operator
 from seedwork import database
@@ -104,3 +105,11 @@ def issue_token(role: Role, subject: str, hours: float) -> None:
         click.echo(issue(Settings.read(), subject, role, hours * 3600))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--subject") from None
+
+
+@click.command("webhook-secret")
+@click.argument("subject")
+def webhook_secret(subject: str) -> None:
+    """Print the secret by which SUBJECT checks that a callback is ours (Standard Webhooks)."""
+    secret = webhooks.secret_of(Settings.read(), subject)
+    click.echo(f"whsec_{b64encode(secret).decode()}")

@@ -30,6 +30,7 @@ LAZY = {
     "keys": ("protools.access_commands", "keys_group"),
     "token": ("protools.access_commands", "token_group"),
     "vault": ("protools.vault_commands", "vault"),
+    "webhook-secret": ("protools.access_commands", "webhook_secret"),
 }
 """Commands that are imported only when somebody calls for them: module and name."""
 

@@ -171,9 +171,11 @@ def handle_an_acceptance_without_effect(stage: Stage) -> str:
 
 
 def _owe(stage: Stage, label: str, status: str, due_at: str) -> str:
-    columns = "id, revision, url, status, attempts, due_at, created_at, error"
+    columns = "id, revision, actor, url, status, attempts, due_at, created_at, error"
     values = {"id": stage.ids[label], "at": stage.now(), "status": status}
-    stage.do("bff", f"INSERT INTO webhook ({columns}) VALUES (:id, 1, 'x', :status, 0, {due_at}, :at, '')", **values)
+    stage.do(
+        "bff", f"INSERT INTO webhook ({columns}) VALUES (:id, 1, 'x', 'x', :status, 0, {due_at}, :at, '')", **values
+    )
     return stage.ids[label]
 
 

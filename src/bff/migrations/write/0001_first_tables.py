@@ -59,6 +59,7 @@ def upgrade() -> None:
         "webhook",
         sa.Column("id", Id, nullable=False, comment="of the command whose end is told"),
         sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False, comment="whose secret signs it"),
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("status", sa.String(), nullable=False, comment="waiting, delivered or dead"),
         sa.Column("attempts", sa.Integer(), nullable=False),
