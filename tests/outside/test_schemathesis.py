@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.outside.door import Door
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
-EXAMPLES = os.environ.get("EXAMPLES", "5")
+EXAMPLES = os.environ.get("EXAMPLES", "3")
 """Cases of each operation in each phase; `make schemathesis` asks for more."""
 SEED = os.environ.get("SEED", "7")
 
