@@ -17,6 +17,10 @@ from protools.local.process import command_line, free_ports
 PREFIX = "protools-test-"
 
 
+RECOVERY = {"recovery_init_sync_method": "syncfs"}
+"""After a crash PostgreSQL flushes every file it has, one by one: with a hundred databases that takes half a minute."""
+
+
 @pytest.fixture(scope="session")
 def servers_folder() -> Iterator[Path]:
     """A folder for this session's servers, removed at the end; what a killed session left is removed first."""
@@ -41,7 +45,7 @@ def pulsar(servers_folder: Path) -> Iterator[LocalPulsar]:
 @pytest.fixture(scope="session")
 def postgres(servers_folder: Path) -> Iterator[LocalPostgres]:
     """A running cluster; a test that stops or kills it must start it again."""
-    server = LocalPostgres(servers_folder / "postgres", port=free_ports(1)[0])
+    server = LocalPostgres(servers_folder / "postgres", port=free_ports(1)[0], options=RECOVERY)
     _start(server.start)
     yield server
     server.remove()
