@@ -47,9 +47,15 @@ run-pulsar: .venv/.stamp ## Run everything on a local Pulsar and PostgreSQL, sta
 stop: .venv/.stamp ## Stop the local Pulsar and PostgreSQL; their data stays
 	@$(PROTOOLS) broker stop; $(PROTOOLS) postgres stop
 
+# The tests that mostly wait, for brokers, kills and time-outs, run beside those that compute; these are shown at the end.
+WAITING := contract faults system
+COMPUTING = $(filter-out $(WAITING:%=tests/%) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+TWO_RUNS = { said=$$(mktemp); $(BIN)/pytest $(COMPUTING) >$$said 2>&1 & other=$$!; failed=0; \
+	$(BIN)/pytest $(WAITING:%=tests/%) || failed=1; wait $$other || failed=1; cat $$said; rm $$said; exit $$failed; }
+
 test: .venv/.stamp ## Lint, then the whole test suite; it starts a Pulsar and a PostgreSQL of its own
 	@status=0; $(MAKE) --no-print-directory lint || status=1; \
-		$(BIN)/pytest $(ARGS) || status=1; exit $$status
+		$(if $(ARGS),$(BIN)/pytest $(ARGS),$(TWO_RUNS)) || status=1; exit $$status
 
 lint: .venv/.stamp ## ruff, mypy and the import contracts
 	@status=0; \

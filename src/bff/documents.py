@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache, partial
 from importlib import resources
 from typing import Any
 
 import orjson
 from flask import Blueprint, Response, render_template
-from markupsafe import Markup, escape
 
 from seedwork.contract import Answer, operation
 
@@ -78,9 +76,7 @@ def _page(template: str, name: str) -> Response:
 def _rendered(template: str, name: str) -> str:
     """Render a document, which stays as it is; the page needs no script and nothing from elsewhere."""
     document = orjson.loads(_committed(name))
-    return render_template(
-        template, document=document, follow=partial(_follow, document), pretty=_pretty, marked=_marked
-    )
+    return render_template(template, document=document, follow=partial(_follow, document), pretty=_pretty)
 
 
 def _follow(document: Any, node: Any) -> Any:
@@ -91,11 +87,6 @@ def _follow(document: Any, node: Any) -> Any:
     for part in node["$ref"].removeprefix("#/").split("/"):
         found = found[part]
     return found
-
-
-def _marked(text: str) -> Markup:
-    """Show what stands between backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
 
 
 def _pretty(example: Any) -> str:

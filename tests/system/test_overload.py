@@ -20,7 +20,7 @@ SLOW_S = 0.05
 @pytest.fixture(scope="module")
 def system(mode: Mode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Two front doors, and a promise that is soon broken."""
-    settings = {"PROTOOLS_FAULTS": "on", "ACCEPT_WITHIN": "20", "BATCH_LIMIT": "20"}
+    settings = {"PROTOOLS_FAULTS": "on", "ACCEPT_WITHIN": "20", "BATCH_LIMIT": "5"}
     with mode.prepared(tmp_path_factory.mktemp(mode.name), ["bff.web=2"], **settings) as system:
         yield system.up()
 
