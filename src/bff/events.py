@@ -30,7 +30,8 @@ RETRY_MS = 1000
 """Milliseconds after which a client that lost its connection comes back."""
 HEARTBEAT = b":\n\n"
 FROM_THE_FIRST = -1
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no"}
+UNBUFFERED = {"X-Accel-Buffering": "no"}
+"""Asks proxies to pass each event on at once; what else every answer has comes from `webapp`."""
 
 
 @events.get("/commands/<identifier>/events")
@@ -58,7 +59,7 @@ def follow_command(identifier: str) -> Response:
         wait = {"Retry-After": str(http.RETRY_AFTER_S)}
         raise Problem(503, "too-many-wait", "as many wait here as can; ask again, or ask another replica", headers=wait)
     stream = _Stream(read, waiting, known, last).told(http.runtime().settings.events_heartbeat)
-    return Response(stream, content_type="text/event-stream", headers=HEADERS)
+    return Response(stream, content_type="text/event-stream", headers=UNBUFFERED)
 
 
 def _is_accepted(identifier: str) -> bool:

@@ -18,11 +18,12 @@ def expire_passwords(runtime: Runtime) -> Duty:
     """Destroy every secret that was not revealed within REVEAL_TTL, at most a twentieth of it later, or a minute."""
     ttl_s = runtime.settings.reveal_ttl
 
-    def until_none_is_due() -> None:
-        while runtime.relay.run(lambda uow: _expire(uow, ttl_s)) == PAGE:
-            continue
+    def work(uow: UnitOfWork) -> int:
+        return _expire(uow, ttl_s)
 
-    return Duty("expiry", until_none_is_due, every_s=min(LONGEST_SLEEP_S, ttl_s / LOOKS_PER_TTL))
+    return Duty(
+        "expiry", lambda: runtime.relay.run_pages(work, PAGE), every_s=min(LONGEST_SLEEP_S, ttl_s / LOOKS_PER_TTL)
+    )
 
 
 def _expire(uow: UnitOfWork, ttl_s: float) -> int:

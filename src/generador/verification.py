@@ -93,8 +93,4 @@ def forget_attempts(runtime: Runtime) -> Duty:
         gone = delete(failed_attempt).where(failed_attempt.c.key.in_(old)).returning(failed_attempt.c.key)
         return len(uow.values(gone))
 
-    def until_none_is_old() -> None:
-        while runtime.relay.run(work) == PAGE:
-            continue
-
-    return Duty("attempts", until_none_is_old, every_s=LONGEST_DELAY_S)
+    return Duty("attempts", lambda: runtime.relay.run_pages(work, PAGE), every_s=LONGEST_DELAY_S)

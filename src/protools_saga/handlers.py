@@ -250,11 +250,7 @@ def wake_due_sagas(runtime: Runtime) -> Duty:
     def work(uow: UnitOfWork) -> int:
         return len(_happen(uow, saga.c.wake_at <= uow.now, saga.c.wake_at, PAGE, Due()))
 
-    def until_none_is_due() -> None:
-        while runtime.relay.run(work) == PAGE:
-            continue
-
-    return Duty("wake-ups", until_none_is_due, due=saga.c.wake_at)
+    return Duty("wake-ups", lambda: runtime.relay.run_pages(work, PAGE), due=saga.c.wake_at)
 
 
 def resend_to_silent(runtime: Runtime) -> Duty:

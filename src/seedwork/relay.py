@@ -62,6 +62,11 @@ class Relay:
         self.publish(outgoing)
         return result
 
+    def run_pages(self, work: Callable[[UnitOfWork], int], page: int) -> None:
+        """Commit and publish again and again, until `work` finds less than a page to do."""
+        while self.run(work) == page:
+            continue
+
     def publish(self, wires: Sequence[Wire]) -> None:
         """Publish; what is not confirmed is left to the sweep."""
         if not wires or faults.reach("publishing", wires):
