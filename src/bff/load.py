@@ -24,8 +24,8 @@ LONGEST_SPAN_S = 5.0
 LONGEST_WAIT_S = 120.0
 """Longest that anybody is told to wait: callers who ask again too early count as many, and would make it any time."""
 SMALLEST_SHARE = 0.05
-SHARE_KEEPS = 0.8
-"""Of what one second told about a process's share of the load, so much counts in the next."""
+SHARE_OF = 250
+"""Accepted commands by which a process knows its share of the load: the last, however long ago they came."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,9 @@ class Load:
     def count(self, now: float, seen: Count) -> None:
         """Take in one look."""
         self._measure(now, seen.ended)
-        self._here = SHARE_KEEPS * self._here + self._admitted
-        self._everywhere = SHARE_KEEPS * self._everywhere + seen.accepted
+        older = max(0.0, 1 - seen.accepted / SHARE_OF)
+        self._here = older * self._here + self._admitted
+        self._everywhere = older * self._everywhere + seen.accepted
         self._counted, self._counted_at, self._admitted = seen.backlog, now, 0
 
     def forget_rate(self) -> None:

@@ -189,12 +189,21 @@ def test_who_comes_back_when_told_is_let_in_though_the_rush_goes_on(doors: int) 
     assert model.worst_s() < WITHIN_S
 
 
-def test_after_a_burst_everybody_is_let_in_at_the_second_try() -> None:
+@pytest.mark.parametrize("doors", [1, 3])
+def test_after_a_burst_everybody_is_let_in_at_the_second_try(doors: int) -> None:
     """Turns are one behind the other, as fast as the work is done."""
-    model = Model(steady(100), obeying=1.0).run(10, 90)
+    model = Model(steady(100), doors=doors, obeying=1.0).run(10, 90)
     model.run(3, 3000).run(200, 1)
     assert len(model.second) == model.refused - model.second.count(False) > 1000
     assert sum(model.second) >= 0.9 * len(model.second)
+
+
+def test_a_door_keeps_its_share_while_nobody_is_let_in() -> None:
+    """Four doors that each promised all that can be done would promise it four times."""
+    model = Model(steady(20), doors=4, obeying=1.0).run(30, 18).run(6, 200)
+    model.run(12, 60).run(90, 0)
+    assert len(model.second) > 1000
+    assert sum(model.second) >= 0.95 * len(model.second)
 
 
 def test_who_does_not_come_back_leaves_nobody_idle() -> None:
