@@ -6,7 +6,9 @@ import base64
 import ipaddress
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -249,11 +251,12 @@ def old_file(key_file: Path) -> Path:
 
 def _kept_key(path: Path) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)))
-    except FileExistsError:
-        pass
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(dir=path.parent) as made, suppress(FileExistsError):
+            made.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)))
+            made.flush()
+            os.fsync(made.fileno())
+            os.link(made.name, path)  # at once whole: other processes of a service start in the same moment
     key = values.key(path.read_text())
     if key is None:
         raise SettingError(path.name.upper(), f"{path} is empty")
