@@ -48,7 +48,7 @@ stop: .venv/.stamp ## Stop the local Pulsar and PostgreSQL; their data stays
 	@$(PROTOOLS) broker stop; $(PROTOOLS) postgres stop
 
 # The tests that mostly wait, for brokers, kills and time-outs, run beside those that compute; these are shown at the end.
-WAITING := contract faults system
+WAITING := faults system
 COMPUTING = $(filter-out $(WAITING:%=tests/%) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 TWO_RUNS = { said=$$(mktemp); $(BIN)/pytest $(COMPUTING) >$$said 2>&1 & other=$$!; failed=0; \
 	$(BIN)/pytest $(WAITING:%=tests/%) || failed=1; wait $$other || failed=1; cat $$said; rm $$said; exit $$failed; }
