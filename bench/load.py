@@ -44,7 +44,7 @@ class Watch:
         self._mentioned: set[str] = set()
         self._heard_at = self._read_at = time.monotonic()
         self.last_heard: dict[str, float] = {}
-        """When the end of each was told."""
+        """When the end of each was told; of those that were not, for broadcasts may be lost, when it was seen."""
         self.reads = 0
 
     def hear(self, wait_s: float = 0.02) -> None:
@@ -70,6 +70,8 @@ class Watch:
         self.reads += 1
         self._read_at = time.monotonic()
         self._mentioned.clear()
+        for identifier in ended:
+            self.last_heard.setdefault(identifier, self._read_at)
         return ended
 
 
@@ -163,9 +165,6 @@ class Load:
         answer = self.posted(sagas)
         accepted = dict(answer["accepted"])
         seconds = self.finish(dict(accepted), answer["began"])
-        while not all(identifier in self.watch.last_heard for identifier in accepted):
-            self.watch.hear()
-            _give_up(answer["began"], 0, sagas)
         latencies = [self.watch.last_heard[identifier] - at for identifier, at in accepted.items()]
         return Run(sagas, seconds, latencies)
 

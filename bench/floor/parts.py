@@ -18,6 +18,7 @@ import msgpack
 import pulsar
 
 from seedwork.avro import CommittedSchemas
+from seedwork.callers import NOBODY
 from seedwork.database import open_database
 from seedwork.messages import new_id
 from seedwork.settings import Role, Settings, Side
@@ -135,6 +136,7 @@ def receive(consumer: Any, limit: int) -> list[Any]:
 
 # --- messages
 
+ACTOR = NOBODY.subject
 SCHEMA_TEXTS = CommittedSchemas()
 SCHEMAS: dict[str, Any] = {}
 
@@ -174,6 +176,7 @@ def envelope(topic: str, identifier: str, source: str, subject: str, at: str, sa
         "ce_dataschema": _dataschema(topic),
         "content-type": "application/avro",
         "ce_correlationid": saga_id,
+        "ce_actor": ACTOR,
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from bench.floor.parts import BEGIN, COMMIT, GENERATED, MOVED, SENT, Desk, Table, decode, run
+from bench.floor.parts import ACTOR, BEGIN, COMMIT, GENERATED, MOVED, SENT, Desk, Table, decode, run
 
 
 def view(name: str, columns: str) -> Table:
@@ -19,20 +19,25 @@ def view(name: str, columns: str) -> Table:
 
 SAGA_VIEW = view(
     "saga_view",
-    "id uuid, version int, workflow text, subject text, status text, reason_code text, reason_detail text, "
+    "id uuid, version int, workflow text, subject text, actor text, status text, reason_code text, reason_detail text, "
     "steps text, started_at float8, moved_at float8",
 )
 SAGA_MOVE = Table("saga_move", "id uuid, version int, entries text", "ON CONFLICT DO NOTHING")
 PASSWORD = "username text, version int, status text, issued_at float8, changed_at float8"
-PASSWORD_VIEW, BFF_PASSWORD = view("password_view", PASSWORD), view("password", PASSWORD)
+PASSWORD_VIEW, BFF_PASSWORD = view("password_view", PASSWORD), view("password", f"{PASSWORD}, actor text")
 MAIL_VIEW = view(
     "mail_view",
     "id uuid, version int, username text, recipient text, status text, attempts int, created_at float8, sent_at float8",
 )
 COMMAND = view(
     "command",
-    "id uuid, version int, type text, username text, status text, reason_code text, reason_detail text, "
-    "created_at float8, updated_at float8",
+    "id uuid, version int, type text, username text, actor text, status text, reason_code text, reason_detail text, "
+    "cancellable bool, created_at float8, updated_at float8",
+)
+COMMAND_MOVE = Table(
+    "command_move",
+    "id uuid, version int, status text, reason_code text, reason_detail text, updated_at float8",
+    "ON CONFLICT DO NOTHING",
 )
 
 
@@ -47,7 +52,7 @@ def project_sagas(desk: Desk, batch: Sequence[Any]) -> None:
         saga_id, steps = moved["saga_id"], moved["steps"]
         rows.append((saga_id, version, orjson.dumps(entries).decode()))
         if saga_id not in views or views[saga_id][1] < version:
-            told = (moved["workflow"], moved["subject"], moved["status"], "", "", steps)
+            told = (moved["workflow"], moved["subject"], ACTOR, moved["status"], "", "", steps)
             views[saga_id] = (saga_id, version, *told, moved["started_at"], moved["moved_at"])
     run(desk.connection, BEGIN, SAGA_VIEW.write(list(views.values())), SAGA_MOVE.write(rows), COMMIT)
 
@@ -74,20 +79,21 @@ def project_mails(desk: Desk, batch: Sequence[Any]) -> None:
 
 def project_commands(desk: Desk, batch: Sequence[Any]) -> None:
     """Show commands and passwords at the front door, and tell who waits."""
-    commands, passwords, told = {}, [], []
+    commands, moves, passwords, told = {}, [], [], []
     for message in batch:
         envelope = message.properties()
         told.append(envelope["ce_correlationid"])
         if envelope["ce_type"] == GENERATED:
-            passwords.append(_password_row(decode(GENERATED, message.data())))
+            passwords.append((*_password_row(decode(GENERATED, message.data())), ACTOR))
             continue
         moved, version = decode(MOVED, message.data()), int(envelope["ce_version"])
-        saga_id = moved["saga_id"]
+        saga_id, status = moved["saga_id"], moved["status"].lower()
+        moves.append((saga_id, version, status, "", "", moved["moved_at"]))
         if saga_id not in commands or commands[saga_id][1] < version:
             created_at = int(saga_id[:8] + saga_id[9:13], 16) / 1000
-            shown = ("issue-password", moved["subject"], moved["status"].lower(), "", "")
+            shown = ("issue-password", moved["subject"], ACTOR, status, "", "", moved["cancellable"])
             commands[saga_id] = (saga_id, version, *shown, created_at, moved["moved_at"])
-    rows = [COMMAND.write(list(commands.values()))] if commands else []
+    rows = [COMMAND.write(list(commands.values())), COMMAND_MOVE.write(moves)] if commands else []
     rows += [BFF_PASSWORD.write(passwords)] if passwords else []
     run(desk.connection, BEGIN, *rows, COMMIT)
     desk.channel.tell(told)

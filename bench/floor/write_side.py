@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from bench.floor.parts import (
+    ACTOR,
     BEGIN,
     CLOCK,
     COMMIT,
@@ -35,7 +36,7 @@ from bench.floor.parts import (
 from correo.handlers import unseal_token
 from correo.mail import compose
 from correo.smtp import Letter, open_postman
-from generador.vault import new_password, new_token, seal_password, seal_token, token_hash
+from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
 from seedwork.messages import new_id
 
 LIFETIME_S, RETRY_S, GENERATE_S, SEND_S, CLAIM_S = 7 * 24 * 3600.0, 5.0, 900.0, 3600.0, 30.0
@@ -59,7 +60,7 @@ def heard(batch: Sequence[Any], envelopes: Sequence[dict[str, str]]) -> tuple[li
 
 # --- bff
 
-ACCEPTANCE = Table("acceptance", "id uuid, type text, username text, body_hash text, created_at float8")
+ACCEPTANCE = Table("acceptance", "id uuid, type text, username text, actor text, body_hash text, created_at float8")
 
 
 def accept(desk: Desk, usernames: Sequence[str]) -> list[str]:
@@ -72,7 +73,7 @@ def accept(desk: Desk, usernames: Sequence[str]) -> list[str]:
         properties = envelope(ISSUE, saga_id, "/protools/bff", username, at, saga_id)
         properties["ce_expirytime"] = expires_at
         said.command((ISSUE, saga_id, properties, body))
-        rows.append((saga_id, "issue-password", username, "", int(saga_id[:8] + saga_id[9:13], 16) / 1000))
+        rows.append((saga_id, "issue-password", username, ACTOR, "", int(saga_id[:8] + saga_id[9:13], 16) / 1000))
     run(desk.connection, BEGIN, ACCEPTANCE.write(rows), OUTBOX.write(said.commands), desk.cleared(), COMMIT)
     desk.publish(said)
     return [row[0] for row in rows]
@@ -82,8 +83,8 @@ def accept(desk: Desk, usernames: Sequence[str]) -> list[str]:
 
 PASSWORD = Table(
     "password",
-    "username text, revision int, version int, command_id uuid, saga_id uuid, status text, token_hash bytea, "
-    "sealed_key bytea, sealed_secret bytea, issued_at float8, changed_at float8",
+    "username text, revision int, version int, command_id uuid, saga_id uuid, actor text, status text, "
+    "token_hash bytea, sealed_key bytea, sealed_secret bytea, verifier bytea, issued_at float8, changed_at float8",
 )
 GENERADOR_READ = (
     f"{inbox('generador')}, held AS (SELECT username FROM password "  # noqa: S608 - our names
@@ -110,7 +111,8 @@ def generate(desk: Desk, batch: Sequence[Any]) -> None:
 
 def _generated(desk: Desk, said: Said, asked: dict[str, str], username: str, now: float) -> tuple[Any, ...]:
     command_id, saga_id, token = asked["ce_id"], asked["ce_correlationid"], new_token()
-    sealed = seal_password(new_password(), desk.settings.key("VAULT_KEY"), username)
+    plain = new_password()
+    sealed = seal_password(plain, desk.settings.key("VAULT_KEY"), username)
     sealed_token = seal_token(token, desk.settings.key("LINK_KEY"), username)
     state = {"username": username, "status": "issued", "issued_at": now, "changed_at": now}
     properties = envelope(GENERATED, new_id(), "/protools/generador", username, rfc3339(now), saga_id)
@@ -118,8 +120,8 @@ def _generated(desk: Desk, said: Said, asked: dict[str, str], username: str, now
     wire = (GENERATED, saga_id, properties, encode(GENERATED, {**state, "sealed_token": sealed_token}))
     said.event(wire, username, 1, command_id)
     return (
-        *(username, 1, 1, command_id, saga_id, "issued", token_hash(token), sealed.key, sealed.secret),
-        *(now, now),
+        *(username, 1, 1, command_id, saga_id, ACTOR, "issued", token_hash(token), sealed.key, sealed.secret),
+        *(verifier_of(plain), now, now),
     )
 
 
@@ -159,7 +161,7 @@ def send(desk: Desk, batch: Sequence[Any]) -> None:
 
 def _context(cause: dict[str, str]) -> str:
     names = {"saga_id": cause["ce_correlationid"], "causation_id": cause["ce_id"]}
-    return orjson.dumps({**names, "actor": None, "traceparent": None}).decode()
+    return orjson.dumps({**names, "actor": ACTOR, "traceparent": None}).decode()
 
 
 def _deliver(desk: Desk, mails: Sequence[tuple[str, dict[str, Any]]], created_at: dict[str, float]) -> None:
@@ -167,7 +169,7 @@ def _deliver(desk: Desk, mails: Sequence[tuple[str, dict[str, Any]]], created_at
     where = {"public_url": settings.public_url, "sender": settings.mail_from}
     for mail_id, body in mails:
         username, recipient = body["username"], body["email"]
-        token = unseal_token(body["sealed_token"], settings.key("LINK_KEY"), username)
+        token = unseal_token(body["sealed_token"], settings.keys("LINK_KEY"), username)
         content = compose(mail_id, username, recipient, token, created_at[mail_id], **where)
         letters.append(Letter(mail_id, recipient, content))
     for _ in open_postman(settings).deliver(letters):
@@ -317,6 +319,7 @@ class Moves:
             "status": status,
             "reason_code": "",
             "reason_detail": "",
+            "cancellable": seq == 1,
             "started_at": progress["started_at"],
             "moved_at": self.now,
             "steps": orjson.dumps(progress["steps"]).decode(),

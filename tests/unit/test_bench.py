@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 from bench import layout, publish, tables
 from bench.duel import by_group
+from bench.floor import parts, read_side, write_side
 from bench.memory import growth_of
 from bench.report import Figure
 from bench.told import verdict
 from sqlalchemy import Column, Double, LargeBinary, MetaData, String, Table
+
+import bff.tables
+import correo.tables
+import generador.tables
+import protools_saga.tables
+from seedwork import delivery
 
 
 def contestant(name: str, *, peer: bool, **rounds: list[float]) -> dict[str, Any]:
@@ -118,3 +125,26 @@ def test_a_copied_table_gets_all_rows_of_one_saga_after_the_other() -> None:
 def test_growth_is_the_slope_between_the_looks() -> None:
     """One look that is too high by chance must not pass for a leak."""
     assert growth_of([100.0, 101.0, 102.0, 103.0], 50_000) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "table", "left_null"),
+    [
+        (write_side.ACCEPTANCE, bff.tables.acceptance, {"idempotency_key"}),
+        (write_side.PASSWORD, generador.tables.password, set()),
+        (write_side.SAGA, protools_saga.tables.saga, set()),
+        (parts.OUTBOX, delivery.outbox, set()),
+        (parts.EVENT, delivery.event, set()),
+        (read_side.SAGA_VIEW, protools_saga.tables.saga_view, set()),
+        (read_side.SAGA_MOVE, protools_saga.tables.saga_move, set()),
+        (read_side.PASSWORD_VIEW, generador.tables.password_view, set()),
+        (read_side.MAIL_VIEW, correo.tables.mail_view, set()),
+        (read_side.COMMAND, bff.tables.command, set()),
+        (read_side.COMMAND_MOVE, bff.tables.command_move, set()),
+        (read_side.BFF_PASSWORD, bff.tables.password, set()),
+    ],
+    ids=lambda value: value.name if isinstance(value, Table) else "",
+)
+def test_the_floor_writes_what_protools_writes(written: parts.Table, table: Table, left_null: set[str]) -> None:
+    """A floor that writes less is no floor."""
+    assert {column.name for column in table.columns} == {*written.names} | left_null
