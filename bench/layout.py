@@ -18,7 +18,8 @@ from seedwork.rows import Row
 from seedwork.service import load
 from seedwork.settings import Settings
 
-LEFT_OUT = ("target", "outbox")
+LEFT_OUT = ("target", "outbox", "key_check")
+"""What is no saga's, or for a moment only."""
 PATTERN = "pattern-of-the-bench"
 """Username of the saga that is copied: as long as the names of its copies, so that what is packed stays readable."""
 PLACES = re.compile(rb"((?<=[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-)[0-9a-f]{12}|" + PATTERN.encode() + rb")")
