@@ -40,13 +40,15 @@ def _colour(contestant: dict[str, Any]) -> str:
 
 
 def _bars(contestants: list[dict[str, Any]], name: str, title: str, path: Path) -> None:
-    """Draw medians as bars and each round as a dot."""
+    """Draw medians as bars, pale where they are no figure, and each round as a dot."""
     figure, axes = pyplot.subplots(figsize=(7, 0.5 * len(contestants) + 1))
     for place, contestant in enumerate(contestants):
         shown = contestant["figures"][name]
-        axes.barh(place, shown["median"], color=_colour(contestant), height=0.6)
+        meant = contestant[name] is not None  # else the rounds lie too far apart for a figure
+        axes.barh(place, shown["median"], color=_colour(contestant), height=0.6, alpha=1 if meant else 0.3)
         axes.plot(shown["rounds"], [place] * len(shown["rounds"]), "k.", markersize=4)
-        axes.annotate(f"{shown['median']:,.4g}", (max(shown["rounds"]), place), (6, -4), textcoords="offset points")
+        said = f"{shown['median']:,.4g}" if meant else "spread"
+        axes.annotate(said, (max(shown["rounds"]), place), (6, -4), textcoords="offset points")
     axes.set_yticks(range(len(contestants)), [contestant["name"] for contestant in contestants])
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
