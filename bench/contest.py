@@ -46,8 +46,10 @@ class Contestant(Protocol):
     """Run sagas on request. Every method blocks; an error ends this contestant's part, not the contest."""
 
     name: str
-    settings: Mapping[str, str]
-    """What was chosen, in words or as the system's own settings; printed beside the figures."""
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What was chosen, in words or as the system's own settings; printed beside the figures."""
 
     def versions(self) -> Mapping[str, str]:
         """Return the versions of every part, by name."""

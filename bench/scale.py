@@ -67,7 +67,7 @@ def main(rounds: int, sagas: int) -> None:
     with tempfile.TemporaryDirectory(prefix="protools-bench-") as folder:
         Path(folder).chmod(0o711)
         slow = {"PROTOOLS_FAULTS": RULES, "BATCH_LIMIT": str(BATCH), "ACCEPT_WITHIN": NOBODY_IS_REFUSED}
-        with rig(Path(folder), **slow) as system:
+        with rig(Path(folder), embedded=False, **slow) as system:
             load = Load(system, names())
             try:
                 measured = {count: _at(system, load, count, sagas, rounds) for count in REPLICAS}

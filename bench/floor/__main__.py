@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
+from bench.contest import Run
 from bench.floor.contestant import Floor
 from bench.floor.parts import Options
 from bench.processes import cpu_seconds
@@ -40,22 +41,27 @@ def _measure(floor: Floor, sagas: int, alone: int, rounds: int) -> None:
     click.echo(
         f"one at a time: p50 {times[len(times) // 2] * 1000:.1f} ms  p99 {times[len(times) * 99 // 100] * 1000:.1f} ms"
     )
-    for name, run in (
-        ("preloaded", lambda: floor.preloaded(sagas)),
-        ("1,000 in flight", lambda: floor.sustained(sagas, 1000)),
-    ):
+    runs: dict[str, Callable[[], Run]] = {
+        "preloaded": lambda: floor.preloaded(sagas),
+        "1,000 in flight": lambda: floor.sustained(sagas, 1000),
+    }
+    for name, run in runs.items():
         cpu, before = _cpu(floor), floor.tally()
         rates = sorted(run().per_second for _ in range(rounds))
         after, spent = floor.tally(), _cpu(floor)
-        per_saga = 1 / (sagas * rounds)
+        done = sagas * rounds
         click.echo(
             f"{name}: {statistics.median(rates):,.0f} sagas/s ({', '.join(f'{rate:,.0f}' for rate in rates)}); a saga: "
-            f"{(after.statements - before.statements) * per_saga:.3f} statements, "
-            f"{(after.commits - before.commits) * per_saga:.3f} commits, "
-            f"{(after.messages - before.messages) * per_saga:.2f} messages"
+            f"{_each(before.statements, after.statements, done):.3f} statements, "
+            f"{_each(before.commits, after.commits, done):.3f} commits, "
+            f"{_each(before.messages, after.messages, done):.2f} messages"
         )
         for process, seconds in spent.items():
-            click.echo(f"  CPU s per 1,000: {process:<14} {(seconds - cpu[process]) * 1000 * per_saga:.3f}")
+            click.echo(f"  CPU s per 1,000: {process:<14} {(seconds - cpu[process]) * 1000 / done:.3f}")
+
+
+def _each(before: int | None, after: int | None, sagas: int) -> float:
+    return ((after or 0) - (before or 0)) / sagas
 
 
 def _cpu(floor: Floor) -> dict[str, float]:

@@ -132,8 +132,11 @@ class Floor:
         self._stack.callback(self._channel.close)
         connection = connect(settings, "bff", "write", "owner")
         self._desk = Desk("bff", settings, self.options, self._channel, connection, [])
-        where = ("bff", "read", "reader") if read_side else ("protools_saga", "write", "owner")
-        self._ends = connect(settings, *where)
+        self._ends = (
+            connect(settings, "bff", "read", "reader")
+            if read_side
+            else connect(settings, "protools_saga", "write", "owner")
+        )
         self._listener = self._channel.listen()
 
     def _spawn(self) -> dict[str, Any]:
@@ -199,7 +202,8 @@ class Floor:
 
     def _drive(self, sagas: int, in_flight: int, accepted: dict[str, float], first: str = "") -> Run:
         """Accept what there is room for, and hear the broadcasts, until the database says that all have ended."""
-        first, heard, done, began = first or _first_id(), {}, 0, time.perf_counter()
+        heard: dict[str, float] = {}
+        first, done, began = first or _first_id(), 0, time.perf_counter()
         while done < sagas:
             room = min(in_flight - (len(accepted) - done), sagas - len(accepted))
             if room >= min(ACCEPT_BATCH, sagas - len(accepted)) > 0:

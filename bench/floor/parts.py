@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import _pulsar
 import fastavro
@@ -160,8 +160,7 @@ def encode(topic: str, body: dict[str, Any]) -> bytes:
 
 def decode(topic: str, data: bytes) -> dict[str, Any]:
     """Read a body."""
-    body: dict[str, Any] = fastavro.schemaless_reader(io.BytesIO(data), _schema(topic), None)
-    return body
+    return cast(dict[str, Any], fastavro.schemaless_reader(io.BytesIO(data), _schema(topic), None))
 
 
 def envelope(topic: str, identifier: str, source: str, subject: str, at: str, saga_id: str) -> dict[str, str]:

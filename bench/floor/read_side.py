@@ -43,7 +43,8 @@ COMMAND_MOVE = Table(
 
 def project_sagas(desk: Desk, batch: Sequence[Any]) -> None:
     """Show the newest state of sagas, and every move."""
-    views, rows = {}, []
+    views: dict[str, tuple[Any, ...]] = {}
+    rows = []
     for message in batch:
         version, moved = int(message.properties()["ce_version"]), decode(MOVED, message.data())
         entries = orjson.loads(moved["entries"])
@@ -79,7 +80,8 @@ def project_mails(desk: Desk, batch: Sequence[Any]) -> None:
 
 def project_commands(desk: Desk, batch: Sequence[Any]) -> None:
     """Show commands and passwords at the front door, and tell who waits."""
-    commands, moves, passwords, told = {}, [], [], []
+    commands: dict[str, tuple[Any, ...]] = {}
+    moves, passwords, told = [], [], []
     for message in batch:
         envelope = message.properties()
         told.append(envelope["ce_correlationid"])

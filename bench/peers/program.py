@@ -23,7 +23,7 @@ class Program:
     """Hold one process that runs sagas on request."""
 
     def __init__(self, peer: str, name: str, arguments: Sequence[object], log: Path) -> None:
-        command = [python(peer), PROGRAMS / f"{name}.py", *map(str, arguments)]
+        command = [str(python(peer)), str(PROGRAMS / f"{name}.py"), *map(str, arguments)]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, cwd=log.parent, text=True

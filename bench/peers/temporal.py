@@ -69,7 +69,16 @@ class Temporal(Library):
         ports = _low_ports(2 * len(SERVICES))
         (self._folder / "dynamic.yaml").write_text("".join(f"{k}:\n- value: {v}\n" for k, v in DYNAMIC.items()))
         (self._folder / "bench.yaml").write_text(_configuration(self._postgres, ports, self._folder))
-        command = [install.temporal("server"), "--root", self._folder, "--config", ".", "--env", "bench", "start"]
+        command = [
+            str(install.temporal("server")),
+            "--root",
+            str(self._folder),
+            "--config",
+            ".",
+            "--env",
+            "bench",
+            "start",
+        ]
         with (self._folder / "server.log").open("wb") as log:
             self._server = subprocess.Popen(command, cwd=self._folder, env={**os.environ}, stdout=log, stderr=log)
         return ports[0]
@@ -94,8 +103,8 @@ def _low_ports(count: int) -> list[int]:
 
 def _lay_out(postgres: LocalPostgres, database: str, schema: str) -> None:
     url = make_url(postgres.url)
-    tool = [install.temporal("sql"), "--plugin", "postgres12", "--ep", url.host, "-p", str(url.port)]
-    login = ["-u", url.username, "--pw", url.password, "--db", database]
+    tool = [str(install.temporal("sql")), "--plugin", "postgres12", "--ep", str(url.host), "-p", str(url.port)]
+    login = ["-u", str(url.username), "--pw", str(url.password), "--db", database]
     for command in (["setup-schema", "-v", "0.0"], ["update-schema", "--schema-name", schema]):
         subprocess.run([*tool, *login, *command], check=True, capture_output=True)
 
