@@ -29,7 +29,7 @@ def lines(title: str, series: Mapping[str, Sequence[float]], unit: str) -> str:
 
 def _round_up(value: float) -> float:
     step = 10.0 ** floor(log10(max(value, 5))) / 5
-    return float(ceil(value / step) * step)
+    return ceil(value / step) * step
 
 
 def _x(second: float, seconds: int) -> float:

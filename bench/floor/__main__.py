@@ -13,6 +13,7 @@ from bench.contest import Run
 from bench.floor.contestant import Floor
 from bench.floor.parts import Options
 from bench.processes import cpu_seconds
+from bench.rounds import per_saga
 
 
 @click.command()
@@ -48,20 +49,15 @@ def _measure(floor: Floor, sagas: int, alone: int, rounds: int) -> None:
     for name, run in runs.items():
         cpu, before = _cpu(floor), floor.tally()
         rates = sorted(run().per_second for _ in range(rounds))
-        after, spent = floor.tally(), _cpu(floor)
         done = sagas * rounds
+        each, spent = per_saga(before, floor.tally(), done), _cpu(floor)
         click.echo(
             f"{name}: {statistics.median(rates):,.0f} sagas/s ({', '.join(f'{rate:,.0f}' for rate in rates)}); a saga: "
-            f"{_each(before.statements, after.statements, done):.3f} statements, "
-            f"{_each(before.commits, after.commits, done):.3f} commits, "
-            f"{_each(before.messages, after.messages, done):.2f} messages"
+            f"{each['statements_per_saga']:.3f} statements, {each['commits_per_saga']:.3f} commits, "
+            f"{each['messages_per_saga']:.2f} messages"
         )
         for process, seconds in spent.items():
             click.echo(f"  CPU s per 1,000: {process:<14} {(seconds - cpu[process]) * 1000 / done:.3f}")
-
-
-def _each(before: int | None, after: int | None, sagas: int) -> float:
-    return ((after or 0) - (before or 0)) / sagas
 
 
 def _cpu(floor: Floor) -> dict[str, float]:
