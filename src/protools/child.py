@@ -11,12 +11,13 @@ import time
 
 PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 1.0
+BEAT_SECONDS = 3.0
 PULSE = b"\0"
-"""What a living child writes to its output every second; the supervisor shows it to nobody."""
+"""What a living child writes to its output every few seconds; the supervisor shows it to nobody."""
 
 
 def show_pulse() -> None:
-    """Write a pulse every second: a process that was stopped in its tracks, perhaps with a lock in hand, has none.
+    """Write a pulse every few seconds: a process that was stopped in its tracks, perhaps with a lock in hand, has none.
 
     The first is written before this returns: who never had one is not missed.
     """
@@ -26,7 +27,7 @@ def show_pulse() -> None:
 
 def _beat() -> None:
     while True:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(BEAT_SECONDS)
         os.write(sys.stdout.fileno(), PULSE)
 
 

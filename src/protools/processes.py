@@ -15,7 +15,7 @@ from seedwork.delivery import failure, outbox
 from seedwork.errors import SettingError
 from seedwork.forgetting import forget
 from seedwork.inbox import Inbox, Reader
-from seedwork.loop import Duty, DutyThread, Lookout, keep_trying
+from seedwork.loop import LOOK_S, Duty, DutyThread, Lookout, keep_trying
 from seedwork.process import Process, collect_seldom, repeat
 from seedwork.projection import Projector
 from seedwork.service import Runtime, Service, load, open_runtime
@@ -109,14 +109,20 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
         process.add("waiting", waiting.run, waiting.release)
     publisher = repeat(runtime.relay.publish_waiting)
     process.add("publisher", publisher.run, publisher.stop)
-    _add_duties(process, runtime, [*_housekeeping(runtime), *app.extensions["duties"]])
+    duties = [*_housekeeping(runtime), *app.extensions["duties"]]
+    _add_duties(process, runtime, duties, look_every_s=max(LOOK_S, settings.sweep_after))
     return []
 
 
-def _add_duties(process: Process, runtime: Runtime, duties: Sequence[Duty]) -> list[DutyThread]:
-    """Add a thread for each duty, and one that looks whether something is due."""
+def _add_duties(
+    process: Process, runtime: Runtime, duties: Sequence[Duty], look_every_s: float = LOOK_S
+) -> list[DutyThread]:
+    """Add a thread for each duty, and one that looks whether something is due.
+
+    A web process has its outbox to look at, no more, and the worker beside it looks at that every second.
+    """
     threads = [DutyThread(duty) for duty in duties]
-    lookout = Lookout(runtime.write, runtime.settings.clock_offset, threads)
+    lookout = Lookout(runtime.write, runtime.settings.clock_offset, threads, look_every_s)
     process.add("lookout", lookout.run, lookout.stop)
     for thread in threads:
         process.add(thread.name, thread.run, thread.stop)

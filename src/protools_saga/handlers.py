@@ -48,7 +48,7 @@ DEFINITIONS: dict[str, Saga] = {workflow.key: workflow for workflow in WORKFLOWS
 """Every version that a running saga may have begun with."""
 SUBJECT = "username"
 """Field of the starting command that names whom the workflow is for."""
-PAGE = 200
+PAGE = 500
 PROBE_EVERY_S = 5.0
 GROWTH = 10
 UNMOVED_S = 60.0
@@ -284,10 +284,13 @@ def resend_to_silent(runtime: Runtime) -> Duty:
         if again:  # those before it may be answered to another coordinator, and would be kept for ever
             sent_again.clear()
             sent_again.update(again)
+        forget()
+
+    def forget() -> None:
         answered.clear()
         repeated.clear()
 
-    return Duty("re-sending", lambda: runtime.relay.run(work), woken_by=count)
+    return Duty("re-sending", lambda: runtime.relay.run(work), woken_by=count, due=saga.c.resend_at, calm=forget)
 
 
 def _probe(uow: UnitOfWork, name: str) -> int:

@@ -5,6 +5,7 @@ Times are stored as Unix seconds (double). The clock is the database's own, plus
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.expression import literal_column
 
+from seedwork.errors import Unavailable
 from seedwork.settings import Role, Settings, Side
 
 POSTGRESQL_CLOCK = "extract(epoch from clock_timestamp())"
@@ -69,6 +71,25 @@ def clock_sql(dialect: str, offset: float = 0.0) -> str:
 def now(connection: Connection, offset: float = 0.0) -> float:
     """Ask the database for the time, in Unix seconds."""
     return float(connection.execute(select(clock(connection, offset))).scalar_one())
+
+
+def glance(engine: Engine, sql: str) -> Sequence[Any]:
+    """Return the one row of a query, asked outside any transaction: one round trip, half of the work, no lock.
+
+    Raise Unavailable or SQLAlchemyError when the database does not answer.
+    """
+    lent = engine.raw_connection()
+    driver: Any = lent.driver_connection
+    try:
+        engine.dialect.set_isolation_level(driver, "AUTOCOMMIT")
+        found: Sequence[Any] = driver.execute(sql).fetchone()
+        engine.dialect.reset_isolation_level(driver)
+    except engine.dialect.loaded_dbapi.Error as down:
+        lent.invalidate()
+        raise Unavailable(str(down)) from down
+    finally:
+        lent.close()
+    return found
 
 
 def is_answering(engine: Engine) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Column, Engine, text
+from sqlalchemy import Column, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from seedwork import database
@@ -72,11 +72,15 @@ def _never(_batch: Sequence[Received]) -> bool:
     return False
 
 
+def _nothing() -> None: ...
+
+
 @dataclass(frozen=True)
 class Duty:
     """Do something beside the loop, and at once after a batch that `woken_by` says yes to.
 
-    That is every `every_s` seconds, or, with `due`, when a row's time in this column of the write database has come.
+    That is every `every_s` seconds, or, with `due`, when a row's time in this column of the write database has come;
+    a look that finds none calls `calm`.
     """
 
     name: str
@@ -84,6 +88,7 @@ class Duty:
     every_s: float = 1.0
     woken_by: Callable[[Sequence[Received]], bool] = _never
     due: Column[Any] | None = None
+    calm: Callable[[], object] = _nothing
 
 
 class DutyThread(threading.Thread):
@@ -91,7 +96,7 @@ class DutyThread(threading.Thread):
 
     def __init__(self, duty: Duty) -> None:
         super().__init__(name=duty.name, daemon=True)
-        self.due = duty.due
+        self.due, self.calm = duty.due, duty.calm
         self._duty = duty
         self._woken = threading.Event()
         self._stopping = threading.Event()
@@ -120,31 +125,31 @@ class DutyThread(threading.Thread):
 
 
 class Lookout:
-    """Look once a second whether something is due, for all duties in one statement, and wake those that have it."""
+    """Look every `every_s` seconds whether something is due, for all duties at once, and wake those that have it."""
 
-    def __init__(self, engine: Engine, clock_offset: float, threads: Iterable[DutyThread]) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: Engine, clock_offset: float, threads: Iterable[DutyThread], every_s: float = LOOK_S
+    ) -> None:
+        self._engine, self._every_s = engine, every_s
         self._watched = [(thread, thread.due) for thread in threads if thread.due is not None]
         clock = database.clock_sql(engine.dialect.name, clock_offset)
         looks = [
             f"EXISTS (SELECT 1 FROM {due.table.name} WHERE {due.name} <= {clock})"  # noqa: S608 - our names
             for _, due in self._watched
         ]
-        self._query = text(f"SELECT {', '.join(looks)}")
+        self._query = f"SELECT {', '.join(looks)}"
         self._stopping = threading.Event()
 
     def run(self) -> None:
         """Loop until `stop`."""
-        while not self._stopping.wait(LOOK_S):
+        while not self._stopping.wait(self._every_s):
             keep_trying(self._stopping, self.look)
 
     def look(self) -> None:
         """Look once."""
-        with self._engine.connect() as connection:
-            found = connection.execute(self._query).one()
+        found = database.glance(self._engine, self._query)
         for (thread, _), is_due in zip(self._watched, found, strict=True):
-            if is_due:
-                thread.wake()
+            (thread.wake if is_due else thread.calm)()
 
     def stop(self) -> None:
         """Look no more."""

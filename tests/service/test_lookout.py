@@ -12,8 +12,9 @@ from tests.service.desk import Desk, make_desk
 from tests.service.stage import BOTH, counted, settings_on
 
 from protools.local.process import wait_until
+from seedwork.database import glance
 from seedwork.delivery import failure, outbox
-from seedwork.loop import Duty, DutyThread, Lookout
+from seedwork.loop import DOWN, Duty, DutyThread, Lookout
 from seedwork.messages import new_id
 
 
@@ -61,12 +62,28 @@ def test_a_clock_that_was_set_forward_counts(desk: Desk, duties: tuple[DutyThrea
     assert wait_until(lambda: duties[2] == ["sweep"], 10)
 
 
-def test_all_duties_of_a_process_cost_one_statement_a_look(
+def test_a_look_is_no_transaction_and_waits_for_nobody(
     desk: Desk, duties: tuple[DutyThread, DutyThread, list[str]]
 ) -> None:
-    """An idle system's processor time is its looks."""
-    lookout = Lookout(desk.runtime.write, 0.0, duties[:2])
-    with counted(desk.runtime.write) as bill:
+    """An idle system's processor time is its looks; on SQLite one that wants to write would wait for who writes."""
+    engine = desk.runtime.write
+    lookout = Lookout(engine, 0.0, duties[:2])
+    with engine.begin() as writing, counted(engine) as bill:
+        writing.execute(insert(outbox).values(id=new_id(), topic="t", wire=b"", due_at=time.time() - 1))
         lookout.look()
-    begins = desk.runtime.write.dialect.name == "sqlite"  # a transaction begins there with a statement
-    assert (bill.statements, bill.commits) == (1 + begins, 0)
+        assert (bill.statements, bill.commits, bill.rollbacks) == (1, 0, 0)  # the insertion
+    assert duties[2] == []
+    lookout.look()
+    assert wait_until(lambda: duties[2] == ["sweep"], 10)
+
+
+def test_a_look_at_a_database_that_is_gone_says_so_and_leaves_a_whole_pool(desk: Desk) -> None:
+    """The loop waits for what is down; the next look gets a connection that works."""
+    engine = desk.runtime.write
+    with pytest.raises(DOWN):
+        glance(engine, "SELECT nobody FROM nowhere")
+    assert list(glance(engine, "SELECT 1")) == [1]
+    with engine.begin() as tx:  # what was lent came back as it was: a rollback undoes what was written
+        tx.execute(insert(outbox).values(id=new_id(), topic="t", wire=b"", due_at=1.0))
+        tx.rollback()
+    assert list(glance(engine, "SELECT count(*) FROM outbox")) == [0]
