@@ -26,6 +26,8 @@ ROWS = (
     ("http_p99_ms", "over HTTP p99, ms"),
     ("statements_per_saga", "statements per saga"),
     ("commits_per_saga", "commits per saga"),
+    ("preloaded_statements_per_saga", "statements per saga, preloaded"),
+    ("preloaded_commits_per_saga", "commits per saga, preloaded"),
     ("wal_bytes_per_saga", "PostgreSQL log bytes per saga"),
     ("alone_statements_per_saga", "statements per saga, alone"),
     ("alone_commits_per_saga", "commits per saga, alone"),

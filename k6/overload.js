@@ -2,7 +2,7 @@
 //
 //   CAPACITY=300 k6 run k6/overload.js      (or: make k6-overload, which starts a system and measures its capacity)
 //
-// Further variables: TIMES=3  RAMP_S=10  HOLD_S=60  ACCEPT_WITHIN=30  SAMPLE=50 (one in so many is followed to its end,
+// Further variables: TIMES=3  RAMP_S=10  HOLD_S=60  ACCEPT_WITHIN=30  SAMPLE=100 (one in so many is followed to its end,
 // and one refused in so many comes back when it is told to)
 //
 // The arrival rate does not depend on the answers. Each second one line of JSON is printed: what was accepted, refused
@@ -18,7 +18,7 @@ const RATE = Math.round(CAPACITY * number("TIMES", 3));
 const RAMP_S = number("RAMP_S", 10);
 const HOLD_S = number("HOLD_S", 60);
 const ACCEPT_WITHIN = number("ACCEPT_WITHIN", 30);
-const SAMPLE = number("SAMPLE", 50);
+const SAMPLE = number("SAMPLE", 100);
 const CALM_AFTER_S = 10;
 const CALM_S = 10;
 const LOAD_S = RAMP_S + HOLD_S;

@@ -54,6 +54,19 @@ def test_a_duty_is_woken_when_its_row_is_due_and_no_other(
     assert wait_until(lambda: ran == ["sweep"], 10)
 
 
+def test_a_look_tells_a_duty_that_nothing_is_due_for_it(desk: Desk) -> None:
+    """What a duty gathers for its next turn must not grow old while it has none."""
+    told: list[str] = []
+    duty = Duty("sweep", lambda: None, due=outbox.c.due_at, calm=lambda: told.append("calm"))
+    lookout = Lookout(desk.runtime.write, 0.0, [DutyThread(duty)])
+    lookout.look()
+    assert told == ["calm"]
+    with desk.runtime.write.begin() as tx:
+        tx.execute(insert(outbox).values(id=new_id(), topic="t", wire=b"", due_at=time.time() - 1))
+    lookout.look()
+    assert told == ["calm"]
+
+
 def test_a_clock_that_was_set_forward_counts(desk: Desk, duties: tuple[DutyThread, DutyThread, list[str]]) -> None:
     """Tests and drills move the clock; a duty that looked at another one would sleep on."""
     with desk.runtime.write.begin() as tx:

@@ -192,6 +192,19 @@ def test_under_overload_commands_sent_again_stay_a_tenth(settings: Settings, num
     assert 0 < again <= sum(told) / 10 + clock.passed / PROBE_EVERY_S
 
 
+def test_what_was_answered_in_calm_times_is_no_budget_for_later(settings: Settings) -> None:
+    """A second's answers allow the next second's questions; an hour of them must not greet who has just gone silent."""
+    coordinator, generador = Coordinator(settings), make_desk(settings, "generador")
+    commands = start_sagas(coordinator.desk, SAGAS)
+    coordinator.hear(ask(generador, commands[: SAGAS // 2]))
+    told = len(coordinator.commands)
+    coordinator.duty.calm()  # a look that found nothing due
+    for _ in range(RETRY_S):
+        pass_time(coordinator.desk, 1)
+    keep_trying(threading.Event(), coordinator.duty.work)
+    assert len(coordinator.commands) == told + 1, "a probe"
+
+
 # --- one mailbox
 
 

@@ -58,7 +58,7 @@ TUNED: Mapping[str, str] = MappingProxyType(
 JAVA: Mapping[str, str] = MappingProxyType(
     {
         "PULSAR_MEM": "-Xms512m -Xmx1g -XX:MaxDirectMemorySize=1g",
-        "PULSAR_GC": "-XX:+UseG1GC",
+        "PULSAR_GC": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",  # else it spends most of its life compiling itself
         "PULSAR_GC_LOG": " ",  # blank, not empty: no log file of the garbage collector
         "PULSAR_LOG_LEVEL": "warn",
         "PULSAR_LOG_IMMEDIATE_FLUSH": "true",
