@@ -34,7 +34,7 @@ from seedwork.settings import Settings, Side
 T = TypeVar("T")
 R = TypeVar("R")
 
-READY_S = 60.0
+READY_S = 120.0
 PATIENCE_S = 40.0
 """Seconds until a promise counts as broken; never a measure of speed."""
 LEAVE_S = 6.0
