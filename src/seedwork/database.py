@@ -6,6 +6,7 @@ Times are stored as Unix seconds (double). The clock is the database's own, plus
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,19 +77,25 @@ def now(connection: Connection, offset: float = 0.0) -> float:
 def glance(engine: Engine, sql: str) -> Sequence[Any]:
     """Return the one row of a query, asked outside any transaction: one round trip, half of the work, no lock.
 
-    Raise Unavailable or SQLAlchemyError when the database does not answer.
+    Raise Unavailable when the database does not answer.
     """
-    lent = engine.raw_connection()
-    driver: Any = lent.driver_connection
     try:
-        engine.dialect.set_isolation_level(driver, "AUTOCOMMIT")
-        found: Sequence[Any] = driver.execute(sql).fetchone()
-        engine.dialect.reset_isolation_level(driver)
+        with closing(engine.raw_connection()) as lent:
+            try:
+                return _asked_alone(lent.driver_connection, sql, engine.dialect.name)
+            except BaseException:
+                lent.invalidate()  # whoever is lent it next must not be without transactions
+                raise
     except engine.dialect.loaded_dbapi.Error as down:
-        lent.invalidate()
         raise Unavailable(str(down)) from down
-    finally:
-        lent.close()
+
+
+def _asked_alone(driver: Any, sql: str, dialect: str) -> Sequence[Any]:
+    if dialect == "postgresql":
+        driver.autocommit = True
+    found: Sequence[Any] = driver.execute(sql).fetchone()
+    if dialect == "postgresql":
+        driver.autocommit = False
     return found
 
 

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Engine, create_engine, insert
 from tests.service.desk import Desk, make_desk
 from tests.service.stage import BOTH, counted, settings_on
+from tests.service.test_smtp import free_port
 
 from protools.local.process import wait_until
 from seedwork.database import glance
 from seedwork.delivery import failure, outbox
-from seedwork.loop import DOWN, Duty, DutyThread, Lookout
+from seedwork.errors import Unavailable
+from seedwork.loop import Duty, DutyThread, Lookout
 from seedwork.messages import new_id
 
 
@@ -90,13 +92,26 @@ def test_a_look_is_no_transaction_and_waits_for_nobody(
     assert wait_until(lambda: duties[2] == ["sweep"], 10)
 
 
-def test_a_look_at_a_database_that_is_gone_says_so_and_leaves_a_whole_pool(desk: Desk) -> None:
-    """The loop waits for what is down; the next look gets a connection that works."""
+def test_a_look_that_fails_leaves_a_whole_pool(desk: Desk) -> None:
+    """The next look gets a connection that works, and so does the next transaction."""
     engine = desk.runtime.write
-    with pytest.raises(DOWN):
+    with pytest.raises(Unavailable):
         glance(engine, "SELECT nobody FROM nowhere")
     assert list(glance(engine, "SELECT 1")) == [1]
     with engine.begin() as tx:  # what was lent came back as it was: a rollback undoes what was written
         tx.execute(insert(outbox).values(id=new_id(), topic="t", wire=b"", due_at=1.0))
         tx.rollback()
     assert list(glance(engine, "SELECT count(*) FROM outbox")) == [0]
+
+
+def test_a_look_at_a_database_that_cannot_be_reached_is_waited_out(desk: Desk) -> None:
+    """What is not Unavailable would break the loop, and with it the process."""
+    lookout = Lookout(_unreachable(desk.runtime.write), 0.0, [DutyThread(Duty("sweep", list, due=outbox.c.due_at))])
+    with pytest.raises(Unavailable):
+        lookout.look()
+
+
+def _unreachable(engine: Engine) -> Engine:
+    if engine.dialect.name == "sqlite":
+        return create_engine("sqlite:////nowhere/at/all.db")
+    return create_engine(engine.url.set(port=free_port()))
