@@ -116,7 +116,8 @@ class Load:
         """Keep up to `in_flight` sagas going until `sagas` have ended."""
         waiting: dict[str, float] = {}
         latencies: list[float] = []
-        began, accepted = time.monotonic(), 0
+        began = moved_at = time.monotonic()
+        accepted = 0
         while len(latencies) < sagas:
             number = min(ACCEPT_BATCH, in_flight, sagas - accepted)
             if number and len(waiting) + number <= in_flight:
@@ -124,8 +125,10 @@ class Load:
                 waiting.update(dict.fromkeys(self.accept(number), asked))
                 accepted += number
             else:
-                latencies += self._ended(waiting, READ_EVERY_S if in_flight > 1 else 0)
-            _give_up(began, len(latencies), sagas)
+                ended = self._ended(waiting, READ_EVERY_S if in_flight > 1 else 0)
+                latencies += ended
+                moved_at = time.monotonic() if ended else moved_at
+                self._give_up(moved_at, f"none of {len(waiting)} sagas ended")
         return Run(sagas, time.monotonic() - began, latencies)
 
     def preload(self, sagas: int) -> dict[str, float]:
@@ -137,7 +140,7 @@ class Load:
         began = time.monotonic()
         while self._unpublished():
             self._runtime.relay.clear()
-            _give_up(began, 0, sagas)
+            self._give_up(began, f"not all of {sagas} commands were published")
         return waiting
 
     def _unpublished(self) -> int:
@@ -146,10 +149,10 @@ class Load:
 
     def finish(self, waiting: dict[str, float], began: float) -> float:
         """Wait for all of these; return the seconds since `began`."""
-        sagas = len(waiting)
+        moved_at = time.monotonic()
         while waiting:
-            self._ended(waiting, READ_EVERY_S)
-            _give_up(began, sagas - len(waiting), sagas)
+            moved_at = time.monotonic() if self._ended(waiting, READ_EVERY_S) else moved_at
+            self._give_up(moved_at, f"none of {len(waiting)} sagas ended")
         return time.monotonic() - began
 
     def over_http(self, sagas: int) -> Run:
@@ -182,7 +185,7 @@ class Load:
         now = time.monotonic()
         return [now - waiting.pop(identifier) for identifier in ended if identifier in waiting]
 
-
-def _give_up(began: float, done: int, sagas: int) -> None:
-    if time.monotonic() - began > GIVE_UP_S:
-        raise TimeoutError(f"{done} of {sagas} sagas ended within {GIVE_UP_S} s")
+    def _give_up(self, since: float, what: str) -> None:
+        if time.monotonic() - since > GIVE_UP_S:
+            dead = [name for name, process in self._rig.processes.items() if process.poll() is not None]
+            raise TimeoutError(f"{what} within {GIVE_UP_S} s; processes that died: {', '.join(dead) or 'none'}")
