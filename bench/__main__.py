@@ -30,7 +30,7 @@ def main(only: tuple[str, ...], rounds: int, seconds: float, minutes: float, out
     end_like_ctrl_c()
     signal.alarm(int(minutes * 60 + GRACE_S))
     entries = [entry for entry in ENTRIES if entry.key in only or not (only or entry.apart)]
-    machine = report.describe_machine()
+    machine, before = report.describe_machine(), report.processor_time()
     with tempfile.TemporaryDirectory(prefix="protools-bench-") as folder:
         Path(folder).chmod(0o711)
         contest = Contest(entries, Path(folder), seconds, time.monotonic() + minutes * 60, click.echo)
@@ -38,6 +38,7 @@ def main(only: tuple[str, ...], rounds: int, seconds: float, minutes: float, out
             contest.run(rounds)
         finally:
             contest.close()
+    machine["stolen_percent"] = report.stolen_percent(before)
     measured = report.content(contest.results, machine)
     report.write(out, measured)
     click.echo(f"\nmachine: {', '.join(f'{name} {value}' for name, value in machine.items())}\n")

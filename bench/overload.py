@@ -21,7 +21,7 @@ import click
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from bench import chart
+from bench import chart, report
 from bench.rig import WEBS, Rig, rig
 from protools.local.process import wait_until
 
@@ -47,11 +47,13 @@ def main() -> None:
 @click.option("--write/--no-write", default=True, show_default=True, help="Write docs/img/overload.json and .svg.")
 def overload(hold: int, times: float, write: bool) -> None:
     """Ask for three times the capacity for a minute."""
+    began = report.processor_time()
     with _system() as system:
         capacity = _capacity(system)
         good, rows = _k6(system, "overload.js", CAPACITY=capacity, HOLD_S=hold, TIMES=times)
         good &= _verified(system)
     _tell_overload(rows, capacity)
+    _tell_stolen(began)
     if write:
         _draw(rows, capacity, times)
     sys.exit(0 if good else 1)
@@ -62,6 +64,7 @@ def overload(hold: int, times: float, write: bool) -> None:
 @click.option("--share", default=0.6, show_default=True, help="Of the measured capacity.")
 def soak(minutes: float, share: float) -> None:
     """Keep it at a part of its capacity for ten minutes: memory, latency and tables must stay flat."""
+    began = report.processor_time()
     with _system() as system:
         rate = round(_capacity(system) * share)
         with _watching(system) as seen:
@@ -70,6 +73,7 @@ def soak(minutes: float, share: float) -> None:
     good &= _is_flat("mean ms to the end", [row["mean_ms"] for row in rows], slack=10)
     for name in seen[0]:
         good &= _is_flat(name, [sample[name] for sample in seen], slack=500 if name.startswith("rows") else 8)
+    _tell_stolen(began)
     sys.exit(0 if good else 1)
 
 
@@ -136,6 +140,10 @@ def _tell_overload(rows: list[Row], capacity: float) -> None:
         values = [row[name] for row in rows]
         click.echo(f"{name}/s: median {median(values):.0f}, most {max(values):.0f}")
     click.echo(f"backlog: at most {max(row['backlog'] for row in rows):.0f}; capacity {capacity:.0f}/s")
+
+
+def _tell_stolen(began: tuple[float, float]) -> None:
+    click.echo(f"the machine's host took {report.stolen_percent(began)} % of its processors' time for others")
 
 
 def _draw(rows: list[Row], capacity: float, times: float) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from bench.rounds import Figures, Result
 
 FEWEST_ROUNDS = 3
+HERTZ = os.sysconf("SC_CLK_TCK")
 WIDEST_SPREAD = 0.5
 """Beyond it (highest less lowest round, as a share of the median) the rounds give no figure."""
 REQUIRED = (
@@ -89,6 +90,19 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def processor_time() -> tuple[float, float]:
+    """Return seconds of all processors since the machine started: in all, and those that its host took (proc(5))."""
+    lines = _lines("/proc/stat")
+    ticks = [int(value) for value in lines[0].split()[1:9]] if lines else [0] * 8
+    return sum(ticks) / HERTZ, ticks[7] / HERTZ
+
+
+def stolen_percent(before: tuple[float, float]) -> float:
+    """Return how much of the processors' time the machine's host has taken for others since `before`."""
+    everything, stolen = (after - first for after, first in zip(processor_time(), before, strict=True))
+    return round(100 * stolen / everything, 1) if everything else 0.0
 
 
 def _lines(path: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bench import layout, publish, tables
+from bench import layout, publish, report, tables
 from bench.duel import by_group
 from bench.floor import parts, read_side, write_side
 from bench.memory import growth_of
@@ -148,3 +148,13 @@ def test_growth_is_the_slope_between_the_looks() -> None:
 def test_the_floor_writes_what_protools_writes(written: parts.Table, table: Table, left_null: set[str]) -> None:
     """A floor that writes less is no floor."""
     assert {column.name for column in table.columns} == {*written.names} | left_null
+
+
+def test_what_the_host_took_from_this_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures from an hour in which others had the cores must say so: steal is the eighth number of proc(5)'s line."""
+    said = ["cpu  100 0 100 700 0 0 0 100 0 0"]
+    monkeypatch.setattr(report, "_lines", lambda _path: said)
+    before = report.processor_time()
+    said[0] = "cpu  150 0 120 800 0 0 0 130 0 0"
+    assert report.stolen_percent(before) == 15.0
+    assert report.stolen_percent(report.processor_time()) == 0.0
