@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, insert
+from sqlalchemy import Engine, create_engine, event, insert
 from tests.service.desk import Desk, make_desk
 from tests.service.stage import BOTH, counted, settings_on
 from tests.service.test_smtp import free_port
@@ -77,10 +78,28 @@ def test_a_clock_that_was_set_forward_counts(desk: Desk, duties: tuple[DutyThrea
     assert wait_until(lambda: duties[2] == ["sweep"], 10)
 
 
+def test_all_duties_of_a_process_cost_one_statement_a_look(
+    desk: Desk, duties: tuple[DutyThread, DutyThread, list[str]]
+) -> None:
+    """An idle system's processor time is its looks: one loan of a connection each; SQLite tells what ran."""
+    engine, ran = desk.runtime.write, list[str]()
+    lent = list[object]()
+
+    def note(driver: Any, record: object, _lending: object) -> None:
+        lent.append(record)
+        if engine.dialect.name == "sqlite":
+            driver.set_trace_callback(ran.append)
+
+    event.listen(engine, "checkout", note)
+    Lookout(engine, 0.0, duties[:2]).look()
+    assert len(lent) == 1
+    assert len(ran) == (engine.dialect.name == "sqlite")
+
+
 def test_a_look_is_no_transaction_and_waits_for_nobody(
     desk: Desk, duties: tuple[DutyThread, DutyThread, list[str]]
 ) -> None:
-    """An idle system's processor time is its looks; on SQLite one that wants to write would wait for who writes."""
+    """On SQLite one that wants to write would wait for who writes."""
     engine = desk.runtime.write
     lookout = Lookout(engine, 0.0, duties[:2])
     with engine.begin() as writing, counted(engine) as bill:
