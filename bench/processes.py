@@ -15,8 +15,8 @@ AT_REST_S = 1.0
 
 
 def end_like_ctrl_c() -> None:
-    """Let SIGTERM and SIGALRM end this process as Ctrl-C does, so that what it started is ended."""
-    for number in (signal.SIGTERM, signal.SIGALRM):
+    """Let SIGTERM, SIGHUP and SIGALRM end this process as Ctrl-C does, so that what it started is ended."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.default_int_handler)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tests.patience import PATIENCE_S
+
 from protools.local.process import wait_until
 from protools.up import accepts
 from seedwork.broker import Broker, BrokerAdmin, Delivery, Subscription, Wire, connect, connect_admin
@@ -17,8 +19,7 @@ from seedwork.messages import new_id
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
 """What a process needs to find this checkout, installed or not."""
-STOP_S = 10.0
-PATIENCE_S = 15.0
+STOP_S = 60.0
 """How long a test waits for what must come; it fails afterwards, it never waits so long when all is well."""
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.contract.brokers import BREAKING, ENVIRONMENT, NEW, OLD, PATIENCE_S, Stage, receive, text_of, texts, wire
+from tests.contract.brokers import BREAKING, ENVIRONMENT, NEW, OLD, Stage, receive, text_of, texts, wire
+from tests.patience import PATIENCE_S
 
 from protools.local.process import wait_until
 from seedwork.broker import MAX_MESSAGE_BYTES, Broker, Delivery, Subscription

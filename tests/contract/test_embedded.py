@@ -16,7 +16,6 @@ import pytest
 from tests.contract.brokers import (
     EMBEDDED,
     ENVIRONMENT,
-    PATIENCE_S,
     EmbeddedServer,
     Stage,
     receive,
@@ -24,6 +23,7 @@ from tests.contract.brokers import (
     texts,
     wire,
 )
+from tests.patience import PATIENCE_S
 
 from protools.local.process import wait_until
 from seedwork.broker.embedded_feed import WINDOW

@@ -27,7 +27,7 @@ from tests.faults.troubles import TROUBLES, Trouble
 from protools.local.process import wait_until
 
 IN_FLIGHT = 330
-FILL_S, DRAIN_S = 30.0, 90.0
+FILL_S, DRAIN_S = 30.0, 240.0
 ENOUGH = 0.95
 """Share of the sagas wanted in flight with which trouble begins: clients need a moment to replace what ends."""
 GOAL_S = 10.0
@@ -132,7 +132,7 @@ def findings(stage: Stage) -> list[str]:
         last[:] = [_told(found) for found in report["findings"] if found["isDefect"]]
         return not last
 
-    wait_until(clean, 15)
+    wait_until(clean, 60)
     return last
 
 

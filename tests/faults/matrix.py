@@ -12,6 +12,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import urllib3
+from tests.patience import PATIENCE_S
 from tests.system.harness import ENDED, System, eventually, paused
 
 from seedwork.faults import SEAMS
@@ -19,7 +20,6 @@ from seedwork.faults import SEAMS
 Kind = Literal["happy", "compensated"]
 KINDS: tuple[Kind, ...] = ("happy", "compensated")
 ENDS: dict[Kind, str] = {"happy": "completed", "compensated": "refused"}
-PATIENCE_S = 60.0
 UNNAMED = ("clearing",)
 """Points whose passes show no message: any pass counts."""
 PROVOKED = {"sweeping": "publishing action=drop"}

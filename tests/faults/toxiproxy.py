@@ -17,7 +17,7 @@ from protools.local.process import LocalServerError, free_ports, port_is_free, p
 
 VERSION = "v2.5.0"
 MODULE = f"github.com/Shopify/toxiproxy/v2/cmd/server@{VERSION}"
-START_S = 15.0
+START_S = 90.0
 
 Stream = Literal["upstream", "downstream"]
 
@@ -72,7 +72,7 @@ def toxiproxy(log: Path) -> Iterator[Toxiproxy]:
         yield Toxiproxy(port)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(START_S)
 
 
 def _binary() -> Path:
@@ -85,6 +85,6 @@ def _binary() -> Path:
 
 
 def _ask(method: str, url: str, body: object = None) -> None:
-    answer = urllib3.request(method, url, json=body, retries=False, timeout=10)
+    answer = urllib3.request(method, url, json=body, retries=False, timeout=START_S)
     if answer.status >= 300:
         raise LocalServerError(f"toxiproxy: {method} {url}: {answer.status} {answer.data.decode()[:200]}")

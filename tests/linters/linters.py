@@ -12,7 +12,7 @@ from protools.local.distribution import cache_folder
 from protools.local.process import LocalServerError, program
 
 HERE = Path(__file__).parent
-INSTALL_S, LINT_S = 300, 60
+INSTALL_S, LINT_S = 300, 300
 
 
 def installed() -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import orjson
 import urllib3
 from lxml import etree
+from tests.patience import PATIENCE_S
 
 Outcomes = Mapping[str, str]
 """By the name of each case, the status and the code of the problem that were answered."""
@@ -20,7 +21,7 @@ class Door:
 
     def __init__(self, url: str, token: str = "") -> None:
         self.url, self.token = url, token
-        self._pool = urllib3.PoolManager(retries=False, timeout=30)
+        self._pool = urllib3.PoolManager(retries=False, timeout=PATIENCE_S)
 
     def post(self, body: bytes, media_type: str, path: str = "/passwords") -> str:
         """Post a body; return the outcome."""

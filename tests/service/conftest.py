@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from tests.patience import PATIENCE_S
 from tests.service.certificates import Certificate, make_certificate
 from tests.service.rooms import Room, room
 from tests.service.web import Serving, serving
@@ -33,7 +34,7 @@ def bff(tmp_path: Path) -> Iterator[Room]:
 def waiting(bff: Room) -> Iterator[Waiting]:
     made: Waiting = bff.app.extensions["waiting"]
     made.start()
-    assert bff.broker.listening.wait(5)
+    assert bff.broker.listening.wait(PATIENCE_S)
     yield made
     made.stop()
 
@@ -51,5 +52,5 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture
 def client() -> Iterator[urllib3.PoolManager]:
-    with urllib3.PoolManager(retries=False, timeout=10) as pool:
+    with urllib3.PoolManager(retries=False, timeout=PATIENCE_S) as pool:
         yield pool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,6 +42,26 @@ class Acks:
         return []
 
     def close(self) -> None: ...
+
+
+class Feed(Acks):
+    """A subscription that hands out batches in turn, and says when the loop has asked for more than there are."""
+
+    def __init__(self, *batches: list[Delivery]) -> None:
+        super().__init__()
+        self._batches: queue.Queue[list[Delivery]] = queue.Queue()
+        self.drained = threading.Event()
+        for batch in batches:
+            self._batches.put(batch)
+
+    def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
+        """Give the next batch, or nothing after a moment."""
+        if self._batches.empty():
+            self.drained.set()
+        try:
+            return self._batches.get(timeout=min(timeout_s, 0.05))
+        except queue.Empty:
+            return []
 
 
 @dataclass

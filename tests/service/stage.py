@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
+from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, KEYS, Desk, deliver
 
 from correo.messages import PasswordMailSent, SendPasswordMail
@@ -29,7 +30,6 @@ from seedwork.settings import Settings
 
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgres)
 BOTH = ["sqlite", POSTGRESQL]
-PATIENCE_S = 30.0
 LINK_KEY = Settings.read(KEYS).key("LINK_KEY")
 MOVED = CommittedSchemas()[SagaMoved.contract.dataschema]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
 from tests.service.stage import counted
 from tests.service.web import Serving
@@ -205,7 +206,7 @@ def protools(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     path = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]}
     own = {"PROTOOLS_HOME": str(home), "JWT_SECRET": SECRET, "OPERATOR": "ada"}
     command = [sys.executable, "-m", "protools", *arguments]
-    return subprocess.run(command, env=path | own, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=path | own, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_a_key_is_shown_once_opens_what_its_role_may_and_is_revoked(tmp_path: Path, bff: Room) -> None:

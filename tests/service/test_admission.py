@@ -12,6 +12,7 @@ import pytest
 import urllib3
 from lxml import etree
 from sqlalchemy.event import listen
+from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually
 from tests.service.web import Serving
 
@@ -205,7 +206,7 @@ def test_ends_are_told_by_the_projector_to_every_door(bff: Room, gate: Admission
     waiting = bff.app.extensions["waiting"]
     waiting.start()
     try:
-        assert bff.broker.listening.wait(5)
+        assert bff.broker.listening.wait(PATIENCE_S)
         tell_waiters(bff.runtime)(messages)
         eventually(lambda: len(gate._ended) == 3)
         assert set(gate._ended) == set(ids[1:])
@@ -250,7 +251,7 @@ def test_health_and_reads_find_a_thread_while_every_command_is_stuck(
 ) -> None:
     """A write database that hangs must not take health down with it: whoever restarts us would make it worse."""
     leave = threading.Event()
-    monkeypatch.setattr("seedwork.contract.load", lambda *_: leave.wait(20) and ADA)
+    monkeypatch.setattr("seedwork.contract.load", lambda *_: leave.wait(PATIENCE_S) and ADA)
     body = b'{"username":"ada"}'
     lines = f"POST /passwords HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     stuck = [socket.create_connection(("127.0.0.1", web.port)) for _ in range(server.THREADS + 10)]
@@ -259,7 +260,8 @@ def test_health_and_reads_find_a_thread_while_every_command_is_stuck(
             sock.sendall(lines.encode() + b"\r\n" + body)
         with ThreadPoolExecutor(2) as threads:
             asked = [
-                threads.submit(client.request, "GET", web.url + path, timeout=5) for path in ("/livez", "/passwords")
+                threads.submit(client.request, "GET", web.url + path, timeout=PATIENCE_S / 2)
+                for path in ("/livez", "/passwords")
             ]
             assert [one.result().status for one in asked] == [200, 200]
     finally:

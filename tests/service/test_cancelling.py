@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import delete
+from tests.patience import PATIENCE_S
 from tests.service.desk import Desk, deliver, make_desk
 from tests.service.rooms import Room
 from tests.service.stage import BOTH, Gate, answer, kinds_of, log_of, settings_on, start_sagas
@@ -67,11 +68,11 @@ def race(desks: tuple[Desk, Desk], *deliveries: Delivery) -> None:
         threading.Thread(target=desk.worker.settle, args=([one],)) for desk, one in zip(desks, deliveries, strict=True)
     )
     first.start()
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(PATIENCE_S)
     second.start()
     gate.open.set()
     for thread in (first, second):
-        thread.join(30)
+        thread.join(PATIENCE_S)
 
 
 def test_before_the_pivot_everything_is_undone(coordinator: Desk) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import structlog
 import urllib3
+from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, room
 from tests.service.web import serving
 
@@ -78,7 +79,7 @@ def test_what_the_caller_has_is_not_sent_again(bff: Room, accept: str) -> None:
 
 def test_an_answer_has_one_date(bff: Room) -> None:
     """Two of them are one too many for a cache that computes an age."""
-    with serving(bff.app) as running, urllib3.PoolManager(retries=False, timeout=10) as client:
+    with serving(bff.app) as running, urllib3.PoolManager(retries=False, timeout=PATIENCE_S) as client:
         answer = client.request("GET", f"{running.url}/passwords")
     assert len(answer.headers.getlist("Date")) == 1
 
@@ -226,7 +227,7 @@ def test_what_never_reaches_the_app_follows_the_conventions_too(bff: Room) -> No
     """A page must be able to read that it shall come back later, and in which request that was said."""
     bff.app.extensions["gate"].refusal = lambda *_: Problem(503, "overloaded", "come back")
     headers = {"Origin": PAGE, "X-Request-Id": "r-1", "Content-Type": "application/json"}
-    with serving(bff.app) as running, urllib3.PoolManager(retries=False, timeout=10) as client:
+    with serving(bff.app) as running, urllib3.PoolManager(retries=False, timeout=PATIENCE_S) as client:
         answer = client.request("POST", f"{running.url}/passwords", body=b"{}", headers=headers)
     assert answer.status == 503
     assert answer.headers["X-Request-Id"] == "r-1"

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, Desk, deliver, make_desk
-from tests.service.stage import BOTH, PATIENCE_S, Gate, pass_time, settings_on
+from tests.service.stage import BOTH, Gate, pass_time, settings_on
 
 from correo.handlers import unseal_token
 from generador.expiry import expire_passwords

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE_S
 from tests.service.desk import Desk, arrived, deliver, exchange, make_desk
 from tests.service.stage import (
     BOTH,
-    PATIENCE_S,
     POSTGRESQL,
     Gate,
     answer,

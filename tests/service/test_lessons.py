@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +12,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, select, update
-from tests.service.desk import CODEC, Acks, Desk, arrived, deliver, make_desk
+from tests.patience import PATIENCE_S
+from tests.service.desk import CODEC, Acks, Desk, Feed, arrived, deliver, make_desk
 from tests.service.stage import (
     BOTH,
-    PATIENCE_S,
     POSTGRESQL,
     Death,
     Gate,
@@ -263,26 +262,6 @@ def test_replies_that_waited_through_a_restart_are_heard_with_no_new_saga_starte
 
 
 # --- a channel that must go on
-
-
-class Feed(Acks):
-    """A subscription that hands out batches in turn, and says when the loop has asked for more than there are."""
-
-    def __init__(self, *batches: list[Delivery]) -> None:
-        super().__init__()
-        self._batches: queue.Queue[list[Delivery]] = queue.Queue()
-        self.drained = threading.Event()
-        for batch in batches:
-            self._batches.put(batch)
-
-    def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
-        """Give the next batch, or nothing after a moment."""
-        if self._batches.empty():
-            self.drained.set()
-        try:
-            return self._batches.get(timeout=min(timeout_s, 0.05))
-        except queue.Empty:
-            return []
 
 
 def run_through(desk: Desk, *batches: list[Delivery]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, insert
+from tests.patience import PATIENCE_S
 from tests.service.desk import Desk, make_desk
 from tests.service.stage import BOTH, counted, settings_on
 from tests.service.test_smtp import free_port
@@ -39,7 +40,7 @@ def duties() -> Iterator[tuple[DutyThread, DutyThread, list[str]]]:
     yield sweep, retry, ran
     for thread in (sweep, retry):
         thread.stop()
-        thread.join(10)
+        thread.join(PATIENCE_S)
 
 
 def test_a_duty_is_woken_when_its_row_is_due_and_no_other(
@@ -54,7 +55,7 @@ def test_a_duty_is_woken_when_its_row_is_due_and_no_other(
         with desk.runtime.write.begin() as tx:
             tx.execute(insert(outbox).values(id=new_id(), topic="t", wire=b"", due_at=due_at))
     lookout.look()
-    assert wait_until(lambda: ran == ["sweep"], 10)
+    assert wait_until(lambda: ran == ["sweep"], PATIENCE_S)
 
 
 def test_a_look_tells_a_duty_that_nothing_is_due_for_it(desk: Desk) -> None:
@@ -75,7 +76,7 @@ def test_a_clock_that_was_set_forward_counts(desk: Desk, duties: tuple[DutyThrea
     with desk.runtime.write.begin() as tx:
         tx.execute(insert(outbox).values(id=new_id(), topic="t", wire=b"", due_at=time.time() + 3600))
     Lookout(desk.runtime.write, 3601.0, duties[:2]).look()
-    assert wait_until(lambda: duties[2] == ["sweep"], 10)
+    assert wait_until(lambda: duties[2] == ["sweep"], PATIENCE_S)
 
 
 def test_all_duties_of_a_process_cost_one_statement_a_look(
@@ -108,7 +109,7 @@ def test_a_look_is_no_transaction_and_waits_for_nobody(
         assert (bill.statements, bill.commits, bill.rollbacks) == (1, 0, 0)  # the insertion
     assert duties[2] == []
     lookout.look()
-    assert wait_until(lambda: duties[2] == ["sweep"], 10)
+    assert wait_until(lambda: duties[2] == ["sweep"], PATIENCE_S)
 
 
 def test_a_look_that_fails_leaves_a_whole_pool(desk: Desk) -> None:

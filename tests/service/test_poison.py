@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, Acks, Desk, deliver, make_desk
 from tests.service.stage import BOTH, POSTGRESQL, Bill, counted, settings_on
 
@@ -251,7 +252,7 @@ def settles(desk: Desk, batch: list[Delivery]) -> bool:
     with ThreadPoolExecutor() as pool:
         settled = pool.submit(desk.worker.settle, batch)
         try:
-            settled.result(timeout=5)
+            settled.result(timeout=PATIENCE_S)
         except TooLate:
             desk.worker.stop()
             return False

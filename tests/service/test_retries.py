@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
+from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, Desk, arrived, deliver, make_desk
-from tests.service.stage import BOTH, PATIENCE_S, pass_time, settings_on, start_sagas, wish_for_mail
+from tests.service.stage import BOTH, pass_time, settings_on, start_sagas, wish_for_mail
 from tests.service.test_smtp import MailServer, free_port, running
 
 from correo.handlers import DELAY_S, report, send_mails

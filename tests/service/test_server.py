@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving, read_all
 
@@ -70,7 +71,7 @@ def test_two_replicas_share_a_port(bff: Room, web: Serving, client: urllib3.Pool
         }
     finally:
         second.set()
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert statuses == {200}
 
 
@@ -140,9 +141,9 @@ def test_a_request_in_hand_is_answered_before_the_server_leaves(bff: Room, clien
         )
         eventually(lambda: bff.app.extensions["waiting"]._waiters)
         web.stop()
-        assert asked.result(5).status == 202
+        assert asked.result(PATIENCE_S).status == 202
     assert len(bff.rows(acceptance)) == 1
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30, "it waited as long as was asked"
 
 
 def test_a_request_that_will_not_end_does_not_hold_the_server(bff: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,14 +153,14 @@ def test_a_request_that_will_not_end_does_not_hold_the_server(bff: Room, monkeyp
 
     def stuck() -> bool:
         entered.set()
-        return leave.wait(20)
+        return leave.wait(PATIENCE_S)
 
     monkeypatch.setattr("seedwork.webapp.is_answering", lambda _engine: stuck())
     web = Serving(bff.app)
     with web.connect() as sock:
         sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert entered.wait(5)
+        assert entered.wait(PATIENCE_S)
         began = time.monotonic()
         web.stop()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < PATIENCE_S / 2
         leave.set()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from tests.patience import PATIENCE_S
 from tests.service.certificates import Certificate
 
 from correo.mail import Mailbox, compose
@@ -138,7 +139,7 @@ def scripted(talk: Callable[[socket.socket], None]) -> Iterator[int]:
     try:
         yield listener.getsockname()[1]
     finally:
-        thread.join(10)
+        thread.join(PATIENCE_S)
         listener.close()
 
 

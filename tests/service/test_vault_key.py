@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.exceptions import InvalidTag
 from sqlalchemy import func, select, update
+from tests.patience import PATIENCE_S
 from tests.service.desk import Desk, deliver, make_desk
 from tests.service.stage import BOTH, settings_on
 
@@ -164,7 +165,7 @@ def test_a_process_with_a_wrong_key_ends_and_says_so(kept: Desk) -> None:
     environment = {"PROTOOLS_HOME": str(kept.runtime.settings.home), "VAULT_KEY": b64(WRONG)}
     environment |= {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES)}
     command = [sys.executable, "-m", "protools", "run", "generador", "worker"]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
     assert ended.returncode == 2
     assert "VAULT_KEY: is not the key that this vault is sealed under" in ended.stderr
     with kept.runtime.write.connect() as connection:

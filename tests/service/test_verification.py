@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from tests.patience import PATIENCE_S
 from tests.service.desk import Desk, make_desk
 from tests.service.rooms import Room, eventually, keep_password, room
-from tests.service.stage import PATIENCE_S, POSTGRESQL, Gate, settings_on
+from tests.service.stage import POSTGRESQL, Gate, settings_on
 from tests.service.web import serving
 
 from bff.vault import VERIFICATIONS

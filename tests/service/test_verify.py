@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import pytest
 from sqlalchemy import text
+from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, KEYS
 from tests.service.scene import FAR_S, Scene, play
 
@@ -971,7 +972,7 @@ def test_it_reads_postgresql_alike(on_postgresql: Stage) -> None:
 def program(stage: Stage, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **KEYS, "PROTOOLS_HOME": str(stage.settings.home), **variables}
     command = [sys.executable, "-m", "protools", "verify", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 
 def test_the_program_says_with_its_exit_code_whether_all_is_well(stage: Stage) -> None:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from tests.patience import PATIENCE_S
 from tests.servers import _start
 from tests.system.conftest import KEYS
 from tests.system.harness import READY_S, Program, command, eventually, web_ports
@@ -123,10 +124,12 @@ def test_the_whole_workflow_runs_with_a_role_for_each_service(
     """Rights that are too narrow would stop sagas in production only; this one ends, and its caller hears of it."""
     with running(program, guarded, tmp_path) as log:
         url = f"http://127.0.0.1:{program.environment['BFF_PORT']}/passwords"
-        answer = urllib3.request("POST", url, json={"username": "ada"}, headers={"Prefer": "wait=20"}, timeout=30)
+        answer = urllib3.request(
+            "POST", url, json={"username": "ada"}, headers={"Prefer": "wait=60"}, timeout=PATIENCE_S
+        )
         assert answer.status == 201, answer.data.decode() + log.read_text()
         undone = {"username": "eve", "email": "eve@refused.test"}
-        answer = urllib3.request("POST", url, json=undone, headers={"Prefer": "wait=20"}, timeout=30)
+        answer = urllib3.request("POST", url, json=undone, headers={"Prefer": "wait=60"}, timeout=PATIENCE_S)
         assert (answer.status, answer.json()["code"]) == (409, "mailbox-refused")
         assert guarded.token(PREFIX + "bff") not in log.read_text()
 

@@ -15,6 +15,8 @@ PER_SECOND = 60
 SECONDS = 8
 WARM = 60
 """So many first: a system just started is slower than its next seconds, and makes longer promises than it must."""
+MOST = 0.7
+"""Share of the second tries that is let in at least; how many it is on a machine that nobody holds up, k6 measures."""
 SLOW_S = 0.05
 """For which generador works at each password: it ends at most twenty a second."""
 
@@ -50,16 +52,16 @@ def test_in_a_rush_whoever_comes_back_in_turn_is_let_in_and_all_accepted_end(sys
         return Tries(f"rush-{number}", [first, ask(system, f"rush-{number}", Cookie=turn)])
 
     with system.fault(f"generador.handled action=sleep={SLOW_S} times=forever"):
-        system.outcomes(at_once(system.accept, [f"warm-{number}" for number in range(WARM)]), 120)
+        system.outcomes(at_once(system.accept, [f"warm-{number}" for number in range(WARM)]))
         begun = time.monotonic()
         tries = at_once(call, range(PER_SECOND * SECONDS), threads=PER_SECOND * SECONDS)
         assert {answer.status for one in tries for answer in one.answers} <= {202, 503}
         second = Counter(one.answers[1].status for one in tries if len(one.answers) == 2)
         assert sum(second.values()) > 50, "there was no rush"
-        assert second[202] >= 0.9 * sum(second.values())
+        assert second[202] >= MOST * sum(second.values())
         assert system.get("/livez").status == 200
     accepted = [one.answers[-1].json["id"] for one in tries if one.answers[-1].status == 202]
-    ended = Counter(command["status"] for command in system.outcomes(accepted, 120))
+    ended = Counter(command["status"] for command in system.outcomes(accepted))
     assert ended == {"completed": len(accepted)}
     shown = system.get("/metrics").body.decode()
     assert "protools_commands_backlog" in shown

@@ -60,7 +60,7 @@ def test_children_do_not_outlive_a_killed_supervisor(fresh: System) -> None:
     fresh.up()
     children = fresh.children()
     send(fresh.process.pid, signal.SIGKILL)
-    fresh.process.wait(10)
+    fresh.process.wait(LEAVE_S)
     assert wait_until(lambda: not any(map(command_line, children)), LEAVE_S)
     fresh.up()
 

@@ -23,7 +23,7 @@ STOP = re.compile(r"`([\w/]+\.py): ([\w.]+)`")
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STEP = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 ASSIGNED = re.compile(r"(\w+)=\$\(.*\)")
-LATER_S = 15.0
+LATER_S = 90.0
 """Seconds within which a read database is expected to show what has happened."""
 PORTS = {"BFF_PORT": 3000, "PROTOOLS_SAGA_PORT": 3001, "GENERADOR_PORT": 3002, "CORREO_PORT": 3003}
 CHANGING = {
@@ -93,7 +93,12 @@ class Visitor:
         for shown, real in self._ports:
             command = command.replace(shown, real)
         done = subprocess.run(
-            ["bash", "-c", command], cwd=self._folder, env=self._variables, capture_output=True, text=True, timeout=60
+            ["bash", "-c", command],
+            cwd=self._folder,
+            env=self._variables,
+            capture_output=True,
+            text=True,
+            timeout=LATER_S,
         )
         printed = done.stdout
         for shown, real in self._ports:

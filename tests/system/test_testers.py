@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE_S
 
 from protools.bootstrap import prepare_broker
 from protools.local import LocalPulsar
@@ -29,7 +30,6 @@ from seedwork.settings import Settings
 ROOT = Path(__file__).parents[2]
 PASSWORD = "generador.generate-password"
 GENERATED = "generador.password-generated"
-PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)

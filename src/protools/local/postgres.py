@@ -32,7 +32,7 @@ from protools.local.process import (
 USER = "protools"
 SERVER_USER = "postgres"
 ROOT_DATA = Path("/var/lib/protools")
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 CRASH_SECONDS = 10.0
 SOCKET_NAME_LIMIT = 90
 

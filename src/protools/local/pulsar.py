@@ -27,7 +27,7 @@ from protools.local.process import (
     wait_until,
 )
 
-READY_SECONDS = 90.0
+READY_SECONDS = 240.0
 STOP_SECONDS = 15.0
 CRASH_SECONDS = 5.0
 KEEP_LOG_BYTES = 20_000_000
