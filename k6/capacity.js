@@ -7,13 +7,14 @@
 
 import { sleep } from "k6";
 import exec from "k6/execution";
-import { ask, counters, median, number, rates, RUN } from "./common.js";
+import { ask, counters, median, number, rates, RUN, SYSTEM_TAGS } from "./common.js";
 
 const VUS = number("VUS", 48);
 const DURATION_S = number("DURATION_S", 20);
 const WINDOW_S = 2;
 
 export const options = {
+  systemTags: SYSTEM_TAGS,
   scenarios: {
     load: { executor: "constant-vus", vus: VUS, duration: `${DURATION_S}s`, exec: "load", gracefulStop: "10s" },
     watch: { executor: "per-vu-iterations", vus: 1, iterations: 1, exec: "watch", maxDuration: `${DURATION_S + 10}s` },

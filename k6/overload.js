@@ -11,7 +11,7 @@
 import { sleep } from "k6";
 import exec from "k6/execution";
 import { Counter, Rate, Trend } from "k6/metrics";
-import { ask, counters, look, median, number, rates, RUN, TREND_STATS } from "./common.js";
+import { ask, counters, look, median, number, rates, RUN, SYSTEM_TAGS, TREND_STATS } from "./common.js";
 
 const CAPACITY = number("CAPACITY", 0);
 const RATE = Math.round(CAPACITY * number("TIMES", 3));
@@ -72,6 +72,7 @@ export const options = {
     dropped_iterations: ["count==0"], // else the load was not the one asked for
   },
   summaryTrendStats: TREND_STATS,
+  systemTags: SYSTEM_TAGS,
 };
 
 export function setup() {

@@ -7,7 +7,7 @@
 import { sleep } from "k6";
 import exec from "k6/execution";
 import { Counter, Trend } from "k6/metrics";
-import { ask, counters, env, number, rates, RUN, TREND_STATS } from "./common.js";
+import { ask, counters, env, number, rates, RUN, SYSTEM_TAGS, TREND_STATS } from "./common.js";
 
 const RATE = Math.round(number("RATE", 100));
 const DURATION = env("DURATION", "10m");
@@ -30,6 +30,7 @@ export const options = {
   },
   thresholds: { answers_other_than_202: ["count==0"], dropped_iterations: ["count==0"] },
   summaryTrendStats: TREND_STATS,
+  systemTags: SYSTEM_TAGS,
 };
 
 export const setup = () => ({ run: RUN() });

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 import threading
 from collections.abc import Callable
@@ -27,8 +28,8 @@ THREADS = 64
 HEALTH_RANK, USUAL_RANK, NEW_WORK_RANK = range(3)
 THREADS_OF_RANK = (THREADS, THREADS - 2, THREADS - 8)
 """Requests that may be at work when one of each rank begins; who waits for something to happen rests (`crew`)."""
-CONNECTION_LIMIT = 900
-"""Of the 1,024 files that a process may usually have open."""
+CONNECTION_LIMIT, OTHER_FILES = 3000, 124
+"""Connections of a process, and what else it has open; a login may usually open 1,024 files, and is let open more."""
 BACKLOG = 1024
 SEND_BUFFER_BYTES = 64 * 1024
 """Kernel's share of an answer: what a slow reader leaves there is seen by nobody (it would grow to megabytes)."""
@@ -87,6 +88,16 @@ def run(app: Flask, sock: socket.socket, stopping: threading.Event) -> None:
     asyncio.run(Server(app).run(sock, stopping))
 
 
+def room_for_connections() -> int:
+    """Let this process open as many files as that takes and the machine grants; return how many connections fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTION_LIMIT + OTHER_FILES
+    granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < granted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+    return min(CONNECTION_LIMIT, granted - OTHER_FILES)
+
+
 class Server:
     """Hold the connections of one process; what is said to be called by threads may be, all else is the loop's."""
 
@@ -95,6 +106,7 @@ class Server:
         self.connections: dict[Connection, None] = {}
         """In the order in which they came."""
         self.stopping = False
+        self._room = room_for_connections()
         self.crew = Crew(THREADS_OF_RANK)
         self._gate: Gate | None = app.extensions.get("gate")
         self._calls: list[Callable[[], object]] = []
@@ -137,7 +149,7 @@ class Server:
     def opened(self, connection: Connection) -> None:
         """Take a connection in; when there are too many, the first that came and has nothing at work must go."""
         self.connections[connection] = None
-        if len(self.connections) > CONNECTION_LIMIT:
+        if len(self.connections) > self._room:
             oldest = next(one for one in self.connections if not one.is_busy())  # at worst the new one
             del self.connections[oldest]
             oldest.abort()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import urllib3
+from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
-from tests.service.web import Serving
+from tests.service.web import Serving, serving
 
 from bff.tables import acceptance, password
 from seedwork import connection, server
@@ -110,10 +113,19 @@ def test_slow_clients_are_cut_however_they_drip(
 
 
 def test_a_crowd_of_idle_connections_keeps_nobody_out(
-    web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+    bff: Room, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the limit is reached, the oldest connection that does nothing makes room."""
     monkeypatch.setattr(server, "CONNECTION_LIMIT", 20)
-    with slow_clients(web, ["headers"]) as clients:
+    with serving(bff.app) as web, slow_clients(web, ["headers"]) as clients:
         assert client.request("GET", f"{web.url}/livez").status == 200
         eventually(lambda: cut_after_a_drip(clients) > SLOW - server.CONNECTION_LIMIT)
+
+
+@pytest.mark.parametrize(("granted", "fit"), [(4096, 3000), (1024, 900)])
+def test_a_process_takes_as_many_connections_as_it_may_have_files(granted: int, fit: int) -> None:
+    """A login's 1,024 files are too few for a rush, in which a connection that is cut is a wish that failed."""
+    ask = "from seedwork.server import room_for_connections; print(room_for_connections())"
+    shell = f"ulimit -Sn 256 && ulimit -Hn {granted} && exec {sys.executable} -c '{ask}'"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    assert int(done.stdout) == fit

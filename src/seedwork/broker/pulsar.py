@@ -24,9 +24,10 @@ ORDERING_BUCKETS = 8
 SEND_TIMEOUT_MS = 3_000
 REOPEN_AFTER = 3
 """Empty receives without a connection after which a consumer is opened anew."""
-REJOIN_AFTER = 10
-"""Empty receives with a connection after which a consumer joins anew. Pulsar 4.0.8 can stall a Key_Shared subscription
-for good when a consumer was killed (seen in 4 of 242 trials; apache/pulsar#23845); one that joins sets it going."""
+REJOIN_AFTER, SELDOM = 10, 60
+"""Empty receives with a connection after which a consumer joins anew; in a long silence twice as many each time, up to
+SELDOM: every ten seconds took half of an idle system's CPU. Pulsar 4.0.8 can stall a Key_Shared subscription for good
+when a consumer was killed (seen in 4 of 242 trials; apache/pulsar#23845); one that joins sets it going."""
 
 
 class _ReadyAvro(pulsar.schema.AvroSchema):  # type: ignore[misc]
@@ -207,13 +208,14 @@ class _Consumer:
         self._names: dict[str, str] = {}
         self._cut_off = self._empty = 0
         """Receives in a row that ended without a connection, and without a message."""
+        self._rejoin_after = REJOIN_AFTER
 
     def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
         first = self._next(max(1, int(timeout_s * 1000)))
         if first is None:
             self._look_after_connection()
             return []
-        self._cut_off = self._empty = 0
+        self._cut_off, self._empty, self._rejoin_after = 0, 0, REJOIN_AFTER
         taken = [first]
         while len(taken) < limit and (message := self._next(0)) is not None:
             taken.append(message)
@@ -223,10 +225,11 @@ class _Consumer:
         """Open a new consumer when the old one stays cut off (alone it may wait a minute) or hears nothing for long."""
         self._empty += 1
         self._cut_off = 0 if self._consumer.is_connected() else self._cut_off + 1
-        if self._cut_off >= REOPEN_AFTER or self._empty >= REJOIN_AFTER:
+        if self._cut_off >= REOPEN_AFTER or self._empty >= self._rejoin_after:
             fresh = _guarded(self._open)
             _quietly(self._consumer.close)
             self._consumer, self._cut_off, self._empty = fresh, 0, 0
+            self._rejoin_after = min(SELDOM, 2 * self._rejoin_after)
 
     def _next(self, timeout_ms: int) -> pulsar.Message | None:
         try:
