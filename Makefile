@@ -106,10 +106,10 @@ schemathesis: .venv/.stamp ## Let schemathesis try the front door at length (EXA
 outside: .venv/.stamp ## Send the outside suites through the front door and print the table of counts
 	@exec $(BIN)/pytest -q tests/outside $(ARGS)
 
-bench: .venv/.stamp ## Measure Protools beside the floor, 6 minutes (ARGS="--help" says more)
+bench: .venv/.stamp ## Measure Protools beside the floor, 8 minutes (ARGS="--help" says more)
 	@exec $(BIN)/python -m bench --only floor --only protools $(ARGS)
 
-bench-peers: .venv/.stamp ## Measure Protools, the floor, DBOS, Restate and Temporal in one run, 15 minutes at most
+bench-peers: .venv/.stamp ## Measure Protools, the floor, DBOS, Restate and Temporal in one run, some 15 minutes
 	@$(BIN)/python -m bench.peers.install
 	@exec $(BIN)/python -m bench $(ARGS)
 

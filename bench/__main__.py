@@ -22,8 +22,8 @@ GRACE_S = 60
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(KEYS), help="Take these (again and again); else all.")
 @click.option("--rounds", default=3, show_default=True, help="Turns of each.")
-@click.option("--seconds", default=6.0, show_default=True, help="Length of a loaded run, about.")
-@click.option("--minutes", default=14.0, show_default=True, help="No turn begins that would last longer than this.")
+@click.option("--seconds", default=12.0, show_default=True, help="Length of a loaded run, about.")
+@click.option("--minutes", default=20.0, show_default=True, help="No turn begins that would last longer than this.")
 @click.option("--out", default=OUT, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
 def main(only: tuple[str, ...], rounds: int, seconds: float, minutes: float, out: Path) -> None:
     """Print sagas per second, latency, and what one saga costs; write it all to a file."""

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from sqlalchemy import Engine
+
 from seedwork import faults
 from seedwork.broker import Subscription
 from seedwork.database import open_database
@@ -36,6 +38,7 @@ PROCESSES: tuple[tuple[str, str], ...] = (
 """Every kind of process there is, in the order in which they start."""
 
 FORGET_EVERY_S = 3600.0
+UNPROJECTED_LOOK_S = 5.0
 SWITCH_S = 0.0005
 """Seconds after which a thread lets the others run: a message must not wait for a projection's turn (default 5 ms)."""
 
@@ -83,15 +86,16 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         duties.append(
             Duty("forgetting", partial(forget, runtime.write, runtime.settings.clock_offset), every_s=FORGET_EVERY_S)
         )
-    for thread in _add_duties(process, runtime, duties):
+    for thread in _add_duties(process, partial(Lookout, runtime.write, runtime.settings.clock_offset), duties):
         if service.handlers:
             worker.handled.append(thread.handled)
     if service.projections:
-        projector, close = _projector(service, runtime)
+        engine = open_database(runtime.settings, service.name, "read", "projector")
+        projector, close = _projector(service, runtime, engine)
         closing.append(close)
         process.add("projections", projector.run, projector.stop)
-        retrying = DutyThread(Duty("unprojected", projector.retry_failures, every_s=5.0))
-        process.add(retrying.name, retrying.run, retrying.stop)
+        retrying = Duty("unprojected", projector.retry_failures, due=failure.c.due_at)
+        _add_duties(process, partial(Lookout, engine, 0.0, every_s=UNPROJECTED_LOOK_S), [retrying])
     return closing
 
 
@@ -110,19 +114,17 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
     publisher = repeat(runtime.relay.publish_waiting)
     process.add("publisher", publisher.run, publisher.stop)
     duties = [*_housekeeping(runtime), *app.extensions["duties"]]
-    _add_duties(process, runtime, duties, look_every_s=max(LOOK_S, settings.sweep_after))
+    seldom = max(LOOK_S, settings.sweep_after)  # it has its outbox to look at, as the worker beside it does each second
+    _add_duties(process, partial(Lookout, runtime.write, settings.clock_offset, every_s=seldom), duties)
     return []
 
 
 def _add_duties(
-    process: Process, runtime: Runtime, duties: Sequence[Duty], look_every_s: float = LOOK_S
+    process: Process, looking: Callable[[Sequence[DutyThread]], Lookout], duties: Sequence[Duty]
 ) -> list[DutyThread]:
-    """Add a thread for each duty, and one that looks whether something is due.
-
-    A web process has its outbox to look at, no more, and the worker beside it looks at that every second.
-    """
+    """Add a thread for each duty, and one that looks whether something is due."""
     threads = [DutyThread(duty) for duty in duties]
-    lookout = Lookout(runtime.write, runtime.settings.clock_offset, threads, look_every_s)
+    lookout = looking(threads)
     process.add("lookout", lookout.run, lookout.stop)
     for thread in threads:
         process.add(thread.name, thread.run, thread.stop)
@@ -147,15 +149,12 @@ def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], ob
     return Worker(inbox, reader, runtime.relay, subscription, settings.batch_limit), subscription.close
 
 
-def _projector(service: Service, runtime: Runtime) -> tuple[Projector, Callable[[], object]]:
-    settings = runtime.settings
+def _projector(service: Service, runtime: Runtime, engine: Engine) -> tuple[Projector, Callable[[], object]]:
     reader = Reader(service.projections, runtime.codec, runtime.broker)
-    engine = open_database(settings, service.name, "read", "projector")
     subscription = _subscribe(runtime, service.projector, service.projects)
     changed = service.changed(runtime) if service.changed else None
-    return Projector(
-        service.projections, reader, engine, subscription, settings.batch_limit, changed
-    ), subscription.close
+    limit = runtime.settings.batch_limit
+    return Projector(service.projections, reader, engine, subscription, limit, changed), subscription.close
 
 
 def _subscribe(runtime: Runtime, name: str, topics: Sequence[str]) -> Subscription:

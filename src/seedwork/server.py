@@ -12,7 +12,6 @@ import resource
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic
 from typing import Protocol
 
@@ -34,7 +33,7 @@ BACKLOG = 1024
 SEND_BUFFER_BYTES = 64 * 1024
 """Kernel's share of an answer: what a slow reader leaves there is seen by nobody (it would grow to megabytes)."""
 LOOK_S = 1.0
-"""Seconds between two looks at who is too slow."""
+"""Seconds between two looks at who is too slow, while anybody is connected."""
 STOP_S = 3
 """Seconds that running requests get to finish."""
 
@@ -105,7 +104,7 @@ class Server:
         self.app = app
         self.connections: dict[Connection, None] = {}
         """In the order in which they came."""
-        self.stopping = False
+        self.stopping = self._is_looking = False
         self._room = room_for_connections()
         self.crew = Crew(THREADS_OF_RANK)
         self._gate: Gate | None = app.extensions.get("gate")
@@ -118,10 +117,7 @@ class Server:
         self._loop, ended = asyncio.get_running_loop(), asyncio.Event()
         threading.Thread(target=self._wake_at, args=(stopping, ended), name="http-stop", daemon=True).start()
         listening = await self._loop.create_server(lambda: Connection(self), sock=sock, backlog=BACKLOG)
-        while not ended.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), LOOK_S)
-            self._look()
+        await ended.wait()
         self.stopping = True
         for action in self.app.extensions["stopping"]:
             action()
@@ -141,14 +137,21 @@ class Server:
             one.abort() if one.is_busy() else one.close()
         await asyncio.sleep(0)
 
+    def _look_later(self) -> None:
+        if self.connections and not self._is_looking:
+            self._is_looking = True
+            self._loop.call_later(LOOK_S, self._look)
+
     def _look(self) -> None:
-        now = monotonic()
+        self._is_looking, now = False, monotonic()
         for one in list(self.connections):
             one.look(now)
+        self._look_later()
 
     def opened(self, connection: Connection) -> None:
         """Take a connection in; when there are too many, the first that came and has nothing at work must go."""
         self.connections[connection] = None
+        self._look_later()
         if len(self.connections) > self._room:
             oldest = next(one for one in self.connections if not one.is_busy())  # at worst the new one
             del self.connections[oldest]

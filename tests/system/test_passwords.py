@@ -13,7 +13,9 @@ from tests.system.canary import leaks, places
 from tests.system.conftest import Mode
 from tests.system.harness import ENDED, System, at_once
 
-from seedwork.broker import Wire
+from seedwork.broker import Delivery, Wire
+from seedwork.database import open_database
+from seedwork.delivery import failure, identity, pack_delivery
 from seedwork.messages import new_id
 
 XML = {"Content_Type": "application/xml", "Accept": "application/xml"}
@@ -316,3 +318,15 @@ def _buried(system: System, poison: Wire) -> Any:
 def _incidents(system: System, subject: str) -> list[Any]:
     rows = system.rows("generador", "SELECT kind FROM incident WHERE subject = :subject", subject=subject)
     return [kind for (kind,) in rows]
+
+
+def test_what_could_not_be_projected_is_tried_again(system: System) -> None:
+    """A read model must not stay behind for good because its database stumbled once."""
+    unreadable = Delivery(Wire("generador.password-generated", new_id(), {}, b""), "", None)
+    row = {"id": identity(unreadable), "topic": unreadable.wire.topic, "delivery": pack_delivery(unreadable)}
+    engine = open_database(system.settings, "generador", "read", "projector")
+    with engine.begin() as tx:
+        tx.execute(failure.insert().values(**row, error="stumbled", attempts=1, due_at=0.0, at=0.0))
+    assert system.eventually(lambda: system.rows("generador", "SELECT attempts FROM failure", "read") == [(2,)])
+    with engine.begin() as tx:
+        tx.execute(failure.delete())
