@@ -33,6 +33,11 @@ DRAIN_S = 120
 GROWTH = 1.2
 """How much more the last third of a soak may show than the first."""
 SMALL_TABLES = ("outbox", "failure", "dead_letter")
+MOST_RESENT_PERCENT = 10.0
+RESENT = """
+SELECT coalesce(100.0 * sum(CAST(step->>'attempts' AS int) - 1) / count(*), 0)
+FROM saga, jsonb_array_elements(CAST(progress AS jsonb)->'steps') AS step WHERE CAST(step->>'attempts' AS int) > 0
+"""
 Row = dict[str, float]
 
 
@@ -51,7 +56,7 @@ def overload(hold: int, times: float, write: bool) -> None:
     with _system() as system:
         capacity = _capacity(system)
         good, rows = _k6(system, "overload.js", CAPACITY=capacity, HOLD_S=hold, TIMES=times)
-        good &= _verified(system)
+        good &= _verified(system) & _tell_resent(system)
     _tell_overload(rows, capacity)
     _tell_stolen(began)
     if write:
@@ -116,17 +121,18 @@ def _drained(system: Rig) -> None:
 
 
 def _running(system: Rig) -> int:
-    return _scalar(system, "protools_saga", "SELECT count(*) FROM saga WHERE status IN ('RUNNING', 'COMPENSATING')")
+    query = "SELECT count(*) FROM saga WHERE status IN ('RUNNING', 'COMPENSATING')"
+    return int(_scalar(system, "protools_saga", query))
 
 
 def _count(system: Rig, service: str, table: str) -> int:
-    return _scalar(system, service, f"SELECT count(*) FROM {table}")  # noqa: S608 - our own names
+    return int(_scalar(system, service, f"SELECT count(*) FROM {table}"))  # noqa: S608 - our own names
 
 
-def _scalar(system: Rig, service: str, query: str) -> int:
+def _scalar(system: Rig, service: str, query: str) -> Any:
     engine = create_engine(system.settings.database_url(service, "write"), poolclass=NullPool)
     with engine.connect() as connection:
-        return int(connection.execute(text(query)).scalar_one())
+        return connection.execute(text(query)).scalar_one()
 
 
 def _verified(system: Rig) -> bool:
@@ -140,6 +146,13 @@ def _tell_overload(rows: list[Row], capacity: float) -> None:
         values = [row[name] for row in rows]
         click.echo(f"{name}/s: median {median(values):.0f}, most {max(values):.0f}")
     click.echo(f"backlog: at most {max(row['backlog'] for row in rows):.0f}; capacity {capacity:.0f}/s")
+
+
+def _tell_resent(system: Rig) -> bool:
+    """Tell how many commands were sent again, and whether they are few."""
+    percent = float(_scalar(system, "protools_saga", RESENT))
+    click.echo(f"commands sent again: {percent:.2f} % (at most {MOST_RESENT_PERCENT:g} %)")
+    return percent <= MOST_RESENT_PERCENT
 
 
 def _tell_stolen(began: tuple[float, float]) -> None:
