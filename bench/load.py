@@ -29,8 +29,8 @@ READ_EVERY_S = 0.03
 FEW_FIRST = 200
 LOOK_S = 1.2
 """Within it the front door's admission has looked once."""
-SILENCE_S = 1.0
-"""After so long without a broadcast all that is waited for is read: a broadcast may be lost."""
+READ_ALL_EVERY_S = 1.0
+"""All that is waited for is read this often: a broadcast may be lost, and may tell of a hundred ends."""
 
 
 class Watch:
@@ -42,7 +42,7 @@ class Watch:
         self._read = open_database(rig.settings, "bff", "read", "reader")
         self._look = text(LOOK.format(among("id", "uuid", self._read.dialect.name)))
         self._mentioned: set[str] = set()
-        self._heard_at = self._read_at = time.monotonic()
+        self._all_read_at = self._read_at = time.monotonic()
         self.last_heard: dict[str, float] = {}
         """When the end of each was told; of those that were not, for broadcasts may be lost, when it was seen."""
         self.reads = 0
@@ -52,17 +52,17 @@ class Watch:
         heard = self._listener.receive(500, wait_s)
         self._listener.ack(heard)
         if heard:
-            self._heard_at = time.monotonic()
+            heard_at = time.monotonic()
             lines = (line for delivery in heard for line in delivery.wire.body.split(b"\n"))
             ids = {line.removesuffix(ENDED).decode() for line in lines if line.endswith(ENDED)}
-            self.last_heard.update(dict.fromkeys(ids, self._heard_at))
+            self.last_heard.update(dict.fromkeys(ids, heard_at))
             self._mentioned |= ids
 
     def ended(self, waiting: Iterable[str], every_s: float) -> list[str]:
         """Return which of those whose end was told show it; reads at most once in `every_s` seconds."""
         now = time.monotonic()
-        if now - self._heard_at > SILENCE_S:
-            self._mentioned, self._heard_at = set(waiting), now
+        if now - self._all_read_at > READ_ALL_EVERY_S:
+            self._mentioned, self._all_read_at = set(waiting), now
         if not self._mentioned or now - self._read_at < every_s:
             return []
         with self._read.connect() as connection:

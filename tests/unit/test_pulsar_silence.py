@@ -5,7 +5,9 @@ from __future__ import annotations
 import pulsar
 import pytest
 
-from seedwork.broker.pulsar import REJOIN_AFTER, REOPEN_AFTER, SELDOM, _Consumer
+from seedwork.broker.pulsar import REOPEN_AFTER, _Consumer
+
+CLOCK = "seedwork.broker.pulsar.monotonic"
 
 
 class Stub:
@@ -26,45 +28,61 @@ class Stub:
     def close(self) -> None: ...
 
 
-class Listener:
-    """Our consumer over such stubs, with the receives counted after which it joined anew."""
+class Ear:
+    """Our consumer over such stubs, by a clock that a receive moves on by a second."""
 
-    def __init__(self, *, connected: bool = True) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, *, connected: bool = True, rejoins: bool = True) -> None:
         self.opened: list[Stub] = []
+        self.now = 0.0
+        patch.setattr(CLOCK, lambda: self.now)
+        patch.setattr("seedwork.broker.pulsar._delivery", lambda message, _names: message)
 
         def join() -> Stub:
             self.opened.append(Stub(connected=connected))
             return self.opened[-1]
 
-        self.consumer = _Consumer(join)
+        self.consumer = _Consumer(join, rejoins=rejoins)
 
-    def joins(self, receives: int) -> list[int]:
-        """Receive so often; return after which of them it joined anew."""
+    def joins(self, seconds: int) -> list[int]:
+        """Hear nothing for so long; return after how many seconds it joined anew."""
         joined = []
-        for number in range(1, receives + 1):
-            before = len(self.opened)
+        for second in range(1, seconds + 1):
+            before, self.now = len(self.opened), self.now + 1
             assert self.consumer.receive(1, 0.001) == []
             if len(self.opened) > before:
-                joined.append(number)
+                joined.append(second)
         return joined
 
 
-def test_in_a_silence_it_joins_anew_ever_more_seldom() -> None:
+def test_in_a_silence_it_joins_anew_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stalled subscription is set going by it within ten seconds; an idle system must not do it all night."""
-    assert (REJOIN_AFTER, SELDOM) == (10, 60)
-    assert Listener().joins(200) == [10, 30, 70, 130, 190]
+    assert Ear(monkeypatch).joins(200) == [10, 30, 70, 130, 190]
 
 
 def test_a_message_makes_it_join_soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stall comes while there is work: then nobody is to wait for a minute."""
-    monkeypatch.setattr("seedwork.broker.pulsar._delivery", lambda message, _names: message)
-    listener = Listener()
-    listener.joins(100)
-    listener.opened[-1].message = "heard"  # type: ignore[assignment]
-    assert listener.consumer.receive(1, 0.001) == ["heard"]
-    assert listener.joins(30) == [10, 30]
+    ear = Ear(monkeypatch)
+    ear.joins(100)
+    ear.opened[-1].message = "heard"  # type: ignore[assignment]
+    assert ear.consumer.receive(1, 0.001) == ["heard"]
+    assert ear.joins(30) == [10, 30]
 
 
-def test_cut_off_it_joins_anew_at_once_each_time() -> None:
+def test_whoever_asks_often_does_not_join_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was counted in receives once: who waits 20 ms for each joined anew five times a second."""
+    ear = Ear(monkeypatch)
+    for _ in range(100):
+        ear.consumer.receive(1, 0.001)
+    assert len(ear.opened) == 1
+
+
+def test_a_listener_does_not_join_anew_for_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is broadcast while it joins would be lost, and only shared subscriptions stall."""
+    assert Ear(monkeypatch, rejoins=False).joins(200) == []
+
+
+def test_cut_off_it_joins_anew_at_once_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client itself may wait a minute between two attempts."""
-    assert Listener(connected=False).joins(9) == [REOPEN_AFTER, 2 * REOPEN_AFTER, 3 * REOPEN_AFTER]
+    for rejoins in (True, False):
+        ear = Ear(monkeypatch, connected=False, rejoins=rejoins)
+        assert ear.joins(9) == [REOPEN_AFTER, 2 * REOPEN_AFTER, 3 * REOPEN_AFTER]

@@ -7,6 +7,7 @@ import queue
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any, TypeVar
 
 import pulsar
@@ -24,10 +25,11 @@ ORDERING_BUCKETS = 8
 SEND_TIMEOUT_MS = 3_000
 REOPEN_AFTER = 3
 """Empty receives without a connection after which a consumer is opened anew."""
-REJOIN_AFTER, SELDOM = 10, 60
-"""Empty receives with a connection after which a consumer joins anew; in a long silence twice as many each time, up to
-SELDOM: every ten seconds took half of an idle system's CPU. Pulsar 4.0.8 can stall a Key_Shared subscription for good
-when a consumer was killed (seen in 4 of 242 trials; apache/pulsar#23845); one that joins sets it going."""
+REJOIN_AFTER_S, SELDOM_S = 10.0, 60.0
+"""Seconds of silence after which a consumer of a shared subscription joins anew, in a long silence twice as many each
+time, up to SELDOM_S, for every ten seconds took half of an idle system's CPU. Pulsar 4.0.8 can stall a Key_Shared
+subscription for good when a consumer was killed (seen in 4 of 242 trials; apache/pulsar#23845); one that joins sets it
+going."""
 
 
 class _ReadyAvro(pulsar.schema.AvroSchema):  # type: ignore[misc]
@@ -96,7 +98,8 @@ class PulsarBroker:
                 initial_position=pulsar.InitialPosition.Earliest,
                 receiver_queue_size=2000,
                 batch_index_ack_enabled=True,
-            )
+            ),
+            rejoins=True,
         )
 
     def browse(self, topics: Sequence[str], *, earliest: bool) -> Subscription:
@@ -202,20 +205,20 @@ def _quietly(call: Callable[[], Any]) -> None:
 class _Consumer:
     """Receive through one Pulsar consumer; keep the Message objects, for only they acknowledge one of a batch."""
 
-    def __init__(self, open_consumer: Callable[[], pulsar.Consumer]) -> None:
-        self._open = open_consumer
+    def __init__(self, open_consumer: Callable[[], pulsar.Consumer], *, rejoins: bool = False) -> None:
+        self._open, self._rejoins = open_consumer, rejoins
         self._consumer = _guarded(open_consumer)
         self._names: dict[str, str] = {}
-        self._cut_off = self._empty = 0
-        """Receives in a row that ended without a connection, and without a message."""
-        self._rejoin_after = REJOIN_AFTER
+        self._cut_off = 0
+        """Receives in a row that ended without a connection."""
+        self._heard_at, self._patience_s = monotonic(), REJOIN_AFTER_S
 
     def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
         first = self._next(max(1, int(timeout_s * 1000)))
         if first is None:
             self._look_after_connection()
             return []
-        self._cut_off, self._empty, self._rejoin_after = 0, 0, REJOIN_AFTER
+        self._cut_off, self._heard_at, self._patience_s = 0, monotonic(), REJOIN_AFTER_S
         taken = [first]
         while len(taken) < limit and (message := self._next(0)) is not None:
             taken.append(message)
@@ -223,13 +226,13 @@ class _Consumer:
 
     def _look_after_connection(self) -> None:
         """Open a new consumer when the old one stays cut off (alone it may wait a minute) or hears nothing for long."""
-        self._empty += 1
         self._cut_off = 0 if self._consumer.is_connected() else self._cut_off + 1
-        if self._cut_off >= REOPEN_AFTER or self._empty >= self._rejoin_after:
+        hears_nothing = self._rejoins and monotonic() - self._heard_at >= self._patience_s
+        if self._cut_off >= REOPEN_AFTER or hears_nothing:
             fresh = _guarded(self._open)
             _quietly(self._consumer.close)
-            self._consumer, self._cut_off, self._empty = fresh, 0, 0
-            self._rejoin_after = min(SELDOM, 2 * self._rejoin_after)
+            self._consumer, self._cut_off, self._heard_at = fresh, 0, monotonic()
+            self._patience_s = min(SELDOM_S, 2 * self._patience_s)
 
     def _next(self, timeout_ms: int) -> pulsar.Message | None:
         try:
