@@ -32,12 +32,15 @@ export function look(location) {
   return http.get(BASE_URL + location, { headers: JSON_FACE, tags: { name: "GET /commands/{id}" } });
 }
 
+// Unix seconds of a UUIDv7.
+const momentOf = (id) => parseInt(id.slice(0, 8) + id.slice(9, 13), 16) / 1000;
+
 // The counters of one web process: commands accepted and refused by it, and ended wherever they were accepted.
 export function counters() {
-  const text = http.get(`${BASE_URL}/metrics`, { headers: WHO, tags: { name: "GET /metrics" } }).body;
+  const { body: text, headers } = http.get(`${BASE_URL}/metrics`, { headers: WHO, tags: { name: "GET /metrics" } });
   const value = (pattern) => [...text.matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]), 0);
   return {
-    at: Date.now() / 1000,
+    at: momentOf(headers["X-Request-Id"]), // when they were read, not when the answer came: in a rush that is seconds later
     accepted: value(/^protools_http_requests_total\{method="POST",route="\/passwords",status="202"\} (\S+)/gm),
     refused: value(/^protools_commands_refused_total\{.*\} (\S+)/gm),
     ended: value(/^protools_command_seconds_count (\S+)/gm),
