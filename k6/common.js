@@ -20,7 +20,7 @@ export const WHO = __ENV.TOKEN ? { Authorization: `Bearer ${__ENV.TOKEN}` } : {}
 
 const JSON_FACE = { ...WHO, "Content-Type": "application/json", Accept: "application/json" };
 
-// Nobody reads the body of what is answered here: k6 takes a fifth of two cores as it is.
+// Nobody reads the body of what is answered here: k6 takes enough of two cores as it is.
 const ASKING = { headers: JSON_FACE, tags: { name: "POST /passwords" }, timeout: "40s", responseType: "none" };
 
 export function ask(username, headers) {

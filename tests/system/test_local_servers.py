@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from tests.patience import PATIENCE_S
 
 from protools.local import LocalPostgres, LocalPulsar, LocalServerError, PortInUse
 from protools.local.process import free_ports, wait_until
@@ -20,7 +21,7 @@ def test_a_killed_broker_comes_back_with_its_data(pulsar: LocalPulsar) -> None:
     assert pulsar.pid() is None
     assert not pulsar.is_ready()
     pulsar.start()
-    assert wait_until(pulsar.is_ready, 120), "a busy machine may let one health check time out"
+    assert wait_until(pulsar.is_ready, PATIENCE_S), "a busy machine may let one health check time out"
     assert pulsar.pid() != before
 
 

@@ -81,6 +81,14 @@ def test_a_listener_does_not_join_anew_for_silence(monkeypatch: pytest.MonkeyPat
     assert Ear(monkeypatch, rejoins=False).joins(200) == []
 
 
+def test_after_an_outage_it_joins_soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that was killed is when subscriptions stall."""
+    ear = Ear(monkeypatch, connected=False)
+    ear.joins(3 * REOPEN_AFTER)
+    ear.opened[-1].connected = True
+    assert ear.joins(10) == [10]
+
+
 def test_cut_off_it_joins_anew_at_once_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client itself may wait a minute between two attempts."""
     for rejoins in (True, False):

@@ -227,12 +227,15 @@ class _Consumer:
     def _look_after_connection(self) -> None:
         """Open a new consumer when the old one stays cut off (alone it may wait a minute) or hears nothing for long."""
         self._cut_off = 0 if self._consumer.is_connected() else self._cut_off + 1
-        hears_nothing = self._rejoins and monotonic() - self._heard_at >= self._patience_s
-        if self._cut_off >= REOPEN_AFTER or hears_nothing:
-            fresh = _guarded(self._open)
-            _quietly(self._consumer.close)
-            self._consumer, self._cut_off, self._heard_at = fresh, 0, monotonic()
-            self._patience_s = min(SELDOM_S, 2 * self._patience_s)
+        if self._cut_off >= REOPEN_AFTER:
+            self._join_anew(REJOIN_AFTER_S)
+        elif self._rejoins and monotonic() - self._heard_at >= self._patience_s:
+            self._join_anew(min(SELDOM_S, 2 * self._patience_s))
+
+    def _join_anew(self, patience_s: float) -> None:
+        fresh = _guarded(self._open)
+        _quietly(self._consumer.close)
+        self._consumer, self._cut_off, self._heard_at, self._patience_s = fresh, 0, monotonic(), patience_s
 
     def _next(self, timeout_ms: int) -> pulsar.Message | None:
         try:
