@@ -1,0 +1,17 @@
+"""Make text that others chose safe to keep and to show: in a row, a log line, a terminal, a mail or a page."""
+
+from __future__ import annotations
+
+DETAIL_CHARACTERS = 500
+"""Characters kept of what another party said, such as the status line of a server."""
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """Return `text` on one line of printable characters, at most `limit` of them.
+
+    Every other character (NUL, newline, ESC, a lone surrogate, a mark that turns the direction of writing) becomes its
+    escape as Python writes it, so that nothing is lost and nothing acts on a terminal, a log or a database.
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit])
+    return text[:limit]
