@@ -5,6 +5,7 @@ Both faces carry the same names in the same order; what either refuses becomes a
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from lxml import etree
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
 
+from seedwork.text import printable
+
 Document = Mapping[str, Any]
 PROBLEM_NAMESPACE = "urn:ietf:rfc:7807"
 PROBLEM_TYPE = "urn:protools:problem:"
@@ -25,6 +28,13 @@ DEPTH = 32
 """Levels of nesting that a request may have, in either format."""
 ENCODINGS = ("UTF-8", "UTF8", "US-ASCII", "ASCII", "UTF-16", "UTF-16LE", "UTF-16BE", "ISO-8859-1", "LATIN1")
 """What XML may be written in. Others exist to get past filters (UTF-7) or by mistake."""
+BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "UTF-8"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
+DECLARED_ENCODING = re.compile(rb"\W*<\?xml[^>]*?\sencoding\s*=\s*[\"']([A-Za-z0-9._-]+)")
+LONGEST_DECLARATION = 1024
+"""Bytes within which an XML declaration that follows a byte order mark is looked for."""
+ERRORS_NAMED, NAME_CHARACTERS, LONGEST_DETAIL = 20, 200, 2000
+"""Errors that one problem names, characters of a name in it, and of its detail: no answer is much larger than what was
+asked."""
 SINGULAR = {"log": "entry"}
 """Names of an XML list's items, where they are not the list's name without its `s`."""
 
@@ -43,7 +53,7 @@ class Problem(Exception):
         **more: Any,
     ) -> None:
         super().__init__(f"{status} {code}: {detail}")
-        self.status, self.code, self.detail = status, code, detail
+        self.status, self.code, self.detail = status, code, printable(detail, LONGEST_DETAIL)
         self.headers = dict(headers or {})
         self._more = more | ({"errors": errors} if errors else {})
 
@@ -63,8 +73,14 @@ def problem_of_status(status: int, detail: str = "") -> Problem:
 
 def invalid(errors: Mapping[str, str], place: str = "pointer") -> Problem:
     """Make the 422 that names each wrong field by its JSON Pointer (RFC 6901), or each query parameter."""
-    rows = [{place: name, "detail": detail} for name, detail in errors.items()]
-    return Problem(422, "invalid", "; ".join(f"{r[place] or 'body'}: {r['detail']}" for r in rows), errors=rows)
+    named = list(errors.items())[:ERRORS_NAMED]
+    rows = [
+        {place: printable(name, NAME_CHARACTERS), "detail": printable(detail, NAME_CHARACTERS)}
+        for name, detail in named
+    ]
+    said = [f"{row[place] or 'body'}: {row['detail']}" for row in rows]
+    more = [f"{len(errors) - len(rows)} more errors"] if len(errors) > len(rows) else []
+    return Problem(422, "invalid", "; ".join(said + more), errors=rows)
 
 
 # --- writing
@@ -239,33 +255,71 @@ def _place(before: str) -> tuple[int, int]:
 
 def _read_xml(body: bytes, charset: str) -> Any:
     try:
+        _stop_at_the_root(body, charset)
         root = etree.fromstring(body, _parser(charset))
     except etree.XMLSyntaxError as error:
         reason = (error.msg or "the body is empty").partition(", line ")[0].strip()
-        raise _unreadable("XML", reason, *(error.position or (1, 1))) from None
+        raise _unreadable("XML", printable(reason), *(error.position or (1, 1))) from None
     _check_prolog(root.getroottree().docinfo, body)
     value = _value(root, 1)
     return value if isinstance(value, dict) else {"#text": value} if value.strip() else {}
 
 
-def _check_prolog(said: Any, body: bytes) -> None:
-    if said.doctype:
+class _DocumentType(Exception):
+    """Raised inside the parser when a document type declaration begins."""
+
+
+class _Root(Exception):
+    """Raised inside the parser when the root element begins: the prolog was read and holds no document type."""
+
+
+class _Prolog:
+    """A target for the parser that stops at whichever of the two comes first."""
+
+    def doctype(self, *_: object) -> None:
+        raise _DocumentType
+
+    def start(self, *_: object) -> None:
+        raise _Root
+
+    def close(self) -> None:
+        """End what has no root; the parser raises its own error."""
+
+
+def _stop_at_the_root(body: bytes, charset: str) -> None:
+    """Read the prolog alone; raise the Problem for a document type before the parser declares or opens any of it.
+
+    What a parser loads because of a document type depends on its options in ways that surprise (`collect_ids=False`
+    loads an external DTD), so no document that has one reaches the parser that builds the tree.
+    """
+    try:
+        etree.fromstring(body, _parser(charset, _Prolog()))
+    except _DocumentType:
         place = _place(body.partition(b"<!DOCTYPE")[0].decode("latin-1"))
-        raise _unreadable("XML", "a document type declaration (DTD, entities) is not allowed", *place)
+        raise _unreadable("XML", "a document type declaration (DTD, entities) is not allowed", *place) from None
+    except _Root:
+        return
+
+
+def _check_prolog(said: Any, body: bytes) -> None:
     if said.encoding.upper() not in ENCODINGS:
         raise _unreadable("XML", f"the encoding {said.encoding} is not spoken, send UTF-8", 1, 1)
     if said.xml_version != "1.0":
         raise _unreadable("XML", f"version {said.xml_version} is not spoken, send 1.0", 1, 1)
+    mark = next((name for mark, name in BYTE_ORDER_MARKS if body.startswith(mark)), None)
+    declared = DECLARED_ENCODING.match(body[:LONGEST_DECLARATION].replace(b"\0", b""))
+    if mark and declared and not declared[1].decode().upper().replace("UTF8", "UTF-8").startswith(mark):
+        raise _unreadable("XML", f"the byte order mark says {mark}, the declaration says otherwise", 1, 1)
 
 
-def _parser(charset: str) -> Any:
+def _parser(charset: str, target: Any = None) -> Any:
     return etree.XMLParser(
+        target=target,
         encoding=charset or None,
         resolve_entities=False,
         no_network=True,
         load_dtd=False,
         huge_tree=False,
-        collect_ids=False,
         remove_comments=True,
         remove_pis=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -45,6 +46,33 @@ def test_xml_with_a_dtd_or_an_entity_is_unreadable(body: bytes) -> None:
     problem = refused("application/xml", body)
     assert (problem.status, problem.code) == (400, "unreadable")
     assert "root:" not in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding", "declared"),
+    [
+        (codecs.BOM_UTF8, "utf-8", "UTF-16"),
+        (codecs.BOM_UTF8, "utf-8", "ISO-8859-1"),
+        (codecs.BOM_UTF16_LE, "utf-16-le", "UTF-8"),
+        (codecs.BOM_UTF16_BE, "utf-16-be", "utf8"),
+    ],
+)
+def test_a_byte_order_mark_that_contradicts_the_declaration_is_unreadable(
+    mark: bytes, encoding: str, declared: str
+) -> None:
+    """Two servers that believe different ones read different requests (XML 1.0 §4.3.3)."""
+    text = f'<?xml version="1.0" encoding="{declared}"?><r><username>ada</username></r>'
+    assert refused("application/xml", mark + text.encode(encoding)).code == "unreadable"
+    text = text.replace(declared, encoding[:6].rstrip("-"))
+    assert formats.read("application/xml", mark + text.encode(encoding)) == {"username": "ada"}
+
+
+def test_a_problem_is_not_much_larger_than_what_caused_it() -> None:
+    """Sixty kilobytes of unknown fields were answered with ten times as much."""
+    problem = formats.invalid({f"/{'x' * 300}{number}": "is unknown" for number in range(5000)})
+    assert "4980 more errors" in problem.detail or len(problem.detail) == formats.LONGEST_DETAIL
+    assert len(XML.write_problem(problem.document)) < 16 * 1024
+    assert len(Problem(400, "unreadable", "\x1b" * 100_000).detail) == formats.LONGEST_DETAIL
 
 
 def test_a_bomb_of_entities_costs_nothing() -> None:
