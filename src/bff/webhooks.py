@@ -27,7 +27,7 @@ from seedwork.delivery import incident
 from seedwork.errors import SettingError
 from seedwork.formats import invalid
 from seedwork.inbox import incident_row
-from seedwork.loop import Duty
+from seedwork.loop import Due, Duty
 from seedwork.rows import Row
 from seedwork.service import Runtime
 from seedwork.settings import Settings
@@ -145,4 +145,4 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None, settings: Setting
 def call_webhooks(runtime: Runtime) -> Duty:
     """Make the calls a duty of the worker."""
     read = open_database(runtime.settings, runtime.service, "read", "reader")
-    return Duty("webhooks", Webhooks(runtime, read).call_due, due=webhook.c.due_at)
+    return Duty("webhooks", Webhooks(runtime, read).call_due, due=Due(webhook.c.due_at, LONGEST_DELAY_S))

@@ -20,7 +20,7 @@ from seedwork.claims import claim, held
 from seedwork.delivery import pack_context, unpack_context
 from seedwork.errors import DomainError, Unavailable
 from seedwork.inbox import Handler, Received
-from seedwork.loop import Duty
+from seedwork.loop import Due, Duty
 from seedwork.messages import Message
 from seedwork.rows import Row
 from seedwork.sealing import unseal_by_any
@@ -200,7 +200,8 @@ def send_mails(runtime: Runtime) -> Duty:
     def brings_mail(batch: Sequence[Received]) -> bool:
         return any(isinstance(received.message.body, SendPasswordMail) for received in batch if received.message)
 
-    return Duty("sender", sender.send_due, woken_by=brings_mail, due=mail.c.due_at)
+    longest_s = max(LONGEST_DELAY_S, runtime.settings.mail_claim)
+    return Duty("sender", sender.send_due, woken_by=brings_mail, due=Due(mail.c.due_at, longest_s))
 
 
 DUTIES = (send_mails,)

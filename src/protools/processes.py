@@ -13,16 +13,17 @@ from sqlalchemy import Engine
 from seedwork import faults
 from seedwork.broker import Subscription
 from seedwork.database import open_database
-from seedwork.delivery import failure, outbox
+from seedwork.delivery import failure, incident, outbox
 from seedwork.errors import SettingError
 from seedwork.forgetting import forget
-from seedwork.inbox import Inbox, Reader
-from seedwork.loop import LOOK_S, Duty, DutyThread, Lookout, keep_trying
+from seedwork.inbox import LONGEST_RETRY_S, Inbox, Reader, close_incidents, incident_row, said
+from seedwork.loop import LOOK_S, Due, Duty, DutyThread, Lookout, Report, keep_trying
 from seedwork.process import Process, collect_seldom, repeat
-from seedwork.projection import Projector
+from seedwork.projection import LONGEST_DELAY_S, Projector
 from seedwork.service import Runtime, Service, load, open_runtime
 from seedwork.settings import Settings
 from seedwork.telemetry import configure_logging
+from seedwork.unit_of_work import UnitOfWork
 from seedwork.worker import Worker
 
 PROCESSES: tuple[tuple[str, str], ...] = (
@@ -53,6 +54,7 @@ def run(name: str, kind: str, settings: Settings) -> None:
     sys.setswitchinterval(SWITCH_S)
     collect_seldom()
     runtime = open_runtime(settings, name)
+    keep_trying(threading.Event(), lambda: runtime.write.connect().close())  # refuses what cannot keep our promises
     if check := load(name).check:
         keep_trying(threading.Event(), lambda: check(runtime))
     process = Process()
@@ -82,11 +84,12 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         worker, close = _worker(service, runtime)
         closing.append(close)
         process.add("messages", worker.run, worker.stop)
-        duties.append(Duty("failures", worker.retry_failures, due=failure.c.due_at))
+        duties.append(Duty("failures", worker.retry_failures, due=Due(failure.c.due_at, LONGEST_RETRY_S)))
         duties.append(
             Duty("forgetting", partial(forget, runtime.write, runtime.settings.clock_offset), every_s=FORGET_EVERY_S)
         )
-    for thread in _add_duties(process, partial(Lookout, runtime.write, runtime.settings.clock_offset), duties):
+    report = partial(_report, runtime)
+    for thread in _add_duties(process, partial(Lookout, runtime.write, runtime.settings.clock_offset), duties, report):
         if service.handlers:
             worker.handled.append(thread.handled)
     if service.projections:
@@ -94,8 +97,8 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         projector, close = _projector(service, runtime, engine)
         closing.append(close)
         process.add("projections", projector.run, projector.stop)
-        retrying = Duty("unprojected", projector.retry_failures, due=failure.c.due_at)
-        _add_duties(process, partial(Lookout, engine, 0.0, every_s=UNPROJECTED_LOOK_S), [retrying])
+        retrying = Duty("unprojected", projector.retry_failures, due=Due(failure.c.due_at, LONGEST_DELAY_S))
+        _add_duties(process, partial(Lookout, engine, 0.0, every_s=UNPROJECTED_LOOK_S), [retrying], report)
     return closing
 
 
@@ -115,15 +118,16 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
     process.add("publisher", publisher.run, publisher.stop)
     duties = [*_housekeeping(runtime), *app.extensions["duties"]]
     seldom = max(LOOK_S, settings.sweep_after)  # it has its outbox to look at, as the worker beside it does each second
-    _add_duties(process, partial(Lookout, runtime.write, settings.clock_offset, every_s=seldom), duties)
+    looking = partial(Lookout, runtime.write, settings.clock_offset, every_s=seldom)
+    _add_duties(process, looking, duties, partial(_report, runtime))
     return []
 
 
 def _add_duties(
-    process: Process, looking: Callable[[Sequence[DutyThread]], Lookout], duties: Sequence[Duty]
+    process: Process, looking: Callable[[Sequence[DutyThread]], Lookout], duties: Sequence[Duty], report: Report
 ) -> list[DutyThread]:
     """Add a thread for each duty, and one that looks whether something is due."""
-    threads = [DutyThread(duty) for duty in duties]
+    threads = [DutyThread(duty, report) for duty in duties]
     lookout = looking(threads)
     process.add("lookout", lookout.run, lookout.stop)
     for thread in threads:
@@ -131,8 +135,22 @@ def _add_duties(
     return threads
 
 
+def _report(runtime: Runtime, duty: str, error: Exception | None) -> None:
+    """Keep an incident open while a duty breaks each time it is run."""
+    subject = f"{runtime.service} {duty}"
+
+    def work(uow: UnitOfWork) -> None:
+        if error is None:
+            close_incidents(uow, "duty-broken", subject)
+        else:
+            uow.append(incident, incident_row("duty-broken", subject, type(error).__name__, said(error), uow.now))
+
+    runtime.relay.run(work)
+
+
 def _housekeeping(runtime: Runtime) -> list[Duty]:
-    return [Duty("outbox", runtime.relay.clear), Duty("sweep", runtime.relay.sweep, due=outbox.c.due_at)]
+    sweep = Duty("sweep", runtime.relay.sweep, due=Due(outbox.c.due_at, runtime.settings.sweep_after))
+    return [Duty("outbox", runtime.relay.clear), sweep]
 
 
 def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], object]]:

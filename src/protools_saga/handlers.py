@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy import Table, select, update
+from sqlalchemy import Column, Table, select
 
 from correo.messages import CorreoFailed, CorreoRefused, PasswordMailSent
 from generador import messages as generador
@@ -16,10 +18,12 @@ from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.messages import CancelSaga, IssuePassword, RotatePassword, SagaMoved
 from protools_saga.rotate_password import ROTATE_PASSWORD
 from protools_saga.tables import saga, target
+from seedwork import loop
+from seedwork.blame import verdict
 from seedwork.delivery import incident, pack_context, unpack_context
 from seedwork.engine import Move, advance, is_cancellable, start
 from seedwork.errors import DomainError
-from seedwork.inbox import Handler, Received, incident_row, said
+from seedwork.inbox import Handler, Received, close_incidents, incident_row, said
 from seedwork.loop import Duty
 from seedwork.messages import Context, Message, new_id
 from seedwork.rows import Row
@@ -51,6 +55,8 @@ SUBJECT = "username"
 PAGE = 500
 PROBE_EVERY_S = 5.0
 GROWTH = 10
+LONGEST_DEADLINE_S = max(step.deadline for workflow in DEFINITIONS.values() for step in workflow.steps)
+LONGEST_SILENCE_S = max(step.retry.seconds for workflow in DEFINITIONS.values() for step in workflow.steps)
 UNMOVED_S = 60.0
 """Seconds for which a saga that cannot be moved leaves the others their turn."""
 
@@ -103,7 +109,7 @@ def _advance(uow: UnitOfWork, saga_id: str, happening: Happening, context: Conte
         raise LookupError(f"no saga {saga_id}")
     move = next_move(row, happening, uow.now)
     if row["status"] == "SUSPENDED" and any(entry.kind in ("resumed", "compensating") for entry in move[1]):
-        _close_incidents(uow, saga_id)
+        close_incidents(uow, "suspended", saga_id)  # the new one of a saga that is suspended again stays open
     _save(uow, move, context._replace(actor=unpack_context(row["context"]).actor))  # a reply changes no owner
     return move[0]
 
@@ -112,12 +118,6 @@ def next_move(row: Row, happening: Happening, now: float) -> Move:
     """Return what a happening would do to the saga of this row; raise DomainError for what an operator cannot have."""
     progress = load_progress(row)
     return advance(DEFINITIONS[progress.workflow], progress, happening, now, new_id)
-
-
-def _close_incidents(uow: UnitOfWork, saga_id: str) -> None:
-    """Note that nobody has to look any more; the new incident of a saga that is suspended again stays open."""
-    known = (incident.c.subject == saga_id) & (incident.c.kind == "suspended") & incident.c.closed_at.is_(None)
-    uow.values(update(incident).where(known).values(closed_at=uow.now).returning(incident.c.id))
 
 
 def operate(uow: UnitOfWork, saga_id: str, wish: Operator) -> None:
@@ -250,7 +250,11 @@ def wake_due_sagas(runtime: Runtime) -> Duty:
     def work(uow: UnitOfWork) -> int:
         return len(_happen(uow, saga.c.wake_at <= uow.now, saga.c.wake_at, PAGE, Due()))
 
-    return Duty("wake-ups", lambda: runtime.relay.run_pages(work, PAGE), due=saga.c.wake_at)
+    def wake() -> None:
+        with _one_by_one(runtime, saga.c.wake_at, PAGE, Due()):
+            runtime.relay.run_pages(work, PAGE)
+
+    return Duty("wake-ups", wake, due=loop.Due(saga.c.wake_at, LONGEST_DEADLINE_S))
 
 
 def resend_to_silent(runtime: Runtime) -> Duty:
@@ -290,14 +294,18 @@ def resend_to_silent(runtime: Runtime) -> Duty:
         answered.clear()
         repeated.clear()
 
-    return Duty("re-sending", lambda: runtime.relay.run(work), woken_by=count, due=saga.c.resend_at, calm=forget)
+    def resend() -> None:
+        with _one_by_one(runtime, saga.c.resend_at, GROWTH, Silent()):
+            runtime.relay.run(work)
+
+    return Duty("re-sending", resend, woken_by=count, due=loop.Due(saga.c.resend_at, LONGEST_SILENCE_S), calm=forget)
 
 
 def _probe(uow: UnitOfWork, name: str) -> int:
     """Return 1 when no coordinator has probed this target within the interval, else 0."""
     uow.load([(target, name)])
     row = uow.get(target, name)
-    if row and row["probe_at"] > uow.now:
+    if row and 0 < row["probe_at"] - uow.now <= PROBE_EVERY_S:
         return 0
     uow.put(target, {"name": name, "probe_at": uow.now + PROBE_EVERY_S})
     return 1
@@ -314,13 +322,42 @@ def _happen_to(uow: UnitOfWork, row: Row, happening: Happening) -> str:
         waiting = _advance(uow, row["id"], happening, unpack_context(row["context"])).outstanding
     except Exception as error:
         uow.drop()
-        log.exception("saga not moved", saga=row["id"])
-        later = uow.now + UNMOVED_S
-        uow.put(saga, {**row, "wake_at": row["wake_at"] and later, "resend_at": row["resend_at"] and later})
-        uow.append(incident, incident_row("unmoved", row["id"], type(error).__name__, said(error), uow.now))
+        _put_off(uow, row, error)
         waiting = None
     uow.keep()
     return waiting[1] if waiting else ""
+
+
+def _put_off(uow: UnitOfWork, row: Row, error: Exception) -> None:
+    log.error("saga not moved", saga=row["id"], error=said(error))
+    later = uow.now + UNMOVED_S
+    uow.put(saga, {**row, "wake_at": row["wake_at"] and later, "resend_at": row["resend_at"] and later})
+    uow.append(incident, incident_row("unmoved", row["id"], type(error).__name__, said(error), uow.now))
+
+
+@contextmanager
+def _one_by_one(runtime: Runtime, due: Column[Any], limit: int, happening: Happening) -> Iterator[None]:
+    """Move due sagas each in a transaction of its own when the database refuses what moves them together."""
+    try:
+        yield
+        return
+    except Exception as error:
+        if verdict(error) != "item":
+            raise
+    waiting = select(saga.c.id).order_by(due).limit(limit)
+    for saga_id in runtime.relay.run(lambda uow: uow.values(waiting.where(due <= uow.now))):
+        try:
+            runtime.relay.run(partial(_happen, condition=saga.c.id == saga_id, order=due, limit=1, happening=happening))
+        except Exception as error:
+            if verdict(error) != "item":
+                raise
+            runtime.relay.run(partial(_put_off_loaded, saga_id=saga_id, error=error))
+
+
+def _put_off_loaded(uow: UnitOfWork, saga_id: str, error: Exception) -> None:
+    uow.load([(saga, saga_id)])
+    if row := uow.get(saga, saga_id):
+        _put_off(uow, row, error)
 
 
 DUTIES = (wake_due_sagas, resend_to_silent)

@@ -5,17 +5,19 @@ Times are stored as Unix seconds (double). The clock is the database's own, plus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Double, Engine, create_engine, event, select, text
+from sqlalchemy import Connection, Double, Engine, ExceptionContext, create_engine, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.expression import literal_column
 
-from seedwork.errors import Unavailable
+from seedwork.blame import verdict
+from seedwork.errors import SettingError, Unavailable
 from seedwork.settings import Role, Settings, Side
 
 POSTGRESQL_CLOCK = "extract(epoch from clock_timestamp())"
@@ -41,7 +43,27 @@ def open_database(settings: Settings, service: str, side: Side, role: Role) -> E
     arguments = " ".join(f"-c {name}={value}" for name, value in options.items())
     engine = create_engine(url, connect_args={"options": arguments, "connect_timeout": 5}, pool_pre_ping=False)
     event.listen(engine, "connect", _adapt)
+    event.listen(engine, "connect", partial(_check_session, options))
+    event.listen(engine, "handle_error", _let_go)
     return engine
+
+
+def _let_go(context: ExceptionContext) -> None:
+    """Have the pool drop its connections after an error that they cannot recover from, such as a failover's."""
+    if verdict(context.original_exception) == "reconnect":
+        context.is_disconnect = True
+
+
+def _check_session(options: Mapping[str, str], connection: Any, _record: Any) -> None:
+    """Refuse a session that did not take on its role: rights and time-outs would silently not be in force."""
+    with connection.transaction():
+        role = connection.execute("SELECT current_setting('role')").fetchone()[0]
+    if role != options["role"]:
+        raise SettingError(
+            "DB_HOSTNAME",
+            f"the session acts as {role!r}, not as {options['role']!r}: a pooler such as PgBouncer drops the options "
+            "of a connection; connect to PostgreSQL itself",
+        )
 
 
 def _adapt(connection: Any, _record: Any) -> None:
@@ -101,11 +123,21 @@ def _asked_alone(driver: Any, sql: str, dialect: str) -> Sequence[Any]:
 
 def is_answering(engine: Engine) -> bool:
     """Tell whether the database answers a query now."""
+    return _succeeds(engine, "SELECT 1")
+
+
+def takes_writes(engine: Engine) -> bool:
+    """Tell whether a write database lets this process write now; after a failover it may only let it read."""
+    return _succeeds(engine, "DELETE FROM outbox WHERE id IS NULL")
+
+
+def _succeeds(engine: Engine, sql: str) -> bool:
     try:
-        with engine.connect() as connection:
-            return connection.execute(text("SELECT 1")).scalar() == 1
-    except Exception:
+        with engine.begin() as tx:
+            tx.execute(text(sql))
+    except Exception:  # whatever it is, the answer is no
         return False
+    return True
 
 
 def oldest_transaction_s(engine: Engine) -> float | None:

@@ -170,9 +170,14 @@ class _Turn:
 
     def due(self) -> None:
         waiting = self.progress.outstanding
-        if self.progress.status not in ACTIVE or waiting is None or (self.progress.wake_at or 0) > self.now:
+        if self.progress.status not in ACTIVE or waiting is None:
             return
         index, command_id = waiting
+        wait_s, deadline_s = (self.progress.wake_at or 0) - self.now, self.saga.steps[index].deadline
+        if wait_s > deadline_s:  # the clock that said so has been put back: how long it has waited is not known
+            self._send_again(index, command_id, self.now + deadline_s)
+        if wait_s > 0:
+            return
         detail = f"no answer to {self._command(index)} within its deadline"
         self.log("timed-out", index, command_id=command_id)
         if self.progress.compensating or index >= self.saga.pivot:

@@ -4,6 +4,7 @@ ProtoolsError
 ├── SettingError          a wrong value in the environment; the program stops at start
 ├── DomainError           a business no: it is an answer, never retried
 ├── Unavailable           something else is down: wait, uncounted
+│   └── NotConfirmed      some topics took their messages, others did not
 ├── MessageRejected       this message can never be sent or read
 │   ├── MessageTooLarge   over the broker's limit; refused at the sender
 │   └── Undecodable       not an envelope and body of ours
@@ -12,6 +13,8 @@ ProtoolsError
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class ProtoolsError(Exception):
@@ -37,6 +40,14 @@ class DomainError(ProtoolsError):
 
 class Unavailable(ProtoolsError):
     """Say that something this work depends on is down for now."""
+
+
+class NotConfirmed(Unavailable):
+    """Say which topics did not take their messages, and why; those of all others are stored."""
+
+    def __init__(self, refused: Mapping[str, ProtoolsError]) -> None:
+        super().__init__("; ".join(f"{topic}: {error}" for topic, error in refused.items()))
+        self.topics = frozenset(refused)
 
 
 class MessageRejected(ProtoolsError):

@@ -12,23 +12,24 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import Table, select
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy import Table, select, update
 
 from seedwork import faults
 from seedwork.avro import Codec
 from seedwork.broker import Broker, Delivery
 from seedwork.delivery import dead_letter, failure, hash_of, identity, incident, pack_delivery, unpack_delivery
-from seedwork.errors import DomainError, MessageRejected, Unavailable, Undecodable
+from seedwork.errors import DomainError, Unavailable, Undecodable
 from seedwork.messages import MEMORY_S, Message, first_id, id_time, message_of, new_id
 from seedwork.rows import Row
+from seedwork.text import printable
 from seedwork.unit_of_work import UnitOfWork, rfc3339
 
 log = structlog.get_logger()
 
-BLAME = (IntegrityError, DataError, ValueError, OverflowError)
-"""What a database or its driver says against a row, and so against a message; all else is somebody being down."""
-
+LONGEST_RETRY_S = 60.0
+"""Seconds for which a message that failed is left alone at most."""
+LONGEST_ERROR = 2000
+"""Characters kept of an error."""
 HandlerFunction = Callable[[Message, UnitOfWork], None]
 Reads = Callable[[Message], Iterable[tuple[Table, Any]]]
 
@@ -85,7 +86,7 @@ class Reader:
         self._broker = broker
 
     def read(self, deliveries: Sequence[Delivery]) -> list[Received]:
-        """Decode each on its own; raise Unavailable when the registry is down and a schema is not cached."""
+        """Decode each on its own; what cannot be read, or not now, is said of that one alone."""
         return [self._read(delivery) for delivery in deliveries]
 
     def _read(self, delivery: Delivery) -> Received:
@@ -98,7 +99,7 @@ class Reader:
                 raise Undecodable("the message names no schema version")
             writer = self._broker.schema(wire.topic, delivery.schema)
             message = message_of(wire.properties, self._codec.decode(cls, wire.body, writer))
-        except MessageRejected as error:
+        except Exception as error:  # these are bytes of others: whatever reading them raises is about this message
             return Received(delivery, digest, error=error)
         return Received(delivery, digest, message)
 
@@ -250,7 +251,7 @@ class Inbox:
 
     def _keep_failure(self, received: Received, error: Exception, uow: UnitOfWork, retry: Retry, attempts: int) -> None:
         first_at = uow.now if retry.first_at is None else retry.first_at
-        delay = min(60.0, max(self._delay_s, uow.now - first_at))
+        delay = min(LONGEST_RETRY_S, max(self._delay_s, uow.now - first_at))
         row = {**failure_row(received, error, attempts, first_at), "due_at": uow.now + delay}
         uow.append(failure, row)
 
@@ -291,7 +292,14 @@ def _check_age(message: Message, uow: UnitOfWork, retry: Retry) -> None:
 
 def incident_row(kind: str, subject: str, code: str, detail: str, at: float) -> Row:
     """Put something in front of an operator."""
-    return {"id": new_id(), "kind": kind, "subject": subject, "code": code, "detail": detail, "at": at}
+    said = {"subject": printable(subject), "code": printable(code), "detail": printable(detail, LONGEST_ERROR)}
+    return {"id": new_id(), "kind": kind, **said, "at": at}
+
+
+def close_incidents(uow: UnitOfWork, kind: str, subject: str) -> None:
+    """Note that nobody has to look any more."""
+    known = (incident.c.subject == subject) & (incident.c.kind == kind) & incident.c.closed_at.is_(None)
+    uow.values(update(incident).where(known).values(closed_at=uow.now).returning(incident.c.id))
 
 
 def failure_row(received: Received, error: Exception, attempts: int, at: float) -> Row:
@@ -307,7 +315,7 @@ def failure_row(received: Received, error: Exception, attempts: int, at: float) 
 
 
 def said(error: Exception) -> str:
-    """Name an error in one line with the place it came from, free of NUL, at most 2,000 characters."""
+    """Name an error in one printable line with the place it came from."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}".replace("\x00", "\\0")[:2000]
+    return printable(f"{type(error).__name__}: {error}{place}", LONGEST_ERROR)

@@ -15,10 +15,11 @@ import structlog
 from sqlalchemy import Engine, Table, select, update
 
 from seedwork import database, faults
+from seedwork.blame import verdict
 from seedwork.broker import Delivery, Subscription
 from seedwork.delivery import failure, unpack_delivery
 from seedwork.errors import Unavailable
-from seedwork.inbox import BLAME, Reader, Received, failure_row, readable
+from seedwork.inbox import Reader, Received, failure_row, readable
 from seedwork.loop import keep_trying, receive_until
 from seedwork.messages import Message
 from seedwork.rows import Delete, Insert, Row, change
@@ -87,9 +88,11 @@ class Projector:
     def _commit(self, batch: Sequence[Received]) -> None:
         try:
             self._write(batch)
-        except BLAME as blame:
+        except Exception as error:
+            if verdict(error) != "item":
+                raise
             if len(batch) == 1:
-                self._keep_failures([(batch[0], blame)])
+                self._keep_failures([(batch[0], error)])
                 return
             self._commit(batch[: len(batch) // 2])
             self._commit(batch[len(batch) // 2 :])
@@ -143,7 +146,9 @@ class Projector:
         try:
             with self._engine.begin() as tx:
                 change(tx, [*(_newest(table, rows[table]) for table in rows), Delete(failure, [identifier])])
-        except BLAME as error:
+        except Exception as error:
+            if verdict(error) != "item":
+                raise
             return error
         return None
 

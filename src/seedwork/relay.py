@@ -7,24 +7,58 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import Engine, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, select, update
 
 from seedwork import database, faults
 from seedwork.broker import Broker, Wire
 from seedwork.delivery import outbox, unpack
-from seedwork.errors import ProtoolsError
+from seedwork.errors import NotConfirmed
 from seedwork.rows import Delete, change
+from seedwork.text import printable
 from seedwork.unit_of_work import Speaker, UnitOfWork
 
 log = structlog.get_logger()
 T = TypeVar("T")
 SWEEP_PAGE = 500
+FIRST_REST_S, LONGEST_REST_S = 0.5, 4.0
 QUEUE_LIMIT = 10_000
 """Wires that wait for the background publisher; beyond it they are left to the sweep."""
+
+
+class RestingTopics:
+    """Topics that did not take their messages lately, and when each may be tried again. Thread-safe.
+
+    Without it one topic that is full, terminated or has another schema would hold up all others, send by send.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._rests: dict[str, tuple[float, float]] = {}
+        """By topic, when its rest is over and how long the next one is."""
+
+    def topics(self) -> frozenset[str]:
+        """Return the topics that rest, or are to be tried."""
+        return frozenset(self._rests)
+
+    def to_be_tried(self) -> list[str]:
+        """Return the topics whose rest is over."""
+        now = self._clock()
+        return [topic for topic, (until, _) in list(self._rests.items()) if until <= now]
+
+    def tried(self, took: AbstractSet[str], refused: AbstractSet[str]) -> None:
+        """Note which topics took their messages and which did not; those are tried by the next sweep, then rest, ever
+        longer."""
+        for topic in took if self._rests else ():
+            self._rests.pop(topic, None)
+        for topic in refused:
+            _, rest_s = self._rests.get(topic, (0.0, 0.0))
+            self._rests[topic] = (self._clock() + rest_s, min(LONGEST_REST_S, max(FIRST_REST_S, rest_s * 2)))
 
 
 class Relay:
@@ -34,6 +68,7 @@ class Relay:
         self._engine, self._broker, self._speaker = engine, broker, speaker
         self._confirmed: list[str] = []
         self._lock = threading.Lock()
+        self._resting = RestingTopics()
         self._later: queue.SimpleQueue[list[Wire]] = queue.SimpleQueue()
 
     def commit(self, work: Callable[[UnitOfWork], T]) -> tuple[T, list[Wire]]:
@@ -68,16 +103,29 @@ class Relay:
             continue
 
     def publish(self, wires: Sequence[Wire]) -> None:
-        """Publish; what is not confirmed is left to the sweep."""
+        """Publish; what is not confirmed, and what goes to a topic that took nothing lately, is left to the sweep."""
+        resting = self._resting.topics()
+        self._publish([wire for wire in wires if wire.topic not in resting] if resting else wires)
+
+    def _publish(self, wires: Sequence[Wire]) -> None:
         if not wires or faults.reach("publishing", wires):
             return
+        topics = {wire.topic for wire in wires}
+        refused = self._refused(wires, topics)
+        self._resting.tried(topics - refused, refused)
+        confirmed = [wire for wire in wires if wire.topic not in refused]
+        if confirmed:
+            faults.reach("published", confirmed)
+            self._give_back([wire.properties["ce_id"] for wire in confirmed])
+
+    def _refused(self, wires: Sequence[Wire], topics: set[str]) -> AbstractSet[str]:
+        """Publish; return the topics that did not take their messages, whatever that was."""
         try:
             self._broker.publish(wires)
-        except ProtoolsError as error:
-            log.warning("not published, left to the sweep", messages=len(wires), error=str(error))
-        else:
-            faults.reach("published", wires)
-            self._give_back([wire.properties["ce_id"] for wire in wires])
+        except Exception as error:
+            log.warning("not published, left to the sweep", messages=len(wires), error=printable(str(error), 500))
+            return error.topics if isinstance(error, NotConfirmed) else topics
+        return frozenset()
 
     def publish_later(self, wires: list[Wire]) -> None:
         """Leave publishing to the background thread; never waits."""
@@ -108,20 +156,36 @@ class Relay:
             raise
 
     def sweep(self) -> int:
-        """Publish the outbox rows that are due; return how many there were."""
+        """Publish the outbox rows that are due; return how many there were.
+
+        A topic that took nothing lately has no part in that: when its rest is over it is tried, after the others, with
+        one message.
+        """
+        resting, tried = self._resting.topics(), self._resting.to_be_tried()
         with self._engine.begin() as tx:
             now = database.now(tx, self._speaker.clock_offset)
-            due = select(outbox.c.id, outbox.c.wire).where(outbox.c.due_at <= now).order_by(outbox.c.due_at)
-            rows = tx.execute(due.limit(SWEEP_PAGE).with_for_update(skip_locked=True)).all()
-            if not rows:
-                return 0
+            due = self._due(tx, now, outbox.c.topic.not_in(resting), SWEEP_PAGE)
+            tests = [wire for topic in tried for wire in self._due(tx, now, outbox.c.topic == topic, 1, rest=False)]
+        if due or tests:
+            log.info("sweep", messages=len(due) + len(tests))
+            faults.reach("sweeping", [*due, *tests])
+        self._publish(due)
+        self._publish(tests)
+        if self._resting.topics().issuperset(tried):
+            return len(due) + len(tests)
+        self.clear()
+        return len(due) + len(tests) + self.sweep()
+
+    def _due(
+        self, tx: Connection, now: float, condition: ColumnElement[bool], limit: int, *, rest: bool = True
+    ) -> list[Wire]:
+        """Take what is due; it rests before it is taken again, unless that would put it behind what came later."""
+        due = select(outbox.c.id, outbox.c.wire).where(outbox.c.due_at <= now, condition).order_by(outbox.c.due_at)
+        rows = tx.execute(due.limit(limit).with_for_update(skip_locked=True)).all()
+        if rows and rest:
             taken = outbox.c.id.in_([row.id for row in rows])
             tx.execute(update(outbox).where(taken).values(due_at=now + self._speaker.sweep_after_s))
-        log.info("sweep", messages=len(rows))
-        wires = [unpack(row.wire) for row in rows]
-        faults.reach("sweeping", wires)
-        self.publish(wires)
-        return len(rows)
+        return [unpack(row.wire) for row in rows]
 
     def _take(self) -> list[str]:
         with self._lock:

@@ -19,9 +19,9 @@ from seedwork import database
 from seedwork.avro import Codec
 from seedwork.broker import Wire, check_size
 from seedwork.delivery import Seen, event, inbox, outbox, pack, unpack
-from seedwork.errors import SettingError, Stale
+from seedwork.errors import SettingError, Stale, Unavailable
 from seedwork.messages import MEMORY_S, Context, Message, new_id, properties_of
-from seedwork.rows import Change, Delete, Insert, OnTwin, Row, among, array, change, key_of, lock_rows
+from seedwork.rows import Change, Delete, Insert, OnTwin, Row, among, array, change, key_of, known_keys, lock_rows
 from seedwork.settings import KeyName
 
 
@@ -54,6 +54,9 @@ class UnitOfWork:
         self._inbox: dict[str, Seen] = {}
         self._now: float | None = None
         self._buffer = _Buffer()
+        self.pass_locked = False
+        """Whether rows that another transaction holds are passed over, and their readers told to wait."""
+        self._held: dict[Table, set[Any]] = defaultdict(set)
         self.message: Message | None = None
         self.outgoing: list[Wire] = []
         """What is to be published after the commit."""
@@ -92,7 +95,10 @@ class UnitOfWork:
             if key not in self._rows[table]:
                 keys[table].add(key)
         for table in sorted(keys, key=lambda t: t.name):
-            self._rows[table] |= dict.fromkeys(keys[table]) | lock_rows(self._tx, table, keys[table])
+            found = lock_rows(self._tx, table, keys[table], pass_locked=self.pass_locked)
+            if self.pass_locked:
+                self._held[table] |= known_keys(self._tx, table, keys[table] - found.keys())
+            self._rows[table] |= dict.fromkeys(keys[table]) | found
 
     def claim(self, table: Table, condition: Any, order: Column[Any], limit: int) -> list[Row]:
         """Load and lock rows that match, passing over those a rival holds (SKIP LOCKED)."""
@@ -106,7 +112,13 @@ class UnitOfWork:
         return list(self._tx.execute(statement).scalars())
 
     def get(self, table: Table, key: Any) -> Row | None:
-        """Return a loaded row as this message would see it, or None; raise LookupError when it was not asked for."""
+        """Return a loaded row as this message would see it, or None.
+
+        Raise Unavailable when another transaction holds it and `pass_locked` is set, LookupError when it was not asked
+        for.
+        """
+        if key in self._held[table]:
+            raise Unavailable(f"{table.name} {key!r} is held by another transaction")
         for rows in (self._buffer.changed[table], self._changed[table], self._rows[table]):
             if key in rows:
                 row = rows[key]

@@ -18,15 +18,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, H
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from seedwork import conventions, formats, http
+from seedwork.blame import verdict
 from seedwork.contract import Answer, Shape, operation
-from seedwork.database import is_answering, oldest_transaction_s
-from seedwork.errors import Unavailable
+from seedwork.database import is_answering, oldest_transaction_s, takes_writes
 from seedwork.formats import Problem
 from seedwork.gatekeeper import FindKey, Gatekeeper
 from seedwork.http import BODY_LIMIT_BYTES
@@ -42,7 +41,6 @@ NOTHING = "default-src 'none'; frame-ancestors 'none'"
 NO_FEATURES = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 HSTS = "max-age=31536000"
 Check = Callable[[], bool]
-DOWN = (Unavailable, OperationalError, InterfaceError, PoolTimeout)
 
 
 class Whole(BaseConverter):
@@ -108,8 +106,6 @@ def _harden(app: Flask, settings: Settings) -> None:
 def _answer_errors(app: Flask) -> None:
     app.register_error_handler(Problem, http.refuse)
     app.register_error_handler(HTTPException, _http_error)
-    for down in DOWN:
-        app.register_error_handler(down, _down)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -123,11 +119,14 @@ def _http_error(error: HTTPException) -> Any:
 
 
 def _down(error: Exception) -> Response:
+    """Answer an error that is nobody's fault here: something is down, and the same request may succeed later."""
     log.warning("unavailable", path=request.path, error=str(error).partition("\n")[0])
     return http.refuse(http.unavailable("something this needs is down for now; try again"))
 
 
 def _unexpected(error: Exception) -> Response:
+    if verdict(error) != "item":
+        return _down(error)
     name = conventions.request_id(request.headers.get(conventions.REQUEST_ID, ""))
     log.error("request failed", method=request.method, path=request.path, request_id=name, exc_info=error)
     problem = formats.problem_of_status(500, "this is our fault; it was logged")
@@ -207,7 +206,7 @@ def _health() -> Response:
 
 def _required() -> dict[str, Check]:
     write, read = http.runtime().write, http.read_engine()
-    return {"write-database": lambda: is_answering(write), "read-database": lambda: is_answering(read)}
+    return {"write-database": lambda: takes_writes(write), "read-database": lambda: is_answering(read)}
 
 
 def _checked(checks: Mapping[str, Check]) -> dict[str, str]:
@@ -240,7 +239,7 @@ class _OpenTransactions(Collector):
         said = "Age of the oldest open transaction in a database; PostgreSQL only."
         gauge = GaugeMetricFamily("protools_oldest_transaction_seconds", said, labels=["side"])
         for side, engine in self._engines.items():
-            with suppress(*DOWN):  # health tells that it is down
+            with suppress(SQLAlchemyError):  # health tells that it is down
                 if (seconds := oldest_transaction_s(engine)) is not None:
                     gauge.add_metric([side], seconds)
         yield gauge

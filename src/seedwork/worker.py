@@ -1,7 +1,7 @@
 """Run the loop: receive a batch, handle it in one transaction, acknowledge, publish.
 
-Acknowledging comes after the commit, never before. Only the database's word against a row blames a message; anything
-else that goes wrong is somebody being down, for which the loop waits and tries the same batch again.
+Acknowledging comes after the commit, never before. While somebody is down the loop waits and tries the same batch
+again; any other error blames a message, which is found by halving the batch (`seedwork.blame` tells which it is).
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable, Sequence
 
 from seedwork import faults
+from seedwork.blame import Verdict, verdict
 from seedwork.broker import Delivery, Subscription, Wire
 from seedwork.delivery import failure, unpack_delivery
-from seedwork.inbox import BLAME, FIRST, Inbox, Reader, Received, Retry, readable
+from seedwork.errors import Unavailable
+from seedwork.inbox import FIRST, Inbox, Reader, Received, Retry, readable
 from seedwork.loop import keep_trying, receive_until
 from seedwork.relay import Relay
 from seedwork.rows import Row
@@ -62,18 +64,27 @@ class Worker:
     def _commit(self, batch: Sequence[Received], retry: Retry = FIRST) -> list[Wire]:
         try:
             return self._once(batch, retry)
-        except BLAME:
-            pass  # a rival's row may be visible by now: the whole batch once more
-        try:
-            return self._once(batch, retry)
-        except BLAME as blame:
-            if len(batch) == 1:
-                return self._once(batch, retry, blame)
+        except Exception as error:
+            is_locked = _judged(error) == "locked"
+        try:  # a rival's row may be visible by now: the whole batch once more, without what is locked
+            return self._once(batch, retry, pass_locked=is_locked)
+        except Exception as error:
+            blame = Unavailable(f"a row is locked: {error}") if _judged(error) == "locked" else error
+        if len(batch) == 1:
+            return self._once(batch, retry, blame)
         half = len(batch) // 2
         return self._commit(batch[:half]) + self._commit(batch[half:])
 
-    def _once(self, batch: Sequence[Received], retry: Retry, blamed: Exception | None = None) -> list[Wire]:
+    def _once(
+        self,
+        batch: Sequence[Received],
+        retry: Retry,
+        blamed: Exception | None = None,
+        *,
+        pass_locked: bool = False,
+    ) -> list[Wire]:
         def work(uow: UnitOfWork) -> None:
+            uow.pass_locked = pass_locked
             if retry.first_at is not None:
                 uow.remove(failure, batch[0].id)
             self._inbox.handle(batch, uow, retry, blamed)
@@ -87,6 +98,14 @@ class Worker:
                 return
             received = self._reader.read([unpack_delivery(row["delivery"])])
             self._relay.publish(self._commit(received, Retry(row["attempts"], row["at"])))
+
+
+def _judged(error: Exception) -> Verdict:
+    """Return the verdict on an error that concerns this batch; raise it when somebody is down."""
+    judged = verdict(error)
+    if judged in ("wait", "reconnect"):
+        raise error
+    return judged
 
 
 def _take_failures(uow: UnitOfWork) -> list[Row]:

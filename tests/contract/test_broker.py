@@ -21,7 +21,7 @@ from tests.patience import PATIENCE_S
 
 from protools.local.process import wait_until
 from seedwork.broker import MAX_MESSAGE_BYTES, Broker, Delivery, Subscription
-from seedwork.errors import MessageTooLarge, SchemaIncompatible, Unavailable
+from seedwork.errors import MessageTooLarge, NotConfirmed, SchemaIncompatible, Unavailable
 
 T = TypeVar("T")
 HOLDER = Path(__file__).with_name("holder.py")
@@ -212,6 +212,18 @@ def test_publishing_to_an_unknown_topic_is_refused(stage: Stage) -> None:
     stage.topic()
     with pytest.raises(SchemaIncompatible):
         stage.connect().publish([wire("room.misspelt")])
+
+
+def test_a_topic_that_takes_no_messages_holds_up_no_other(stage: Stage) -> None:
+    """One topic whose schema was changed, or that is gone, must not stop all that a process has to say."""
+    topics, broker = [stage.topic("room.a"), stage.topic("room.b")], stage.connect()
+    wires = [wire(topic, text=f"{number}") for number in range(20) for topic in (*topics, "room.misspelt")]
+    with pytest.raises(NotConfirmed) as caught:
+        broker.publish(wires)
+    assert caught.value.topics == {"room.misspelt"}
+    for topic in topics:
+        came = texts(broker.subscribe("reader", [topic]), 20)
+        assert list(dict.fromkeys(came)) == [f"{number}" for number in range(20)]
 
 
 def test_a_newer_compatible_schema_is_readable_by_its_version(stage: Stage) -> None:

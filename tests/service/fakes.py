@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from seedwork.avro import CommittedSchemas
-from seedwork.broker import Delivery, Subscription, Wire, check_size
+from seedwork.broker import Delivery, Subscription, Wire, check_size, not_taken
 from seedwork.errors import Unavailable
 from seedwork.messages import SCHEMA_PREFIX
 
 
 class FakeBroker:
-    """Keep what is published; `is_up` can be turned off and on; `silences` counts the times nothing was heard."""
+    """Keep what is published; `is_up` can be turned off and on; `silences` counts the times nothing was heard.
+
+    Topics in `closed` take no messages, and `asked` counts how often each was asked to.
+    """
 
     def __init__(self) -> None:
         self.published: list[Wire] = []
         self._schemas = CommittedSchemas()
         self.is_up = True
+        self.closed: set[str] = set()
+        self.asked: Counter[str] = Counter()
         self.listening = threading.Event()
         self.silences = 0
         self._listeners: dict[str, list[_Listener]] = {}
@@ -28,7 +34,11 @@ class FakeBroker:
         self._require()
         for wire in wires:
             check_size(wire)
-        self.published += wires
+        topics = {wire.topic for wire in wires}
+        self.asked.update(topics)
+        self.published += [wire for wire in wires if wire.topic not in self.closed]
+        if refused := topics & self.closed:
+            raise not_taken({topic: Unavailable(f"{topic} is full") for topic in refused}, topics)
 
     def broadcast(self, topic: str, body: bytes) -> None:
         self._require()

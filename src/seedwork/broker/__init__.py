@@ -6,11 +6,11 @@ Topics are named by wire name (`generador.generate-password`); adapters add tena
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from seedwork.errors import MessageTooLarge
+from seedwork.errors import MessageTooLarge, NotConfirmed, ProtoolsError
 
 Action = Literal["consume", "produce"]
 
@@ -72,8 +72,9 @@ class Broker(Protocol):
     def publish(self, wires: Sequence[Wire]) -> None:
         """Return when every message is durably stored, in order per key.
 
-        Raise Unavailable when one was not confirmed (all may be sent again: readers fold twins), MessageTooLarge
-        before anything is sent, SchemaIncompatible when `ce_dataschema` is not registered for its topic.
+        Raise NotConfirmed, once the others are stored, when some topics did not take theirs; when none did, the reason
+        itself: Unavailable when one was not confirmed (all may be sent again: readers fold twins), SchemaIncompatible
+        when `ce_dataschema` is not registered for its topic. Raise MessageTooLarge before anything is sent.
         """
 
     def subscribe(self, name: str, topics: Sequence[str]) -> Subscription:
@@ -136,6 +137,11 @@ def check_size(wire: Wire) -> None:
     """Raise MessageTooLarge, with both sizes in bytes, when a body exceeds MAX_MESSAGE_BYTES."""
     if len(wire.body) > MAX_MESSAGE_BYTES:
         raise MessageTooLarge(f"{wire.topic}: body of {len(wire.body)} bytes, the limit is {MAX_MESSAGE_BYTES}")
+
+
+def not_taken(refused: Mapping[str, ProtoolsError], topics: Collection[str]) -> ProtoolsError:
+    """Return what `Broker.publish` raises: the reason itself when no topic took its messages."""
+    return NotConfirmed(refused) if len(refused) < len(topics) else next(iter(refused.values()))
 
 
 def connect(url: str, schemas: Mapping[str, str], namespace: str, access: BrokerAccess = OPEN) -> Broker:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgpack
 
-from seedwork.broker import Action, Delivery, Wire, check_size
+from seedwork.broker import Action, Delivery, Wire, check_size, not_taken
 from seedwork.broker.embedded_link import Link, Mailbox, Pushed
 from seedwork.broker.embedded_wire import BROADCAST
-from seedwork.errors import SchemaIncompatible, Unavailable
+from seedwork.errors import ProtoolsError, SchemaIncompatible, Unavailable
 
 PING_S = 1.0
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -30,17 +30,34 @@ class EmbeddedBroker:
         self._texts: dict[tuple[str, str], str] = {}
 
     def publish(self, wires: Sequence[Wire]) -> None:
-        """Return when all are committed; raise Unavailable, MessageTooLarge or SchemaIncompatible."""
+        """Return when all are committed; when a topic does not take its messages, the others' are committed."""
         for wire in wires:
             check_size(wire)
-        entries = [self._entry(wire) for wire in wires]
-        if not entries:
+        if not wires:
             return
         try:
-            self._link.call_all([("publish", chunk) for chunk in _chunks(entries)])
+            self._publish(wires)
+        except SchemaIncompatible:
+            self._publish_apart(wires)
+
+    def _publish(self, wires: Sequence[Wire]) -> None:
+        """Commit all or none, but for what is too much for one call."""
+        try:
+            self._link.call_all([("publish", chunk) for chunk in _chunks([self._entry(wire) for wire in wires])])
         except SchemaIncompatible:
             self._versions.clear()  # what was resolved before does not hold any more
             raise
+
+    def _publish_apart(self, wires: Sequence[Wire]) -> None:
+        """Commit topic by topic."""
+        topics, refused = list(dict.fromkeys(wire.topic for wire in wires)), dict[str, ProtoolsError]()
+        for topic in topics:
+            try:
+                self._publish([wire for wire in wires if wire.topic == topic])
+            except SchemaIncompatible as error:
+                refused[topic] = error
+        if refused:
+            raise not_taken(refused, topics)
 
     def subscribe(self, name: str, topics: Sequence[str]) -> _Consumer:
         """Share a durable subscription, in order per key, from the earliest message on."""

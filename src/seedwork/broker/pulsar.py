@@ -6,18 +6,22 @@ import json
 import queue
 import threading
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any, TypeVar
 
 import pulsar
 
-from seedwork.broker import OPEN, BrokerAccess, Delivery, Subscription, Wire, check_size
+from seedwork.broker import OPEN, BrokerAccess, Delivery, Subscription, Wire, check_size, not_taken
 from seedwork.broker.pulsar_admin import TENANT
-from seedwork.errors import SchemaIncompatible, Unavailable
+from seedwork.errors import ProtoolsError, SchemaIncompatible, Unavailable
 from seedwork.messages import new_id
 
 T = TypeVar("T")
+Pair = tuple[str, str]
+"""A topic, and the schema under which it is written."""
 
 LIVE = "(live)"
 """Stands for the schema of ephemeral topics, which have none."""
@@ -59,32 +63,47 @@ class PulsarBroker:
         self._schemas = schemas
         self._prefix = f"persistent://{TENANT}/{namespace}/"
         self._live = f"non-persistent://{TENANT}/{namespace}-live/"
-        self._producers: dict[tuple[str, str], pulsar.Producer] = {}
+        self._producers: dict[Pair, pulsar.Producer] = {}
+        self._making: dict[Pair, threading.Lock] = {}
         self._texts: dict[tuple[str, str], str] = {}
-        self._lock = threading.Lock()
 
     def publish(self, wires: Sequence[Wire]) -> None:
-        """Send all, wait once; raise Unavailable when anything but Ok came back."""
+        """Send all, wait once; a topic of which anything but Ok came back did not take its messages."""
         for wire in wires:
             check_size(wire)
-        try:
-            self._publish(wires)
-        except Unavailable:
-            self._forget_disconnected()
-            raise
-
-    def _publish(self, wires: Sequence[Wire]) -> None:
-        outcomes: dict[Any, Any] = {}
-        producers = {}
+        parts: dict[Pair, list[Wire]] = defaultdict(list)
         for wire in wires:
-            producer = self._producer(wire.topic, wire.properties.get("ce_dataschema", ""))
-            producers[id(producer)] = producer
-            _send(producer, wire, outcomes.setdefault)
-        for producer in producers.values():  # flush_async holds the GIL and can deadlock with the client's thread
-            _guarded(producer.flush)
-        failed = [result for result in outcomes if result != pulsar.Result.Ok]
-        if failed:
-            raise Unavailable(f"the broker did not confirm: {', '.join(map(str, failed))}")
+            parts[wire.topic, wire.properties.get("ce_dataschema", "")].append(wire)
+        if refused := self._publish(parts):
+            self._forget_disconnected()
+            raise not_taken(refused, {topic for topic, _ in parts})
+
+    def _publish(self, parts: Mapping[Pair, Sequence[Wire]]) -> dict[str, ProtoolsError]:
+        """Return why topics did not take their messages."""
+        refused: dict[str, ProtoolsError] = {}
+        sent: list[tuple[str, _Sending]] = []
+        for (topic, _), wires, producer in zip(parts, parts.values(), self._producers_of(list(parts)), strict=True):
+            if isinstance(producer, ProtoolsError):
+                refused[topic] = producer
+            else:
+                sent.append((topic, _Sending(producer, wires)))
+        for topic, sending in sent:
+            if error := sending.error():
+                refused[topic] = error
+        return refused
+
+    def _producers_of(self, pairs: Sequence[Pair]) -> list[pulsar.Producer | ProtoolsError]:
+        """Return a producer for each pair, or why there is none; a topic that hangs holds up no other."""
+        if all(pair in self._producers for pair in pairs):
+            return [self._found(pair) for pair in pairs]
+        with ThreadPoolExecutor(len(pairs)) as threads:
+            return list(threads.map(self._found, pairs))
+
+    def _found(self, pair: Pair) -> pulsar.Producer | ProtoolsError:
+        try:
+            return self._producer(*pair)
+        except ProtoolsError as error:
+            return error
 
     def subscribe(self, name: str, topics: Sequence[str]) -> _Consumer:
         """Share a durable subscription, Key_Shared, from the earliest message on."""
@@ -128,7 +147,8 @@ class PulsarBroker:
             self._client._client.get_topic_partitions(self._live + "probe")
         except pulsar.PulsarException:
             return False
-        return all(producer.is_connected() for producer in self._producers.values())
+        producers = list(self._producers.values())  # one alone may be held back by its topic
+        return not producers or any(producer.is_connected() for producer in producers)
 
     def close(self) -> None:
         """Flush producers, then close the client."""
@@ -138,19 +158,20 @@ class PulsarBroker:
 
     def _forget_disconnected(self) -> None:
         """Make new producers next time: one that was cut off waits up to a minute before it connects again."""
-        with self._lock:
-            gone = {key: producer for key, producer in self._producers.items() if not producer.is_connected()}
-            for key in gone:
-                del self._producers[key]
-        for producer in gone.values():
-            _quietly(producer.close)
+        for pair, producer in list(self._producers.items()):
+            if not producer.is_connected():
+                self._producers.pop(pair, None)
+                _quietly(producer.close)
 
     def _producer(self, topic: str, dataschema: str) -> pulsar.Producer:
-        with self._lock:
-            if (topic, dataschema) not in self._producers:
+        if found := self._producers.get((topic, dataschema)):
+            return found
+        with self._making.setdefault((topic, dataschema), threading.Lock()):
+            found = self._producers.get((topic, dataschema))
+            if found is None:
                 make = self._make_live_producer if dataschema == LIVE else self._make_producer
-                self._producers[topic, dataschema] = _guarded(lambda: make(topic, dataschema))
-            return self._producers[topic, dataschema]
+                found = self._producers[topic, dataschema] = _guarded(lambda: make(topic, dataschema))
+            return found
 
     def _make_producer(self, topic: str, dataschema: str) -> pulsar.Producer:
         return self._client.create_producer(
@@ -174,6 +195,29 @@ class PulsarBroker:
 
     def _make_live_producer(self, topic: str, _dataschema: str) -> pulsar.Producer:
         return self._client.create_producer(self._live + topic, send_timeout_millis=SEND_TIMEOUT_MS)
+
+
+class _Sending:
+    """Messages of one topic on their way."""
+
+    def __init__(self, producer: pulsar.Producer, wires: Iterable[Wire]) -> None:
+        self._producer = producer
+        self._outcomes: dict[Any, Any] = {}
+        self._error: ProtoolsError | None = None
+        try:
+            for wire in wires:
+                _send(producer, wire, self._outcomes.setdefault)
+        except ProtoolsError as error:
+            self._error = error
+
+    def error(self) -> ProtoolsError | None:
+        """Wait until all are stored; return why one was not."""
+        try:
+            _guarded(self._producer.flush)  # flush_async holds the GIL and can deadlock with the client's thread
+        except ProtoolsError as error:
+            return error
+        failed = [str(result) for result in self._outcomes if result != pulsar.Result.Ok]
+        return Unavailable(f"the broker did not confirm: {', '.join(failed)}") if failed else self._error
 
 
 def _send(producer: pulsar.Producer, wire: Wire, note: Callable[..., Any]) -> None:

@@ -1,0 +1,170 @@
+"""One item of a hundred misbehaves, the others are on time: topics, locked rows, schemas that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select, update
+from tests.patience import PATIENCE_S
+from tests.service.desk import CODEC, KEYS, Desk, deliver, make_desk
+from tests.service.stage import BOTH, POSTGRESQL, answer, settings_on, start_sagas
+
+from generador.messages import GeneratePassword
+from generador.tables import password
+from protools.local.process import wait_until
+from protools_saga.messages import SagaMoved
+from protools_saga.tables import saga
+from seedwork.delivery import dead_letter, failure, inbox, outbox
+from seedwork.errors import Unavailable
+from seedwork.inbox import Reader
+from seedwork.relay import SWEEP_PAGE, RestingTopics
+from seedwork.settings import Settings
+
+CLOSED = GeneratePassword.contract.name
+OPEN = SagaMoved.contract.name
+
+
+@pytest.fixture(params=BOTH)
+def coordinator(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    desk = make_desk(settings_on(request, tmp_path), "protools_saga")
+    yield desk
+    desk.runtime.write.dispose()
+
+
+def make_outbox_due(desk: Desk) -> None:
+    with desk.runtime.write.begin() as tx:
+        tx.execute(update(outbox).values(due_at=0))
+
+
+# --- topics
+
+
+def test_a_topic_that_takes_no_messages_is_asked_once_and_the_others_go_on(coordinator: Desk) -> None:
+    """A full or terminated topic held up every message of its process, send by send."""
+    coordinator.broker.closed.add(CLOSED)
+    for _ in range(10):
+        start_sagas(coordinator, 10)
+    assert len(coordinator.said(OPEN)) == 100
+    assert coordinator.broker.asked[CLOSED] == 1
+    assert coordinator.said(CLOSED) == []
+
+
+def test_a_backlog_for_a_closed_topic_keeps_no_other_message_from_the_sweep(coordinator: Desk) -> None:
+    """Thousands of messages that go nowhere filled every page, and what was left over beside them waited for ever."""
+    coordinator.broker.closed.add(CLOSED)
+    start_sagas(coordinator, SWEEP_PAGE + 10)
+    coordinator.broker.is_up = False
+    start_sagas(coordinator, 1)
+    make_outbox_due(coordinator)
+    coordinator.broker.is_up = True
+    before = len(coordinator.said(OPEN))
+    coordinator.runtime.relay.sweep()
+    assert len(coordinator.said(OPEN)) == before + 1
+
+
+def test_a_topic_that_takes_messages_again_gets_all_that_waited(coordinator: Desk) -> None:
+    """Nothing is lost by being passed over."""
+    coordinator.broker.closed.add(CLOSED)
+    start_sagas(coordinator, SWEEP_PAGE + 10)
+    make_outbox_due(coordinator)
+    coordinator.runtime.relay.sweep()
+    coordinator.broker.closed.clear()
+    assert wait_until(lambda: coordinator.runtime.relay.sweep() == 0 and coordinator.said(CLOSED), PATIENCE_S)
+    said = [wire.properties["ce_id"] for wire in coordinator.said(CLOSED)]
+    assert len(said) == len(set(said)) == SWEEP_PAGE + 10
+    start_sagas(coordinator, 1)
+    assert len(coordinator.said(CLOSED)) == SWEEP_PAGE + 11
+
+
+def test_a_topic_rests_ever_longer_until_it_takes_its_messages() -> None:
+    """A test may block for seconds: it must not be repeated without end, nor forgotten."""
+    now = [0.0]
+    resting = RestingTopics(lambda: now[0])
+    waits = []
+    for _ in range(6):
+        resting.tried(set(), {"t"})
+        assert resting.topics() == {"t"}
+        begun = now[0]
+        while not resting.to_be_tried():
+            now[0] += 0.25
+        waits.append(now[0] - begun)
+    assert waits == [0.0, 0.5, 1.0, 2.0, 4.0, 4.0]
+    resting.tried({"t"}, set())
+    assert resting.topics() == frozenset()
+
+
+# --- locks
+
+
+@contextmanager
+def held_row(desk: Desk, saga_id: str) -> Iterator[None]:
+    """Lock one saga's row, as an operator's session that was left open does."""
+    with desk.runtime.write.connect() as connection, connection.begin():
+        connection.execute(select(saga).where(saga.c.id == saga_id).with_for_update())
+        yield
+
+
+@contextmanager
+def held_inbox(desk: Desk, message_id: str) -> Iterator[None]:
+    """Leave the inbox's row of one message uncommitted, as a worker that was stopped in its transaction does."""
+    with desk.runtime.write.connect() as connection, connection.begin() as tx:
+        connection.execute(insert(inbox).values(id=message_id, consumer="protools_saga", hash=b"", at=0.0))
+        yield
+        tx.rollback()
+
+
+@pytest.mark.parametrize("held", ["row", "inbox"])
+@pytest.mark.parametrize("database", [POSTGRESQL])
+def test_a_lock_that_another_holds_delays_its_own_saga_alone(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str, held: str
+) -> None:
+    """One row that somebody's session holds stopped every saga that came in a batch with it."""
+    request.param = database
+    desk = make_desk(settings_on(request, tmp_path, LOCK_TIMEOUT="0.2"), "protools_saga")
+    replies = [answer(command) for command in start_sagas(desk, 100)]
+    locked = replies[50].wire
+    holding = held_row(desk, locked.key) if held == "row" else held_inbox(desk, locked.properties["ce_id"])
+    with holding:
+        desk.worker.settle(replies)
+        moved = [row["id"] for row in desk.rows(saga) if row["seq"] == 2]
+        assert len(moved) == 99
+        assert locked.key not in moved
+        assert [row["attempts"] for row in desk.rows(failure)] == [0]
+    desk.make_due()
+    desk.worker.retry_failures()
+    assert {row["seq"] for row in desk.rows(saga)} == {2}
+    assert desk.count(failure) == desk.count(dead_letter) == 0
+    desk.runtime.write.dispose()
+
+
+# --- what cannot be read
+
+
+@pytest.mark.parametrize("error", [Unavailable("no schema"), KeyError("no schema"), RecursionError(), TypeError()])
+def test_a_message_whose_schema_cannot_be_had_waits_alone(tmp_path: Path, error: Exception) -> None:
+    """The version that it names may be gone from the registry for good; the batch must not wait for it."""
+    desk = make_desk(Settings.read({"PROTOOLS_HOME": str(tmp_path), "FAILURE_ATTEMPTS": "3", **KEYS}), "generador")
+    desk.worker._reader = Reader(desk.service.handlers, CODEC, Registry(desk, error))
+    strange = deliver(GeneratePassword("u50"))._replace(schema="999")
+    batch = [deliver(GeneratePassword(f"u{number}")) for number in range(50)]
+    desk.worker.settle([*batch, strange])
+    assert desk.count(password) == 50
+    (kept,) = desk.rows(failure)
+    assert kept["attempts"] == (0 if isinstance(error, Unavailable) else 1)
+    desk.runtime.write.dispose()
+
+
+class Registry:
+    """The desk's broker, whose registry does not know one version."""
+
+    def __init__(self, desk: Desk, error: Exception) -> None:
+        self._known: Callable[[str, str], str] = desk.broker.schema
+        self._error = error
+
+    def schema(self, topic: str, version: str) -> str:
+        if version == "999":
+            raise self._error
+        return self._known(topic, version)
