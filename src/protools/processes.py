@@ -88,8 +88,10 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         duties.append(
             Duty("forgetting", partial(forget, runtime.write, runtime.settings.clock_offset), every_s=FORGET_EVERY_S)
         )
-    report = partial(_report, runtime)
-    for thread in _add_duties(process, partial(Lookout, runtime.write, runtime.settings.clock_offset), duties, report):
+    reporting = partial(report, runtime)
+    for thread in _add_duties(
+        process, partial(Lookout, runtime.write, runtime.settings.clock_offset), duties, reporting
+    ):
         if service.handlers:
             worker.handled.append(thread.handled)
     if service.projections:
@@ -98,7 +100,7 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         closing.append(close)
         process.add("projections", projector.run, projector.stop)
         retrying = Duty("unprojected", projector.retry_failures, due=Due(failure.c.due_at, LONGEST_DELAY_S))
-        _add_duties(process, partial(Lookout, engine, 0.0, every_s=UNPROJECTED_LOOK_S), [retrying], report)
+        _add_duties(process, partial(Lookout, engine, 0.0, every_s=UNPROJECTED_LOOK_S), [retrying], reporting)
     return closing
 
 
@@ -119,7 +121,7 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
     duties = [*_housekeeping(runtime), *app.extensions["duties"]]
     seldom = max(LOOK_S, settings.sweep_after)  # it has its outbox to look at, as the worker beside it does each second
     looking = partial(Lookout, runtime.write, settings.clock_offset, every_s=seldom)
-    _add_duties(process, looking, duties, partial(_report, runtime))
+    _add_duties(process, looking, duties, partial(report, runtime))
     return []
 
 
@@ -135,7 +137,7 @@ def _add_duties(
     return threads
 
 
-def _report(runtime: Runtime, duty: str, error: Exception | None) -> None:
+def report(runtime: Runtime, duty: str, error: Exception | None) -> None:
     """Keep an incident open while a duty breaks each time it is run."""
     subject = f"{runtime.service} {duty}"
 

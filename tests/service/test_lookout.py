@@ -15,8 +15,9 @@ from tests.service.stage import BOTH, counted, settings_on
 from tests.service.test_smtp import free_port
 
 from protools.local.process import wait_until
+from protools.processes import report
 from seedwork.database import glance
-from seedwork.delivery import failure, outbox
+from seedwork.delivery import failure, incident, outbox
 from seedwork.errors import Unavailable
 from seedwork.loop import Due, Duty, DutyThread, Lookout
 from seedwork.messages import new_id
@@ -97,6 +98,21 @@ def test_all_duties_of_a_process_cost_one_statement_a_look(
     assert len(ran) == (engine.dialect.name == "sqlite")
 
 
+def test_what_waits_longer_than_anything_may_is_brought_forward(
+    desk: Desk, duties: tuple[DutyThread, DutyThread, list[str]]
+) -> None:
+    """A clock that was a day ahead leaves waits behind that nobody meant; what waits as long as it may is left."""
+    lookout = Lookout(desk.runtime.write, 0.0, duties[:2])
+    ids = {wait_s: new_id() for wait_s in (30.0, 86_400.0)}
+    with desk.runtime.write.begin() as tx:
+        for wait_s, identifier in ids.items():
+            tx.execute(insert(outbox).values(id=identifier, topic="t", wire=b"", due_at=time.time() + wait_s))
+    lookout.look()
+    assert wait_until(lambda: duties[2] == ["sweep"], PATIENCE_S)
+    waits = {row["id"]: row["due_at"] - time.time() for row in desk.rows(outbox)}
+    assert waits[ids[86_400.0]] < 1 < waits[ids[30.0]]
+
+
 def test_a_look_is_no_transaction_and_waits_for_nobody(
     desk: Desk, duties: tuple[DutyThread, DutyThread, list[str]]
 ) -> None:
@@ -137,3 +153,54 @@ def _unreachable(engine: Engine) -> Engine:
     if engine.dialect.name == "sqlite":
         return create_engine("sqlite:////nowhere/at/all.db")
     return create_engine(engine.url.set(port=free_port()))
+
+
+def test_a_duty_that_breaks_is_run_again_and_operators_hear_of_it() -> None:
+    """One item that nobody can do ended the whole process, again and again, and its neighbours with it."""
+    told: list[tuple[str, Exception | None]] = []
+    errors = [TypeError("what is this"), RecursionError()]
+
+    def work() -> None:
+        if errors:
+            raise errors.pop()
+
+    thread = DutyThread(Duty("webhooks", work, every_s=0.0), lambda *said: told.append(said))
+    thread.start()
+    assert wait_until(lambda: len(told) == 3, PATIENCE_S)
+    thread.stop()
+    thread.join(PATIENCE_S)
+    assert [(name, type(error)) for name, error in told] == [
+        ("webhooks", RecursionError),
+        ("webhooks", TypeError),
+        ("webhooks", type(None)),
+    ]
+
+
+def test_a_duty_goes_on_when_nobody_can_hear_of_it() -> None:
+    """The database that would keep the incident may be what is broken."""
+    runs: list[int] = []
+
+    def work() -> None:
+        runs.append(1)
+        raise TypeError("what is this")
+
+    def deaf(_name: str, _error: Exception | None) -> None:
+        raise RuntimeError("nobody listens")
+
+    thread = DutyThread(Duty("webhooks", work, every_s=0.0), deaf)
+    thread.start()
+    assert wait_until(lambda: len(runs) > 2, PATIENCE_S)
+    thread.stop()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
+def test_a_broken_duty_is_one_incident_until_it_works_again(desk: Desk) -> None:
+    """Who is on duty sees what does not run, and sees it go when it runs again."""
+    for error in (TypeError("\x1b[2J\0"), ValueError("again")):
+        report(desk.runtime, "webhooks", error)
+    (told,) = desk.rows(incident)
+    assert (told["kind"], told["subject"], told["code"]) == ("duty-broken", "generador webhooks", "TypeError")
+    assert told["detail"].isprintable()
+    report(desk.runtime, "webhooks", None)
+    assert desk.rows(incident)[0]["closed_at"]

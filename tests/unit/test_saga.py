@@ -260,6 +260,19 @@ def test_a_deadline_that_fires_early_does_nothing() -> None:
     assert talk.kinds == ["started", "issued"]
 
 
+def test_a_deadline_that_a_wrong_clock_wrote_is_written_anew() -> None:
+    """The clock was a day ahead and is put right: the saga must neither wait a day longer nor be given up for it."""
+    talk = Talk()
+    deadline = talk.saga.steps[0].deadline
+    talk.now -= 86_400
+    talk.hear(Due())
+    assert (talk.kinds[-1], talk.progress.status) == ("issued", "RUNNING")
+    assert talk.progress.wake_at == talk.now + deadline
+    assert talk.sent[-1] == talk.sent[0]
+    talk.now += deadline
+    assert talk.hear(Due()).progress.status == "COMPENSATING" or talk.kinds[-1] == "ended"
+
+
 def test_a_deadline_that_fires_at_a_suspended_saga_does_nothing() -> None:
     """It waits for an operator, and would else be suspended once more at every look."""
     talk = Talk().fail()
