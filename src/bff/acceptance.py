@@ -13,11 +13,12 @@ from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Engine, and_, select
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from bff.schemas import Wish
 from bff.tables import acceptance, visible, webhook
 from protools_saga.messages import IssuePassword, RotatePassword
+from seedwork.blame import verdict
 from seedwork.callers import NOBODY
 from seedwork.formats import Problem
 from seedwork.messages import Context, id_time, new_id
@@ -60,6 +61,10 @@ def hash_of(wish: Wish) -> str:
     return hashlib.sha256(orjson.dumps(wish.asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+ALONE = 8
+"""Threads for requests that could not be accepted with the others."""
+
+
 class GroupCommit:
     """Accept the requests of many threads: who comes while one commit runs shares the next.
 
@@ -71,6 +76,7 @@ class GroupCommit:
         self._waiting: list[tuple[Request, Future[Accepted]]] = []
         self._lock = threading.Lock()
         self._committer = ThreadPoolExecutor(1, "acceptance")
+        self._alone = ThreadPoolExecutor(ALONE, "acceptance-alone")
 
     def accept(self, request: Request) -> Accepted:
         """Accept one command, durably; raise what `accept` raises."""
@@ -91,15 +97,20 @@ class GroupCommit:
             taken, self._waiting = self._waiting, []
         try:
             accepted = accept_many(self._relay, [request for request, _ in taken])
-        except (IntegrityError, DataError, ValueError):  # one of them is to blame: each on its own
-            for request, outcome in taken:
-                _settle(outcome, partial(accept, self._relay, self._write, request))
         except BaseException as error:  # each of them must hear of it, or it would wait for ever
-            for _, outcome in taken:
-                outcome.set_exception(error)
+            self._settle_after(error, taken)
         else:
             for (_, outcome), one in zip(taken, accepted, strict=True):
                 outcome.set_result(one)
+
+    def _settle_after(self, error: BaseException, taken: Sequence[tuple[Request, Future[Accepted]]]) -> None:
+        """Try each on its own when one of them may be to blame, or waits for a lock; the next group does not wait."""
+        is_of_one = isinstance(error, Exception) and verdict(error) in ("item", "locked")
+        for request, outcome in taken:
+            if is_of_one:
+                self._alone.submit(_settle, outcome, partial(accept, self._relay, self._write, request))
+            else:
+                outcome.set_exception(error)
 
 
 def _settle(outcome: Future[Accepted], accept_one: Callable[[], Accepted]) -> None:

@@ -14,6 +14,10 @@ from seedwork.unit_of_work import rfc3339
 
 Resource = dict[str, Any]
 ENDED = ("completed", "refused")
+WITH_AN_OPERATOR = dict.fromkeys(
+    ("dead-letter", "reply-failed"), "it could not be handled; an operator has been told, and it is not lost"
+)
+"""What callers are told, by the code of a reason whose detail names classes, files and lines, which are operators'."""
 
 
 def find_command(read: Engine, identifier: str, scope: str | None = None) -> Resource | None:
@@ -69,7 +73,7 @@ def list_passwords(read: Engine, after: str | None, limit: int, scope: str | Non
 
 def command_resource(row: RowMapping) -> Resource:
     """Say where a command stands."""
-    reason = {"code": row["reason_code"], "detail": row["reason_detail"]}
+    reason = {"code": row["reason_code"], "detail": WITH_AN_OPERATOR.get(row["reason_code"], row["reason_detail"])}
     return {
         "id": row["id"],
         "type": row["type"],

@@ -81,16 +81,16 @@ class Codec:
 
     def decode(self, cls: type, data: bytes, writer: str) -> Any:
         """Read bytes written under the schema text `writer` as a `cls`; raise Undecodable when they are not that."""
-        if (cls, writer) not in self._resolved:
-            self._resolved[cls, writer] = self._resolve(cls, writer)
         try:
+            if (cls, writer) not in self._resolved:
+                self._resolved[cls, writer] = self._resolve(cls, writer)
             stream = io.BytesIO(data)
             values: Any = fastavro.schemaless_reader(stream, *self._resolved[cls, writer])
             if stream.read(1):
                 raise ValueError("bytes are left over: it was written under another schema")
             _refuse_nul(values)
             return cls(**values)
-        except UNREADABLE as error:
+        except Exception as error:  # these are bytes of others, and the reader may raise anything
             raise Undecodable(f"{cls.contract.name}: {type(error).__name__}: {error}") from error  # type: ignore[attr-defined]
 
     def _resolve(self, cls: type, writer: str) -> tuple[Any, Any]:

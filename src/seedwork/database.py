@@ -25,6 +25,10 @@ OLDEST_TRANSACTION = """
 SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
+POOLED = "a pooler such as PgBouncer drops what a connection asks for (role, time-outs); connect to PostgreSQL itself"
+SESSION_SIGNS = ("role", "plan_cache_mode")
+"""Settings that tell whether a session has what its connection asked for; the role alone may be left by another client
+of a pooler."""
 SQLITE_CLOCK = "((julianday('now') - 2440587.5) * 86400.0)"
 
 
@@ -50,20 +54,23 @@ def open_database(settings: Settings, service: str, side: Side, role: Role) -> E
 
 def _let_go(context: ExceptionContext) -> None:
     """Have the pool drop its connections after an error that they cannot recover from, such as a failover's."""
+    if "unsupported startup parameter" in str(context.original_exception):
+        raise SettingError("DB_HOSTNAME", f"{POOLED}: {context.original_exception}")
     if verdict(context.original_exception) == "reconnect":
         context.is_disconnect = True
 
 
 def _check_session(options: Mapping[str, str], connection: Any, _record: Any) -> None:
-    """Refuse a session that did not take on its role: rights and time-outs would silently not be in force."""
+    """Refuse a session that does not have what was asked for: rights and time-outs would silently not be in force."""
+    asked = [options[name] for name in SESSION_SIGNS]
     with connection.transaction():
-        role = connection.execute("SELECT current_setting('role')").fetchone()[0]
-    if role != options["role"]:
-        raise SettingError(
-            "DB_HOSTNAME",
-            f"the session acts as {role!r}, not as {options['role']!r}: a pooler such as PgBouncer drops the options "
-            "of a connection; connect to PostgreSQL itself",
-        )
+        found = list(connection.execute(f"SELECT {', '.join(map(_current, SESSION_SIGNS))}").fetchone())
+    if found != asked:
+        raise SettingError("DB_HOSTNAME", f"{POOLED}: the session has {found}, not {asked}")
+
+
+def _current(name: str) -> str:
+    return f"current_setting('{name}')"
 
 
 def _adapt(connection: Any, _record: Any) -> None:

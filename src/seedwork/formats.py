@@ -213,6 +213,15 @@ def read(content_type: str, body: bytes) -> Any:
     Of JSON members of one name the last counts. XML gives a dict of the root's children, whatever the root's name:
     a repeated child is a list, an attribute `@name`, text beside either `#text`; namespaces are not looked at.
     """
+    try:
+        return _read(content_type, body)
+    except Problem:
+        raise
+    except Exception as error:  # whatever a parser raises for what a stranger sent
+        raise Problem(400, "unreadable", "the body is not readable") from error
+
+
+def _read(content_type: str, body: bytes) -> Any:
     media_type, options = parse_options_header(content_type)
     charset = options.get("charset", "").upper()
     if media_type.lower() in ("application/xml", "text/xml") and charset in ("", *ENCODINGS):

@@ -224,7 +224,7 @@ class Link:
             while data := connection.recv(READ_BYTES):
                 for kind, number, *rest in frames.feed(data):
                     self._heard(kind, number, *rest)
-        except (OSError, ValueError):
+        except Exception:
             return  # the connection is of no use any more, whatever the reason
 
     def _heard(self, kind: int, number: int, *rest: Any) -> None:

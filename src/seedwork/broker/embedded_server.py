@@ -27,6 +27,7 @@ from seedwork.broker.embedded_registry import METHODS, known_topic, writable_top
 from seedwork.broker.embedded_store import Message, Store
 from seedwork.broker.embedded_wire import ACK, BROADCAST, CALL, DONE, HELLO, PUSH, REFUSED, Frames, frame
 from seedwork.errors import ProtoolsError, Unavailable
+from seedwork.text import printable
 
 log = structlog.get_logger()
 ACK_DELAY_S = 0.01
@@ -61,8 +62,8 @@ class Connection(asyncio.Protocol):
         try:
             for kind, *parts in self._frames.feed(data):
                 SAID[kind](self._server, self, *parts)
-        except (ValueError, TypeError, KeyError) as error:
-            log.warning("sent a client away", error=f"{type(error).__name__}: {error}")
+        except Exception as error:  # whatever a client says, it is sent away alone
+            log.warning("sent a client away", error=printable(f"{type(error).__name__}: {error}", 500))
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio fixes the signature
@@ -173,6 +174,10 @@ class Server:
             self._store.acknowledge(self._acks)
             self._store.commit()
         except Exception as error:  # whatever it is: nobody may be told that anything was stored
+            if len(calls) > 1:  # one of them may be to blame
+                self._store.rollback()
+                self._committed.clear()
+                return [answer for call in calls for answer in self._commit([call])]
             return self._undo(calls, error)
         self._acks.clear()
         return answers

@@ -338,5 +338,8 @@ def _delivery(message: pulsar.Message, names: dict[str, str]) -> Delivery:
     topic = names.get(full) or names.setdefault(full, full.rpartition("/")[2].partition("-partition-")[0])
     raw = message._message
     version = raw.int_schema_version()
-    wire = Wire(topic, message.partition_key(), message.properties(), message.data())
+    try:
+        wire = Wire(topic, message.partition_key(), message.properties(), message.data())
+    except Exception:  # text that is not UTF-8, in what others wrote: kept without it, as what cannot be read
+        wire = Wire(topic, "", {}, message.data())
     return Delivery(wire, str(version) if version >= 0 else "", message)
