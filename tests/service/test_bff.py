@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from lxml import etree
+from sqlalchemy import update
 from sqlalchemy.event import listen
 from tests.service.rooms import Room, eventually
 
