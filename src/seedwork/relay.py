@@ -37,8 +37,7 @@ class RestingTopics:
     Without it one topic that is full, terminated or has another schema would hold up all others, send by send.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._rests: dict[str, tuple[float, float]] = {}
         """By topic, when its rest is over and how long the next one is."""
 
@@ -48,7 +47,7 @@ class RestingTopics:
 
     def to_be_tried(self) -> list[str]:
         """Return the topics whose rest is over."""
-        now = self._clock()
+        now = time.monotonic()
         return [topic for topic, (until, _) in list(self._rests.items()) if until <= now]
 
     def tried(self, took: AbstractSet[str], refused: AbstractSet[str]) -> None:
@@ -58,7 +57,7 @@ class RestingTopics:
             self._rests.pop(topic, None)
         for topic in refused:
             _, rest_s = self._rests.get(topic, (0.0, 0.0))
-            self._rests[topic] = (self._clock() + rest_s, min(LONGEST_REST_S, max(FIRST_REST_S, rest_s * 2)))
+            self._rests[topic] = (time.monotonic() + rest_s, min(LONGEST_REST_S, max(FIRST_REST_S, rest_s * 2)))
 
 
 class Relay:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import insert, select, update
@@ -17,6 +18,7 @@ from generador.tables import password
 from protools.local.process import wait_until
 from protools_saga.messages import SagaMoved
 from protools_saga.tables import saga
+from seedwork import relay
 from seedwork.delivery import dead_letter, failure, inbox, outbox
 from seedwork.errors import Unavailable
 from seedwork.inbox import Reader
@@ -79,10 +81,11 @@ def test_a_topic_that_takes_messages_again_gets_all_that_waited(coordinator: Des
     assert len(coordinator.said(CLOSED)) == SWEEP_PAGE + 11
 
 
-def test_a_topic_rests_ever_longer_until_it_takes_its_messages() -> None:
+def test_a_topic_rests_ever_longer_until_it_takes_its_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test may block for seconds: it must not be repeated without end, nor forgotten."""
     now = [0.0]
-    resting = RestingTopics(lambda: now[0])
+    monkeypatch.setattr(relay, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    resting = RestingTopics()
     waits = []
     for _ in range(6):
         resting.tried(set(), {"t"})

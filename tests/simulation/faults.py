@@ -15,6 +15,7 @@ import structlog
 import correo.handlers
 import seedwork.loop
 import seedwork.messages
+import seedwork.relay
 
 Kind = Literal["die", "stall", "refuse", "unheard", "cut", "ack-lost", "hang-up"]
 
@@ -77,6 +78,7 @@ def simulated(clock: Callable[[], float], chance: Random, waited: Callable[[Exce
             (seedwork.messages, "time", time),
             (seedwork.messages, "random", chance),
             (correo.handlers, "time", time),
+            (seedwork.relay, "time", time),
             (seedwork.loop, "Pause", Pause),
         ):
             stack.enter_context(replaced(owner, name, value))

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from random import Random
 
-from sqlalchemy.exc import OperationalError
+import psycopg
+from sqlalchemy.exc import DBAPIError, OperationalError
 from tests.simulation.broker import Consumer, Memory
 from tests.simulation.disks import Disks
 from tests.simulation.faults import Death, Plan
@@ -76,7 +77,7 @@ class World:
         elif kind == "die":
             raise Death
         else:
-            raise OperationalError(name, None, Exception("the database is gone"))
+            raise OperationalError(name, None, psycopg.OperationalError("the database is gone"))
 
     def strikes(self, kind: str) -> bool:
         """Tell whether this fault happens here and now; once."""
@@ -135,7 +136,7 @@ class World:
         try:
             work()
             gave_up = self._waits >= GIVES_UP_AFTER
-        except Death:
+        except (Death, DBAPIError):  # who meets what no wait helps against is started again
             gave_up = True
         finally:
             self.busy.remove(replica.name)
