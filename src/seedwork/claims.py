@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 import structlog
 from sqlalchemy import Table
 
+from seedwork.errors import Unavailable
 from seedwork.messages import new_id
 from seedwork.rows import Row
 from seedwork.unit_of_work import UnitOfWork
@@ -32,11 +33,22 @@ def claim(uow: UnitOfWork, table: Table, limit: int, for_s: float, but: Collecti
 
 
 def held(uow: UnitOfWork, table: Table, claimed: Sequence[Row]) -> Iterator[Row]:
-    """Yield the rows that are still held, as they are now, without their token; another's are left to that one."""
+    """Yield the rows that are still held, as they are now, without their token; another's are left to that one.
+
+    So are rows that another transaction has locked: the others' reports must not wait for it, or be lost with it.
+    """
+    uow.pass_locked = True
     uow.load((table, row["id"]) for row in claimed)
     for before in claimed:
-        row = uow.get(table, before["id"])
+        row = _unlocked(uow, table, before["id"])
         if row is None or row["claim"] != before["claim"]:
             log.warning("claim lost, not reported", table=table.name, id=before["id"])
         else:
             yield {**row, "claim": None}
+
+
+def _unlocked(uow: UnitOfWork, table: Table, key: str) -> Row | None:
+    try:
+        return uow.get(table, key)
+    except Unavailable:
+        return None

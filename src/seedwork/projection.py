@@ -89,7 +89,7 @@ class Projector:
         try:
             self._write(batch)
         except Exception as error:
-            if verdict(error) != "item":
+            if verdict(error) in ("wait", "reconnect"):
                 raise
             if len(batch) == 1:
                 self._keep_failures([(batch[0], error)])
@@ -147,7 +147,7 @@ class Projector:
             with self._engine.begin() as tx:
                 change(tx, [*(_newest(table, rows[table]) for table in rows), Delete(failure, [identifier])])
         except Exception as error:
-            if verdict(error) != "item":
+            if verdict(error) in ("wait", "reconnect"):
                 raise
             return error
         return None
