@@ -18,8 +18,7 @@ from seedwork import database, faults
 from seedwork.blame import verdict
 from seedwork.broker import Delivery, Subscription
 from seedwork.delivery import failure, unpack_delivery
-from seedwork.errors import Unavailable
-from seedwork.inbox import Reader, Received, failure_row, readable
+from seedwork.inbox import Reader, Received, failure_row, readable, said
 from seedwork.loop import keep_trying, receive_until
 from seedwork.messages import Message
 from seedwork.rows import Delete, Insert, Row, change
@@ -82,8 +81,8 @@ class Projector:
         try:
             if self._changed and not faults.reach("telling", messages):
                 self._changed(messages)
-        except Unavailable as down:
-            log.warning("nobody told", error=str(down))
+        except Exception as error:  # it is committed: who waits looks again by itself
+            log.warning("nobody told", error=said(error))
 
     def _commit(self, batch: Sequence[Received]) -> None:
         try:
