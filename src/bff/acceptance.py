@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import ColumnElement, Engine, and_, select
 from sqlalchemy.exc import IntegrityError
 
+from bff.outward import receiver_of
 from bff.schemas import Wish
 from bff.tables import acceptance, visible, webhook
 from protools_saga.messages import IssuePassword, RotatePassword
@@ -176,7 +177,9 @@ def _has_key_of(request: Request) -> ColumnElement[bool]:
 
 def _webhook_row(identifier: str, request: Request, now: float) -> Row:
     """Describe a call that is owed once the command has ended."""
+    assert request.callback is not None
     named = {"id": identifier, "revision": 1, "actor": request.actor, "url": request.callback, "status": "waiting"}
+    named |= {"receiver": receiver_of(request.callback)}
     return {**named, "attempts": 0, "claim": None, "due_at": now, "created_at": now, "ended_at": None, "error": ""}
 
 

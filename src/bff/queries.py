@@ -26,11 +26,11 @@ def find_command(read: Engine, identifier: str, scope: str | None = None) -> Res
     return command_resource(row) if row else None
 
 
-def find_ended(read: Engine, identifiers: Sequence[str]) -> dict[str, Resource]:
-    """Look up which of these commands have ended."""
+def find_ended(read: Engine, identifiers: Sequence[str]) -> dict[str, RowMapping]:
+    """Look up which of these commands have ended, and how, by id."""
     ended = select(command).where(command.c.id.in_(identifiers), command.c.status.in_(ENDED))
     with read.connect() as connection:
-        return {row["id"]: command_resource(row) for row in connection.execute(ended).mappings()}
+        return {row["id"]: row for row in connection.execute(ended).mappings()}
 
 
 def moves_behind(read: Engine, identifier: str, version: int) -> Iterator[Resource]:

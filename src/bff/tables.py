@@ -64,6 +64,7 @@ webhook = Table(
     Column("revision", Integer, nullable=False),
     Column("actor", String, nullable=False, comment="whose secret signs it"),
     Column("url", Text, nullable=False),
+    Column("receiver", Text, nullable=False, server_default="", comment="host and port of the URL"),
     Column("status", String, nullable=False, comment="waiting, delivered or dead"),
     Column("attempts", Integer, nullable=False),
     Column("claim", Id, comment="token that a sender must still hold when it reports"),

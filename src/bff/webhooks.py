@@ -1,47 +1,56 @@
 """Tell callers how their command ended, where they asked for it: one signed POST, repeated until it is taken.
 
-A duty claims rows that are due, looks whether their command has ended, calls outside any transaction and reports what
-came of it. Signatures follow Standard Webhooks 1.0.0; a call may come twice, under the same `webhook-id`.
+A duty looks at rows that are due. Those whose command has ended are claimed and called, each in a thread of its own and
+outside any transaction; what came of one is reported at once, whatever the others do. Signatures follow the Standard
+Webhooks 1.0.0; a call may come twice, under the same `webhook-id`.
 """
 
 from __future__ import annotations
 
 import base64
 import hmac
+import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
+from queue import SimpleQueue
 
 import orjson
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Engine, RowMapping
 
-from bff.outward import FAILED, call, check_host, read_url
-from bff.queries import Resource, find_ended
+from bff import outward
+from bff.lanes import Lanes
+from bff.outward import check_host, read_url
+from bff.queries import command_resource, find_ended
 from bff.tables import webhook
-from seedwork.claims import claim, held
+from seedwork.claims import held
 from seedwork.database import open_database
 from seedwork.delivery import incident
 from seedwork.errors import SettingError
 from seedwork.formats import invalid
 from seedwork.inbox import incident_row
-from seedwork.loop import Due, Duty
+from seedwork.loop import LOOK_S, Due, Duty
+from seedwork.messages import new_id
 from seedwork.rows import Row
 from seedwork.service import Runtime
 from seedwork.settings import Settings
+from seedwork.text import DETAIL_CHARACTERS, printable
 from seedwork.unit_of_work import UnitOfWork
 
 log = structlog.get_logger()
-PAGE = 16
-"""Rows of one round; those whose command has ended are called side by side."""
+PAGE = 32
+"""Rows that are looked at in one transaction."""
 CLAIM_S = 60.0
-"""Seconds for which claimed rows are left alone: a round takes at most CALL_S and a resolver's patience."""
+"""Seconds for which claimed rows are left alone: a call is reported after CALL_S at the latest."""
 LOOKED_AT_S, LOOKED_AT_LONGEST_S = 1.0, 60.0
 SHARE_OF_AGE = 0.1
 """A command that has not ended is looked at again after this share of its age."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 5.0, 3600.0
+DOUBLINGS = 10
+"""After so many the delay is the longest."""
 
 
 @dataclass(frozen=True)
@@ -85,46 +94,125 @@ def signed(identifier: str, at: int, body: bytes, secret: bytes) -> dict[str, st
     return {"webhook-id": identifier, "webhook-timestamp": str(at), "webhook-signature": signature}
 
 
+@dataclass(eq=False, frozen=True)
+class Call:
+    """One call that is being made of a claimed row; `late_at` by the monotonic clock."""
+
+    row: Row
+    late_at: float
+
+
 class Webhooks:
     """Make the calls that are due."""
 
     def __init__(self, runtime: Runtime, read: Engine) -> None:
         self._relay, self._settings, self._read = runtime.relay, runtime.settings, read
+        self._lanes = Lanes()
+        self._in_flight: set[Call] = set()
+        self._finished: SimpleQueue[tuple[Call, Outcome]] = SimpleQueue()
+        self._news = threading.Event()
+        self._outcomes: list[tuple[Row, Outcome]] = []
+        """What is not reported yet, also not by a transaction that failed."""
 
     def call_due(self) -> None:
-        """Call until nothing is due."""
-        while rows := self._relay.run(lambda uow: claim(uow, webhook, PAGE, CLAIM_S)):
-            self._relay.run(self._report(rows, self._call_owed(rows)))
+        """Call until nothing is due that may be called now, and no call is in call."""
+        while True:
+            self._news.clear()
+            self._collect()
+            self._report()
+            seen = self._begin_due()
+            if not seen and not self._in_flight:
+                return
+            if not seen:
+                self._news.wait(LOOK_S)
 
-    def _call_owed(self, rows: Sequence[Row]) -> dict[str, Outcome]:
+    def _begin_due(self) -> int:
+        seen, claimed = self._relay.run(self._claim)
+        for row, ended in claimed:
+            self._begin(row, ended)
+        return seen
+
+    def _claim(self, uow: UnitOfWork) -> tuple[int, list[tuple[Row, RowMapping]]]:
+        """Look at a page of rows: put off what has not ended, claim what may be called; what has to wait stays due."""
+        due = (webhook.c.due_at <= uow.now) & self._lanes.open()
+        rows = uow.claim(webhook, due, webhook.c.due_at, PAGE)
         ended = find_ended(self._read, [row["id"] for row in rows])
-        owed = [(row, ended[row["id"]]) for row in rows if row["id"] in ended]
-        with ThreadPoolExecutor(PAGE) as threads:
-            outcomes = threads.map(lambda one: self._call(*one), owed)
-            return {row["id"]: outcome for (row, _), outcome in zip(owed, outcomes, strict=True)}
+        for row in rows:
+            if row["id"] not in ended:
+                report(uow, row | {"claim": None}, None, self._settings)
+        hold = {"claim": new_id(), "due_at": uow.now + CLAIM_S}
+        claimed = [row | hold for row in self._lanes.fitting(row for row in rows if row["id"] in ended)]
+        for row in claimed:
+            uow.put(webhook, row)
+        return len(rows), [(row, ended[row["id"]]) for row in claimed]
 
-    def _call(self, row: Row, ended: Resource) -> Outcome:
-        body = orjson.dumps(ended)
+    def _begin(self, row: Row, ended: RowMapping) -> None:
+        call = Call(row, time.monotonic() + outward.CALL_S)
+        self._in_flight.add(call)
+        self._lanes.enter(row)
+        try:
+            threading.Thread(target=self._make, args=(call, ended), daemon=True).start()
+        except Exception as error:  # no thread is to be had
+            self._finish(call, not_taken(error))
+
+    def _make(self, call: Call, ended: RowMapping) -> None:
+        outcome: Outcome = NotTaken("the call broke off")
+        try:
+            outcome = self._answer(call.row, ended)
+        except BaseException as error:  # whatever it is, it is about this call alone
+            outcome = not_taken(error)
+        finally:
+            self._finish(call, outcome)
+
+    def _finish(self, call: Call, outcome: Outcome) -> None:
+        self._finished.put((call, outcome))
+        self._news.set()
+
+    def _answer(self, row: Row, ended: RowMapping) -> Outcome:
+        body = orjson.dumps(command_resource(ended))
         secret = secret_of(self._settings, row["actor"])
         headers = {"Content-Type": "application/json", **signed(row["id"], int(time.time()), body, secret)}
-        try:
-            status = call(row["url"], headers, body, private=self._settings.webhook_private)
-        except FAILED as error:
-            return NotTaken(f"{type(error).__name__}: {error}"[:500])
+        status = outward.call(row["url"], headers, body, private=self._settings.webhook_private)
         if 200 <= status < 300:
             return Taken()
         return NotTaken(f"answered {status}", for_good=status == HTTPStatus.GONE)
 
-    def _report(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> Callable[[UnitOfWork], None]:
-        def work(uow: UnitOfWork) -> None:
-            for row in held(uow, webhook, rows):
-                report(uow, row, outcomes.get(row["id"]), self._settings)
+    def _collect(self) -> None:
+        """Note what came of calls. One whose thread is late failed; it keeps its place until the thread ends."""
+        while not self._finished.empty():
+            call, outcome = self._finished.get()
+            self._lanes.leave(call.row)
+            self._end(call, outcome)
+        now = time.monotonic()
+        for call in [call for call in self._in_flight if call.late_at <= now]:
+            self._end(call, NotTaken(f"no answer within {outward.CALL_S:g} s"))
 
-        return work
+    def _end(self, call: Call, outcome: Outcome) -> None:
+        if call in self._in_flight:
+            self._in_flight.remove(call)
+            self._lanes.learn(call.row, taken=isinstance(outcome, Taken))
+            self._outcomes.append((call.row, outcome))
+
+    def _report(self) -> None:
+        if self._outcomes:
+            self._relay.run(partial(report_calls, self._outcomes, self._settings))
+            self._outcomes = []
+
+
+def not_taken(error: BaseException) -> NotTaken:
+    """Blame a call for what it raised, in words that are safe to keep: a receiver may have chosen them."""
+    return NotTaken(printable(f"{type(error).__name__}: {error}", DETAIL_CHARACTERS))
+
+
+def report_calls(outcomes: Sequence[tuple[Row, Outcome]], settings: Settings, uow: UnitOfWork) -> None:
+    """Write what came of calls, of those whose claim still holds."""
+    came = {row["id"]: outcome for row, outcome in outcomes}
+    for row in held(uow, webhook, [row for row, _ in outcomes]):
+        report(uow, row, came[row["id"]], settings)
 
 
 def report(uow: UnitOfWork, row: Row, outcome: Outcome | None, settings: Settings) -> None:
-    """Write what came of one claimed row: None means that its command has not ended."""
+    """Write what came of one row: None means that its command has not ended."""
     attempts = row["attempts"] + 1
     match outcome:
         case None:
@@ -136,7 +224,7 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None, settings: Setting
             row |= {"status": "dead", "attempts": attempts, "due_at": None, "ended_at": uow.now, "error": detail}
             uow.append(incident, incident_row("webhook", row["id"], "not-taken", detail, uow.now))
         case NotTaken(detail=detail):
-            delay_s = min(FIRST_DELAY_S * 2.0 ** row["attempts"], LONGEST_DELAY_S)
+            delay_s = min(FIRST_DELAY_S * 2.0 ** min(row["attempts"], DOUBLINGS), LONGEST_DELAY_S)
             row |= {"attempts": attempts, "due_at": uow.now + delay_s, "error": detail}
             log.warning("webhook not taken", command=row["id"], attempt=attempts, again_in_s=delay_s, error=detail)
     uow.put(webhook, row)

@@ -144,7 +144,8 @@ def _bff_write(floor: float) -> Own:
     yield "accepted", columns.where(_since(table, floor))
     yield "cancelled", _cancelled(floor)
     table = bff.webhook
-    yield "webhook", _columns(table, "id", "url", "status", "due_at").where(_since(table, floor))
+    columns = _columns(table, "id", "url", "status", "due_at", "created_at", "ended_at")
+    yield "webhook", columns.where(_since(table, floor))
 
 
 def _cancelled(floor: float) -> Select[Any]:

@@ -114,10 +114,12 @@ STUCK = (
     Check(
         "stuck",
         "webhook",
-        "a webhook was due, and nobody has looked at it for a minute, or nobody ever will",
+        "a webhook was due, and whoever makes the calls has not been seen for a minute, or nobody ever will",
         """
         SELECT w.id, 'to ' || w.url FROM webhook w JOIN clock c ON c.service = 'bff' AND c.side = 'write'
-        WHERE w.status = 'waiting' AND (w.due_at IS NULL OR w.due_at + :bound < c.now)
+        WHERE w.status = 'waiting' AND (w.due_at IS NULL OR w.due_at + :bound < c.now AND NOT EXISTS
+            (SELECT 1 FROM webhook seen WHERE seen.ended_at + :bound >= c.now OR seen.due_at <> seen.created_at
+                AND seen.due_at BETWEEN c.now - :bound AND c.now + :bound))
         """,
     ),
 )
