@@ -788,6 +788,13 @@ def test_whatever_is_legal_is_not_reported(stage: Stage, scope: Scope) -> None:
     assert found(stage, scope) == set()
 
 
+def test_a_webhook_that_waits_for_its_turn_is_no_defect(stage: Stage) -> None:
+    """Calls to a receiver that hangs are bounded, and may be overdue for hours; whoever makes them was just seen."""
+    leave_a_webhook(stage)
+    _owe(stage, "waiting", "waiting", ":at + 30")
+    assert found(stage) == set()
+
+
 def test_the_late_success_of_the_scene_is_told_with_its_policy_and_is_no_defect(stage: Stage) -> None:
     """What the late policy handled is told, not held against the system."""
     report = verify(stage.later(0), Scope())
