@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, text
 from tests.patience import PATIENCE_S
 from tests.receiver import Deed, Receiver, answering, dripping, flooding, hang, misbehaving, receiving, reset
 from tests.service.desk import Desk, make_desk
@@ -21,12 +21,15 @@ from bff import outward
 from bff.outward import receiver_of
 from bff.tables import command, webhook
 from bff.webhooks import Webhooks
+from protools.databases import migrate
 from seedwork.database import open_database
 from seedwork.delivery import incident
 from seedwork.messages import new_id
 from seedwork.text import DETAIL_CHARACTERS
 
 HUNDRED = 100
+BEFORE = "0001"
+"""The migration before the one that names receivers."""
 PARTS_THAT_BREAK_PARSERS = b"HTTP/1.1 500 x\r\nContent-Type: multipart/mixed; boundary*=a; boundary*0=b\r\n\r\n"
 
 
@@ -76,13 +79,17 @@ def owe(desk: Desk, read: Engine, actor: str, urls: Sequence[str], at: float = 1
         for i, url in zip(ids, urls, strict=True)
     ]
     times = {"attempts": 0, "due_at": at, "created_at": at, "error": ""}
-    views = {"version": 3, "type": "issue-password", "username": "ada", "status": "completed", "reason_code": ""}
-    views |= {"reason_detail": "", "cancellable": False, "created_at": 1.0, "updated_at": 2.0, **ended}
     with desk.runtime.write.begin() as tx:
         tx.execute(insert(webhook), [row | times for row in rows])
+    _end(read, ids, **ended)
+    return ids
+
+
+def _end(read: Engine, ids: Sequence[str], **ended: Any) -> None:
+    views = {"version": 3, "type": "issue-password", "username": "ada", "status": "completed", "reason_code": ""}
+    views |= {"reason_detail": "", "cancellable": False, "created_at": 1.0, "updated_at": 2.0, **ended}
     with read.begin() as tx:
         tx.execute(insert(command), [{"id": i, **views} for i in ids])
-    return ids
 
 
 def rows_of(desk: Desk, ids: Sequence[str]) -> list[Any]:
@@ -287,9 +294,12 @@ def test_a_resolver_that_hangs_counts_as_an_attempt_and_its_threads_are_bounded(
     monkeypatch.setattr(outward, "CALL_S", 0.1)
     asked = []
     resolve(monkeypatch, "slow.example", lambda: asked.append(1) or ["127.0.0.1"] * over.wait(PATIENCE_S))
-    bad = owe(desk, read, "ada", ["https://slow.example/"] * HUNDRED)
-    for _ in range(3):
-        sender.call_due()
+    bad = owe(desk, read, "ada", ["https://slow.example/"] * 10)
+    for _ in range(2):
+        turn = threading.Thread(target=sender.call_due, daemon=True)
+        turn.start()
+        turn.join(PATIENCE_S)
+        assert not turn.is_alive()
     tried = [row for row in rows_of(desk, bad) if row["attempts"]]
     assert 0 < len(tried) == len(asked) <= 4
     assert {(row["attempts"], row["error"]) for row in tried} == {(1, "no answer within 0.1 s")}
@@ -441,9 +451,9 @@ def test_what_a_receiver_says_is_safe_to_keep_and_to_show(
     assert delivered(desk, good)
     (waiting,), (dead,), (told,) = rows_of(desk, bad), rows_of(desk, last), desk.rows(incident)
     assert [(waiting["status"], waiting["attempts"]), dead["status"]] == [("waiting", 1), "dead"]
-    for text in (waiting["error"], dead["error"], told["detail"]):
-        assert text.isprintable()
-        assert 0 < len(text) <= DETAIL_CHARACTERS
+    for said in (waiting["error"], dead["error"], told["detail"]):
+        assert said.isprintable()
+        assert 0 < len(said) <= DETAIL_CHARACTERS
     (line,) = [line for line in capfd.readouterr().out.splitlines() if bad[0] in line]
     assert line.isprintable()
 
@@ -477,3 +487,34 @@ def test_a_status_of_2xx_is_taken_whatever_follows_it(
         owed = owe(desk, read, "ada", [url])
         sender.call_due()
     assert delivered(desk, owed)
+
+
+# --- rows of before
+
+
+def test_a_row_of_before_is_called_as_any_other(
+    desk: Desk, read: Engine, sender: Webhooks, receiver: Receiver, over: threading.Event
+) -> None:
+    """The migration names its receiver; a row that a process of before writes later has none, and is called, too."""
+    undone = ("ALTER TABLE webhook DROP COLUMN receiver", f"UPDATE alembic_version SET version_num = '{BEFORE}'")
+    with misbehaving(hang, over) as url:
+        _without_receiver(desk, read, "ada", [url] * HUNDRED + [receiver.url], *undone)
+        migrate(desk.runtime.settings, desk.service, "write")
+        assert {row["receiver"] for row in desk.rows(webhook)} == {receiver_of(url), receiver_of(receiver.url)}
+        later = _without_receiver(desk, read, "ada", [receiver.url], "SELECT 1")
+        with calling(sender, over):
+            eventually(lambda: len(receiver.taken) == 2, PATIENCE_S)
+            eventually(lambda: delivered(desk, later), PATIENCE_S)
+
+
+def _without_receiver(desk: Desk, read: Engine, actor: str, urls: Sequence[str], *first: str) -> list[str]:
+    """Owe calls as the release before did."""
+    columns = "id, revision, actor, url, status, attempts, due_at, created_at, error"
+    owed = f"INSERT INTO webhook ({columns}) VALUES (:id, 1, :actor, :url, 'waiting', 0, 1.0, 1.0, '')"
+    ids = [new_id() for _ in urls]
+    with desk.runtime.write.begin() as tx:
+        for statement in first:
+            tx.execute(text(statement))
+        tx.execute(text(owed), [{"id": i, "actor": actor, "url": url} for i, url in zip(ids, urls, strict=True)])
+    _end(read, ids)
+    return ids
