@@ -164,6 +164,10 @@ FAILING: Mapping[str, Way] = {
     "redirect": _says(b"HTTP/1.1 307 x\r\nLocation: http://127.0.0.1/\r\n\r\n"),
     "breaks parsers": _says(PARTS_THAT_BREAK_PARSERS),
 }
+STRANGE = (
+    "https://a..b/", f"https://{'a' * 64}/", "https://[fe80::1%25nowhere]/", "https://[::1%25nowhere]/",
+)  # fmt: skip
+"""URLs that may be owed a call and cannot be called; no name here is asked of a resolver elsewhere."""
 
 
 @pytest.mark.parametrize("way", HANGING)
@@ -185,7 +189,7 @@ def test_those_that_fail_fail_alone(
 ) -> None:
     """Each is counted and tried again later; the others of its page are told, once."""
     with ExitStack() as stack:
-        bad = owe(desk, read, "ada", [stack.enter_context(way(over)) for way in FAILING.values()])
+        bad = owe(desk, read, "ada", [*STRANGE, *(stack.enter_context(way(over)) for way in FAILING.values())])
         good = owe(desk, read, "ada", [receiver.url] * HUNDRED, at=2.0)
         sender.call_due()
     assert delivered(desk, good)
@@ -322,6 +326,42 @@ def test_several_addresses_that_do_not_answer_share_one_deadline(monkeypatch: py
         outward.call("https://dead.example/", {}, b"", private=True)
     assert len(tried) == outward.ADDRESSES
     assert clock.now == pytest.approx(15.0)
+
+
+def test_each_step_of_a_call_has_what_is_left_of_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documents say 15 s; a limit for connecting that stayed on the socket made them 5."""
+    peer = _Peer()
+    monkeypatch.setattr(outward, "time", peer.clock)
+    monkeypatch.setattr(outward, "CALL_S", 15.0)
+    monkeypatch.setattr(socket, "create_connection", peer.connect)
+    assert outward.call("http://127.0.0.1/", {}, b"{}", private=True) == 204
+    assert peer.limits == [15.0, 11.0, 7.0, 3.0]
+
+
+class _Peer:
+    """A socket each of whose steps takes 4 s; `limits` are the seconds that it was given for each."""
+
+    def __init__(self) -> None:
+        self.clock, self.limits = _Clock(), list[float]()
+        self._answer = [b"HTTP/1.1 2", b"04 x\r\n"]
+
+    def connect(self, _address: Any, timeout: float) -> _Peer:
+        self.settimeout(timeout)
+        self.clock.now += 4
+        return self
+
+    def settimeout(self, seconds: float) -> None:
+        self.limits.append(seconds)
+
+    def send(self, request: bytes) -> int:
+        self.clock.now += 4
+        return len(request)
+
+    def recv(self, _limit: int) -> bytes:
+        self.clock.now += 4
+        return self._answer.pop(0)
+
+    def close(self) -> None: ...
 
 
 class _Clock:
