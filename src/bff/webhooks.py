@@ -115,7 +115,7 @@ class Webhooks:
         """What is not reported yet, also not by a transaction that failed."""
 
     def call_due(self) -> None:
-        """Call until nothing is due that may be called now, and no call is in call."""
+        """Call until nothing is due that may be called now, and no call is in flight."""
         while True:
             self._news.clear()
             self._collect()
