@@ -1,6 +1,7 @@
 """Admit commands or refuse them, before their body is read and before anything is stored.
 
-The server asks for every command. What is known comes from the broadcast of commands that ended and from one look a
+The server asks for every command: at its head, so that nobody sends a body in vain, and when it is whole, which is when
+it counts. What is known comes from the broadcast of commands that ended and from one look a
 second at the acceptances, so asking costs no query. `load` holds the rule.
 """
 
@@ -11,7 +12,7 @@ import hmac
 import random
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from http.cookies import CookieError, SimpleCookie
 
 import structlog
@@ -37,9 +38,27 @@ SILENCE_S = 3.0
 """Seconds without an end after which the read database is asked what ended: a broadcast may have been missed."""
 COUNTED_UP_TO = 100_000
 NOBODY = first_id(0)
+COMMANDS = frozenset({"bff.issue_password"})
+"""Endpoints that ask for new work."""
 COOKIE = "turn"
 TURN_S = 60
 """Seconds for which a turn is kept."""
+
+
+class Place:
+    """A command's place in the load, until it is stored or given back; whatever is said first counts, and only that."""
+
+    def __init__(self, settle: Callable[[Place, bool], None]) -> None:
+        self.is_open = True
+        self._settle = settle
+
+    def keep(self) -> None:
+        """Let it count: the command is stored."""
+        self._settle(self, True)
+
+    def give_back(self) -> None:
+        """Count it out: strangers, and what cannot be read, must not use up what callers may ask for."""
+        self._settle(self, False)
 
 
 class Admission:
@@ -60,17 +79,24 @@ class Admission:
 
     # --- asked by the server
 
-    def is_command(self, method: str, path: str) -> bool:
-        """Tell whether a request asks for new work."""
-        return method == "POST" and path == "/passwords"
+    def is_command(self, endpoint: str) -> bool:
+        """Tell whether requests to an endpoint ask for new work."""
+        return endpoint in COMMANDS
 
     def refusal(self, cookies: str, in_flight: int) -> Problem | None:
-        """Return None to admit a command, else the Problem 503 with a Retry-After that is this caller's turn."""
+        """Return None if one more command would be admitted, else the 503 whose Retry-After is this caller's turn."""
+        return self._unless(self._load.has_room, cookies, in_flight)
+
+    def admit(self, cookies: str, in_flight: int) -> Place | Problem:
+        """Admit one more command and return its place, to be settled; or return what `refusal` does."""
+        return self._unless(self._load.admit, cookies, in_flight) or Place(self._settle)
+
+    def _unless(self, is_taken: Callable[..., bool], cookies: str, in_flight: int) -> Problem | None:
         with self._lock:
             self._asked_at = now = time.monotonic()
             returning = self._is_turn(cookies)
             too_slow = in_flight >= IN_FLIGHT * (KEPT_FOR_RETURNING if returning else 1)
-            if not too_slow and self._load.admit(now, returning=returning):
+            if not too_slow and is_taken(now, returning=returning):
                 return None
             wait_s = self._load.turn(now, random.random())
         self._metrics.refused.labels("in-flight" if too_slow else "backlog").inc()
@@ -79,10 +105,11 @@ class Admission:
             503, "overloaded", f"more is asked for than can be done; come back in {wait_s} s", headers=headers
         )
 
-    def give_back(self) -> None:
-        """Count out a command that was admitted and refused further in: strangers must not use up what callers may."""
+    def _settle(self, place: Place, is_stored: bool) -> None:
         with self._lock:
-            self._load.give_back()
+            if place.is_open:
+                place.is_open = False
+                self._load.settle(is_stored=is_stored)
 
     def _turn(self, wait_s: int) -> str:
         at = int(time.time()) + wait_s

@@ -6,8 +6,9 @@ An event's id is the command's version: who comes back with `Last-Event-ID`, her
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import cast
 
 import orjson
@@ -19,9 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from bff import acceptance, queries
 from bff.parameters import COMMAND_ID, LAST_EVENT_ID, LAST_EVENT_ID_IN_QUERY
 from bff.queries import Resource
-from bff.waiting import Waiting
+from bff.waiting import SHARE, Waiting
 from seedwork import http
 from seedwork.contract import Answer, operation
+from seedwork.crew import Asker
 from seedwork.formats import Problem, invalid
 
 log = structlog.get_logger()
@@ -29,6 +31,8 @@ events = Blueprint("events", __name__)
 RETRY_MS = 1000
 """Milliseconds after which a client that lost its connection comes back."""
 HEARTBEAT = b":\n\n"
+RECHECK_S = 5.0
+"""Seconds between two looks, at most, at whether a silent stream's caller is still let in."""
 FROM_THE_FIRST = -1
 UNBUFFERED = {"X-Accel-Buffering": "no"}
 """Asks proxies to pass each event on at once; what else every answer has comes from `webapp`."""
@@ -54,12 +58,20 @@ def follow_command(identifier: str) -> Response:
         raise http.not_found("command of this id")
     if shown and shown["status"] in queries.ENDED and shown["version"] <= last:
         return http.nothing()  # this alone keeps a browser from coming back
-    waiting = cast(Waiting, current_app.extensions["waiting"])
+    waiting, asker = cast(Waiting, current_app.extensions["waiting"]), http.asker()
+    _check_room(waiting, asker)
+    stream = _Stream(read, waiting, asker, http.recheck(), known, last)
+    told = stream.told(http.runtime().settings.events_heartbeat)
+    return Response(told, content_type="text/event-stream", headers=UNBUFFERED)
+
+
+def _check_room(waiting: Waiting, asker: Asker) -> None:
+    wait = {"Retry-After": str(http.RETRY_AFTER_S)}
     if not waiting.has_room():
-        wait = {"Retry-After": str(http.RETRY_AFTER_S)}
         raise Problem(503, "too-many-wait", "as many wait here as can; ask again, or ask another replica", headers=wait)
-    stream = _Stream(read, waiting, known, last).told(http.runtime().settings.events_heartbeat)
-    return Response(stream, content_type="text/event-stream", headers=UNBUFFERED)
+    if not waiting.has_room_for(asker):
+        detail = f"one caller may wait {SHARE} times at once; end a stream, or ask again"
+        raise Problem(429, "too-many-wait", detail, headers=wait)
 
 
 def _is_accepted(identifier: str) -> bool:
@@ -80,14 +92,24 @@ class _Stream:
 
     read: Engine
     waiting: Waiting
+    asker: Asker
+    recheck: Callable[[], None]
     identifier: str
     last: int
 
     def told(self, heartbeat_s: float) -> Iterator[bytes]:
-        """Yield what is written; a silence is broken by comments, which show who is gone. End with the command."""
+        """Yield what is written; a silence is broken by comments, which show who is gone.
+
+        End with the command, or when its caller is let in no longer, which is looked at every few seconds.
+        """
         yield b"retry: %d\n\n" % RETRY_MS
-        for _ in self.waiting.changes(self.identifier, heartbeat_s):
-            moves = self._moves()
+        due = 0.0
+        for may_have_moved in self.waiting.changes(self.asker, self.identifier, min(heartbeat_s, RECHECK_S)):
+            if not self._is_still_known():
+                return
+            if not may_have_moved and monotonic() < due:
+                continue
+            moves, due = self._moves(), monotonic() + heartbeat_s
             for move in moves:
                 self.last = move["version"]
                 yield _event(move)
@@ -95,6 +117,13 @@ class _Stream:
                 return
             if not moves:
                 yield HEARTBEAT
+
+    def _is_still_known(self) -> bool:
+        try:
+            self.recheck()
+        except Problem:
+            return False
+        return True
 
     def _moves(self) -> Sequence[Resource]:
         try:

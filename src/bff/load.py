@@ -46,7 +46,8 @@ class Load:
         """Commands ended per second while more were waiting, if known."""
         self._counted = 0
         self._counted_at = self._measured_at = self._promised_at = float("-inf")
-        self._admitted = self._done = 0
+        self._admitted = self._open = self._done = 0
+        """Of those admitted since the last look `_open` are neither stored nor given back."""
         self._promised = 0.0
         self._here = self._everywhere = 0.0
 
@@ -54,9 +55,9 @@ class Load:
         """Take in one look."""
         self._measure(now, seen.ended)
         older = max(0.0, 1 - seen.accepted / SHARE_OF)
-        self._here = older * self._here + self._admitted
+        self._here = older * self._here + self._admitted - self._open
         self._everywhere = older * self._everywhere + seen.accepted
-        self._counted, self._counted_at, self._admitted = seen.backlog, now, 0
+        self._counted, self._counted_at, self._admitted = seen.backlog, now, self._open
 
     def forget_rate(self) -> None:
         """Predict nothing until commands end again."""
@@ -100,15 +101,21 @@ class Load:
         new = DEPTH if self.rate is None else max(FEW, self.rate * self._within_s * AIM)
         return new * KEPT_FOR_RETURNING if returning else new
 
+    def has_room(self, now: float, *, returning: bool) -> bool:
+        """Tell whether one more command would be taken."""
+        return self.backlog(now) < self.limit(returning=returning)
+
     def admit(self, now: float, *, returning: bool) -> bool:
-        """Tell whether one more command is taken, and count it."""
-        admitted = self.backlog(now) < self.limit(returning=returning)
+        """Tell whether one more command is taken, and count it; `settle` says what came of it."""
+        admitted = self.has_room(now, returning=returning)
         self._admitted += admitted
+        self._open += admitted
         return admitted
 
-    def give_back(self) -> None:
-        """Count one less: it was admitted, and refused for another reason."""
-        self._admitted = max(0, self._admitted - 1)
+    def settle(self, *, is_stored: bool) -> None:
+        """Take in what came of a command that was admitted: it is stored, or it is none and counted out."""
+        self._open -= 1
+        self._admitted -= not is_stored
 
     def turn(self, now: float, chance: float) -> int:
         """Return after how many seconds a refused caller finds room; each gets a turn of its own, behind the others.

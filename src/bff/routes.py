@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.http import unquote_etag
 
 from bff import acceptance, cancelling, queries, resources, webhooks
-from bff.admission import Admission
+from bff.admission import Place
 from bff.parameters import (
     AFTER,
     APPLIED,
@@ -89,21 +89,23 @@ def issue_password(body: dict[str, Any]) -> Response:
     )
     group = cast(acceptance.GroupCommit, current_app.extensions["acceptance"])
     accepted = group.accept(asked)
+    _settle(accepted)
     wait_s = http.preferred_wait()
-    waiting = cast(Waiting, current_app.extensions["waiting"])
-    if wait_s is None or not waiting.has_room():
+    waiting, asker = cast(Waiting, current_app.extensions["waiting"]), http.asker()
+    if wait_s is None or not waiting.has_room_for(asker):
         return _accepted(accepted, {"Preference-Applied": "respond-async"} if http.prefers_async() else {})
-    ended = waiting.until(accepted.id, partial(_ended, accepted.id), wait_s)
+    ended = waiting.until(asker, accepted.id, partial(_ended, accepted.id), wait_s)
     applied = {"Preference-Applied": f"wait={wait_s}"}
     return _answer(ended, accepted, applied) if ended else _accepted(accepted, applied)
 
 
-@api.after_request
-def _give_back(response: Response) -> Response:
-    """Tell the gate of a command that it let in and that is none: from a stranger, too many, unreadable."""
-    if request.endpoint == "bff.issue_password" and 400 <= response.status_code < 500 and response.status_code != 409:
-        cast(Admission, current_app.extensions["gate"]).give_back()
-    return response
+def _settle(accepted: acceptance.Accepted) -> None:
+    """Tell the gate whether what it let in is one more command; the server does for what does not come this far."""
+    place: Place | None = request.environ.get(http.PLACE)
+    if place and not accepted.replayed:
+        place.keep()
+    elif place:
+        place.give_back()
 
 
 def idempotency_key() -> str | None:
@@ -176,12 +178,11 @@ def show_command(identifier: str) -> Response:
     found, wait_s = look(), http.preferred_wait()
     if not found:
         raise http.not_found("command of this id")
-    if wait_s is None:
+    waiting, asker = cast(Waiting, current_app.extensions["waiting"]), http.asker()
+    if wait_s is None or not waiting.has_room_for(asker):
         return _shown(found, {})
-    waiting = cast(Waiting, current_app.extensions["waiting"])
-    is_awaited = _has_changed if request.if_none_match else _has_ended
-    if waiting.has_room():
-        found = waiting.until(found["id"], partial(_if, is_awaited, look), wait_s) or look() or found
+    found = waiting.until(asker, found["id"], partial(_if, _is_awaited, look), wait_s) or look() or found
+    http.recheck()()
     return _shown(found, {"Preference-Applied": f"wait={wait_s}"})
 
 
@@ -217,9 +218,12 @@ def _shown(found: Resource, headers: dict[str, str]) -> Response:
     return http.reply("command", found, 200, headers)
 
 
-def _has_changed(found: Resource) -> bool:
+def _is_awaited(found: Resource) -> bool:
+    """Tell whether this is what the caller waits for: the end, after which nothing changes, or before it any change."""
+    if _has_ended(found):
+        return True
     tag, _ = unquote_etag(queries.etag(found))
-    return not request.if_none_match.contains_weak(tag)
+    return bool(request.if_none_match) and not request.if_none_match.contains_weak(tag)
 
 
 def _has_ended(found: Resource) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -15,7 +15,7 @@ from typing import TypeVar
 import structlog
 
 from seedwork.broker import Broker, Subscription
-from seedwork.crew import resting
+from seedwork.crew import Asker, resting
 from seedwork.errors import Unavailable
 
 log = structlog.get_logger()
@@ -25,6 +25,8 @@ TOPIC = "bff.commands-changed"
 """Ephemeral topic on which the projector broadcasts."""
 ROOM = 200
 """Waiters of one process; each holds a thread that rests, which costs some memory and nobody's place at work."""
+SHARE = 50
+"""Waiters that one caller may have of these."""
 RECEIVE_S = 1.0
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
@@ -45,6 +47,8 @@ class Waiting:
     def __init__(self, broker: Broker, tell_ended: Callable[[Collection[str]], None] = lambda _ended: None) -> None:
         self._broker, self._tell_ended = broker, tell_ended
         self._waiters: dict[str, set[threading.Event]] = defaultdict(set)
+        self._taken: Counter[str] = Counter()
+        """By the name of who asked, how many of these."""
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.run, name="waiting", daemon=True)
@@ -65,42 +69,69 @@ class Waiting:
         self._wake_all()
 
     def has_room(self) -> bool:
-        """Tell whether one more may wait; otherwise it is answered at once."""
+        """Tell whether one more may wait in this process, whoever asks."""
         with self._lock:
-            return sum(map(len, self._waiters.values())) < ROOM and not self._stopping.is_set()
+            return self._taken.total() < ROOM and not self._stopping.is_set()
 
-    def until(self, identifier: str, look: Callable[[], T | None], timeout_s: float) -> T | None:
-        """Return what `look` finds, as soon as it finds something, at the latest after `timeout_s` seconds."""
+    def has_room_for(self, asker: Asker) -> bool:
+        """Tell whether this one may wait once more; otherwise it is answered at once."""
+        with self._lock:
+            return self._has_room_for(asker) and not self._stopping.is_set()
+
+    def _has_room_for(self, asker: Asker) -> bool:
+        return self._taken.total() < ROOM and self._taken[asker.name] < SHARE
+
+    def until(self, asker: Asker, identifier: str, look: Callable[[], T | None], timeout_s: float) -> T | None:
+        """Return what `look` finds, as soon as it finds something, at the latest after `timeout_s` seconds.
+
+        Whoever has no room, or has left, waits no longer.
+        """
         deadline = time.monotonic() + timeout_s
-        with self._registered(identifier) as woken:
+        with self._registered(asker, identifier) as woken:
             while (found := look()) is None:
                 left = deadline - time.monotonic()
-                if left <= 0 or self._stopping.is_set():
+                if woken is None or left <= 0 or self._is_over(asker):
                     break
                 with resting():
                     woken.wait(left)
                 woken.clear()
         return found
 
-    def changes(self, identifier: str, silence_s: float) -> Iterator[bool]:
-        """Yield True at once and when a command may have changed, False after so long a silence; end at `release`."""
-        with self._registered(identifier) as woken:
+    def changes(self, asker: Asker, identifier: str, silence_s: float) -> Iterator[bool]:
+        """Yield True at once and when a command may have changed, False after so long a silence.
+
+        End at `release`, when the client has left, and at once for whoever has no room.
+        """
+        with self._registered(asker, identifier) as woken:
+            if woken is None:
+                return
             yield True
-            while not self._stopping.is_set():
+            while not self._is_over(asker):
                 with resting():
                     heard = woken.wait(silence_s)
                 woken.clear()
                 yield heard
 
+    def _is_over(self, asker: Asker) -> bool:
+        return self._stopping.is_set() or asker.client.has_left
+
     @contextmanager
-    def _registered(self, identifier: str) -> Iterator[threading.Event]:
+    def _registered(self, asker: Asker, identifier: str) -> Iterator[threading.Event | None]:
+        """Take a place for as long as the context lasts; give None where there is none to take."""
         woken = threading.Event()
         with self._lock:
-            self._waiters[identifier].add(woken)
+            if has_room := self._has_room_for(asker):
+                self._waiters[identifier].add(woken)
+                self._taken[asker.name] += 1
+        if not has_room:
+            yield None
+            return
+        asker.client.wakes(woken)
         try:
             yield woken
         finally:
             with self._lock:
+                self._taken -= Counter([asker.name])  # forgets whoever has none left
                 self._waiters[identifier].discard(woken)
                 if not self._waiters[identifier]:
                     del self._waiters[identifier]

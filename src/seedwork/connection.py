@@ -10,19 +10,24 @@ import socket
 import struct
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from seedwork.answer import answer, problem_answer
-from seedwork.crew import resting
+from seedwork.crew import Client, resting
 from seedwork.formats import Problem, problem_of_status
+from seedwork.http import CLIENT, PLACE
 from seedwork.request import Reader, Request
 
 if TYPE_CHECKING:
     from seedwork.server import Server
 
+log = structlog.get_logger()
 AHEAD = 16
 """Requests of one connection that may wait behind the one at work; who sends more is answered these, then cut."""
 IDLE_S = 10
@@ -37,6 +42,20 @@ DROP = struct.pack("ii", 1, 0)
 """SO_LINGER: on, for no time."""
 
 
+def _cutting(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a method cut its own connection when it fails; the loop would write a page to the log, each time."""
+
+    @wraps(call)
+    def done(self: Connection, *given: Any, **named: Any) -> Any:
+        try:
+            return call(self, *given, **named)
+        except Exception as error:
+            log.error("broken connection", error=repr(error))
+            self.abort()
+
+    return done
+
+
 class Connection(asyncio.Protocol):
     """Hold one client's connection."""
 
@@ -49,6 +68,7 @@ class Connection(asyncio.Protocol):
         """Set while another piece of the answer may be written."""
         self._room.set()
         self._is_deaf = self._is_at_end = self._is_full = self._is_lost = False
+        self._client = Client()
         self._due = float("inf")
         """When the client must have sent something."""
         self._unsent_at = float("inf")
@@ -66,13 +86,19 @@ class Connection(asyncio.Protocol):
         self._server.opened(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Let go of whoever writes."""
+        """Let go of whoever writes or waits."""
         self._is_lost = True
+        self._client.leave()
         self._room.set()
         self._server.connections.pop(self, None)
 
+    @_cutting
     def eof_received(self) -> bool:
-        """Keep the connection for the answers of who has only stopped sending."""
+        """Keep the connection for the answers of who has only stopped sending; nobody waits for what is to come.
+
+        Who has left and who only sends nothing more look the same until something is written.
+        """
+        self._client.leave()
         self._is_deaf = self._is_at_end = True
         return bool(self._requests)
 
@@ -85,6 +111,7 @@ class Connection(asyncio.Protocol):
         self._is_full = False
         self._room.set()
 
+    @_cutting
     def data_received(self, data: bytes) -> None:
         """Read on."""
         if self._is_deaf:
@@ -92,8 +119,10 @@ class Connection(asyncio.Protocol):
         try:
             self._reader.feed(data)
         except Problem as problem:
-            self._refuse(problem)
+            if not self._is_deaf:  # else it lies behind the last request
+                self._refuse(problem)
 
+    @_cutting
     def look(self, now: float) -> None:
         """Cut the client if it is too slow; called every LOOK_S seconds."""
         if self._transport.get_write_buffer_size() == 0:
@@ -108,6 +137,14 @@ class Connection(asyncio.Protocol):
     def is_busy(self) -> bool:
         """Tell whether a request is at work or its answer on the way."""
         return bool(self._requests) or self._transport.get_write_buffer_size() > 0
+
+    def is_idle(self) -> bool:
+        """Tell whether nothing is at work, on the way or arriving."""
+        return not self.is_busy() and self._reader.arriving is None
+
+    def is_uploading(self) -> bool:
+        """Tell whether a body is arriving."""
+        return self._reader.arriving is not None and self._reader.arriving.has_head
 
     def close(self) -> None:
         """Close as soon as what was written has left."""
@@ -129,9 +166,8 @@ class Connection(asyncio.Protocol):
     def has_head(self, request: Request) -> None:
         """Ask whether it may come in, and answer `Expect: 100-continue` (RFC 9110 §10.1.1)."""
         said = request.wsgi
-        request.rank, request.problem = self._server.rank(
-            said["REQUEST_METHOD"], said["PATH_INFO"], said.get("HTTP_COOKIE", "")
-        )
+        said[CLIENT] = self._client
+        request.rank, request.problem = self._server.rank(said)
         if "HTTP_EXPECT" in said and request.problem:
             raise request.problem
         if "HTTP_EXPECT" in said and not self._requests:
@@ -154,11 +190,19 @@ class Connection(asyncio.Protocol):
     # --- answering
 
     def _begin(self, request: Request) -> None:
-        if request.problem:
+        if problem := request.problem or self._server.admit(request):
             close = not self.stays(request)
-            self._write(problem_answer(request.problem, request.wsgi, self.origins, close=close), last=True)
+            self._write(problem_answer(problem, request.wsgi, self.origins, close=close), last=True)
         else:
-            self._server.crew.do(request.rank, partial(answer, self._server.app, request, self))
+            self._server.crew.do(request.rank, partial(self._answer, request))
+
+    def _answer(self, request: Request) -> None:
+        """Run the app, in a thread; whatever comes of it, what was let in is settled."""
+        try:
+            answer(self._server.app, request, self)
+        finally:
+            if PLACE in request.wsgi:
+                request.wsgi[PLACE].give_back()
 
     def stays(self, request: Request) -> bool:
         """Tell whether the connection is kept after a request's answer."""
@@ -182,6 +226,7 @@ class Connection(asyncio.Protocol):
         """Close in the middle of an answer that cannot be finished; called by the thread at work."""
         self._server.post(self.close)
 
+    @_cutting
     def _write(self, piece: bytes, *, last: bool) -> None:
         if self._is_lost:
             self._room.set()  # it may have been lost between the thread's look and its next wait

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 Work = Callable[[], object]
@@ -27,6 +28,33 @@ def resting() -> Iterator[None]:
         yield
     finally:
         crew._return(rank)
+
+
+class Client:
+    """The one who waits at the other end of a connection. Told by the server's loop, asked by the thread at work."""
+
+    def __init__(self) -> None:
+        self.has_left = False
+        self._waking = threading.Event()
+
+    def leave(self) -> None:
+        """Wake whoever waits for this client's sake: nobody reads the answer any more."""
+        self.has_left = True
+        self._waking.set()
+
+    def wakes(self, event: threading.Event) -> None:
+        """Have `event` set when the client leaves; it takes the place of the one before."""
+        self._waking = event
+        if self.has_left:  # it may have left before `leave` could see the event
+            event.set()
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who waits: the name whose share that takes, and the client for whose sake it is."""
+
+    name: str
+    client: Client = field(default_factory=Client)
 
 
 class Crew:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from math import ceil
 
@@ -68,7 +68,9 @@ class Gatekeeper:
             self._require_caller(right)
 
     def _require_caller(self, right: Right) -> None:
-        g.caller = caller = NOBODY if self._tokens is None else self._identify(bearer())
+        token = "" if self._tokens is None else bearer()
+        g.caller = caller = NOBODY if self._tokens is None else self._identify(token)
+        g.recheck = partial(self._recheck, token, caller)
         self._limit("caller", self._callers, caller.subject)
         if caller.role not in right:
             headers = {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'}
@@ -83,6 +85,18 @@ class Gatekeeper:
                 raise _not_accepted()
             self._remember(digest, known._replace(until=min(known.until, now + KEPT_S)))
         return known.caller
+
+    def _recheck(self, token: str, caller: Caller) -> None:
+        """Raise the Problem 401 unless a token still proves whom it proved; where that cannot be asked now, it does."""
+        try:
+            known = caller if self._tokens is None else self._identify(token)
+        except Problem:
+            raise
+        except Exception as down:
+            log.warning("cannot look who asks", error=str(down).partition("\n")[0])
+            return
+        if known != caller:
+            raise _not_accepted()
 
     def _verified(self, token: str) -> Known | None:
         if token.startswith(KEY_PREFIX):

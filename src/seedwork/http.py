@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv6Address
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
@@ -13,7 +14,8 @@ from sqlalchemy import Engine
 from werkzeug.http import parse_list_header
 
 from seedwork import formats
-from seedwork.callers import Caller
+from seedwork.callers import NOBODY, Caller
+from seedwork.crew import Asker, Client
 from seedwork.formats import Document, Problem, invalid
 from seedwork.service import Runtime
 
@@ -24,6 +26,12 @@ PAGE_DEFAULT = 50
 ALWAYS = {"Vary": "Accept", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 REVALIDATED = "private, no-cache"
 """What is shown may be kept by who asked, and is asked for again by its tag; anything else is not stored."""
+PLACE = "seedwork.place"
+"""Where the environment of a request holds what the gate counted for it (`server.Place`)."""
+CLIENT = "seedwork.client"
+"""Where it holds the Client."""
+AUTHORITY = re.compile(r"([\w.~-]+|\[[0-9a-f:.]+\])(?::([0-9]{0,5}))?", re.ASCII)
+HTTP_PORT, PORTS = 80, 65536
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context level 1, §3.2."""
 
@@ -48,6 +56,17 @@ def read_engine() -> Engine:
 def caller() -> Caller:
     """Return who asks, as the app's gatekeeper found out before the view was called."""
     return cast(Caller, g.caller)
+
+
+def asker() -> Asker:
+    """Return who waits: by its subject, or by its address where nobody is asked who they are."""
+    known: Caller = g.get("caller", NOBODY)
+    return Asker(address() if known == NOBODY else known.subject, request.environ.get(CLIENT) or Client())
+
+
+def recheck() -> Callable[[], None]:
+    """Return what raises the Problem 401 as soon as this caller is let in no longer; any thread may call it."""
+    return cast("Callable[[], None]", g.recheck)
 
 
 def address() -> str:
@@ -101,6 +120,15 @@ def _finish(response: Response, headers: Mapping[str, str]) -> Response:
 
 
 # --- requests
+
+
+def authority(text: str) -> tuple[str, int]:
+    """Read `host[:port]` as Host has it (RFC 9110 §7.2), in lower case; raise ValueError for anything else."""
+    match = AUTHORITY.fullmatch(text.lower())
+    if not match or int(match[2] or HTTP_PORT) >= PORTS:
+        raise ValueError("host or host:port is needed")
+    host = match[1]
+    return (f"[{IPv6Address(host[1:-1])}]" if host.startswith("[") else host), int(match[2] or HTTP_PORT)
 
 
 def body() -> Any:

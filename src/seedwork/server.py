@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flask import Flask
 
@@ -21,7 +21,12 @@ from seedwork.connection import Connection
 from seedwork.crew import Crew
 from seedwork.errors import SettingError
 from seedwork.formats import Problem
+from seedwork.http import PLACE
+from seedwork.request import Request
 from seedwork.webapp import HEALTH
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 THREADS = 64
 HEALTH_RANK, USUAL_RANK, NEW_WORK_RANK = range(3)
@@ -38,14 +43,24 @@ STOP_S = 3
 """Seconds that running requests get to finish."""
 
 
-class Gate(Protocol):
-    """Decide over new work; an app has one as `extensions["gate"]` or none."""
+class Place(Protocol):
+    """What new work that was let in takes up until it is settled."""
 
-    def is_command(self, method: str, path: str) -> bool:
-        """Tell whether a request asks for new work."""
+    def give_back(self) -> None:
+        """Hear that the request has ended; where its work was taken, that was said before, and this says nothing."""
+
+
+class Gate(Protocol):
+    """Decide over new work; an app has one as `extensions["gate"]` or none. `in_flight` is in this process already."""
+
+    def is_command(self, endpoint: str) -> bool:
+        """Tell whether requests to an endpoint of the app ask for new work."""
 
     def refusal(self, cookies: str, in_flight: int) -> Problem | None:
-        """Return None to let one more in, `in_flight` being in this process already, else what is answered."""
+        """Return what one more would be answered, None if it would be let in. A head is no work: nothing is counted."""
+
+    def admit(self, cookies: str, in_flight: int) -> Place | Problem:
+        """Let one more in that is whole, or return what is answered."""
 
 
 def serve(app: Flask, host: str, port: int, stopping: threading.Event) -> None:
@@ -95,6 +110,15 @@ def room_for_connections() -> int:
     if soft != resource.RLIM_INFINITY and soft < granted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
     return min(CONNECTION_LIMIT, granted - OTHER_FILES)
+
+
+def _endpoint(app: Flask, environ: WSGIEnvironment) -> str:
+    """Return what the app routes a request to, as the app finds it: a path has many spellings."""
+    try:
+        adapter = app.create_url_adapter(app.request_class(environ))
+        return adapter.match()[0] if adapter else ""
+    except Exception:  # whatever it is, the app answers it without doing anything
+        return ""
 
 
 class Server:
@@ -149,19 +173,37 @@ class Server:
         self._look_later()
 
     def opened(self, connection: Connection) -> None:
-        """Take a connection in; when there are too many, the first that came and has nothing at work must go."""
+        """Take a connection in; when there are too many, one must go."""
+        leaving = (self._least_missed() or connection) if len(self.connections) >= self._room else None
         self.connections[connection] = None
         self._look_later()
-        if len(self.connections) > self._room:
-            oldest = next(one for one in self.connections if not one.is_busy())  # at worst the new one
-            del self.connections[oldest]
-            oldest.abort()
+        if leaving:
+            del self.connections[leaving]
+            leaving.abort()
 
-    def rank(self, method: str, path: str, cookies: str) -> tuple[int, Problem | None]:
-        """Return what a request goes before, and the gate's refusal if there is one."""
-        if not self._gate or not self._gate.is_command(method, path):
-            return HEALTH_RANK if path in HEALTH else USUAL_RANK, None
-        return NEW_WORK_RANK, self._gate.refusal(cookies, self.crew.in_flight(NEW_WORK_RANK))
+    def _least_missed(self) -> Connection | None:
+        """Find who makes room: the oldest that is idle, else the oldest that sends a head; no body is cut for that."""
+        idle = next((one for one in self.connections if one.is_idle()), None)
+        return idle or next((one for one in self.connections if not one.is_busy() and not one.is_uploading()), None)
+
+    def rank(self, environ: WSGIEnvironment) -> tuple[int, Problem | None]:
+        """Return what a request goes before, by its head, and the gate's refusal if there is one."""
+        if not self._gate or not self._gate.is_command(_endpoint(self.app, environ)):
+            return HEALTH_RANK if environ["PATH_INFO"] in HEALTH else USUAL_RANK, None
+        return NEW_WORK_RANK, self._gate.refusal(*self._asked(environ))
+
+    def admit(self, request: Request) -> Problem | None:
+        """Let a whole request in, to its place (`http.PLACE`) if it is new work; else return the gate's refusal."""
+        if not self._gate or request.rank != NEW_WORK_RANK:
+            return None
+        admitted = self._gate.admit(*self._asked(request.wsgi))
+        if isinstance(admitted, Problem):
+            return admitted
+        request.wsgi[PLACE] = admitted
+        return None
+
+    def _asked(self, environ: WSGIEnvironment) -> tuple[str, int]:
+        return environ.get("HTTP_COOKIE", ""), self.crew.in_flight(NEW_WORK_RANK)
 
     def post(self, call: Callable[[], object]) -> None:
         """Have the loop call something; called by threads. Many calls wake the loop once."""

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -14,11 +15,11 @@ from lxml import etree
 from sqlalchemy.event import listen
 from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually
-from tests.service.web import Serving
+from tests.service.web import Serving, read_all
 
 from bff import acceptance as front
 from bff import admission
-from bff.admission import Admission
+from bff.admission import Admission, Place
 from bff.load import DEPTH, FEW
 from bff.projections import tell_waiters
 from bff.tables import acceptance, command
@@ -112,6 +113,104 @@ def test_reads_reveals_and_health_are_served_all_the_same(
     assert reveal.json()["code"] == "unavailable", "it was asked for; generador is not there"
 
 
+SPELLINGS = (
+    "//passwords", "/%70asswords", "/pass%77ords", "///%2Fpasswords", "//%70%61sswords?x=y", "/passwords?a",
+    "/passwords?", "http://localhost/passwords", "HTTP://LOCALHOST:80//passwords", "/passwords/",
+    "/./passwords", "/x/../passwords",
+    "/passwords;a=b", "/PASSWORDS", "/passwords%00", "/passwords%2F", "/%2e/passwords", "//localhost/passwords",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("target", SPELLINGS)
+def test_no_spelling_of_the_path_gets_past_the_gate(bff: Room, gate: Admission, web: Serving, target: str) -> None:
+    """What the app would route to the same view is refused as that is, and what it would not is not found."""
+    before = len(bff.rows(acceptance)) + len(overload(bff, gate))
+    body = b'{"username":"ada"}'
+    lines = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    with web.connect() as sock:
+        sock.sendall(lines.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        status = int(read_all(sock).split(b" ", 2)[1])
+    assert status in (503, 404, 405)
+    assert len(bff.rows(acceptance)) == before
+
+
+# --- what was let in and is no command
+
+
+HEAD = b"POST /passwords HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+WHOLE = b'Content-Length: 18\r\n\r\n{"username":"ada"}'
+NO_COMMANDS = {
+    "a body that never comes": b"Content-Length: 18\r\n\r\n",
+    "half a body": b'Content-Length: 18\r\n\r\n{"user',
+    "a chunk that never comes": b"Transfer-Encoding: chunked\r\n\r\n12\r\n",
+    "a malformed chunk": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "too large a body in chunks": b"Transfer-Encoding: chunked\r\n\r\n20000\r\n" + b" " * 0x20000,
+    "too large a length": b"Content-Length: 1000000\r\n\r\n",
+    "no body": b"\r\n",
+    "no JSON": b"Content-Length: 3\r\n\r\n{{{",
+    "no name": b"Content-Length: 2\r\n\r\n{}",
+    "an expectation and no body": b"Expect: 100-continue\r\nContent-Length: 18\r\n\r\n",
+    "another expectation": b"Expect: miracles\r\n" + WHOLE,
+    "another protocol": b"Connection: Upgrade\r\nUpgrade: websocket\r\n" + WHOLE,
+    "another host": HEAD.partition(b"\r\n")[2].replace(b"localhost", b"evil.example") + WHOLE,
+    "a coding of its own": b"Content-Encoding: gzip\r\n" + WHOLE,
+    "no format that is spoken here": b"Accept: text/html\r\n" + WHOLE,
+    "a key that is none": b"Idempotency-Key: \xe9\r\n" + WHOLE,
+}
+
+
+@pytest.mark.parametrize("rest", NO_COMMANDS.values(), ids=NO_COMMANDS)
+def test_what_becomes_no_command_takes_up_no_place(bff: Room, gate: Admission, web: Serving, rest: bytes) -> None:
+    """However a request ends, what it was counted for is given back: nobody may shut the door by asking for nothing."""
+    for _ in range(3):
+        with web.connect() as sock:
+            sock.sendall(HEAD + rest)
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock).partition(b"\r\n")[0].removeprefix(b"HTTP/1.1 ")[:1] in (b"", b"1", b"4")
+    eventually(lambda: (gate._load._admitted, gate._load._open) == (0, 0))
+    assert bff.rows(acceptance) == []
+
+
+def test_heads_without_bodies_shut_the_door_to_nobody(
+    bff: Room, gate: Admission, web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow system takes 50 at once; 100 heads that stay what they are leave room for each."""
+    gate._load.rate = 0.0
+    asked: list[None] = []
+    refusal = gate.refusal
+    monkeypatch.setattr(gate, "refusal", lambda *given: asked.append(None) or refusal(*given))  # type: ignore[func-returns-value]
+    with ExitStack() as stack:
+        for _ in range(2 * FEW):
+            stack.enter_context(web.connect()).sendall(HEAD + b"Content-Length: 18\r\n\r\n")
+        eventually(lambda: len(asked) == 2 * FEW)
+        assert client.request("POST", f"{web.url}/passwords", json=ADA).status == 202
+        assert gate._load._admitted == 1
+
+
+def test_bodies_that_come_at_once_are_counted_one_by_one(bff: Room, gate: Admission, web: Serving) -> None:
+    """What was not refused at its head may be too much when it is whole: nobody saves up heads for a rush."""
+    gate._load.rate = 0.0
+    with ExitStack() as stack:
+        socks = [stack.enter_context(web.connect()) for _ in range(2 * FEW)]
+        for part in (HEAD, WHOLE):
+            for sock in socks:
+                sock.sendall(part)
+        answers = [sock.recv(65536).split(b" ", 2)[1] for sock in socks]
+    assert sorted(answers) == [b"202"] * FEW + [b"503"] * FEW
+    assert len(bff.rows(acceptance)) == FEW
+    assert (gate._load._admitted, gate._load._open) == (FEW, 0)
+
+
+def test_what_was_accepted_before_is_not_one_more(
+    gate: Admission, web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller that repeats itself adds nothing to what waits, not even while it waits for the end."""
+    headers = {"Idempotency-Key": "k", "Prefer": "wait=0"}
+    statuses = [client.request("POST", f"{web.url}/passwords", json=ADA, headers=headers).status for _ in range(5)]
+    assert statuses == [202] * 5
+    eventually(lambda: (gate._load._admitted, gate._load._open) == (1, 0))
+
+
 def test_more_at_once_than_a_process_may_hold_are_refused(
     web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,8 +225,8 @@ def test_without_the_broker_the_depth_of_the_outbox_decides(bff: Room, gate: Adm
     bff.broker.is_up = False
     accepted(bff, DEPTH - 5)
     look(gate)
-    refusals = [gate.refusal("", 0) for _ in range(10)]
-    assert (refusals[0], refusals[9] is None) == (None, False)
+    admitted = [isinstance(gate.admit("", 0), Place) for _ in range(10)]
+    assert (admitted[0], admitted[9]) == (True, False)
 
 
 # --- not refusing
@@ -252,12 +351,10 @@ def test_health_and_reads_find_a_thread_while_every_command_is_stuck(
     """A write database that hangs must not take health down with it: whoever restarts us would make it worse."""
     leave = threading.Event()
     monkeypatch.setattr("seedwork.contract.load", lambda *_: leave.wait(PATIENCE_S) and ADA)
-    body = b'{"username":"ada"}'
-    lines = f"POST /passwords HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     stuck = [socket.create_connection(("127.0.0.1", web.port)) for _ in range(server.THREADS + 10)]
     try:
         for sock in stuck:
-            sock.sendall(lines.encode() + b"\r\n" + body)
+            sock.sendall(HEAD + WHOLE)
         with ThreadPoolExecutor(2) as threads:
             asked = [
                 threads.submit(client.request, "GET", web.url + path, timeout=PATIENCE_S / 2)

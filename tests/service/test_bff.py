@@ -20,6 +20,7 @@ from bff import acceptance as front
 from bff.tables import acceptance, command, password
 from bff.waiting import TOPIC, Waiting, changed_ids_body
 from protools_saga.messages import IssuePassword
+from seedwork.crew import Asker
 from seedwork.delivery import outbox, unpack
 from seedwork.messages import message_of, new_id
 
@@ -268,7 +269,7 @@ def test_a_waiter_is_woken_by_the_broadcast(bff: Room, waiting: Waiting) -> None
         return "done" if found.is_set() else None
 
     with ThreadPoolExecutor(1) as threads:
-        result = threads.submit(waiting.until, identifier, look, 10.0)
+        result = threads.submit(waiting.until, Asker("shop"), identifier, look, 10.0)
         eventually(lambda: looks)
         bff.broker.broadcast(TOPIC, changed_ids_body([new_id()]))
         found.set()
@@ -353,7 +354,7 @@ def test_a_broadcast_missed_while_the_broker_was_away_is_made_up_for(bff: Room, 
         return found.is_set() or None
 
     with ThreadPoolExecutor(1) as threads:
-        result = threads.submit(waiting.until, identifier, look, 20.0)
+        result = threads.submit(waiting.until, Asker("shop"), identifier, look, 20.0)
         eventually(lambda: looks)
         bff.broker.listening.clear()
         bff.broker.is_up = False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,17 @@ import urllib3
 from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving, serving
 
-from bff import create_app
+from bff import create_app, events
 from bff import waiting as waiters
 from bff.tables import command, command_move
 from bff.waiting import TOPIC, Waiting, changed_ids_body
+from seedwork.connection import DROP
+from seedwork.crew import Asker
 from seedwork.messages import new_id
+from seedwork.tokens import issue
 
 ADA = {"username": "ada"}
+SECRET = "correct horse battery staple, 32 bytes and more"
 HEARTBEAT_S = "0.05"
 STATUSES = {1: "running", 2: "running", 3: "completed"}
 
@@ -208,7 +214,7 @@ def test_stopping_ends_streams_cleanly(bff: Room, waiting: Waiting, client: urll
 
 def test_nobody_looks_between_two_heartbeats_but_whom_a_broadcast_wakes(bff: Room, waiting: Waiting) -> None:
     """A stream that polls would cost a query each time, for every listener."""
-    changes = waiting.changes(new_id(), 30.0)
+    changes = waiting.changes(Asker("shop"), new_id(), 30.0)
     assert next(changes)
     with ThreadPoolExecutor(1) as threads:
         woken = threads.submit(next, changes)
@@ -233,6 +239,128 @@ def test_nobody_follows_what_nobody_accepted(bff: Room, identifier: str) -> None
     """404 in JSON, whatever the caller listens in."""
     answer = bff.http.get(f"/commands/{identifier}/events", headers={"Accept": "text/event-stream"})
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+
+
+# --- places
+
+
+class Crowd:
+    """Ask for a command over sockets of its own, in each of the ways that wait."""
+
+    def __init__(self, web: Serving, path: str) -> None:
+        self.socks: list[socket.socket] = []
+        self._web, self._path = web, path
+
+    def wait(self, kind: str, token: str = "") -> None:
+        body = b'{"username":"ada"}'
+        method, target, more = {
+            "GET": ("GET", self._path, "Prefer: wait=30"),
+            "POST": ("POST", "/passwords", f"Prefer: wait=30\r\nContent-Length: {len(body)}"),
+            "stream": ("GET", f"{self._path}/events", "Accept: */*"),
+        }[kind]
+        head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{more}\r\n"
+        credentials = f"Authorization: Bearer {token}\r\n" if token else ""
+        self.socks.append(self._web.connect())
+        self.socks[-1].sendall((head + credentials).encode() + b"\r\n" + (body if method == "POST" else b""))
+
+    def leave(self, how: str) -> None:
+        for sock in self.socks:
+            if how == "half-closed":
+                sock.shutdown(socket.SHUT_WR)
+            elif how == "reset":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DROP)
+            if how != "half-closed":
+                sock.close()
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave("closed")
+
+
+KINDS = ("GET", "POST", "stream")
+
+
+def test_one_caller_has_a_share_of_the_places_whatever_it_waits_by(
+    tmp_path: Path, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one that waits often keeps all others from waiting at all."""
+    monkeypatch.setattr(waiters, "SHARE", 3)
+    made = room("bff", tmp_path, AUTH="", JWT_SECRET=SECRET)
+    waiting: Waiting = made.app.extensions["waiting"]
+    shop, rival = (issue(made.runtime.settings, name, "caller", 60) for name in ("shop", "rival"))
+    with serving(made.app) as web:
+        headers = {"Authorization": f"Bearer {shop}"}
+        path = client.request("POST", f"{web.url}/passwords", json=ADA, headers=headers).headers["Location"]
+        with Crowd(web, path) as crowd, Crowd(web, path) as other:
+            for kind in KINDS:
+                crowd.wait(kind, shop)
+            eventually(lambda: waiting._taken["shop"] == 3)
+            again = client.request("GET", web.url + path, headers=headers | {"Prefer": "wait=30"})
+            assert (again.status, again.headers.get("Preference-Applied")) == (200, None)
+            again = client.request("POST", f"{web.url}/passwords", json=ADA, headers=headers | {"Prefer": "wait=30"})
+            assert (again.status, again.headers.get("Preference-Applied")) == (202, None)
+            stream = client.request("GET", f"{web.url}{path}/events", headers=headers)
+            assert (stream.status, stream.json()["code"], stream.headers["Retry-After"]) == (429, "too-many-wait", "1")
+            other.wait("POST", rival)
+            eventually(lambda: waiting._taken["rival"] == 1)
+            assert waiting._taken["shop"] == 3
+        eventually(lambda: not waiting._taken)
+    made.close()
+
+
+def test_where_nobody_is_known_an_address_has_a_share(
+    bff: Room, web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With AUTH=none all are one and the same nobody."""
+    monkeypatch.setattr(waiters, "SHARE", 2)
+    waiting: Waiting = bff.app.extensions["waiting"]
+    with Crowd(web, f"/commands/{accept(bff)}") as crowd:
+        for _ in range(4):
+            crowd.wait("POST")
+        eventually(lambda: waiting._taken["127.0.0.1"] == 2)
+        assert waiting._taken.total() == 2
+
+
+@pytest.mark.parametrize("how", ["closed", "reset", "half-closed"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_leaves_frees_its_place_at_once(bff: Room, kind: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place that is held for nobody is one less for somebody; no heartbeat and no broadcast is needed to see it."""
+    monkeypatch.setattr(waiters, "SHARE", 40)
+    patient = replace(bff.runtime, settings=replace(bff.runtime.settings, events_heartbeat=3600.0))
+    app = create_app(patient, bff.app.extensions["read"])
+    waiting: Waiting = app.extensions["waiting"]
+    monkeypatch.setattr(events, "RECHECK_S", 3600.0)
+    with serving(app) as web, Crowd(web, f"/commands/{accept(bff)}") as crowd:
+        for _ in range(40):
+            crowd.wait(kind)
+        eventually(lambda: waiting._taken.total() == 40)
+        crowd.leave(how)
+        eventually(lambda: not waiting._taken and not waiting._waiters)
+
+
+def get_at_once(bff: Room, identifier: str, headers: dict[str, str]) -> Any:
+    """Ask while waiting would fail."""
+    waiting: Waiting = bff.app.extensions["waiting"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting, "_is_over", lambda _asker: pytest.fail("it waits"))
+        return bff.http.get(f"/commands/{identifier}", headers=headers)
+
+
+@pytest.mark.parametrize(("status", "waits"), [("completed", False), ("refused", False), ("suspended", True)])
+def test_nobody_waits_for_what_cannot_change(bff: Room, waiting: Waiting, status: str, waits: bool) -> None:
+    """Who has the end has it for good; what is suspended an operator may resume."""
+    identifier = accept(bff)
+    move(bff, identifier, 1, status)
+    tag = bff.http.get(f"/commands/{identifier}").headers["ETag"]
+    headers = {"Prefer": "wait=30", "If-None-Match": tag}
+    if waits:
+        answer = get_while(bff, identifier, headers, lambda: move(bff, identifier, 2))
+        assert (answer.status_code, answer.json["status"]) == (200, "running")
+    else:
+        answer = get_at_once(bff, identifier, headers)
+        assert (answer.status_code, answer.headers["ETag"]) == (304, tag)
 
 
 # --- the same by long poll

@@ -17,10 +17,13 @@ from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving, read_all
 
+from bff import waiting as waiters
 from bff.tables import acceptance
 from bff.waiting import ROOM
 from seedwork import server
 from seedwork.errors import SettingError
+
+GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def test_a_wish_is_accepted_over_the_wire(web: Serving, client: urllib3.PoolMana
 def test_what_never_reaches_the_app_is_a_problem_too(web: Serving) -> None:
     """The server's own refusals must be as readable as ours."""
     with web.connect() as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: application/xml\r\nTransfer-Encoding: nonsense\r\n\r\n")
+        sock.sendall(GET % b"/" + b"Accept: application/xml\r\nTransfer-Encoding: nonsense\r\n\r\n")
         answer = read_all(sock)
     assert b" 501 " in answer.partition(b"\r\n")[0]
     assert b"application/problem+xml" in answer
@@ -53,7 +56,7 @@ def test_a_body_far_over_the_limit_is_413_in_the_callers_format(web: Serving, cl
     headers = {"Content-Type": "application/json", "Content-Length": str(10**9)}
     with web.connect() as sock:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        sock.sendall(f"POST /passwords HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+        sock.sendall(f"POST /passwords HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode())
         answer = read_all(sock)
     assert b" 413 " in answer.partition(b"\r\n")[0]
     assert b"application/problem+json" in answer
@@ -92,11 +95,12 @@ def test_an_address_of_another_machine_is_named_by_its_variable() -> None:
 
 
 def test_two_hundred_wait_in_one_process_and_nobody_else_does(
-    bff: Room, web: Serving, client: urllib3.PoolManager
+    bff: Room, web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who waits for a saga holds no place at work, no database connection and nobody up."""
+    monkeypatch.setattr(waiters, "SHARE", ROOM)
     waiting = bff.app.extensions["waiting"]
-    asking = b"POST /passwords HTTP/1.1\r\nHost: x\r\nPrefer: wait=30\r\nContent-Type: application/json\r\n"
+    asking = b"POST /passwords HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=30\r\nContent-Type: application/json\r\n"
     with ExitStack() as stack:
         for number in range(ROOM):
             body = b'{"username":"u%d"}' % number
@@ -116,14 +120,17 @@ def test_two_hundred_wait_in_one_process_and_nobody_else_does(
         assert client.request("GET", f"{web.url}/livez").status == 200
 
 
-def test_streams_that_have_nothing_to_say_hold_nobody_up(bff: Room, web: Serving, client: urllib3.PoolManager) -> None:
+def test_streams_that_have_nothing_to_say_hold_nobody_up(
+    bff: Room, web: Serving, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Somebody who watches is no load: as many as may wait may watch, and health needs none of their places."""
+    monkeypatch.setattr(waiters, "SHARE", ROOM)
     waiting = bff.app.extensions["waiting"]
     accepted = client.request("POST", f"{web.url}/passwords", json={"username": "ada"}).headers["Location"]
     with ExitStack() as stack:
         for _ in range(ROOM):
             sock = stack.enter_context(web.connect())
-            sock.sendall(f"GET {accepted}/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".encode())
+            sock.sendall(GET % f"{accepted}/events".encode() + b"\r\n")
         eventually(lambda: not waiting.has_room(), within_s=20)
         for path in ("/livez", "/readyz", accepted):
             assert client.request("GET", web.url + path).status == 200
@@ -158,7 +165,7 @@ def test_a_request_that_will_not_end_does_not_hold_the_server(bff: Room, monkeyp
     monkeypatch.setattr("seedwork.webapp.is_answering", lambda _engine: stuck())
     web = Serving(bff.app)
     with web.connect() as sock:
-        sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(GET % b"/readyz" + b"\r\n")
         assert entered.wait(PATIENCE_S)
         began = time.monotonic()
         web.stop()

@@ -21,9 +21,9 @@ from seedwork import connection, server
 
 SLOW = 200
 JSON_TYPE = b"Content-Type: application/json\r\n"
-HEADERS = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "
-BODY = b"POST /passwords HTTP/1.1\r\nHost: x\r\n" + JSON_TYPE + b"Content-Length: 1000\r\n\r\n{"
-ANSWER = b"GET /passwords?limit=100 HTTP/1.1\r\nHost: x\r\n\r\n"
+HEADERS = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+BODY = b"POST /passwords HTTP/1.1\r\nHost: localhost\r\n" + JSON_TYPE + b"Content-Length: 1000\r\n\r\n{"
+ANSWER = b"GET /passwords?limit=100 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def send_a_byte(sock: socket.socket) -> None:

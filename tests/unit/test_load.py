@@ -58,6 +58,7 @@ class Model:
     def _ask(self, *, returning: bool = False) -> bool:
         load = self._chance.choice(self.loads)
         if load.admit(self.now, returning=returning):
+            load.settle(is_stored=True)
             self.queue.append(self.now)
             self._accepted += 1
             return True
@@ -175,6 +176,22 @@ def test_without_the_broker_the_outbox_is_bounded() -> None:
     load.forget_rate()
     load.count(0.0, Count(backlog=DEPTH - 2, ended=0, accepted=0))
     assert [load.admit(0.0, returning=False) for _ in range(4)] == [True, True, False, False]
+
+
+def test_what_is_admitted_counts_until_it_is_settled_and_is_settled_once() -> None:
+    """A look in between must not make who is given back late be taken off those who came later."""
+    load = Load(WITHIN_S)
+    for _ in range(3):
+        load.admit(0.0, returning=False)
+    load.settle(is_stored=True)
+    load.count(1.0, Count(backlog=1, ended=0, accepted=1))
+    assert load.backlog(1.0) == 3
+    load.admit(1.0, returning=False)
+    for is_stored in (False, False, True):
+        load.settle(is_stored=is_stored)
+    assert load.backlog(1.0) == 2
+    load.count(2.0, Count(backlog=2, ended=0, accepted=1))
+    assert load.backlog(2.0) == 2
 
 
 # --- when to come back
