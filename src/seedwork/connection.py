@@ -51,7 +51,7 @@ def _cutting(call: Callable[..., Any]) -> Callable[..., Any]:
             return call(self, *given, **named)
         except Exception as error:
             log.error("broken connection", error=repr(error))
-            self.abort()
+            self._transport.abort()
 
     return done
 
@@ -87,10 +87,10 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Let go of whoever writes or waits."""
+        self._server.connections.pop(self, None)
         self._is_lost = True
         self._client.leave()
         self._room.set()
-        self._server.connections.pop(self, None)
 
     @_cutting
     def eof_received(self) -> bool:
@@ -189,6 +189,7 @@ class Connection(asyncio.Protocol):
 
     # --- answering
 
+    @_cutting
     def _begin(self, request: Request) -> None:
         if problem := request.problem or self._server.admit(request):
             close = not self.stays(request)

@@ -5,13 +5,15 @@ httptools parses, strictly; what is refused beside is what two servers could rea
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, Protocol
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
+import structlog
 from httptools import (
     HttpParserCallbackError,
     HttpParserError,
@@ -21,13 +23,18 @@ from httptools import (
 )
 
 from seedwork.formats import Problem, problem_of_status
-from seedwork.http import BODY_LIMIT_BYTES
+from seedwork.http import BODY_LIMIT_BYTES, authority
 
+log = structlog.get_logger()
 TARGET_LIMIT_BYTES = 8 * 1024
 HEAD_LIMIT_BYTES = 16 * 1024
 HEADER_LIMIT = 100
 WIRE_LIMIT_BYTES = 1024 * 1024
 """Largest request on the wire: its body may come in many small chunks, with trailers."""
+OTHER_PROTOCOL, OTHER_PROTOCOL_BYTES = re.compile(rb" (?:RTSP|ICE)/\d\.\d\r?\n"), 10
+"""End of a request line that httptools reads as if it said HTTP; nothing else that is understood here has it."""
+TARGET = re.compile(rb"(?:(?i:https?)://([^/?#]+))?(|/[^?#]*|\*)(?:\?([^#]*))?")
+"""Host, path and query."""
 ONCE = ("HTTP_HOST", "CONTENT_TYPE", "HTTP_AUTHORIZATION")
 """Headers of which a second one would leave open which counts."""
 
@@ -65,22 +72,44 @@ class Reader:
         self.arriving: Request | None = None
         self._listener, self._ends = listener, _ends(client, server)
         self._parser = HttpRequestParser(self)
+        self._last_bytes = b""
 
     def feed(self, data: bytes) -> None:
         """Read on; raise the Problem for what cannot be read, after which nothing more can."""
         arriving = self.arriving
         try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._stay_in_http1(data[upgrade.args[0] :])
-        except HttpParserCallbackError as error:
-            raise (error.__context__ or error) from None
+            self._check_protocol(data)
+            rest = self._parse(data)
+            if rest is not None and self.arriving:
+                self._stay_in_http1()
+                self._parse(rest)
+        except Problem:
+            raise
         except HttpParserInvalidMethodError:
             raise problem_of_status(501, "there is no such method") from None
         except HttpParserError as error:
             raise problem_of_status(400, f"this is not HTTP/1.1: {error}") from None
+        except Exception as error:  # whatever it is, this one client sent it
+            log.warning("unreadable request", error=repr(error))
+            raise problem_of_status(400, "this cannot be read") from None
         if arriving and arriving is self.arriving:
             _count(arriving, len(data))
+
+    def _check_protocol(self, data: bytes) -> None:
+        """Raise the Problem 505 for a protocol that the parser takes for HTTP, and does not tell from it."""
+        if OTHER_PROTOCOL.search(self._last_bytes + data):
+            raise problem_of_status(505, "HTTP/1.1 is spoken here")
+        self._last_bytes = data[-OTHER_PROTOCOL_BYTES:]
+
+    def _parse(self, data: bytes) -> bytes | None:
+        """Return what lies behind a head that asks for another protocol, None where there is none."""
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            return data[upgrade.args[0] :]
+        except HttpParserCallbackError as error:
+            raise (error.__context__ or error) from None
+        return None
 
     def on_message_begin(self) -> None:
         self._listener.begins()
@@ -104,8 +133,10 @@ class Reader:
     def on_headers_complete(self) -> None:
         request, parser = self._request, self._parser
         request.wsgi |= self._ends
-        _begin(request.wsgi, parser.get_method().decode(), request.target, parser.get_http_version())
+        request.wsgi["REQUEST_METHOD"] = parser.get_method().decode()
+        request.wsgi["SERVER_PROTOCOL"] = f"HTTP/{parser.get_http_version()}"
         _check_head(request.wsgi)
+        _add_target(request.wsgi, request.target)
         request.has_head = True
         request.keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
         self._listener.has_head(request)
@@ -130,19 +161,27 @@ class Reader:
         assert self.arriving
         return self.arriving
 
-    def _stay_in_http1(self, rest: bytes) -> None:
+    def _stay_in_http1(self) -> None:
         """Read the body of a request that asked for another protocol (RFC 9110 §7.8): a parser of its own knows how."""
         length = f"Content-Length: {self._request.wsgi.get('CONTENT_LENGTH', 0)}"
         framing = "Transfer-Encoding: chunked" if "HTTP_TRANSFER_ENCODING" in self._request.wsgi else length
         self._parser = HttpRequestParser(_BodyOnly(self))
-        self.feed(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode() + rest)
+        self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode())
 
 
 class _BodyOnly:
-    """Hear of a request's body; what came before it is known."""
+    """Hear of the body of one request, the last of its connection; what came before it is known."""
 
     def __init__(self, reader: Reader) -> None:
-        self.on_body, self.on_message_complete = reader.on_body, reader.on_message_complete
+        self._reader = reader
+
+    def on_body(self, part: bytes) -> None:
+        if self._reader.arriving:
+            self._reader.on_body(part)
+
+    def on_message_complete(self) -> None:
+        if self._reader.arriving:
+            self._reader.on_message_complete()
 
 
 def _count(request: Request, more: int) -> None:
@@ -173,12 +212,6 @@ def _ends(client: Sequence[Any], server: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _begin(environ: dict[str, Any], method: str, target: bytes, version: str) -> None:
-    path, query = _split(target)
-    environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"] = method, f"HTTP/{version}"
-    environ["PATH_INFO"], environ["QUERY_STRING"] = unquote_to_bytes(path).decode("latin-1"), query.decode("latin-1")
-
-
 @lru_cache(maxsize=256)
 def _variable(name: bytes) -> str:
     variable = name.decode("latin-1").upper().replace("-", "_")
@@ -197,16 +230,22 @@ def _add(environ: dict[str, Any], name: bytes, value: bytes) -> None:
         environ[variable] += ("; " if variable == "HTTP_COOKIE" else ", ") + value.decode("latin-1")
 
 
-def _split(target: bytes) -> tuple[bytes, bytes]:
-    """Return path and query of a request target (RFC 9112 §3.2)."""
-    if not target.startswith(b"/"):
-        try:
-            parts = urlsplit(target)
-        except ValueError:
-            raise problem_of_status(400, "the request target is no URL") from None
-        return parts.path or b"/", parts.query
-    path, _, query = target.partition(b"?")
-    return path, query
+def _add_target(environ: dict[str, Any], target: bytes) -> None:
+    """Read path and query of a request target (RFC 9112 §3.2); one that names a host agrees with Host."""
+    match = TARGET.fullmatch(target)
+    if not match:
+        raise problem_of_status(400, "the request target is no path and no URL of HTTP")
+    origin, path, query = ((part or b"").decode("latin-1") for part in match.groups())
+    if origin and _authority(environ.setdefault("HTTP_HOST", origin)) != _authority(origin):
+        raise problem_of_status(400, "the request target and Host name two hosts")
+    environ["PATH_INFO"], environ["QUERY_STRING"] = unquote_to_bytes(path).decode("latin-1") or "/", query
+
+
+def _authority(text: str) -> tuple[str, int]:
+    try:
+        return authority(text)
+    except ValueError as error:
+        raise problem_of_status(400, f"Host is no host: {error}") from None
 
 
 def _check_head(environ: dict[str, Any]) -> None:
@@ -216,6 +255,10 @@ def _check_head(environ: dict[str, Any]) -> None:
         raise problem_of_status(505, "HTTP/1.1 is spoken here")
     if version == "HTTP/1.1" and "HTTP_HOST" not in environ:
         raise problem_of_status(400, "there is no Host")
+    if "HTTP_HOST" in environ:
+        _authority(environ["HTTP_HOST"])
+    if version == "HTTP/1.0":
+        environ.pop("HTTP_EXPECT", None)  # RFC 9110 §10.1.1: it is not understood there
     if coding is not None and version == "HTTP/1.0":
         raise problem_of_status(400, "HTTP/1.0 has no Transfer-Encoding")
     if coding is not None and coding.lower() != "chunked":

@@ -6,9 +6,11 @@ What its routes use stands in `http`; how it is served in `server`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from flask import Blueprint, Flask, Response, current_app, g, request
@@ -71,6 +73,8 @@ def create(
     app.extensions["registry"].register(_OpenTransactions({"write": runtime.write, "read": read}))
     conventions.keep(app, runtime.settings.cors_origins)
     _harden(app, runtime.settings)
+    if runtime.settings.auth == "none":
+        _keep_to_this_machine(app, runtime.settings)
     Gatekeeper(service, runtime.settings, find_key).guard(app)
     _answer_errors(app)
     for blueprint in (*blueprints, health_blueprint()):
@@ -98,6 +102,27 @@ def _harden(app: Flask, settings: Settings) -> None:
         for name, value in (always | page if response.mimetype == "text/html" else always).items():
             response.headers.setdefault(name, value)
         return response
+
+
+def _keep_to_this_machine(app: Flask, settings: Settings) -> None:
+    """Answer to this machine's names only: nobody is asked who they are, and a browser here opens strangers' pages.
+
+    The name of such a page may lead to 127.0.0.1 (DNS rebinding); then the page's own name stands in Host.
+    """
+    ours = {"localhost", settings.bind, urlsplit(settings.public_url).hostname}
+
+    @app.before_request
+    def refuse_others() -> None:
+        if not _names_one_of(ours, request.headers.get("Host", "localhost")):
+            raise formats.problem_of_status(421, "with AUTH=none this answers to localhost and its addresses only")
+
+
+def _names_one_of(hosts: Collection[str | None], given: str) -> bool:
+    try:
+        host, _ = http.authority(given)
+        return host in hosts or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 # --- errors

@@ -184,6 +184,37 @@ def test_with_none_said_there_is_one_nobody_who_may_everything(tmp_path: Path) -
     made.close()
 
 
+STRANGERS = (
+    "evil.example",
+    "evil.example:3000",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "10.0.0.1",
+    "[::2]",
+)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_with_none_said_only_this_machines_names_are_answered(tmp_path: Path, service: str) -> None:
+    """A page whose name leads to 127.0.0.1 would drive the system from a browser on this machine (DNS rebinding)."""
+    made = room(service, tmp_path, PUBLIC_URL="https://passwords.example.test")
+    paths = ("/livez", "/metrics", "/nowhere", "/static/reveal.js", "/passwords")
+    for host in STRANGERS:
+        answers = [made.http.get(path, headers={"Host": host}) for path in paths]
+        answers += [made.http.post("/passwords", json={"username": "ada"}, headers={"Host": host})]
+        assert {(one.status_code, one.json["code"]) for one in answers} == {(421, "misdirected-request")}
+    for host in ("localhost", "LOCALHOST:1", "127.0.0.1:3000", "127.1.2.3", "[::1]:80", "passwords.example.test"):
+        assert made.http.get("/livez", headers={"Host": host}).status_code == 200
+    if service == "bff":
+        assert made.rows(acceptance) == []
+    made.close()
+
+
+def test_who_must_say_who_they_are_may_come_by_any_name(rooms: dict[str, Room]) -> None:
+    """A page that lures a browser has no token; proxies and containers use names of their own."""
+    assert rooms["bff"].http.get("/livez", headers={"Host": "door.internal"}).status_code == 200
+
+
 def test_strangers_do_not_use_up_what_callers_may_ask_for(
     rooms: dict[str, Room], doors: dict[str, Serving], client: urllib3.PoolManager
 ) -> None:

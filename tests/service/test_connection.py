@@ -6,15 +6,19 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from hypothesis import HealthCheck, given, settings
 from tests.service.rooms import Room, room
 from tests.service.web import Serving, read_all
+from tests.unit.test_reader import PIECES
 
 from bff.tables import acceptance
-from seedwork import request
+from seedwork import connection, request
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET /livez HTTP/1.1\r\n" + HOST
@@ -80,6 +84,25 @@ TWO_WAYS = {
     "a version that is none": b"GET /livez HTTP/1.9\r\n" + HOST + b"\r\n",
     "HTTP/0.9": b"GET /livez\r\n\r\n",
     "HTTP/2 without asking": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "RTSP": b"GET /livez RTSP/1.0\r\n" + HOST + b"\r\n",
+    "RTSP that says no host": b"GET /livez RTSP/1.0\r\n\r\n",
+    "ICE": b"SOURCE /livez ICE/1.0\r\n\r\n",
+    "an empty host": b"GET /livez HTTP/1.1\r\nHost:\r\n\r\n",
+    "a host with a space": b"GET /livez HTTP/1.1\r\nHost: local host\r\n\r\n",
+    "a host with a path": b"GET /livez HTTP/1.1\r\nHost: localhost/livez\r\n\r\n",
+    "a host with a user": b"GET /livez HTTP/1.1\r\nHost: ada@localhost\r\n\r\n",
+    "a list of hosts": b"GET /livez HTTP/1.1\r\nHost: localhost, y\r\n\r\n",
+    "a host with a scheme": b"GET /livez HTTP/1.1\r\nHost: http://localhost\r\n\r\n",
+    "a host beyond ASCII": b"GET /livez HTTP/1.1\r\nHost: l\xf6calhost\r\n\r\n",
+    "a port that is no number": b"GET /livez HTTP/1.1\r\nHost: localhost:http\r\n\r\n",
+    "a port too large": b"GET /livez HTTP/1.1\r\nHost: localhost:65536\r\n\r\n",
+    "brackets around no address": b"GET /livez HTTP/1.1\r\nHost: [::::]\r\n\r\n",
+    "a target that contradicts the host": b"GET http://y/livez HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a target with another port": b"GET http://localhost:81/livez HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a target of another scheme": b"GET ftp://localhost/livez HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a target with a user": b"GET http://ada@localhost/livez HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a target and no host": b"GET http://localhost/livez HTTP/1.1\r\n\r\n",
+    "a target with a fragment": b"GET /livez#x HTTP/1.1\r\n" + HOST + b"\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 }
 
@@ -141,6 +164,81 @@ def test_a_refusal_below_the_app_speaks_the_callers_format(web: Serving) -> None
     assert b"Server:" not in answer
 
 
+BEHIND_A_REQUEST = (b"RTSP", b"GET /livez RTSP/1.0\r\n"), (b"ICE", b"SOURCE /livez ICE/1.0\r\n")
+
+
+@pytest.mark.parametrize(("protocol", "line"), BEHIND_A_REQUEST)
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_another_protocol_is_none_wherever_it_begins(web: Serving, protocol: bytes, line: bytes, size: int) -> None:
+    """The parser reads them as HTTP and does not tell; neither a pipeline nor a cut in the middle may hide them."""
+    sent = GET + b"\r\n" + line + HOST + CLOSE + b"\r\n"
+    with web.connect() as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(sent), size):
+            sock.sendall(sent[at : at + size])
+        assert statuses(read_all(sock))[-1] == 505, protocol
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 18\r\n\r\n" + ADA,
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"20000\r\n" + b" " * 0x20000 + b"\r\n0\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("behind", [b"", SMUGGLED, b"\x00\x01", b"GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n"])
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"TLS/1.0"])
+def test_a_wish_to_upgrade_has_one_answer_and_no_page_in_the_log(
+    bff: Room, web: Serving, protocol: bytes, behind: bytes, framing: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever sends it is answered like anybody, whatever lies behind it; what does is never read."""
+    answer = ask(web, POST + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n" + framing + behind)
+    assert len(statuses(answer)) == 1
+    assert len(bff.rows(acceptance)) == statuses(answer).count(202)
+    assert caplog.records == []
+
+
+@given(PIECES)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_answered_or_the_connection_is_closed(
+    web: Serving, caplog: pytest.LogCaptureFixture, pieces: list[bytes]
+) -> None:
+    """Nobody is left waiting, the loop stays whole, and the log is nobody's to fill."""
+    caplog.clear()
+    with web.connect() as sock, suppress(ConnectionError):  # cut while we send is closed, too
+        sock.sendall(b"".join(pieces))
+        sock.shutdown(socket.SHUT_WR)
+        read_all(sock)
+    assert caplog.records == []
+    assert statuses(ask(web, GET + b"\r\n")) == [200]
+
+
+BREAKING = {
+    "connection.Connection._refuse": b"nonsense\r\n\r\n",
+    "connection.problem_answer": b"nonsense\r\n\r\n",
+    "connection.Connection.close": b"",
+    "connection.Connection._next": GET + b"\r\n",
+    "server.Server.admit": GET + b"\r\n",
+}
+"""What is called while data comes, by the look at who is slow, and while an answer is written."""
+
+
+@pytest.mark.parametrize(("method", "sent"), BREAKING.items(), ids=BREAKING)
+def test_a_connection_that_breaks_is_cut_and_named_in_one_line(
+    web: Serving, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, method: str, sent: bytes
+) -> None:
+    """A fault of ours costs the one client its connection: no other, and no page in the log."""
+    monkeypatch.setattr(f"seedwork.{method}", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(connection, "IDLE_S", 0.1)
+    with structlog.testing.capture_logs() as logged, web.connect() as sock, suppress(ConnectionError):
+        sock.sendall(sent)
+        read_all(sock)
+    monkeypatch.undo()
+    assert len(logged) == 1
+    assert caplog.records == []
+    assert statuses(ask(web, GET + b"\r\n")) == [200]
+
+
 # --- read
 
 
@@ -180,6 +278,12 @@ def test_a_client_that_expects_100_is_told_to_go_on(web: Serving) -> None:
         assert statuses(read_all(sock)) == [202]
 
 
+def test_a_client_of_http_1_0_is_told_nothing_before_its_answer(web: Serving) -> None:
+    """It would take `100` for the answer (RFC 9110 §10.1.1)."""
+    old = POST.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Expect: 100-continue\r\nContent-Length: 18\r\n\r\n"
+    assert ask(web, old + ADA).startswith(b"HTTP/1.1 202 ")
+
+
 def test_a_client_that_expects_100_hears_the_refusal_instead(web: Serving) -> None:
     """That is what it asks for: not to send in vain."""
     with web.connect() as sock:
@@ -215,7 +319,16 @@ def test_head_has_the_headers_and_no_body(web: Serving) -> None:
 
 def test_a_target_with_scheme_and_host_is_understood(web: Serving) -> None:
     """RFC 9112 §3.2.2: a server must take it, as proxies send it."""
-    assert statuses(ask(web, b"GET http://localhost/livez?a=b HTTP/1.1\r\n" + HOST + b"\r\n")) == [200]
+    for target in (b"http://localhost/livez?a=b", b"HTTP://LOCALHOST:80/livez"):
+        assert statuses(ask(web, b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n")) == [200]
+
+
+@pytest.mark.parametrize(
+    "host", [b"localhost:3000", b"LOCALHOST", b"localhost:", b"127.0.0.1", b"127.8.9.1:80", b"[::1]:1"]
+)
+def test_this_machine_has_many_names(web: Serving, host: bytes) -> None:
+    """With AUTH=none each of them is answered."""
+    assert statuses(ask(web, b"GET /livez HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")) == [200]
 
 
 def test_a_header_with_an_underscore_is_not_taken_for_another(bff: Room, web: Serving) -> None:

@@ -14,13 +14,15 @@ from typing import Any
 import orjson
 import pytest
 import urllib3
+from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving, serving
 
-from bff import create_app, events
+from bff import create_app, events, keys
 from bff import waiting as waiters
 from bff.tables import command, command_move
 from bff.waiting import TOPIC, Waiting, changed_ids_body
+from seedwork import gatekeeper
 from seedwork.connection import DROP
 from seedwork.crew import Asker
 from seedwork.messages import new_id
@@ -239,6 +241,54 @@ def test_nobody_follows_what_nobody_accepted(bff: Room, identifier: str) -> None
     """404 in JSON, whatever the caller listens in."""
     answer = bff.http.get(f"/commands/{identifier}/events", headers={"Accept": "text/event-stream"})
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+
+
+# --- whose
+
+
+def test_a_stream_and_a_wait_end_when_their_caller_is_let_in_no_longer(
+    tmp_path: Path, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key is revoked, a token runs out: what was opened by it must not go on telling for hours."""
+    monkeypatch.setattr(gatekeeper, "KEPT_S", 0.0)
+    monkeypatch.setattr(events, "RECHECK_S", 0.05)
+    made = room("bff", tmp_path, AUTH="", JWT_SECRET=SECRET, EVENTS_HEARTBEAT="3600")
+    waiting: Waiting = made.app.extensions["waiting"]
+    with made.runtime.write.begin() as tx:
+        identifier, key = keys.create(tx, "shop", "caller", 1.0)
+    headers = {"Authorization": f"Bearer {key}"}
+    with serving(made.app) as web, ThreadPoolExecutor(1) as threads:
+        path = client.request("POST", f"{web.url}/passwords", json=ADA, headers=headers).headers["Location"]
+        with closing(follow(client, web, path.removeprefix("/commands/"), **headers)) as stream:
+            asked = threads.submit(client.request, "GET", web.url + path, headers=headers | {"Prefer": "wait=20"})
+            eventually(lambda: waiting._taken["shop"] == 2)
+            with made.runtime.write.begin() as tx:
+                keys.revoke(tx, identifier, 2.0)
+            assert stream.rest() == []
+        assert waiting._taken["shop"] == 1, "the long poll waits on, and is told nothing"
+        waiting.release()
+        assert asked.result(PATIENCE_S).status == 401
+    made.close()
+
+
+def test_a_stream_goes_on_while_nobody_can_look_who_asks(
+    tmp_path: Path, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser takes a refusal for final; a database that is away for a moment says nothing about a key."""
+    monkeypatch.setattr(gatekeeper, "KEPT_S", 0.0)
+    monkeypatch.setattr(events, "RECHECK_S", 0.05)
+    made = room("bff", tmp_path, AUTH="", JWT_SECRET=SECRET, EVENTS_HEARTBEAT="0.1")
+    with made.runtime.write.begin() as tx:
+        _, key = keys.create(tx, "shop", "caller", 1.0)
+    headers = {"Authorization": f"Bearer {key}"}
+    with serving(made.app) as web:
+        path = client.request("POST", f"{web.url}/passwords", json=ADA, headers=headers).headers["Location"]
+        with closing(Stream(client, f"{web.url}{path}/events", headers)) as stream:
+            stream.heartbeat()
+            monkeypatch.setattr(keys, "hash_of", lambda _key: 1 / 0)
+            for _ in range(3):
+                stream.heartbeat()
+    made.close()
 
 
 # --- places

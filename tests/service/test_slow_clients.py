@@ -14,7 +14,7 @@ import pytest
 import urllib3
 from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
-from tests.service.web import Serving, serving
+from tests.service.web import Serving, read_all, serving
 
 from bff.tables import acceptance, password
 from seedwork import connection, server
@@ -120,6 +120,40 @@ def test_a_crowd_of_idle_connections_keeps_nobody_out(
     with serving(bff.app) as web, slow_clients(web, ["headers"]) as clients:
         assert client.request("GET", f"{web.url}/livez").status == 200
         eventually(lambda: cut_after_a_drip(clients) > SLOW - server.CONNECTION_LIMIT)
+
+
+def test_a_flood_of_connections_cuts_no_upload(
+    bff: Room, client: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that takes two seconds was reset by whoever came meanwhile, though it did nothing wrong."""
+    monkeypatch.setattr(server, "CONNECTION_LIMIT", 20)
+    head = b"POST /passwords HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 18\r\n"
+    with serving(bff.app) as web, ExitStack() as stack:
+        uploads = [stack.enter_context(web.connect()) for _ in range(15)]
+        for sock in uploads:
+            sock.sendall(head + JSON_TYPE + b'\r\n{"user')
+        assert client.request("GET", f"{web.url}/livez").status == 200  # these bytes have been read
+        flood = [stack.enter_context(web.connect()) for _ in range(100)]
+        eventually(lambda: sum(is_cut(sock, lambda _sock: None) for sock in flood) >= 95)
+        assert client.request("GET", f"{web.url}/livez").status == 200
+        for sock in uploads:
+            sock.sendall(b'name":"ada"}')
+        assert [read_all(sock)[9:12] for sock in uploads] == [b"202"] * 15
+
+
+def test_where_all_are_sending_the_newest_is_cut(bff: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who is served loses anything to who is not."""
+    monkeypatch.setattr(server, "CONNECTION_LIMIT", 5)
+    with serving(bff.app) as web, ExitStack() as stack:
+        uploads = []
+        for _ in range(5):
+            uploads.append(stack.enter_context(web.connect()))
+            uploads[-1].sendall(BODY + b" " * 998 + b"}")
+            assert uploads[-1].recv(9) == b"HTTP/1.1 "
+            uploads[-1].sendall(BODY)
+        with pytest.raises(ConnectionError):
+            stack.enter_context(web.connect()).recv(1)
+        assert not any(is_cut(sock, lambda _sock: None) for sock in uploads)
 
 
 @pytest.mark.parametrize(("granted", "fit"), [(4096, 3000), (1024, 900)])
