@@ -1,4 +1,4 @@
-"""Serve what callers may rely on, as it is committed in `contract/` (`make contract` writes it)."""
+"""Serve what callers may rely on, as it is committed in `contract/` (`make contract` writes it), and the way there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, render_template
 
+from seedwork import http
 from seedwork.contract import Answer, operation
 
 documents = Blueprint("documents", __name__)
@@ -20,6 +21,13 @@ PAGE = {
     "frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
+
+
+@documents.get("/")
+@operation(answers={200: Answer(description="A page for people.", media_type="text/html")})
+def index() -> Response:
+    """Show what is here."""
+    return _page("index.html", "openapi.json")
 
 
 @documents.get("/docs")
@@ -65,18 +73,36 @@ def problem_schema() -> Response:
 
 
 def _shown(name: str, media_type: str) -> Response:
-    return Response(_committed(name), content_type=media_type, headers={"Cache-Control": "no-cache"})
+    return Response(_text(name, is_open=_is_open()), content_type=media_type, headers={"Cache-Control": "no-cache"})
 
 
 def _page(template: str, name: str) -> Response:
-    return Response(_rendered(template, name), content_type="text/html; charset=utf-8", headers=PAGE)
+    address = http.runtime().settings.public_url.rstrip("/")
+    page = _rendered(template, name, address, is_open=_is_open())
+    return Response(page, content_type="text/html; charset=utf-8", headers=PAGE)
 
 
 @cache
-def _rendered(template: str, name: str) -> str:
+def _rendered(template: str, name: str, address: str, *, is_open: bool) -> str:
     """Render a document, which stays as it is; the page needs no script and nothing from elsewhere."""
-    document = orjson.loads(_committed(name))
-    return render_template(template, document=document, follow=partial(_follow, document), pretty=_pretty)
+    document = orjson.loads(_text(name, is_open=is_open))
+    known = {"follow": partial(_follow, document), "pretty": _pretty, "address": address, "is_open": is_open}
+    return render_template(template, document=document, **known)
+
+
+def _is_open() -> bool:
+    return http.runtime().settings.auth == "none"
+
+
+@cache
+def _text(name: str, *, is_open: bool) -> bytes:
+    """Return a document as it is committed; of OpenAPI without what nobody is asked for here (AUTH=none)."""
+    committed = (resources.files("bff") / "contract" / name).read_bytes()
+    if name != "openapi.json" or not is_open:
+        return committed
+    document = orjson.loads(committed)
+    del document["security"], document["components"]["securitySchemes"]
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def _follow(document: Any, node: Any) -> Any:
@@ -91,8 +117,3 @@ def _follow(document: Any, node: Any) -> Any:
 
 def _pretty(example: Any) -> str:
     return orjson.dumps(example, option=orjson.OPT_INDENT_2).decode()
-
-
-@cache
-def _committed(name: str) -> bytes:
-    return (resources.files("bff") / "contract" / name).read_bytes()

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from bff import acceptance, queries
-from bff.parameters import COMMAND_ID, LAST_EVENT_ID, LAST_EVENT_ID_IN_QUERY
+from bff.parameters import COMMAND_ID, EVENT, LAST_EVENT_ID, LAST_EVENT_ID_IN_QUERY
 from bff.queries import Resource
 from bff.waiting import SHARE, Waiting
 from seedwork import http
@@ -45,6 +45,7 @@ UNBUFFERED = {"X-Accel-Buffering": "no"}
         200: Answer(
             description="Events: `id` is the version, `event` the status, `data` the command as JSON.",
             media_type="text/event-stream",
+            schema=EVENT,
         ),
         204: Answer(description="It has ended, and the caller knows."),
     },

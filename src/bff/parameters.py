@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bff.resources import ID, Command
+from bff.resources import ID, MOVED_STATUSES, Command
 from seedwork.contract import Callback, Header, Parameter
 
 LOCATION = Header(name="Location", description="Where the command is shown.", example=f"/commands/{ID}")
@@ -37,6 +37,21 @@ LAST_EVENT_ID = Parameter(name="Last-Event-ID", place="header", description=_LAS
 LAST_EVENT_ID_IN_QUERY = Parameter(
     name="Last-Event-ID", place="query", description=_LAST_EVENT, schema=_EVENT_ID, example="2"
 )
+EVENT: Mapping[str, Any] = {
+    "type": "object",
+    "description": "One event, by the names of its fields (WHATWG HTML §9.2).",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]{1,9}$", "description": "The command's version."},
+        "event": {"type": "string", "enum": list(MOVED_STATUSES), "description": "Its status."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Command"},
+            "description": "The command.",
+        },
+    },
+}
 COMMAND_ID = Parameter(
     name="identifier",
     place="path",

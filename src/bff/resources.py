@@ -8,7 +8,8 @@ from marshmallow.validate import OneOf
 from seedwork.contract import Shape
 
 ID = "01976f3c-8a4e-7c3b-9f52-3d1c0b8a7e61"
-COMMAND_STATUSES = ("accepted", "running", "completed", "refused", "suspended")
+MOVED_STATUSES = ("running", "completed", "refused", "suspended")
+COMMAND_STATUSES = ("accepted", *MOVED_STATUSES)
 PASSWORD_STATUSES = ("issued", "revealed", "revoked", "expired")
 
 

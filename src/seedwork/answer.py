@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from seedwork import conventions, formats
+from seedwork import conventions
 from seedwork.formats import Problem, problem_of_status
-from seedwork.http import ALWAYS
+from seedwork.http import ALWAYS, problem_face
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ def answer(app: Callable[..., Iterable[bytes]], request: Request, connection: Co
 
 def problem_answer(problem: Problem, environ: Mapping[str, Any], origins: Collection[str], *, close: bool) -> bytes:
     """Return the answer to what never reaches the app, in the caller's format; pages of `origins` may read it."""
-    face = formats.problem_face(environ.get("HTTP_ACCEPT", ""), environ.get("CONTENT_TYPE", ""))
+    face = problem_face(environ.get("HTTP_ACCEPT", ""), environ.get("CONTENT_TYPE", ""))
     body = face.write_problem(problem.document)
     headers = {
         "Content-Type": face.problem_type,

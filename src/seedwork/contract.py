@@ -85,6 +85,8 @@ class Answer:
     description: str
     shape: type[Shape] | None = None
     media_type: str | None = None
+    schema: Mapping[str, Any] | None = None
+    """JSON Schema of what is no resource; of a stream, of each event."""
     example: Mapping[str, Any] = field(default_factory=dict)
     """What differs from the examples of the shape's fields; None for what is absent."""
     headers: tuple[Header, ...] = ()

@@ -16,7 +16,7 @@ from werkzeug.http import parse_list_header
 from seedwork import formats
 from seedwork.callers import NOBODY, Caller
 from seedwork.crew import Asker, Client
-from seedwork.formats import Document, Problem, invalid
+from seedwork.formats import Document, Face, Problem, invalid
 from seedwork.service import Runtime
 
 BODY_LIMIT_BYTES = 64 * 1024
@@ -92,11 +92,16 @@ def _negotiate() -> None:
 
 def reply(name: str, document: Document, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with a resource in the negotiated format; `name` is its XML root. A page links to the next (RFC 8288)."""
-    face = g.get("face") or formats.problem_face(*_asked())
+    face = g.get("face") or problem_face(*_asked())
     response = _finish(Response(face.write(name, document), status, content_type=face.content_type), headers or {})
     if following := document.get("links", {}).get("next"):
         response.headers["Link"] = f'<{following}>; rel="next"'
     return response
+
+
+def problem_face(accept: str, content_type: str) -> Face:
+    """Choose the face of a problem; a browser gets JSON, which it shows: XML it would save to a file."""
+    return formats.problem_face("" if "text/html" in accept.lower() else accept, content_type)
 
 
 def nothing() -> Response:
@@ -106,7 +111,7 @@ def nothing() -> Response:
 
 def refuse(problem: Problem) -> Response:
     """Answer with a problem in the caller's format, whatever went before."""
-    face = formats.problem_face(*_asked())
+    face = problem_face(*_asked())
     response = Response(face.write_problem(problem.document), problem.status, content_type=face.problem_type)
     return _finish(response, problem.headers)
 

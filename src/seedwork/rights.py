@@ -40,6 +40,7 @@ RIGHTS: Mapping[str, Mapping[str, Right]] = {
         "POST /verifications": ASKING,
         "POST /reveals": PUBLIC,  # the token of the link is the right
         "GET /reveal": PUBLIC,
+        "GET /": PUBLIC,
         "GET /docs": PUBLIC,
         "GET /docs/messages": PUBLIC,
         "GET /openapi.json": PUBLIC,

@@ -35,6 +35,8 @@ def reads_environment(tree: ast.AST) -> Iterator[int]:
     handed_on = {id(value) for node in ast.walk(tree) if isinstance(node, ast.Dict) for value in _unpacked(node)}
     for node in ast.walk(tree):
         match node:
+            case ast.Attribute(attr="environ", value=ast.Name(id="request")):  # what WSGI says of a request
+                continue
             case ast.Attribute(attr=name, lineno=line) if name in NAMES and id(node) not in handed_on:
                 yield line
             case ast.ImportFrom(module="os", names=names, lineno=line) if {alias.name for alias in names} & NAMES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,7 +240,11 @@ def test_what_never_reaches_the_app_follows_the_conventions_too(bff: Room) -> No
 
 @pytest.mark.parametrize(
     ("page", "holds"),
-    [("/docs", ("POST /passwords", "Idempotency-Key")), ("/docs/messages", ("protools_saga.saga-moved", "ce_actor"))],
+    [
+        ("/", ("/docs/messages", "/openapi.json", "http://127.0.0.1:3000/passwords")),
+        ("/docs", ("POST /passwords", "Idempotency-Key")),
+        ("/docs/messages", ("protools_saga.saga-moved", "ce_actor")),
+    ],
 )
 def test_the_documentation_is_a_page_that_needs_no_script(bff: Room, page: str, holds: tuple[str, ...]) -> None:
     """It is read behind firewalls and on the open internet: nothing from elsewhere, nothing that runs."""
@@ -254,8 +259,50 @@ def test_the_documentation_is_a_page_that_needs_no_script(bff: Room, page: str, 
 
 
 @pytest.mark.parametrize("name", [path.name for path in snapshots.FOLDER.iterdir()])
-def test_a_document_is_served_as_committed_and_not_again_to_who_has_it(bff: Room, name: str) -> None:
+def test_a_document_is_served_as_committed_and_not_again_to_who_has_it(tmp_path: Path, name: str) -> None:
     """Generators and gateways fetch it at every start."""
-    answer = bff.http.get(f"/{name}", headers={"Accept-Encoding": "gzip"})
+    made = room("bff", tmp_path, AUTH="", JWT_SECRET=base64.b64encode(b"s" * 32).decode())
+    answer = made.http.get(f"/{name}", headers={"Accept-Encoding": "gzip"})
     assert gzip.decompress(answer.data) == (snapshots.FOLDER / name).read_bytes()
-    assert bff.http.get(f"/{name}", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    assert made.http.get(f"/{name}", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    made.close()
+
+
+def test_where_nobody_is_asked_the_document_asks_nobody(bff: Room) -> None:
+    """A client generated from it, or a person at `/docs`, would look for a token that nobody gives."""
+    committed = json.loads((snapshots.FOLDER / "openapi.json").read_text())
+    told = bff.http.get("/openapi.json").json
+    assert "security" not in told
+    assert "securitySchemes" not in told["components"]
+    assert not any(one.get("security") for methods in told["paths"].values() for one in methods.values())
+    assert told["paths"] == committed["paths"]
+    page, operations = bff.http.get("/docs").text, sum(map(len, told["paths"].values()))
+    assert page.count("Nobody is asked who they are") == operations
+
+
+# --- browsers that show what they get
+
+BROWSERS = (
+    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8",
+    "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+)
+SHOWN = ("text/html", "application/json", "application/problem+json")
+
+
+@pytest.mark.parametrize("accept", BROWSERS)
+@pytest.mark.parametrize(
+    ("path", "status"), [("/", 200), ("/nowhere", 404), ("/commands/x", 404), ("/passwords?limit=0", 422)]
+)
+def test_a_browser_shows_what_it_gets(bff: Room, accept: str, path: str, status: int) -> None:
+    """`problem+xml`, which its Accept prefers, it saves to a file, or says that the site cannot be reached."""
+    answer = bff.http.get(path, headers={"Accept": accept})
+    assert answer.status_code == status
+    assert answer.mimetype in SHOWN
+
+
+def test_a_browser_shows_what_the_server_itself_refuses(bff: Room) -> None:
+    """Below the app the same holds."""
+    with serving(bff.app) as running, urllib3.PoolManager(retries=False, timeout=PATIENCE_S) as client:
+        answer = client.request("BREW", running.url, headers={"Accept": BROWSERS[0]})
+    assert answer.status >= 400
+    assert answer.headers["Content-Type"] in SHOWN

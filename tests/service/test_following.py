@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import orjson
 import pytest
 import urllib3
@@ -22,6 +24,7 @@ from bff import create_app, events, keys
 from bff import waiting as waiters
 from bff.tables import command, command_move
 from bff.waiting import TOPIC, Waiting, changed_ids_body
+from protools.contract import snapshots
 from seedwork import gatekeeper
 from seedwork.connection import DROP
 from seedwork.crew import Asker
@@ -241,6 +244,25 @@ def test_nobody_follows_what_nobody_accepted(bff: Room, identifier: str) -> None
     """404 in JSON, whatever the caller listens in."""
     answer = bff.http.get(f"/commands/{identifier}/events", headers={"Accept": "text/event-stream"})
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+
+
+def test_events_are_what_the_document_says(bff: Room, waiting: Waiting) -> None:
+    """A client that is generated from it must be able to read each of them."""
+    document = json.loads((snapshots.FOLDER / "openapi.json").read_text())
+    answer = document["paths"]["/commands/{identifier}/events"]["get"]["responses"]["200"]
+    schema = answer["content"]["text/event-stream"]["schema"]
+    command_schema = {**schema["properties"]["data"]["contentSchema"], "components": document["components"]}
+    for statuses in (["running", "suspended", "running", "completed"], ["running", "refused"]):
+        identifier = accept(bff)
+        for number, status in enumerate(statuses, 1):
+            move(bff, identifier, number, status)
+        blocks = bff.http.get(f"/commands/{identifier}/events").text.split("\n\n")
+        events_told = [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks if "data: " in block]
+        assert len(events_told) == len(statuses)
+        for event in events_told:
+            jsonschema_rs.validate(schema, event)
+            jsonschema_rs.validate(command_schema, json.loads(event["data"]))
+            assert event.keys() == schema["properties"].keys()
 
 
 # --- whose

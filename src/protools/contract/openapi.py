@@ -151,7 +151,7 @@ def _body(shape: type[Shape]) -> Part:
 
 def _answer(answer: Answer) -> Part:
     kind = "object" if (answer.media_type or "").endswith("json") else "string"
-    content = {answer.media_type: {"schema": {"type": kind}}} if answer.media_type else {}
+    content = {answer.media_type: {"schema": answer.schema or {"type": kind}}} if answer.media_type else {}
     if answer.shape:
         example = {**example_of(answer.shape), **answer.example}
         content = _content(answer.shape, {name: value for name, value in example.items() if value is not None})
