@@ -83,8 +83,8 @@ async def _customer(port: int, left: Iterator[str]) -> list[tuple[str, float]]:
 
 def _request(username: str) -> bytes:
     body = json.dumps({"username": username}).encode()
-    head = f"POST /passwords HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    return head.encode() + b"\r\n\r\n" + body
+    head = "POST /passwords HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
+    return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def main(port: int) -> None:
