@@ -11,9 +11,10 @@ from typing import Any
 
 import structlog
 
-from correo.mail import compose
+from correo.mail import compose, domain_key
 from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
 from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
+from correo.suspects import Suspects
 from correo.tables import mail
 from seedwork import faults
 from seedwork.claims import claim, held
@@ -34,6 +35,9 @@ ROUNDS_OF_A_CLAIM = 3
 DELAY_S = 30.0
 """Seconds after which a mail that its server put off is tried again; grows with the mail's age."""
 LONGEST_DELAY_S = 900.0
+"""Longest time that any mail waits for its next try."""
+MOST_DOUBLINGS = 10
+"""A mail that was cut off waits 1 s, 2 s, 4 s, …: so often doubled, it is more than `LONGEST_DELAY_S`."""
 
 
 def send_password_mail(message: Message, uow: UnitOfWork) -> None:
@@ -72,22 +76,29 @@ class Sender:
     def __init__(self, runtime: Runtime) -> None:
         self._relay, self._settings = runtime.relay, runtime.settings
         self._postman = open_postman(runtime.settings)
+        self._suspects = Suspects()
 
     def send_due(self) -> None:
         """Send until nothing is due; raise Unavailable when the mail server is, with what was sent reported."""
         rows = self._relay.run(self._claim)
         while rows:
-            outcomes: dict[str, Outcome] = {}
-            letters = self._letters(rows, outcomes)
-            faults.reach("claimed", rows)
-            try:
-                self._deliver(letters, outcomes)
-                faults.reach("sent", rows)
-            except BaseException as error:
-                self._blame_the_first(letters, outcomes, error)
-                self._relay.run(partial(self._report, rows, outcomes))
-                raise
-            rows = self._relay.run(partial(self._go_on, rows, outcomes))
+            rows = self._round(rows)
+
+    def _round(self, rows: Sequence[Row]) -> list[Row]:
+        """Send what was claimed and report it; return what is claimed next."""
+        outcomes: dict[str, Outcome] = {}
+        letters = self._letters(rows, outcomes)
+        faults.reach("claimed", rows)
+        try:
+            self._deliver(letters, outcomes)
+            faults.reach("sent", rows)
+        except BaseException:
+            self._relay.run(partial(self._report, rows, outcomes))
+            raise
+        if len(outcomes) == len(rows):
+            return self._relay.run(partial(self._go_on, rows, outcomes))
+        self._relay.run(partial(self._report, rows, outcomes))
+        return self._relay.run(self._claim)  # what was not tried is due again, and can be claimed only after the report
 
     def _go_on(self, rows: Sequence[Row], outcomes: dict[str, Outcome], uow: UnitOfWork) -> list[Row]:
         """Report and claim what is due next in one transaction: a claim passes over what is locked and never waits."""
@@ -95,21 +106,17 @@ class Sender:
         return self._claim(uow, reported={row["id"] for row in rows})
 
     def _deliver(self, letters: list[Letter], outcomes: dict[str, Outcome]) -> None:
-        """Collect outcomes until all are there or the round is over; what was not yielded was not sent."""
+        """Collect outcomes until all are there, the round is over or a letter was cut off; the rest was not tried.
+
+        Raise Unavailable when several letters in a row were cut off and none got through: it is the server then.
+        """
         ends_at = time.monotonic() + self._settings.mail_claim / ROUNDS_OF_A_CLAIM
         with closing(self._postman.deliver(letters)) as delivered:
             for letter, outcome in delivered:
                 outcomes[letter.id] = outcome
-                if time.monotonic() > ends_at:
-                    return
-
-    @staticmethod
-    def _blame_the_first(letters: list[Letter], outcomes: dict[str, Outcome], error: BaseException) -> None:
-        """Put the letter in hand behind the others: if it is what ends the connection, they must get past it."""
-        if isinstance(error, Unavailable) and outcomes:
-            for letter in letters:
-                if letter.id not in outcomes:
-                    outcomes[letter.id] = CutOff(str(error))
+                if self._suspects.condemn_server(letter, outcome):
+                    raise Unavailable(f"mail after mail is cut off: {outcome}")
+                if isinstance(outcome, CutOff) or time.monotonic() > ends_at:
                     return
 
     def _letters(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> list[Letter]:
@@ -117,6 +124,7 @@ class Sender:
         letters = []
         for row in rows:
             try:
+                unpack_context(row["context"])  # what could not be answered is not sent
                 letters.append(self._letter(row))
             except DomainError as no:
                 outcomes[row["id"]] = RefusedForGood(no.code, no.detail)
@@ -126,7 +134,15 @@ class Sender:
         return letters
 
     def _claim(self, uow: UnitOfWork, reported: Collection[str] = ()) -> list[Row]:
-        return claim(uow, mail, PAGE, self._settings.mail_claim, but=reported)
+        """Claim what is due but rests with its domain; what is under suspicion comes last."""
+        rows = []
+        for row in claim(uow, mail, PAGE, self._settings.mail_claim, but=reported):
+            rests_until = self._suspects.rests_until(_domain_of(row))
+            if rests_until > uow.now:
+                uow.put(mail, row | {"claim": None, "due_at": min(rests_until, uow.now + LONGEST_DELAY_S)})
+            else:
+                rows.append(row)
+        return sorted(rows, key=lambda row: (self._suspects.strikes(_domain_of(row)), row["attempts"]))
 
     def _letter(self, row: Row) -> Letter:
         token = unseal_token(row["sealed_token"], self._settings.keys("LINK_KEY"), row["username"])
@@ -143,16 +159,28 @@ class Sender:
 
     def _report(self, rows: Sequence[Row], outcomes: dict[str, Outcome], uow: UnitOfWork) -> None:
         for row in held(uow, mail, rows):
-            report(uow, row, outcomes.get(row["id"]))
+            outcome = outcomes.get(row["id"])
+            if outcome is not None:
+                self._suspects.note(row["id"], _domain_of(row), outcome, uow.now)
+            try:
+                report(uow, dict(row), outcome)
+            except Exception as error:  # one mail that cannot be reported must not undo the report of the others
+                log.exception("mail not reported", mail=row["id"])
+                uow.drop()
+                report(uow, row, Delayed(f"not reported: {type(error).__name__}"))
+            uow.keep()
+
+
+def _domain_of(row: Row) -> str:
+    return domain_key(row["recipient"].rpartition("@")[2])
 
 
 def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
     """Write what came of one claimed mail: None means that it was not tried, and it is due again soon."""
-    context = unpack_context(row["context"])
     match outcome:
         case Sent():
             row |= {"status": "sent", "attempts": row["attempts"] + 1, "due_at": None, "ended_at": uow.now}
-            uow.record(_sent(row), row["id"], 1, subject=row["username"], answers=row["id"], context=context)
+            _answer(uow, row, _sent(row))
         case RefusedForGood(code=code, detail=detail):
             row |= {
                 "status": "refused",
@@ -161,15 +189,19 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
                 "ended_at": uow.now,
                 "error": detail,
             }
-            refused = CorreoRefused(command=SendPasswordMail.contract.name, code=code, detail=detail)
-            uow.record(refused, row["id"], 1, subject=row["username"], answers=row["id"], context=context)
+            _answer(uow, row, CorreoRefused(command=SendPasswordMail.contract.name, code=code, detail=detail))
         case Delayed(detail=detail):
             row |= _again(row, uow.now + min(LONGEST_DELAY_S, max(DELAY_S, uow.now - row["created_at"])), detail)
         case CutOff(detail=detail):
-            row |= _again(row, uow.now + min(DELAY_S, 2.0 ** row["attempts"]), detail)
+            row |= _again(row, uow.now + min(LONGEST_DELAY_S, 2.0 ** min(row["attempts"], MOST_DOUBLINGS)), detail)
         case None:
             row |= {"due_at": uow.now}
     uow.put(mail, row)
+
+
+def _answer(uow: UnitOfWork, row: Row, body: PasswordMailSent | CorreoRefused) -> None:
+    context = unpack_context(row["context"])
+    uow.record(body, row["id"], 1, subject=row["username"], answers=row["id"], context=context)
 
 
 def _again(row: Row, due_at: float, detail: str) -> Row:

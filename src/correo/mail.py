@@ -10,7 +10,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime, unquote
-from functools import cache
+from functools import cache, lru_cache
 from typing import NoReturn
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -78,8 +78,9 @@ def sender_mailbox(mail_from: str) -> tuple[str, Mailbox]:
     return unquote((found["name"] or "").strip()), box
 
 
+@lru_cache(1024)
 def domain_key(domain: str) -> str:
-    """Return the form in which two spellings of one domain are equal."""
+    """Return the form in which two spellings of one domain are equal; of what is no domain, itself."""
     return _ascii_domain(domain) or domain.lower()
 
 
@@ -186,7 +187,7 @@ def _ascii_domain(domain: str) -> str | None:
         return None
     try:
         ascii_form = domain.encode("idna").decode().lower()
-    except UnicodeError:
+    except Exception:  # the codec may make anything of what strangers write
         return None
     return ascii_form if len(ascii_form) <= 253 and _DOMAIN.fullmatch(ascii_form) else None
 

@@ -1,35 +1,43 @@
 """Hand letters to a mail server, or keep them in a Maildir, and say of each what came of it.
 
-A no that is about one mail is an outcome. All that is about the server or about our configuration is `Unavailable`:
-nobody is refused a password because a log-in has expired.
+What happens while one letter is in hand is an outcome of that letter, whatever it is. What happens before any (connect,
+TLS, log-in) is the server's or our configuration's, and `Unavailable`. Only a clear no to a recipient or to the content
+is a refusal: nobody is refused a password because a log-in has expired.
 """
 
 from __future__ import annotations
 
 import ctypes
+import io
 import ipaddress
 import os
+import socket
 import ssl
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from smtplib import SMTP, SMTP_SSL, SMTPDataError, SMTPResponseException
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from correo.mail import REFUSED, Mailbox, checked_mail_id, domain_key, mailbox, sender_mailbox
 from seedwork.errors import DomainError, SettingError, Unavailable
 from seedwork.settings import Settings
+from seedwork.text import DETAIL_CHARACTERS, printable
 
 TIMEOUT_S = 10.0
 CONTENT_TIMEOUT_S = 30.0
 """Seconds for a server to take and judge the mail itself (RFC 5321 §4.5.3.2.6 grants minutes): giving up here means
 that the mail may arrive twice, so it is longer than `TIMEOUT_S`, yet within a claim."""
 DEFAULT_PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
+FAREWELL_TIMEOUT_S = 1.0
+"""Seconds for the answer to QUIT: all is settled then, and what was sent waits to be reported."""
+REPLY_OCTETS = 65536
+"""Longest reply, all its lines together, that is read to its end."""
 ABOUT_THE_SESSION = frozenset({421, 503, 530, 534, 535, 538})
-"""Replies that never blame a mailbox: closing, out of sequence, log in first, encrypt first (RFC 5321, RFC 4954)."""
-DETAIL_CHARACTERS = 300
+"""Replies that never refuse a mailbox: closing, out of sequence, log in first, encrypt first (RFC 5321, RFC 4954)."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +71,11 @@ class Delayed:
 
 @dataclass(frozen=True)
 class CutOff:
-    """Say that the connection broke while this mail was in hand: its own fault, perhaps, or nobody's."""
+    """Say that the dialogue came to nothing while this mail was in hand: its own fault, perhaps, or nobody's."""
 
     detail: str
+    lost_s: float = 0.0
+    """Seconds that it held up the letters behind it."""
 
 
 Outcome: TypeAlias = Sent | RefusedForGood | Delayed | CutOff
@@ -76,9 +86,10 @@ class Postman(Protocol):
     """Deliver letters; the outcomes yielded so far stand, whatever happens next."""
 
     def deliver(self, letters: Iterable[Letter]) -> Generator[tuple[Letter, Outcome]]:
-        """Yield each letter's outcome, refused addresses first; raise Unavailable for those not yet yielded.
+        """Yield each letter's outcome, refused addresses first, in the end perhaps not of all of them.
 
-        A letter whose outcome was not yielded may have been sent. Whoever stops early closes the connection.
+        Every letter that was tried has an outcome; behind a `CutOff` none may be tried. Raise Unavailable for what
+        blames no letter. Whoever stops early closes the connection.
         """
         ...
 
@@ -198,15 +209,25 @@ class SmtpPostman:
                 yield from self._transactions(smtp, good)
 
     def _transactions(self, smtp: SMTP, good: list[tuple[Letter, Mailbox]]) -> Iterator[tuple[Letter, Outcome]]:
-        unfinished = False
+        """Yield outcomes for as long as the next letter has a clean start: else it might go to the one before."""
         for letter, to in good:
-            if unfinished:
-                _expect_yes("RSET", smtp.rset())
             outcome = self._transaction(smtp, letter, to)
-            unfinished = not isinstance(outcome, Sent)
             yield letter, outcome
+            if isinstance(outcome, CutOff):
+                smtp.close()
+                return
+            if not isinstance(outcome, Sent) and not _is_reset(smtp):
+                return
 
     def _transaction(self, smtp: SMTP, letter: Letter, to: Mailbox) -> Outcome:
+        """Hand over one letter; whatever the server makes of it, and smtplib of the server, is an outcome of it."""
+        began = time.monotonic()
+        try:
+            return self._dialogue(smtp, letter, to)
+        except Exception as error:  # a stranger's server speaks
+            return CutOff(_words(error), time.monotonic() - began)
+
+    def _dialogue(self, smtp: SMTP, letter: Letter, to: Mailbox) -> Outcome:
         if to.international and not smtp.has_extn("smtputf8"):
             return RefusedForGood(REFUSED, f"the mail server takes ASCII addresses only, not {to.address}")
         options = ("SMTPUTF8", "BODY=8BITMIME") if to.international else ()
@@ -227,39 +248,86 @@ class SmtpPostman:
 
     @contextmanager
     def _connection(self) -> Iterator[SMTP]:
+        smtp = self._enter()
+        try:
+            yield smtp
+            with suppress(Exception):  # all is settled: a farewell that fails takes nothing back
+                _set_timeout(smtp, FAREWELL_TIMEOUT_S)
+                smtp.quit()
+        finally:
+            smtp.close()
+
+    def _enter(self) -> SMTP:
+        """Connect and log in; raise Unavailable for whatever the server says or smtplib makes of it."""
         smtp: SMTP | None = None
         try:
             smtp = self._connect()
-            self._enter(smtp)
-            yield smtp
-            with suppress(OSError):  # all is settled: a farewell that fails takes nothing back
-                smtp.quit()
-        except OSError as error:  # every SMTPException, ssl.SSLError, socket.gaierror and TimeoutError is one
-            raise Unavailable(f"mail server {self._server.host}:{self._server.port}: {_words(error)}") from error
-        finally:
+            if self._server.scheme == "smtp+starttls":
+                smtp.starttls(context=self._tls)
+            smtp.ehlo_or_helo_if_needed()
+            if self._server.user is not None:
+                smtp.login(self._server.user, self._server.password)
+        except Exception as error:  # a stranger's server speaks
             if smtp is not None:
                 smtp.close()
+            raise Unavailable(f"mail server {self._server.host}:{self._server.port}: {_words(error)}") from error
+        return smtp
 
     def _connect(self) -> SMTP:
         # Our own name is given: smtplib would ask the resolver for it, without any time limit.
         server, name = self._server, self._sender.domain
         if server.scheme == "smtps":
-            return SMTP_SSL(server.host, server.port, name, timeout=self._timeout, context=self._tls)
-        return SMTP(server.host, server.port, name, timeout=self._timeout)
+            return _BoundedSsl(server.host, server.port, name, timeout=self._timeout, context=self._tls)
+        return _Bounded(server.host, server.port, name, timeout=self._timeout)
 
-    def _enter(self, smtp: SMTP) -> None:
-        if self._server.scheme == "smtp+starttls":
-            smtp.starttls(context=self._tls)
-        smtp.ehlo_or_helo_if_needed()
-        if self._server.user is not None:
-            try:
-                smtp.login(self._server.user, self._server.password)
-            except ValueError as error:  # a challenge that is not base64, a digest that this Python may not use
-                raise Unavailable(f"mail server {self._server.host}: log-in failed: {error}") from error
+
+class _Bounded(SMTP):
+    """Bound each reply as a whole: smtplib bounds a line and the wait for its next byte, not how many there are."""
+
+    def getreply(self) -> Reply:
+        """Read one reply within the time limit, or close the connection and raise SMTPServerDisconnected."""
+        if self.sock is not None:
+            self.file = io.BufferedReader(_Reply(self.sock, self.timeout))
+        try:
+            return super().getreply()
+        finally:
+            _set_timeout(self, self.timeout)
+
+
+class _BoundedSsl(_Bounded, SMTP_SSL):
+    """The same over TLS from the first byte."""
+
+
+class _Reply(io.RawIOBase):
+    """Read one reply from a socket, for so many seconds and octets at most."""
+
+    def __init__(self, sock: socket.socket, timeout: float) -> None:
+        self._sock, self._ends_at, self._room = sock, time.monotonic() + timeout, REPLY_OCTETS
+
+    def readable(self) -> bool:
+        """Tell that this can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer with what has come; raise OSError when the reply takes too long, or is."""
+        left_s = self._ends_at - time.monotonic()
+        if left_s <= 0 or self._room <= 0:
+            raise TimeoutError("timed out" if left_s <= 0 else "the reply does not end")
+        self._sock.settimeout(left_s)
+        count = self._sock.recv_into(buffer)
+        self._room -= count
+        return count
+
+
+def _is_reset(smtp: SMTP) -> bool:
+    try:
+        return _is_yes(smtp.rset())
+    except Exception:  # a stranger's server speaks; no letter is in hand
+        return False
 
 
 def _outcome(reply: Reply) -> Outcome:
-    """Judge the reply to RCPT or DATA; raise the session's trouble."""
+    """Judge the reply to RCPT or DATA; raise what is no answer about a mailbox."""
     code, _ = reply
     if _is_yes(reply):
         return Sent()
@@ -279,14 +347,17 @@ def _expect_yes(command: str, reply: Reply) -> None:
 
 def _detail(reply: Reply) -> str:
     """Put a reply into one line that a database and an XML document can hold."""
-    text = f"{reply[0]} {reply[1].decode(errors='replace')}"
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:DETAIL_CHARACTERS]
+    return _one_line(f"{reply[0]} {reply[1].decode(errors='replace')}")
 
 
-def _words(error: OSError) -> str:
+def _words(error: Exception) -> str:
     if isinstance(error, SMTPResponseException):
         return _detail((error.smtp_code, _as_bytes(error.smtp_error)))
-    return str(error) or type(error).__name__
+    return _one_line(str(error) or type(error).__name__)
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()), DETAIL_CHARACTERS)
 
 
 def _as_bytes(text: bytes | str) -> bytes:
@@ -294,6 +365,7 @@ def _as_bytes(text: bytes | str) -> bytes:
 
 
 def _set_timeout(smtp: SMTP, timeout: float) -> None:
+    smtp.timeout = timeout
     if smtp.sock is not None:
         smtp.sock.settimeout(timeout)
 
@@ -312,18 +384,33 @@ class MaildirPostman:
         good, refused = _sort_out(letters, self._refused)
         yield from refused
         if good:
-            self._keep([letter for letter, _ in good])
-        for letter, _ in good:
-            yield letter, Sent()
+            yield from self._keep([letter for letter, _ in good])
 
-    def _keep(self, letters: list[Letter]) -> None:
+    def _keep(self, letters: list[Letter]) -> Iterator[tuple[Letter, Outcome]]:
+        """Write all at once; where that fails, each alone, up to the one that cannot be written."""
+        read = self._open()
+        together = self._written(letters, read)
+        for letter in letters:
+            outcome = together if isinstance(together, Sent) else self._written([letter], read)
+            yield letter, outcome
+            if isinstance(outcome, CutOff):
+                return
+
+    def _open(self) -> set[str]:
+        """Make the folder where it is missing; return the ids of the mails that were read."""
         try:
             for name in ("tmp", "new", "cur"):
                 (self._folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-            read = {path.name.partition(":")[0] for path in (self._folder / "cur").iterdir()}
-            self._write({checked_mail_id(letter.id): letter.content for letter in letters if letter.id not in read})
+            return {path.name.partition(":")[0] for path in (self._folder / "cur").iterdir()}
         except OSError as error:
             raise Unavailable(f"mail folder {self._folder}: {error}") from error
+
+    def _written(self, letters: list[Letter], read: set[str]) -> Sent | CutOff:
+        try:
+            self._write({checked_mail_id(letter.id): letter.content for letter in letters if letter.id not in read})
+        except Exception as error:
+            return CutOff(_words(error))
+        return Sent()
 
     def _write(self, contents: Mapping[str, bytes]) -> None:
         """Write all beside, flush the disk once for all of them, then move each to where mail programs look."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tests.simulation.broker import Weather
 
-from correo.smtp import Delayed, Letter, Outcome, RefusedForGood, Sent
+from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent
 from seedwork.errors import Unavailable
 
 Mood = Literal["up", "down", "busy"]
@@ -25,13 +25,16 @@ class MailServer:
         """By mail id: every copy that reached the recipient."""
 
     def deliver(self, letters: Iterable[Letter]) -> Generator[tuple[Letter, Outcome]]:
-        """Yield what comes of each letter."""
+        """Yield what comes of each letter, up to one that is cut off."""
         for letter in letters:
             began = self._weather.now
             self._weather.seam("mail")
             if self._weather.now > began + PATIENCE_S:
                 raise Unavailable("the server has closed the session of a client that was silent")
-            yield letter, self._outcome(letter)
+            outcome = self._outcome(letter)
+            yield letter, outcome
+            if isinstance(outcome, CutOff):
+                return
 
     def _outcome(self, letter: Letter) -> Outcome:
         if self.mood == "down":
@@ -43,5 +46,5 @@ class MailServer:
         self.taken[letter.id].append(letter.content)
         self._weather.seam("mail taken")
         if self._weather.strikes("hang-up"):
-            raise Unavailable("the connection was lost after the mail was taken")
+            return CutOff("the connection was lost after the mail was taken")
         return Sent()
