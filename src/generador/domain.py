@@ -10,6 +10,11 @@ VALID = ("issued", "revealed")
 """What counts as having a password; one that expired was seen by nobody, so that a next one may be issued."""
 
 
+def is_expired(row: dict[str, Any], ttl_s: float, now: float) -> bool:
+    """Tell whether an unseen password could be seen for `ttl_s` seconds; before its mail it does not age."""
+    return row["mailed_at"] is not None and row["mailed_at"] + ttl_s <= now
+
+
 def destroyed(status: str, at: float) -> dict[str, Any]:
     """Return what changes in a password's row when it is not valid any more."""
     return {**shown(status, at), "verifier": None}

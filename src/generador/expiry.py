@@ -1,14 +1,18 @@
-"""Destroy what nobody revealed in time."""
+"""Destroy what nobody revealed in time. Time counts from the mail: before it nobody could use the link."""
 
 from __future__ import annotations
+
+import structlog
 
 from generador.domain import context_of, destroyed, state_of
 from generador.messages import PasswordExpired
 from generador.tables import password
 from seedwork.loop import Duty
+from seedwork.rows import Row
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork
 
+log = structlog.get_logger()
 PAGE = 200
 LONGEST_SLEEP_S = 60.0
 LOOKS_PER_TTL = 20
@@ -27,11 +31,24 @@ def expire_passwords(runtime: Runtime) -> Duty:
 
 
 def _expire(uow: UnitOfWork, ttl_s: float) -> int:
-    due = password.c.sealed_key.is_not(None) & (password.c.issued_at <= uow.now - ttl_s)
-    rows = uow.claim(password, due, password.c.issued_at, PAGE)
-    for row in rows:
-        gone = {**row, **destroyed("expired", uow.now), "version": row["version"] + 1}
-        uow.put(password, gone)
-        expired = PasswordExpired(**state_of(gone))
-        uow.record(expired, gone["username"], gone["version"], context=context_of(gone))
-    return len(rows)
+    """Expire a page of passwords; return how many there were, or 0 when none could be expired."""
+    due = password.c.sealed_key.is_not(None) & (password.c.mailed_at <= uow.now - ttl_s)
+    rows = uow.claim(password, due, password.c.mailed_at, PAGE)
+    return len(rows) if sum(_is_destroyed(uow, row) for row in rows) else 0
+
+
+def _is_destroyed(uow: UnitOfWork, row: Row) -> bool:
+    try:
+        _destroy(uow, row)
+    except Exception:  # one password of which nothing can be told must not keep the others
+        log.exception("password not expired", username=row["username"])
+        uow.drop()
+        return False
+    uow.keep()
+    return True
+
+
+def _destroy(uow: UnitOfWork, row: Row) -> None:
+    gone = {**row, **destroyed("expired", uow.now), "version": row["version"] + 1}
+    uow.put(password, gone)
+    uow.record(PasswordExpired(**state_of(gone)), gone["username"], gone["version"], context=context_of(gone))

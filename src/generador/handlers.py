@@ -1,4 +1,7 @@
-"""Handle generador's commands: one password per username; revoke or replace exactly the one that is named."""
+"""Handle generador's commands: one password per username; revoke or replace exactly the one that is named.
+
+Of the mail it hears when it was sent: from then on a password expires.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Table
 
+from correo.messages import PasswordMailSent
 from generador.domain import VALID, destroyed, state_of
 from generador.expiry import expire_passwords
 from generador.keys import check_vault_key
@@ -40,7 +44,7 @@ def generate_password(message: Message, uow: UnitOfWork) -> None:
     if before and before["status"] in VALID:
         raise DomainError("password-exists", f"{username} already has a password")
     secret, sealed_token = _new_secret(message, uow)
-    row = {**secret, "version": before["version"] + 1 if before else 1}
+    row = {**secret, "version": before["version"] + 1 if before else 1, "mailed_at": None}
     uow.put(password, row)
     uow.reply(PasswordGenerated(**state_of(row), sealed_token=sealed_token), username, row["version"])
 
@@ -63,6 +67,14 @@ def _new_secret(message: Message, uow: UnitOfWork) -> tuple[Row, str]:
         "changed_at": uow.now,
     }
     return row, seal_token(token, uow.key("LINK_KEY"), username)
+
+
+def begin_to_expire(message: Message, uow: UnitOfWork) -> None:
+    """Let a password expire from when its mail was sent; one that this mail is not about, or that is gone, stays so."""
+    sent = message.body
+    row = uow.get(password, sent.username)
+    if row and row["saga_id"] == message.saga_id and row["status"] == "issued":
+        uow.put(password, {**row, "mailed_at": max(row["issued_at"], min(sent.sent_at, uow.now))})
 
 
 def revoke_password(message: Message, uow: UnitOfWork) -> None:
@@ -119,7 +131,8 @@ def retire_password(message: Message, uow: UnitOfWork) -> None:
     old, new = uow.get(password, username), uow.get(rotation, username)
     if old is None or new is None or new["command_id"] != message.body.successor or new["status"] != "issued":
         raise DomainError("no-successor", f"no successor of this command waits beside the password of {username}")
-    row = {**new, "version": old["version"] + 1, "issued_at": uow.now, "changed_at": uow.now}
+    now = uow.now  # its mail went before, but only now its link can be used
+    row = {**new, "version": old["version"] + 1, "issued_at": now, "changed_at": now, "mailed_at": now}
     uow.put(password, row)
     uow.put(rotation, {**old, **destroyed("superseded", uow.now)})  # its link is told apart from an unknown one
     uow.reply(PasswordRotated(**state_of(row)), username, row["version"])
@@ -139,6 +152,7 @@ HANDLERS = {
     GenerateSuccessor: Handler(generate_successor, reads=_both_of_username),
     DropSuccessor: Handler(drop_successor, reads=_both_of_username),
     RetirePassword: Handler(retire_password, reads=_both_of_username),
+    PasswordMailSent: Handler(begin_to_expire, reads=_of_username),
 }
 
 CHECK = check_vault_key

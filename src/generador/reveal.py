@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import select, union_all
 
-from generador.domain import context_of, shown, state_of
+from generador.domain import context_of, is_expired, shown, state_of
 from generador.messages import PasswordRevealed
 from generador.tables import password, rotation
 from generador.vault import Sealed, open_password, token_hash
@@ -55,7 +55,7 @@ def _to_reveal(uow: UnitOfWork, digest: bytes, ttl_s: float) -> Row:
     is_waiting = row["status"] == "issued"
     if row is beside and is_waiting:
         raise DomainError("not-yet-valid", "this password is not valid yet; try again in a moment")
-    if is_waiting and uow.now < row["issued_at"] + ttl_s:
+    if is_waiting and not is_expired(row, ttl_s, uow.now):
         return row
     raise DomainError(GONE[row["status"]], "this link can no longer be used")
 

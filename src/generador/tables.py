@@ -34,7 +34,8 @@ password = Table(
     Column("revision", Integer, nullable=False),
     Column("version", Integer, nullable=False, comment="goes on counting when a name gets a next password"),
     *_secret(),
-    index_where(text("sealed_key IS NOT NULL"), "password_unrevealed", "issued_at"),
+    Column("mailed_at", Double, comment="when its link could be used, from which on it expires; null before"),
+    index_where(text("sealed_key IS NOT NULL"), "password_unrevealed", "mailed_at"),
 )
 
 rotation = Table(

@@ -81,6 +81,7 @@ def keep_password(generador: Room, username: str, plain: str, token: str) -> Non
         "sealed_secret": sealed.secret,
         "verifier": vault.verifier_of(plain),
         "issued_at": time.time(),
+        "mailed_at": time.time(),
         "changed_at": time.time(),
     }
     with generador.runtime.write.begin() as tx:

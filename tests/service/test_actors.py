@@ -66,7 +66,7 @@ def test_who_asked_stands_in_every_message_of_what_was_asked(scene: Scene) -> No
 def test_a_secret_that_expires_is_still_whose_it_was(scene: Scene) -> None:
     """Its owner is who wants to see that it has expired."""
     scene.accept("expired", "ada", actor="shop")
-    scene.run()
+    scene.run_with_mails()
     generador = scene.desks["generador"]
     pass_time(generador, DAY_S)
     expire_passwords(generador.runtime).work()

@@ -552,9 +552,16 @@ def tell_another_end(stage: Stage) -> str:
 
 def forget_to_expire(stage: Stage) -> str:
     earlier = "SET changed_at = changed_at - 86500 WHERE username = 'ada'"
+    stage.do("generador", "UPDATE password SET mailed_at = mailed_at - 86500 WHERE username = 'ada'")
     stage.do("generador", f"UPDATE password {earlier}")
     stage.do("generador", f"UPDATE password_view {earlier}", side="read")
     stage.do("bff", f"UPDATE password {earlier}", side="read")
+    return "ada"
+
+
+def forget_that_the_mail_went(stage: Stage) -> str:
+    stage.do("generador", "UPDATE password SET mailed_at = NULL WHERE username = 'ada'")
+    stage.do("correo", "UPDATE mail SET ended_at = ended_at - 86500 WHERE username = 'ada' AND status = 'sent'")
     return "ada"
 
 
@@ -667,6 +674,7 @@ PLANTS = (
     Planted("stuck/failure", stop_retrying),
     Planted("stuck/failure", leave_a_projection_undone),
     Planted("stuck/unexpired", forget_to_expire),
+    Planted("stuck/unexpired", forget_that_the_mail_went),
     Planted("stuck/mail", stop_the_sender, later_s=120),
     Planted("stuck/mail-claim", leave_a_claim),
     Planted("stuck/mail-never-due", make_a_mail_never_due),

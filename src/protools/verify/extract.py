@@ -166,7 +166,7 @@ def _bff_read(floor: float) -> Own:
 
 def _generador_write(floor: float) -> Own:
     table = generador.password
-    columns = _columns(table, "username", "version", "command_id", "saga_id", "status", "changed_at")
+    columns = _columns(table, "username", "version", "command_id", "saga_id", "status", "changed_at", "mailed_at")
     yield "password", columns.where(table.c.changed_at >= floor)
     beside = generador.rotation
     yield "rotation", _columns(beside, "username", "saga_id", "status").where(beside.c.changed_at >= floor)

@@ -21,7 +21,7 @@ ORPHANED = (
         """
         SELECT m.id, m.service || ', ' || m.how FROM met m
         WHERE m.service IN ('generador', 'correo') AND m.how IN ('handled', 'tombstone') AND m.id >= :since
-          AND NOT EXISTS (SELECT 1 FROM issued WHERE id = m.id)
+          AND NOT EXISTS (SELECT 1 FROM issued WHERE id = m.id) AND NOT EXISTS (SELECT 1 FROM event WHERE id = m.id)
         """,
     ),
     Check(

@@ -78,9 +78,10 @@ STUCK = (
         "unexpired",
         "a password that nobody revealed in time was not destroyed",
         """
-        SELECT p.username, 'overdue by ' || CAST(c.now - p.changed_at - :ttl AS INTEGER) || ' s' FROM password p
-        JOIN clock c ON c.service = 'generador' AND c.side = 'write'
-        WHERE p.status = 'issued' AND p.changed_at + :ttl + :bound < c.now
+        SELECT p.username, 'overdue by ' || CAST(c.now - COALESCE(p.mailed_at, m.ended_at) - :ttl AS INTEGER) || ' s'
+        FROM password p JOIN clock c ON c.service = 'generador' AND c.side = 'write'
+        LEFT JOIN mail m ON m.saga_id = p.saga_id AND m.status = 'sent'
+        WHERE p.status = 'issued' AND COALESCE(p.mailed_at, m.ended_at) + :ttl + :bound < c.now
         """,
     ),
     Check(
