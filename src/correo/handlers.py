@@ -84,21 +84,32 @@ class Sender:
         while rows:
             rows = self._round(rows)
 
-    def _round(self, rows: Sequence[Row]) -> list[Row]:
-        """Send what was claimed and report it; return what is claimed next."""
+    def _round(self, rows: list[Row]) -> list[Row]:
+        """Send what is under the least suspicion, and report it; return what is claimed and to be sent next."""
+        least = min(map(self._suspicion_of, rows))
+        first = [row for row in rows if self._suspicion_of(row) == least]
+        rest = [row for row in rows if self._suspicion_of(row) != least]
+        outcomes = self._send(first, rows)
+        if len(outcomes) < len(first):  # what was not tried is due again, and can be claimed once that is reported
+            self._relay.run(partial(self._report, rows, outcomes))
+            return self._relay.run(self._claim)
+        if rest:  # a suspect must not hold up the report of what was sent
+            self._relay.run(partial(self._report, first, outcomes))
+            return rest
+        return self._relay.run(partial(self._go_on, rows, outcomes))
+
+    def _send(self, first: Sequence[Row], claimed: Sequence[Row]) -> dict[str, Outcome]:
+        """Send the first of what is claimed; return what came of it, or report it and raise what ended the round."""
         outcomes: dict[str, Outcome] = {}
-        letters = self._letters(rows, outcomes)
-        faults.reach("claimed", rows)
+        letters = self._letters(first, outcomes)
+        faults.reach("claimed", first)
         try:
             self._deliver(letters, outcomes)
-            faults.reach("sent", rows)
+            faults.reach("sent", first)
         except BaseException:
-            self._relay.run(partial(self._report, rows, outcomes))
+            self._relay.run(partial(self._report, claimed, outcomes))
             raise
-        if len(outcomes) == len(rows):
-            return self._relay.run(partial(self._go_on, rows, outcomes))
-        self._relay.run(partial(self._report, rows, outcomes))
-        return self._relay.run(self._claim)  # what was not tried is due again, and can be claimed only after the report
+        return outcomes
 
     def _go_on(self, rows: Sequence[Row], outcomes: dict[str, Outcome], uow: UnitOfWork) -> list[Row]:
         """Report and claim what is due next in one transaction: a claim passes over what is locked and never waits."""
@@ -134,7 +145,7 @@ class Sender:
         return letters
 
     def _claim(self, uow: UnitOfWork, reported: Collection[str] = ()) -> list[Row]:
-        """Claim what is due but rests with its domain; what is under suspicion comes last."""
+        """Claim what is due, but for what rests with its domain."""
         rows = []
         for row in claim(uow, mail, PAGE, self._settings.mail_claim, but=reported):
             rests_until = self._suspects.rests_until(_domain_of(row))
@@ -142,7 +153,10 @@ class Sender:
                 uow.put(mail, row | {"claim": None, "due_at": min(rests_until, uow.now + LONGEST_DELAY_S)})
             else:
                 rows.append(row)
-        return sorted(rows, key=lambda row: (self._suspects.strikes(_domain_of(row)), row["attempts"]))
+        return rows
+
+    def _suspicion_of(self, row: Row) -> tuple[int, int]:
+        return self._suspects.strikes(_domain_of(row)), row["attempts"]
 
     def _letter(self, row: Row) -> Letter:
         token = unseal_token(row["sealed_token"], self._settings.keys("LINK_KEY"), row["username"])

@@ -27,8 +27,11 @@ _ATOM = r"[0-9A-Za-z!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+"
 _LOCAL = re.compile(rf"(?!.*=\?){_ATOM}(\.{_ATOM})*")
 _DOMAIN = re.compile(r"(?!-)[0-9a-z-]{1,63}(?<!-)(\.(?!-)[0-9a-z-]{1,63}(?<!-))*")
 _SENDER = re.compile(r"(?P<name>[^<>]*)<(?P<boxed>[^<>\s]+)>|(?P<bare>[^<>\s]+)")
-_BREAKS_LINES = frozenset(["Cc", "Cs", "Zl", "Zp"])
-"""Unicode categories of control characters, lone surrogates, line and paragraph separators."""
+GREETED_CHARACTERS = 64
+_GREETED = frozenset(["Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc"])
+"""Unicode categories of letters, and of the marks that some scripts write with them."""
+_GREETED_DIGITS = 4
+"""Fewer than any number that a mail program would offer to call."""
 _OTHER_IN_IDNA_2008 = frozenset("ßẞς\u200c\u200d")
 """Characters that the standard library's IDNA 2003 maps to another domain than IDNA 2008 does (RFC 5894 §7.2)."""
 
@@ -105,35 +108,47 @@ def compose(
 
     `created_at` is in seconds since the epoch. Raise DomainError `mailbox-refused` for the recipient's address,
     SettingError for the sender's, ValueError for anything else that must not stand in a mail.
+
+    Strangers choose the username: it is greeted only where it can be taken for nothing but a name (`greeted`).
     """
     checked_mail_id(mail_id)
     if not _TOKEN.fullmatch(token):
         raise ValueError("the token holds characters that cannot stand in a URL's fragment")
-    if any(unicodedata.category(character) in _BREAKS_LINES for character in username):
-        raise ValueError(f"{username!r} holds control characters")
+    name = greeted(username)
     to, date = mailbox(recipient), format_datetime(datetime.fromtimestamp(int(created_at), UTC))
-    pattern = _pattern(public_url, sender)
-    if pattern is None or not (_PLAIN.fullmatch(username) and _PLAIN.fullmatch(to.local)):
-        return _written(mail_id, username, to, token, date, public_url, sender)
-    values = (mail_id, username, to.address, token, date)
+    pattern = _pattern(public_url, sender, is_named=bool(name))
+    if pattern is None or not (_PLAIN.fullmatch(name or "-") and _PLAIN.fullmatch(to.local)):
+        return _written(mail_id, name, to, token, date, public_url, sender)
+    values = (mail_id, name, to.address, token, date)
     return _filled(pattern, {blank: value.encode() for blank, value in zip(BLANKS, values, strict=True)})
 
 
-BLANKS = (b"MAIL-ID-BLANK", b"USERNAME-BLANK", b"recipient-blank@blank.invalid", b"TOKEN-BLANK", b"DATE-BLANK")
-"""What stands in the pattern for mail id, username, recipient, token and date."""
+def greeted(username: str) -> str:
+    """Return a username as the mail may say it; nothing when a mail program could make a link or a call of it.
+
+    Letters, a few digits, spaces and `_-'` in one short line: no dot, colon, slash or @, in whatever script, nor marks
+    that turn the direction of writing.
+    """
+    digits = sum(map(str.isdigit, username))
+    plain = all(c.isdigit() or c in " _-'" or unicodedata.category(c) in _GREETED for c in username)
+    return username if plain and digits <= _GREETED_DIGITS and len(username) <= GREETED_CHARACTERS else ""
+
+
+BLANKS = (b"MAIL-ID-BLANK", b"NAME-BLANK", b"recipient-blank@blank.invalid", b"TOKEN-BLANK", b"DATE-BLANK")
+"""What stands in the pattern for mail id, name, recipient, token and date."""
 _PLAIN = re.compile(r"[0-9A-Za-z._-]{1,64}")
 """What needs no quoting anywhere in a mail, neither in a header nor in HTML."""
 
 
 @cache
-def _pattern(public_url: str, sender: str) -> tuple[bytes, ...] | None:
+def _pattern(public_url: str, sender: str, *, is_named: bool) -> tuple[bytes, ...] | None:
     """Write the mail once, with blanks, and cut it there: filling them in is 50 times faster than writing it anew.
 
     None where a line is so long that the text must be quoted, which may cut a blank in two.
     """
-    mail_id, username, recipient, token, date = (blank.decode() for blank in BLANKS)
+    mail_id, name, recipient, token, date = (blank.decode() for blank in BLANKS)
     now = format_datetime(datetime.fromtimestamp(0, UTC))
-    written = _written(mail_id, username, mailbox(recipient), token, now, public_url, sender)
+    written = _written(mail_id, name if is_named else "", mailbox(recipient), token, now, public_url, sender)
     if b"quoted-printable" in written:
         return None
     cuts = b"|".join(map(re.escape, BLANKS))
@@ -144,8 +159,8 @@ def _filled(pattern: tuple[bytes, ...], values: dict[bytes, bytes]) -> bytes:
     return b"".join(values.get(piece, piece) for piece in pattern)
 
 
-def _written(mail_id: str, username: str, to: Mailbox, token: str, date: str, public_url: str, sender: str) -> bytes:
-    words = {"subject": SUBJECT, "username": username, "link": f"{public_url}/reveal#{token}"}
+def _written(mail_id: str, name: str, to: Mailbox, token: str, date: str, public_url: str, sender: str) -> bytes:
+    words = {"subject": SUBJECT, "name": name, "link": f"{public_url}/reveal#{token}"}
     message = _headed(mail_id, to, date, sender)
     _add_text(message, "plain", _templates().get_template("password.txt").render(words))
     message.make_alternative(boundary=f"=_{mail_id}")

@@ -29,8 +29,9 @@ from seedwork.text import DETAIL_CHARACTERS, printable
 
 TIMEOUT_S = 10.0
 CONTENT_TIMEOUT_S = 30.0
-"""Seconds for a server to take and judge the mail itself (RFC 5321 §4.5.3.2.6 grants minutes): giving up here means
-that the mail may arrive twice, so it is longer than `TIMEOUT_S`, yet within a claim."""
+"""Seconds for a server to take the mail itself, and to judge it (RFC 5321 §4.5.3.2.6 grants minutes): giving up here
+means that the mail may arrive twice, so it is longer than `TIMEOUT_S`. With several senders it may do so, too, when a
+dialogue outlasts its claim."""
 DEFAULT_PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
 FAREWELL_TIMEOUT_S = 1.0
 """Seconds for the answer to QUIT: all is settled then, and what was sent waits to be reported."""

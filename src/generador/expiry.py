@@ -10,6 +10,7 @@ from generador.tables import password
 from seedwork.loop import Duty
 from seedwork.rows import Row
 from seedwork.service import Runtime
+from seedwork.text import printable
 from seedwork.unit_of_work import UnitOfWork
 
 log = structlog.get_logger()
@@ -41,7 +42,7 @@ def _is_destroyed(uow: UnitOfWork, row: Row) -> bool:
     try:
         _destroy(uow, row)
     except Exception:  # one password of which nothing can be told must not keep the others
-        log.exception("password not expired", username=row["username"])
+        log.exception("password not expired", username=printable(row["username"]))
         uow.drop()
         return False
     uow.keep()

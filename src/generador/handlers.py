@@ -34,6 +34,7 @@ from seedwork.errors import DomainError
 from seedwork.inbox import Handler
 from seedwork.messages import Message
 from seedwork.rows import Row
+from seedwork.text import printable
 from seedwork.unit_of_work import UnitOfWork
 
 
@@ -42,7 +43,7 @@ def generate_password(message: Message, uow: UnitOfWork) -> None:
     username = message.body.username
     before = uow.get(password, username)
     if before and before["status"] in VALID:
-        raise DomainError("password-exists", f"{username} already has a password")
+        raise DomainError("password-exists", f"{printable(username)} already has a password")
     secret, sealed_token = _new_secret(message, uow)
     row = {**secret, "version": before["version"] + 1 if before else 1, "mailed_at": None}
     uow.put(password, row)
@@ -107,9 +108,9 @@ def generate_successor(message: Message, uow: UnitOfWork) -> None:
     username = message.body.username
     valid, beside = uow.get(password, username), uow.get(rotation, username)
     if valid is None or valid["status"] not in VALID or valid["actor"] != message.context.actor:
-        raise DomainError("no-password", f"{username} has no valid password that this caller asked for")
+        raise DomainError("no-password", f"{printable(username)} has no valid password that this caller asked for")
     if beside and beside["status"] == "issued":
-        raise DomainError("rotation-running", f"the password of {username} is being rotated already")
+        raise DomainError("rotation-running", f"the password of {printable(username)} is being rotated already")
     row, sealed_token = _new_secret(message, uow)
     uow.put(rotation, row)
     uow.reply(SuccessorGenerated(username, message.id, sealed_token))
@@ -130,7 +131,9 @@ def retire_password(message: Message, uow: UnitOfWork) -> None:
     username = message.body.username
     old, new = uow.get(password, username), uow.get(rotation, username)
     if old is None or new is None or new["command_id"] != message.body.successor or new["status"] != "issued":
-        raise DomainError("no-successor", f"no successor of this command waits beside the password of {username}")
+        raise DomainError(
+            "no-successor", f"no successor of this command waits beside the password of {printable(username)}"
+        )
     now = uow.now  # its mail went before, but only now its link can be used
     row = {**new, "version": old["version"] + 1, "issued_at": now, "changed_at": now, "mailed_at": now}
     uow.put(password, row)

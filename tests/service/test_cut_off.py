@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from sqlalchemy import update
+from sqlalchemy import select, update
 from tests.service.desk import Desk, deliver, make_desk
 from tests.service.stage import BOTH, LINK_KEY, pass_time, settings_on
 from tests.service.test_smtp import SENDER, MailServer, running
@@ -305,6 +305,26 @@ def test_many_letters_that_are_cut_off_let_the_others_past(settings: Settings, m
         assert all(row["attempts"] <= 3 for row in correo_.mails().values())
 
 
+def test_what_was_sent_is_reported_before_a_suspect_is_tried(settings: Settings) -> None:
+    """A server that hangs would outlast the claim: another sender would then send everybody's mail once more."""
+    seen: list[dict[str, int]] = []
+
+    async def look_and_hang_up(transport: asyncio.WriteTransport) -> None:
+        with correo.desk.runtime.write.connect() as connection:
+            statuses = connection.execute(select(mail.c.status)).scalars().all()
+        seen.append({status: statuses.count(status) for status in set(statuses)})
+        transport.abort()
+
+    with mail_server("RCPT", look_and_hang_up, victims=BAD) as server:
+        correo = office(settings, server)
+        correo.ask(BAD)
+        correo.send(2)
+        correo.ask(*ALL)
+        correo.pass_time(10.0)
+        correo.send()
+        assert seen[-1] == {"sent": OTHERS, "waiting": 1}
+
+
 # --- one domain
 
 
@@ -350,7 +370,7 @@ def test_strangers_cannot_fill_the_memory_with_domains() -> None:
 
 @pytest.mark.parametrize("domains", [1, 20])
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("deed", ["421", "hangs up", "garbage"])
+@pytest.mark.parametrize("deed", ["421", "hangs up"])
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 def test_a_server_that_cuts_everybody_off_is_left_alone_for_a_while(
     settings: Settings, place: str, deed: str, domains: int
@@ -360,11 +380,11 @@ def test_a_server_that_cuts_everybody_off_is_left_alone_for_a_while(
     with mail_server(place, DEEDS[deed]) as server:
         correo = office(settings, server)
         correo.ask(*everybody)
-        turns = 60
+        turns = 30
         assert correo.send(turns) >= 1
         assert correo.statuses(*everybody) == {"waiting"}
         assert server.connections <= turns * IN_A_ROW
-        assert max(row["attempts"] for row in correo.mails().values()) <= 7  # tries double their distance
+        assert max(row["attempts"] for row in correo.mails().values()) <= 6  # tries double their distance
         server.place = ""
         server.taken.clear()
         correo.pass_time(LONGEST_DELAY_S)
