@@ -53,8 +53,8 @@ class Watch:
         self._listener.ack(heard)
         if heard:
             heard_at = time.monotonic()
-            lines = (line for delivery in heard for line in delivery.wire.body.split(b"\n"))
-            ids = {line.removesuffix(ENDED).decode() for line in lines if line.endswith(ENDED)}
+            lines = (line for delivery in heard for line in delivery.wire.body.decode().split("\n"))
+            ids = {line.removesuffix(ENDED) for line in lines if line.endswith(ENDED)}
             self.last_heard.update(dict.fromkeys(ids, heard_at))
             self._mentioned |= ids
 

@@ -32,13 +32,13 @@ FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
 
 
-ENDED = b"."
+ENDED = "."
 """Stands behind the id of a command that ended."""
 
 
 def changed_ids_body(ids: Iterable[str], ended: Collection[str] = ()) -> bytes:
     """Write command ids as the body of one broadcast, and which of them ended."""
-    return b"\n".join(identifier.encode() + (ENDED if identifier in ended else b"") for identifier in ids)
+    return "\n".join(identifier + ENDED * (identifier in ended) for identifier in ids).encode()
 
 
 class Waiting:
@@ -155,9 +155,10 @@ class Waiting:
             while not self._stopping.is_set():
                 heard = subscription.receive(500, RECEIVE_S)
                 subscription.ack(heard)
-                told = {line for delivery in heard for line in delivery.wire.body.split(b"\n")}
-                self._wake({line.removesuffix(ENDED).decode() for line in told})
-                self._tell_ended([line.removesuffix(ENDED).decode() for line in told if line.endswith(ENDED)])
+                bodies = [delivery.wire.body.decode(errors="replace") for delivery in heard]
+                told = {line for body in bodies for line in body.split("\n")}
+                self._wake({line.removesuffix(ENDED) for line in told})
+                self._tell_ended([line.removesuffix(ENDED) for line in told if line.endswith(ENDED)])
                 if not heard and self._waiters and not self._broker.is_connected():
                     raise Unavailable("the broker is gone, broadcasts may be missed")
         finally:

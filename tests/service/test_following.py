@@ -167,6 +167,18 @@ def test_a_move_that_is_projected_late_holds_back_those_behind_it(
         assert [number for number, _ in stream.rest()] == [2, 3]
 
 
+def test_a_broadcast_that_is_no_text_wakes_the_others_all_the_same(bff: Room, waiting: Waiting) -> None:
+    """Whoever may publish may send any bytes; a listener that joins anew for it misses what is told meanwhile."""
+    identifier = accept(bff)
+    woken = waiting.changes(Asker("shop"), identifier, PATIENCE_S)
+    assert next(woken)
+    (listener,) = bff.broker._listeners[TOPIC]
+    bff.broker.broadcast(TOPIC, b"\xff\xfe\n" + identifier.encode())
+    assert next(woken)
+    assert bff.broker._listeners[TOPIC] == [listener]
+    woken.close()  # type: ignore[attr-defined]
+
+
 def test_a_suspended_command_keeps_its_stream(
     bff: Room, waiting: Waiting, web: Serving, client: urllib3.PoolManager
 ) -> None:
