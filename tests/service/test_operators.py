@@ -103,15 +103,18 @@ class Company:
 def hire(settings: Settings, broken: set[type]) -> Company:
     handlers: dict[str, dict[type, Handler]] = {"generador": GENERADOR, "correo": CORREO, "protools_saga": COORDINATOR}
     desks = {
-        name: make_desk(settings, name, {cls: breakable(handler, broken) for cls, handler in known.items()})
+        name: make_desk(settings, name, {cls: breakable(name, handler, broken) for cls, handler in known.items()})
         for name, known in handlers.items()
     }
     return Company(settings, {**desks, "bff": make_desk(settings, "bff")}, broken)
 
 
-def breakable(handler: Handler, broken: set[type]) -> Handler:
+def breakable(service: str, handler: Handler, broken: set[type]) -> Handler:
+    """Let a command break where it is handled, and an event at the coordinator: others that hear of it do not."""
+
     def handle(message: Message, uow: Any) -> None:
-        if type(message.body) in broken:
+        contract = type(message.body).contract
+        if type(message.body) in broken and (service == "protools_saga" or contract.kind == "command"):
             raise RuntimeError("boom 42")
         handler.function(message, uow)
 

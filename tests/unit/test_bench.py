@@ -131,7 +131,7 @@ def test_growth_is_the_slope_between_the_looks() -> None:
     ("written", "table", "left_null"),
     [
         (write_side.ACCEPTANCE, bff.tables.acceptance, {"idempotency_key"}),
-        (write_side.PASSWORD, generador.tables.password, set()),
+        (write_side.PASSWORD, generador.tables.password, {"mailed_at"}),
         (write_side.SAGA, protools_saga.tables.saga, set()),
         (parts.OUTBOX, delivery.outbox, set()),
         (parts.EVENT, delivery.event, set()),
