@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import IntegrityError
 
-from bff.tables import cancellation, command
+from bff.tables import cancellation, command, refused_cancel
 from protools_saga.messages import CancelSaga
 from seedwork.messages import Context, new_id
 from seedwork.relay import Relay
+from seedwork.rows import Row
 from seedwork.unit_of_work import UnitOfWork
 
 
@@ -19,16 +20,38 @@ def is_cancellable(read: Engine, identifier: str) -> bool:
     return known is None or bool(known)
 
 
-def cancel(relay: Relay, context: Context, username: str) -> None:
-    """Have the saga of this context cancelled, durably; asked for again, nothing more is said."""
+def cancel(relay: Relay, read: Engine, context: Context, username: str) -> None:
+    """Have the saga of this context cancelled, durably; asked for again, nothing more is said unless that was refused.
+
+    A refusal holds for its moment only: what had not begun may have begun since, by an operator's hand.
+    """
 
     def ask(uow: UnitOfWork) -> None:
-        said = uow.send(CancelSaga(undoes=context.saga_id), username, command_id=new_id(), context=context)
-        row = {"id": context.saga_id, "command_id": said.id, "actor": context.actor, "at": uow.now}
-        uow.append(cancellation, row)
+        command_id = new_id()
+        if _note(uow, read, {"id": context.saga_id, "command_id": command_id, "actor": context.actor, "at": uow.now}):
+            uow.send(CancelSaga(context.saga_id), username, command_id=command_id, context=context)
 
     try:
         _, outgoing = relay.commit(ask)
     except IntegrityError:  # it was asked for before
         return
-    relay.publish_later(outgoing)
+    if outgoing:
+        relay.publish_later(outgoing)
+
+
+def _note(uow: UnitOfWork, read: Engine, row: Row) -> bool:
+    """Note a cancel that is to be said; return False for one that was said before and may still have its effect."""
+    of_command = cancellation.c.id == row["id"]
+    earlier = uow.values(select(cancellation.c.command_id).where(of_command))
+    if not earlier:
+        uow.append(cancellation, row)
+        return True
+    still = of_command & (cancellation.c.command_id == earlier[0])  # a rival may say it at this very moment
+    again = update(cancellation).where(still).values(row).returning(cancellation.c.id)
+    return _was_refused(read, earlier[0]) and bool(uow.values(again))
+
+
+def _was_refused(read: Engine, command_id: str) -> bool:
+    with read.connect() as connection:
+        known = select(refused_cancel.c.id).where(refused_cancel.c.id == command_id)
+        return connection.execute(known).first() is not None

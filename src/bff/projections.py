@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Table
 
-from bff.tables import command, command_move, password
+from bff.tables import command, command_move, password, refused_cancel
 from bff.waiting import TOPIC, changed_ids_body
 from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked, PasswordRotated
 from protools_saga.messages import SagaFailed, SagaMoved, SagaRefused
@@ -26,6 +26,8 @@ CANCELLED = "cancelled"
 WITHDRAWN = "withdrawn"
 """Code of what a CancelSaga overtook: it was refused by the tombstone that waited for it."""
 WITH_REASON = ("refused", "suspended")
+UNSTARTED = {SagaFailed: ("suspended", 0), SagaRefused: ("refused", 1)}
+"""How a command without a saga is shown, and under which version: an operator may still act on a failure."""
 
 
 def project_command(message: Message) -> Iterable[tuple[Table, Row]]:
@@ -53,15 +55,15 @@ def _with_move(row: Row) -> Iterable[tuple[Table, Row]]:
 
 
 def project_unstarted(message: Message) -> Iterable[tuple[Table, Row]]:
-    """Show a command that ended before a saga existed."""
-    if not _is_of_start(message):  # a CancelSaga that came too late changes nothing
-        return ()
+    """Show a command that ended, or died, before a saga existed; note a cancel that came to nothing."""
+    if not _is_of_start(message):  # a CancelSaga that came too late changes nothing, and may be said again
+        return ((refused_cancel, {"id": message.command_id, "version": 1}),) if message.command_id else ()
     body, at = message.body, unix_seconds(message.time)
-    status = "refused" if isinstance(body, SagaRefused) else "suspended"
+    status, version = UNSTARTED[type(body)]
     is_cancelled = body.code == WITHDRAWN
     row = {
         "id": message.command_id,
-        "version": 0,  # a saga may begin after all, when an operator replays the command
+        "version": version,
         "type": body.command.partition(".")[2],
         "username": message.subject,
         "actor": message.context.actor,

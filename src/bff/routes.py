@@ -200,7 +200,7 @@ def show_command(identifier: str) -> Response:
     problems={404: "Nobody was given this id.", 409: "It has ended, or cannot be called back any more."},
 )
 def cancel_command(identifier: str) -> Response:
-    """Cancel a command: what was done of it is undone. To ask again changes nothing."""
+    """Cancel a command: what was done of it is undone. To ask again changes nothing; too late, it is `409`."""
     found = _look_up(http.identifier(identifier), http.caller().scope)
     if not found:
         raise http.not_found("command of this id")
@@ -208,7 +208,7 @@ def cancel_command(identifier: str) -> Response:
         code = "already-ended" if _has_ended(found) else "not-cancellable"
         raise Problem(409, code, f"the command is {found['status']}, and cannot be called back")
     context = Context(found["id"], actor=http.caller().subject, traceparent=http.traceparent())
-    cancelling.cancel(http.runtime().relay, context, found["username"])
+    cancelling.cancel(http.runtime().relay, http.read_engine(), context, found["username"])
     headers = {"Location": http.path("commands", found["id"]), "Retry-After": str(http.RETRY_AFTER_S)}
     return http.reply("command", found, 202, headers)
 

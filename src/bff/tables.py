@@ -91,11 +91,18 @@ command = Table(
     Column("updated_at", Double, nullable=False),
 )
 
+refused_cancel = Table(
+    "refused_cancel",
+    READ,
+    Column("id", Id, primary_key=True, comment="of a CancelSaga that came to nothing: it may be said again"),
+    Column("version", Integer, nullable=False),
+)
+
 command_move = Table(
     "command_move",
     READ,
     Column("id", Id, primary_key=True),
-    Column("version", Integer, primary_key=True, comment="counts without a gap from 1; 0 without a saga"),
+    Column("version", Integer, primary_key=True, comment="counts without a gap from 1; 0 or 1 without a saga"),
     Column("status", String, nullable=False),
     Column("reason_code", String, nullable=False),
     Column("reason_detail", Text, nullable=False),

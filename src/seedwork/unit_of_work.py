@@ -64,6 +64,11 @@ class UnitOfWork:
     # --- loading
 
     @property
+    def tx(self) -> Connection:
+        """The transaction itself, for statements of operators that must not wait for the end."""
+        return self._tx
+
+    @property
     def now(self) -> float:
         """Unix seconds by the database's clock, read once per transaction."""
         if self._now is None:

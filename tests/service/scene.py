@@ -19,9 +19,10 @@ from generador.messages import GeneratePassword, PasswordGenerated
 from generador.reveal import reveal
 from protools.operators import sagas
 from protools.operators.acting import By, Office
-from protools.operators.replaying import replay
+from protools.operators.replaying import discard, replay
 from protools.services import SERVICES
 from protools_saga.handlers import wake_due_sagas
+from protools_saga.messages import IssuePassword
 from protools_saga.tables import saga
 from seedwork.broker import Delivery
 from seedwork.database import open_database
@@ -56,7 +57,9 @@ class Scene:
 
     def cancel(self, saga_id: str) -> None:
         relay = self.desks["bff"].runtime.relay
-        cancel(relay, Context(saga_id, actor="ada"), "x")
+        read = open_database(self.settings, "bff", "read", "reader")
+        cancel(relay, read, Context(saga_id, actor="ada"), "x")
+        read.dispose()
         relay.publish_waiting(0.01)
 
     def run(self) -> None:
@@ -99,6 +102,7 @@ def play(settings: Settings) -> Scene:
     _ended(scene)
     _cancelled(scene)
     _ended_by_operators(scene)
+    _dead_before_they_began(scene)
     _unfinished(scene)
     project(scene)
     for desk in scene.desks.values():
@@ -181,6 +185,17 @@ def _ended_by_operators(scene: Scene) -> None:
     for _ in range(2):
         scene.desks["generador"].worker.retry_failures()
         scene.run_with_mails()
+
+
+def _dead_before_they_began(scene: Scene) -> None:
+    """Bury what begins a saga: once it is discarded, once it lies there still."""
+    broken = {IssuePassword: Handler(_broken)}
+    poisoned = scene.lend("protools_saga", replace(scene.settings, failure_attempts=1), broken)
+    for label, username in (("discarded", "lia"), ("dead", "kai")):
+        saga_id = scene.accept(label, username)
+        poisoned.worker.settle([scene.said("bff", "protools_saga.issue-password", saga_id)])
+    _put_away(poisoned)
+    assert discard(_office(scene), scene.ids["discarded"], None, BY)
 
 
 def _office(scene: Scene) -> Office:

@@ -373,6 +373,47 @@ def suspend_in_silence(stage: Stage) -> str:
     return stage.ids["suspended"]
 
 
+def suspend_behind_a_closed_incident(stage: Stage) -> str:
+    stage.do("protools_saga", "UPDATE incident SET closed_at = 1 WHERE subject = :id", id=stage.ids["suspended"])
+    return stage.ids["suspended"]
+
+
+def close_the_letter_of_a_beginning(stage: Stage) -> str:
+    """Leave a command behind that waits for nothing, as its discarding once did."""
+    dead = stage.ids["dead"]
+    stage.do("protools_saga", "UPDATE dead_letter SET outcome = 'discarded', ended_at = 1 WHERE id = :id", id=dead)
+    stage.do("protools_saga", "UPDATE incident SET closed_at = 1 WHERE subject = :id", id=dead)
+    return dead
+
+
+def close_the_letter_of_an_unreadable_beginning(stage: Stage) -> str:
+    close_the_letter_of_a_beginning(stage)
+    stage.do("protools_saga", "DELETE FROM event WHERE answers = :id", id=stage.ids["dead"])
+    stage.do("bff", "DELETE FROM command WHERE id = :id", "read", id=stage.ids["dead"])
+    return stage.ids["dead"]
+
+
+def handle_a_cancel_without_effect(stage: Stage) -> str:
+    too_late = stage.command("completed", "protools_saga.cancel-saga")
+    stage.do("protools_saga", "DELETE FROM event WHERE answers = :id", id=too_late)
+    return stage.ids["completed"]
+
+
+def leave_an_incident_of_a_letter(stage: Stage) -> str:
+    stage.do("generador", "UPDATE incident SET closed_at = NULL WHERE subject = :id", id=stage.command("replayed"))
+    return stage.command("replayed")
+
+
+def leave_an_incident_of_a_saga(stage: Stage) -> str:
+    stage.do("protools_saga", "UPDATE incident SET closed_at = NULL WHERE subject = :id", id=stage.ids["replayed"])
+    return stage.ids["replayed"]
+
+
+def bury_behind_a_closed_incident(stage: Stage) -> str:
+    stage.do("correo", "UPDATE incident SET closed_at = 1 WHERE subject = :id", id=stage.command("suspended", SEND))
+    return stage.command("suspended", SEND)
+
+
 def stop_the_sweep(stage: Stage, overdue_s: float = OVERDUE_S) -> str:
     overdue = {"id": stage.command("unsent"), "at": stage.now() - overdue_s}
     stage.do("protools_saga", "UPDATE outbox SET due_at = :at WHERE id = :id", **overdue)
@@ -670,6 +711,13 @@ PLANTS = (
     Planted("stuck/no-wake-up", forget_to_wake_a_compensation),
     Planted("stuck/not-sent-again", stop_sending_again, later_s=120),
     Planted("stuck/suspended-in-silence", suspend_in_silence),
+    Planted("stuck/suspended-in-silence", suspend_behind_a_closed_incident),
+    Planted("stuck/given-up-command", close_the_letter_of_a_beginning),
+    Planted("lost/accepted-command", close_the_letter_of_an_unreadable_beginning),
+    Planted("stuck/cancellation", handle_a_cancel_without_effect),
+    Planted("orphaned/incident", leave_an_incident_of_a_letter),
+    Planted("orphaned/incident", leave_an_incident_of_a_saga),
+    Planted("dead/in-silence", bury_behind_a_closed_incident),
     Planted("stuck/outbox", stop_the_sweep),
     Planted("stuck/failure", stop_retrying),
     Planted("stuck/failure", leave_a_projection_undone),

@@ -17,6 +17,8 @@ from seedwork.service import Runtime
 from seedwork.settings import Settings
 
 COORDINATOR = "protools_saga"
+ASKED = f"{COORDINATOR}."
+"""How the topics begin of what the coordinator itself is asked for."""
 WISH_LIFETIME_S = 24 * 3600.0
 """Seconds after which an operator's wish that nobody has seconded no longer counts."""
 

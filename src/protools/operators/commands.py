@@ -180,7 +180,7 @@ def replay_letter(identifier: str, service: str | None, who: str | None, why: st
 @in_service
 @acting
 def discard_letter(identifier: str, service: str | None, who: str | None, why: str) -> None:
-    """Give a message up for good. It is kept; its saga, if it waits, still needs an operator."""
+    """Give a message up for good. It is kept; a saga that waits for it needs an operator; a beginning is refused."""
     with _office() as office:
         done = replaying.discard(office, identifier, service, operator(office.settings, who, why))
     _tell(done, f"discard of {identifier}")

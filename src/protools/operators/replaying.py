@@ -13,30 +13,63 @@ import click
 import fastavro
 from sqlalchemy import Connection, delete, func, select, update
 
-from protools.operators.acting import COORDINATOR, Act, By, Office, carry_out
+from protools.operators.acting import ASKED, COORDINATOR, Act, By, Office, carry_out
 from protools.operators.letters import Letter, decoded, find, read
+from protools.operators.sagas import find_row
 from protools.operators.superseding import closing, newest
 from protools_saga.handlers import load_progress
+from protools_saga.messages import SagaRefused
 from protools_saga.tables import saga
 from seedwork import database
 from seedwork.avro import UNREADABLE
 from seedwork.broker import Delivery, check_size
 from seedwork.delivery import audit, dead_letter, event, failure, inbox, pack_delivery
-from seedwork.errors import DomainError
-from seedwork.messages import Message, unix_seconds
+from seedwork.errors import DomainError, Undecodable
+from seedwork.messages import Message, message_of, unix_seconds
 from seedwork.rows import Row, lock_rows
 from seedwork.saga import TERMINAL
-from seedwork.unit_of_work import rfc3339
+from seedwork.unit_of_work import UnitOfWork, rfc3339
 
 # --- discard
 
 
 def discard(office: Office, identifier: str, service: str | None, by: By) -> bool:
-    """Give a letter up for good; it is kept. Return False when another operator has to agree first."""
+    """Give a letter up for good; it is kept. Return False when another operator has to agree first.
+
+    A command of the coordinator's is refused with it: no saga waits for it that could still be moved.
+    """
     letter = find(office, identifier, service)
-    with office.runtime(letter.service).write.begin() as tx:
-        row = _still_open(tx, letter)
-        return _carry_out(office, tx, Act(by, "discard", letter.id, _body_hash(row)), "discarded")
+
+    def work(uow: UnitOfWork) -> bool:
+        row = _still_open(uow.tx, letter)
+        done = _carry_out(office, uow.tx, Act(by, "discard", letter.id, _body_hash(row)), "discarded")
+        if done and (command := _unanswered(uow.tx, letter)):
+            _refuse(uow, letter, command)
+        return done
+
+    return office.runtime(letter.service).relay.run(work)
+
+
+def _unanswered(tx: Connection, letter: Letter) -> Message | None:
+    """Return the envelope of a command that whoever asked for it waits on, whether its body can be read or not."""
+    if letter.service != COORDINATOR or not letter.row["topic"].startswith(ASKED):
+        return None
+    try:
+        envelope = message_of(letter.delivery.wire.properties, None)
+    except Undecodable:
+        return None
+    is_copy = letter.row["saga_id"] is None and _was_handled(tx, letter)
+    has_begun = envelope.id == envelope.saga_id and find_row(tx, envelope.saga_id)
+    return None if is_copy or has_begun or envelope.id != letter.id else envelope
+
+
+def _refuse(uow: UnitOfWork, letter: Letter, command: Message) -> None:
+    """Answer for good, in the place of what was answered when it died, and whenever it comes again."""
+    uow.message = command
+    _take_back_the_answer(uow.tx, letter)
+    if not _was_handled(uow.tx, letter):
+        uow.remember(letter.id, None)
+    uow.reply(SagaRefused(command=letter.row["topic"], code="discarded", detail="given up by an operator"))
 
 
 # --- replay
@@ -97,10 +130,12 @@ def _superseded_by(letter: Letter, message: Message, saga_row: Row | None) -> st
     if saga_row is None:
         return None if message.contract.kind == "command" else f"there is no saga {message.saga_id}"
     progress = load_progress(saga_row)
-    if letter.service == COORDINATOR and message.contract.kind == "command":
+    if message.id == message.saga_id:
         return f"its saga has begun and is {progress.status}"
     if progress.status in TERMINAL:
         return f"its saga has ended {progress.status}"
+    if letter.service == COORDINATOR and message.contract.kind == "command":
+        return None  # a cancel: no saga waits for it, and the saga says whether it is too late
     waits_for = progress.outstanding
     if waits_for is None:
         return f"its saga is {progress.status} and waits for no answer"

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 import orjson
-from sqlalchemy import delete, select
+from sqlalchemy import CompoundSelect, Connection, delete, select, union_all
 
 from protools.operators import superseding
-from protools.operators.acting import COORDINATOR, Act, By, Office
+from protools.operators.acting import ASKED, COORDINATOR, Act, By, Office
 from protools_saga.handlers import entries_of, load_progress, next_move, operate
 from protools_saga.messages import SagaMoved
-from protools_saga.tables import saga
+from protools_saga.tables import event_archive, saga, saga_archive
 from seedwork.avro import CommittedSchemas
 from seedwork.delivery import audit, dead_letter, event, inbox, incident, unpack
 from seedwork.errors import Undecodable
@@ -51,15 +51,30 @@ def log_of(office: Office, saga_id: str | None) -> dict[str, Any] | None:
     """Return where a saga stands, with its log, oldest entry first, and its open incidents; None when there is none."""
     if not saga_id or not _is_id(saga_id):
         return None
-    moves = select(event.c.wire).where(event.c.aggregate == saga_id, event.c.type == SagaMoved.contract.name)
     open_ones = select(incident).where(incident.c.subject == saga_id, incident.c.closed_at.is_(None))
     with office.runtime(COORDINATOR).write.connect() as connection:
-        row = connection.execute(select(saga).where(saga.c.id == saga_id)).mappings().first()
-        wires = connection.execute(moves.order_by(event.c.version)).scalars().all()
+        row = find_row(connection, saga_id)
+        wires = connection.execute(_moves(saga_id)).scalars().all()
         incidents = [_shown(dict(found)) for found in connection.execute(open_ones).mappings()]
     if row is None:
         return None
-    return _summary(dict(row)) | {"log": _entries(office, wires), "incidents": incidents}
+    return _summary(row) | {"log": _entries(office, wires), "incidents": incidents}
+
+
+def find_row(connection: Connection, saga_id: str) -> Row | None:
+    """Return a saga's row, of the archive if it was moved there."""
+    for table in (saga, saga_archive):
+        if row := connection.execute(select(table).where(table.c.id == saga_id)).mappings().first():
+            return dict(row)
+    return None
+
+
+def _moves(saga_id: str) -> CompoundSelect[Any]:
+    kept = (
+        select(told.c.wire, told.c.version).where(told.c.aggregate == saga_id, told.c.type == SagaMoved.contract.name)
+        for told in (event, event_archive)
+    )
+    return union_all(*kept).order_by("version")
 
 
 def _entries(office: Office, wires: Sequence[bytes]) -> list[dict[str, Any]]:
@@ -97,7 +112,7 @@ def act(office: Office, saga_id: str, action: Action, by: By) -> bool:
 
     def work(uow: UnitOfWork) -> bool:
         uow.load([(saga, saga_id)])
-        row = uow.get(saga, saga_id)
+        row = uow.get(saga, saga_id) or find_row(uow.tx, saga_id)
         if row is None:
             raise click.UsageError(f"there is no saga {saga_id}")
         next_move(row, wish, uow.now)
@@ -120,7 +135,8 @@ def _carry_out(office: Office, uow: UnitOfWork, row: Row, wish: Operator) -> Non
 
 def _let_go_of_lost_replies(uow: UnitOfWork, saga_id: str) -> None:
     """Take the repeat of a reply that became a dead letter here: it comes again under the same id."""
-    lost = select(dead_letter.c.id).where(dead_letter.c.saga_id == saga_id, dead_letter.c.id != saga_id)
+    reply = ~dead_letter.c.topic.startswith(ASKED)
+    lost = select(dead_letter.c.id).where(dead_letter.c.saga_id == saga_id, reply)
     ids = uow.values(lost)
     uow.values(delete(inbox).where(inbox.c.consumer == COORDINATOR, inbox.c.id.in_(ids)).returning(inbox.c.id))
     for statement in superseding.closing(ids, uow.now):

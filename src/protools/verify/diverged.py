@@ -66,14 +66,14 @@ DIVERGED = (
         "command-view",
         "the front door's read model does not show how a command ended",
         """
-        WITH shown (id, version, username, status, reason_code) AS (
-            SELECT l.id, l.seq, l.subject, CASE l.status WHEN 'COMPLETED' THEN 'completed'
+        WITH shown (id, oldest, version, username, status, reason_code) AS (
+            SELECT l.id, l.seq, l.seq, l.subject, CASE l.status WHEN 'COMPLETED' THEN 'completed'
                 WHEN 'COMPENSATED' THEN 'refused' WHEN 'SUSPENDED' THEN 'suspended' ELSE 'running' END,
                 CASE WHEN l.status IN ('COMPENSATED', 'SUSPENDED') THEN l.reason_code ELSE '' END
             FROM log l JOIN judged USING (id) WHERE l.trouble = ''
             UNION ALL
-            SELECT e.answers, 0, a.username, CASE WHEN e.type LIKE '%.command-refused' THEN 'refused'
-                ELSE 'suspended' END, NULL
+            SELECT e.answers, 0, e.type LIKE '%.command-refused', a.username,
+                CASE WHEN e.type LIKE '%.command-refused' THEN 'refused' ELSE 'suspended' END, NULL
             FROM event e JOIN judged j ON j.id = e.answers LEFT JOIN accepted a ON a.id = e.answers
             WHERE e.service = 'protools_saga' AND e.at < :cutoff
               AND NOT EXISTS (SELECT 1 FROM log WHERE id = e.answers))
@@ -81,8 +81,8 @@ DIVERGED = (
             || COALESCE(v.status || ', version ' || v.version, 'nothing')
         FROM shown s LEFT JOIN view_command v USING (id)
         WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE saga_id = s.id)
-          AND (v.version IS NOT s.version OR v.status <> s.status OR v.username <> s.username
-           OR v.reason_code <> s.reason_code)
+          AND (COALESCE(v.version, -1) NOT BETWEEN s.oldest AND s.version OR v.status <> s.status
+           OR v.username <> s.username OR v.reason_code <> s.reason_code)
         """,
     ),
     Check(

@@ -241,8 +241,10 @@ def _delivery(service: str, floor: float) -> Iterator[Feed]:
     met = select(inbox.c.id, inbox.c.hash.is_(None)).where(inbox.c.consumer == service, _since(inbox, floor))
     yield Feed(met, partial(_met_facts, service))
     yield Feed(_columns(outbox, "id", "topic", "due_at", "wire"), partial(_outbox_facts, service))
-    yield Feed(_columns(dead_letter, "id", "topic", "at"), lambda rows: rows_of("dead", rows, service))
-    yield Feed(_columns(incident, "kind", "subject"), lambda rows: rows_of("incident", rows, service))
+    letters = select(dead_letter.c.id, dead_letter.c.topic, dead_letter.c.outcome.is_(None))
+    yield Feed(letters, lambda rows: rows_of("dead", rows, service))
+    incidents = select(incident.c.kind, incident.c.subject, incident.c.closed_at.is_(None))
+    yield Feed(incidents, lambda rows: rows_of("incident", rows, service))
     if service == "correo":
         yield Feed(_mails(floor), _mail_facts)
 

@@ -20,8 +20,8 @@ TABLES = {
     "cancelled": "id, command_id, at",
     "saga": "id, status, seq, subject, target, resend_at, wake_at, moved_at, digest",
     "log": (
-        "id, status, seq, versions, last_version, started, ended, subject, reason_code, target, wake_at, moved_at, at, "
-        "awaited, digest, said_otherwise, trouble"
+        "id, status, seq, versions, last_version, started, ended, subject, reason_code, cause_code, target, wake_at, "
+        "moved_at, at, awaited, digest, said_otherwise, trouble"
     ),
     "issued": "id, saga_id, name, receiver, at, succeeded, denied",
     "late": "saga_id, command_id, kind, policy",
@@ -29,8 +29,8 @@ TABLES = {
     "met": "service, id, how",
     "outbox": "service, id, topic, saga_id, due_at",
     "failure": "service, side, id, topic, due_at",
-    "dead": "service, id, topic, at",
-    "incident": "service, kind, subject",
+    "dead": "service, id, topic, is_open",
+    "incident": "service, kind, subject, is_open",
     "password": "username, version, command_id, saga_id, status, changed_at, mailed_at",
     "rotation": "username, saga_id, status",
     "mail": "id, saga_id, username, recipient, status, claim, due_at, created_at, ended_at",
@@ -51,6 +51,7 @@ INDEXES = {
     "event": ["id", "answers", "aggregate, version"],
     "met": ["id"],
     "outbox": ["id", "saga_id"],
+    "dead": ["id"],
     "incident": ["subject"],
     "password": ["username"],
     "mail": ["id", "saga_id"],
@@ -77,7 +78,8 @@ WHERE NOT EXISTS (SELECT 1 FROM log WHERE id = a.id)
   AND NOT EXISTS (SELECT 1 FROM saga WHERE id = a.id)
   AND NOT EXISTS (SELECT 1 FROM event WHERE answers = a.id AND service = 'protools_saga')
   AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = a.id AND service = 'bff')
-  AND NOT EXISTS (SELECT 1 FROM met WHERE id = a.id AND service = 'protools_saga' AND how IN ('failed', 'dead'));
+  AND NOT EXISTS (SELECT 1 FROM met WHERE id = a.id AND service = 'protools_saga' AND how = 'failed')
+  AND NOT EXISTS (SELECT 1 FROM dead WHERE id = a.id AND service = 'protools_saga' AND is_open);
 
 CREATE VIEW newest AS
 SELECT aggregate, MAX(version) AS version, type, answers

@@ -119,7 +119,7 @@ def _log_row(log: _Log) -> tuple[Any, ...]:
     counted = (log.versions, log.last_version, log.counts["started"], log.counts["ended"])
     progress, moved = log.progress, log.said
     if progress is None or moved is None:
-        return (log.id, None, 0, *counted, None, None, None, None, None, log.at, None, None, 0, log.trouble)
+        return (log.id, None, 0, *counted, None, None, None, None, None, None, log.at, None, None, 0, log.trouble)
     awaited = progress.outstanding
     command = log.commands.get(awaited[1]) if awaited else None
     target = command.name.partition(".")[0] if command and progress.sent_at is not None else None
@@ -130,6 +130,7 @@ def _log_row(log: _Log) -> tuple[Any, ...]:
         *counted,
         moved.subject,
         progress.reason[0],
+        progress.cause[0],
         target,
         progress.wake_at,
         progress.moved_at,

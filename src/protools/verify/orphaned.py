@@ -92,6 +92,17 @@ ORPHANED = (
     ),
     Check(
         "orphaned",
+        "incident",
+        "an open incident tells of a dead letter that was dealt with, or of a saga that is not suspended",
+        """
+        SELECT i.subject, i.service || ': ' || i.kind FROM incident i WHERE i.is_open AND i.kind = 'dead-letter'
+          AND NOT EXISTS (SELECT 1 FROM dead WHERE id = i.subject AND service = i.service AND is_open)
+        UNION ALL SELECT i.subject, s.status FROM incident i JOIN saga s ON s.id = i.subject
+        WHERE i.is_open AND i.kind = 'suspended' AND i.service = 'protools_saga' AND s.status <> 'SUSPENDED'
+        """,
+    ),
+    Check(
+        "orphaned",
         "view",
         "a read model shows what the write side does not hold",
         """

@@ -48,11 +48,34 @@ STUCK = (
     Check(
         "stuck",
         "suspended-in-silence",
-        "a saga is suspended, and no incident tells an operator",
+        "a saga is suspended, and no open incident tells an operator",
         """
         SELECT s.id, 'for ' || s.subject FROM saga s JOIN judged USING (id)
-        WHERE s.status = 'SUSPENDED' AND NOT EXISTS
-            (SELECT 1 FROM incident WHERE subject = s.id AND kind = 'suspended' AND service = 'protools_saga')
+        WHERE s.status = 'SUSPENDED' AND NOT EXISTS (SELECT 1 FROM incident
+            WHERE subject = s.id AND kind = 'suspended' AND service = 'protools_saga' AND is_open)
+        """,
+    ),
+    Check(
+        "stuck",
+        "given-up-command",
+        "a command died before its saga began, and neither is it refused nor does an open dead letter tell an operator",
+        """
+        SELECT e.answers, e.type FROM event e JOIN judged j ON j.id = e.answers
+        WHERE e.service = 'protools_saga' AND e.type LIKE '%.command-failed'
+          AND NOT EXISTS (SELECT 1 FROM log WHERE id = e.answers)
+          AND NOT EXISTS (SELECT 1 FROM dead WHERE id = e.answers AND service = 'protools_saga' AND is_open)
+        """,
+    ),
+    Check(
+        "stuck",
+        "cancellation",
+        "a cancel was handled, and neither was its saga given up nor the cancel refused",
+        """
+        SELECT c.id, 'by ' || c.command_id FROM cancelled c JOIN judged USING (id) LEFT JOIN log l USING (id)
+        WHERE COALESCE(l.cause_code, '') <> 'cancelled'
+          AND EXISTS (SELECT 1 FROM met WHERE id = c.command_id AND service = 'protools_saga' AND how = 'handled')
+          AND NOT EXISTS (SELECT 1 FROM met WHERE id = c.id AND service = 'protools_saga' AND how = 'tombstone')
+          AND NOT EXISTS (SELECT 1 FROM event WHERE answers IN (c.id, c.command_id) AND service = 'protools_saga')
         """,
     ),
     Check(
@@ -150,10 +173,10 @@ LATE_AND_DEAD = (
     Check(
         "dead",
         "in-silence",
-        "a dead letter, and no incident tells an operator",
+        "an open dead letter, and no open incident tells an operator",
         """
-        SELECT d.id, d.service || ': ' || d.topic FROM dead d WHERE NOT EXISTS
-            (SELECT 1 FROM incident WHERE subject = d.id AND kind = 'dead-letter' AND service = d.service)
+        SELECT d.id, d.service || ': ' || d.topic FROM dead d WHERE d.is_open AND NOT EXISTS
+            (SELECT 1 FROM incident WHERE subject = d.id AND kind = 'dead-letter' AND service = d.service AND is_open)
         """,
     ),
     Check(
