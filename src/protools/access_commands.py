@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from bff import keys, webhooks
 from protools.operators.acting import Act
 from protools.operators.commands import acting, operator
+from protools.terminal import tell
 from seedwork import database
 from seedwork.callers import ROLES, Role
 from seedwork.delivery import audit
@@ -72,7 +73,7 @@ def list_keys() -> None:
     with _front_door(Settings.read()) as tx:
         for row in keys.listed(tx):
             ended = f"revoked {rfc3339(row['revoked_at'])}" if row["revoked_at"] else "good"
-            click.echo(f"{row['id']}  {row['role']:8}  {row['subject']}  {rfc3339(row['created_at'])}  {ended}")
+            tell(f"{row['id']}  {row['role']:8}  {row['subject']}  {rfc3339(row['created_at'])}  {ended}")
 
 
 @keys_group.command("revoke")

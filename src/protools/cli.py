@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from seedwork.errors import ProtoolsError, SettingError
+from seedwork.text import printable
 
 if TYPE_CHECKING:
     from protools.local import LocalPostgres, LocalPulsar
@@ -41,7 +42,8 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except ProtoolsError as error:
-        click.echo(f"protools: {error}", err=True)
+        for line in f"protools: {error}".split("\n"):
+            click.echo(printable(line), err=True)
         sys.exit(WRONG_SETTING if isinstance(error, SettingError) else 1)
 
 
@@ -139,8 +141,10 @@ def broker_env() -> None:
 def broker_logs(lines: int) -> None:
     """Print the end of the broker's log."""
     from protools.local.process import tail
+    from protools.terminal import tell
 
-    click.echo(tail(_pulsar().log, lines))
+    for line in tail(_pulsar().log, lines).splitlines():
+        tell(line)
 
 
 @broker.command("embedded", hidden=True, context_settings={"ignore_unknown_options": True})
@@ -280,8 +284,7 @@ def bootstrap_command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print every id, as JSON.")
 def verify_command(since: str | None, live: float | None, as_json: bool) -> None:
     """Check that nothing was lost, doubled or stuck; exit 1 when something was. Reads only."""
-    import json
-
+    from protools.terminal import tell, tell_json
     from protools.verify import verify
     from protools.verify.scope import Scope, time_of
     from seedwork.process import collect_seldom
@@ -292,7 +295,11 @@ def verify_command(since: str | None, live: float | None, as_json: bool) -> None
         raise click.BadParameter(str(error), param_hint="--since") from None
     collect_seldom()
     report = verify(_settings(), scope)
-    click.echo(json.dumps(report.document(), indent=2) if as_json else "\n".join(report.lines()))
+    if as_json:
+        tell_json(report.document())
+    else:
+        for line in report.lines():
+            tell(line)
     sys.exit(1 if report.defects else 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from protools.terminal import tell
 from seedwork.faults import SEAMS, FaultRuleError, RuleBook, parse_rule
 from seedwork.settings import Settings
 
@@ -40,7 +41,7 @@ def add(rule: str) -> None:
 def rules() -> None:
     """List the rules, how often each was matched and how often it fired."""
     for told in _rule_book().rules():
-        click.echo(f"{told.number}  passes={told.passes} fired={told.fired}  {told.text}")
+        tell(f"{told.number}  passes={told.passes} fired={told.fired}  {told.text}")
 
 
 @faults.command("clear")

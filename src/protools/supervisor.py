@@ -22,6 +22,7 @@ from typing import IO, Literal, TextIO
 
 from protools.child import PULSE
 from protools.local.process import LocalServerError
+from seedwork.text import printable
 
 WRONG_SETTING = 2
 """Exit code by which a child says that starting it again would not help."""
@@ -215,7 +216,7 @@ class Supervisor:
             output.stream.close()
 
     def _line(self, child: _Child, line: str) -> None:
-        self.say(line, child.program.name)
+        self.say(printable(line), child.program.name)
         if not child.ready and says_ready(line):
             child.ready = True
             self._perhaps_all_ready()

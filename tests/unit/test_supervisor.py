@@ -113,6 +113,13 @@ def test_every_line_of_a_child_carries_its_name(supervised: Callable[..., Run]) 
     assert lines[:2] == ["generador.worker.2 | one", "generador.worker.2 | two"]
 
 
+def test_a_line_of_a_child_does_nothing_to_the_terminal(supervised: Callable[..., Run]) -> None:
+    """Libraries print what strangers chose: a name must not clear the screen, or stand there as another's line."""
+    hostile = "'a\\x1b]P;owned\\x07\\r\\x9bJ\\u202eb'"
+    run = supervised({"name": "a", "code": f"print({hostile}); {FOR_EVER.replace(chr(10), ';')}"})
+    assert run.read_until("READY")[0] == r"a | a\x1b]P;owned\x07\r\x9bJ\u202eb"
+
+
 def test_says_ready_once_all_are_ready(supervised: Callable[..., Run]) -> None:
     """The commands to try next must work when they are shown."""
     run = supervised({"name": "a", "code": FOR_EVER}, {"name": "b", "code": FOR_EVER, "role": "web"})

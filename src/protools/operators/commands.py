@@ -14,13 +14,13 @@ from functools import cache
 from typing import Any, TypeVar, get_args
 
 import click
-import orjson
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from protools.operators import incidents, letters, replaying, sagas
 from protools.operators.acting import COORDINATOR, By, Office
 from protools.services import SERVICES
+from protools.terminal import tell, tell_json
 from seedwork.errors import SettingError, Unavailable
 from seedwork.saga import Action, Status
 from seedwork.service import Runtime, open_runtime
@@ -80,9 +80,9 @@ def operator(settings: Settings, who: str | None, why: str) -> By:
 
 def _tell(done: bool, what: str) -> None:
     if not done:
-        click.echo(f"not done yet, recorded: a second operator has to do the same ({what})")
+        tell(f"not done yet, recorded: a second operator has to do the same ({what})")
         sys.exit(NOT_YET_AGREED)
-    click.echo(what)
+    tell(what)
 
 
 # --- dead letters
@@ -103,13 +103,13 @@ def list_letters(service: str | None, as_json: bool, closed: bool) -> None:
         found = letters.letters(office, [service] if service else SERVICES, closed=closed)
     groups = letters.grouped(found)
     if as_json:
-        _print_json([_group(key, group) for key, group in groups.items()])
+        tell_json([_group(key, group) for key, group in groups.items()])
         return
     for (topic, reason), group in groups.items():
-        click.echo(f"{len(group)} × {topic}: {reason}")
+        tell(f"{len(group)} × {topic}: {reason}")
         for summary in (letter.summary() for letter in group):
-            click.echo("  {at}  {service}  {id}  saga {saga_id}  {outcome}".format_map(_plain(summary)))
-    click.echo(f"{len(found)} dead letters")
+            tell("  {at}  {service}  {id}  saga {saga_id}  {outcome}".format_map(_plain(summary)))
+    tell(f"{len(found)} dead letters")
 
 
 def _group(key: tuple[str, str], group: Sequence[letters.Letter]) -> dict[str, Any]:
@@ -126,11 +126,11 @@ def show_letter(identifier: str, service: str | None, as_json: bool) -> None:
     with _office() as office:
         shown = letters.show(office, letters.find(office, identifier, service))
     if as_json:
-        _print_json(shown)
+        tell_json(shown)
         return
     log = shown.pop("saga")
     _print(shown)
-    click.echo("saga")
+    tell("saga")
     _print(log or {"saga": "there is none"}, "  ")
 
 
@@ -204,11 +204,11 @@ def list_sagas(status: str, limit: int, as_json: bool) -> None:
     with _office() as office:
         found = sagas.sagas(office, None if status.upper() == "ALL" else status.upper(), limit)
     if as_json:
-        _print_json(found)
+        tell_json(found)
         return
     for row in found:
-        click.echo("{moved_at}  {id}  {status}  {workflow}  {subject}  {reason}".format_map(_plain(row)))
-    click.echo(f"{len(found)} sagas")
+        tell("{moved_at}  {id}  {status}  {workflow}  {subject}  {reason}".format_map(_plain(row)))
+    tell(f"{len(found)} sagas")
 
 
 @sagas_group.command("show")
@@ -221,7 +221,7 @@ def show_saga(identifier: str, as_json: bool) -> None:
         if shown is None:
             raise click.UsageError(f"there is no saga {identifier}")
         shown["audit"] = letters.audit_of(office, COORDINATOR, identifier)
-    _print_json(shown) if as_json else _print(shown)
+    tell_json(shown) if as_json else _print(shown)
 
 
 def _action(action: Action, help_text: str) -> None:
@@ -256,11 +256,11 @@ def list_incidents(service: str | None, as_json: bool) -> None:
     with _office() as office:
         found = incidents.incidents(office, [service] if service else SERVICES)
     if as_json:
-        _print_json(found)
+        tell_json(found)
         return
     for row in found:
-        click.echo("{at}  {service}  {kind}  {id}  of {subject}  {code}: {detail}".format_map(_plain(row)))
-    click.echo(f"{len(found)} incidents")
+        tell("{at}  {service}  {kind}  {id}  of {subject}  {code}: {detail}".format_map(_plain(row)))
+    tell(f"{len(found)} incidents")
 
 
 @incidents_group.command("close")
@@ -278,10 +278,6 @@ def close_incident(identifier: Any, service: str | None, who: str | None, why: s
 # --- printing
 
 
-def _print_json(value: Any) -> None:
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
-
-
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: "-" if value in (None, "") else value for name, value in row.items()}
 
@@ -290,12 +286,12 @@ def _print(shown: Mapping[str, Any], indent: str = "") -> None:
     """Print one value a line; a list of rows one row a line."""
     for name, value in shown.items():
         if isinstance(value, Mapping):
-            click.echo(f"{indent}{name}")
+            tell(f"{indent}{name}")
             _print(value, indent + "  ")
         elif isinstance(value, list):
-            click.echo(f"{indent}{name}")
+            tell(f"{indent}{name}")
             for row in value:
                 told = {key: part for key, part in row.items() if part or key == "step"}
-                click.echo(f"{indent}  " + "  ".join(str(v) if k in BARE else f"{k}={v}" for k, v in told.items()))
+                tell(f"{indent}  " + "  ".join(str(v) if k in BARE else f"{k}={v}" for k, v in told.items()))
         elif value is not None:
-            click.echo(f"{indent}{name}: {value}")
+            tell(f"{indent}{name}: {value}")

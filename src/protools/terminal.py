@@ -1,0 +1,20 @@
+"""Print what strangers may have chosen, so that nothing of it acts on a terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from seedwork.text import printable
+
+
+def tell(line: str) -> None:
+    """Print one line of a table or a report: whatever is in it, it stays one line of printable characters."""
+    click.echo(printable(line))
+
+
+def tell_json(value: Any) -> None:
+    """Print JSON in ASCII: orjson would leave C1 controls and marks of direction as they are."""
+    click.echo(json.dumps(value, indent=2))
