@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -73,7 +74,8 @@ def commands() -> None:
 
 
 def main() -> None:
-    """Run the command line; the entry point of the console script."""
+    """Run the command line; the entry point of the console script. What it makes is its owner's alone."""
+    os.umask(0o077)
     with plain_errors():
         commands(prog_name="protools")
 
@@ -109,8 +111,10 @@ def _exports(environment: Mapping[str, str]) -> str:
 @click.option("--sync/--no-sync", default=True, help="Whether the journal is flushed to disk before an answer.")
 def broker_start(port: int, admin_port: int, sync: bool) -> None:
     """Start the broker and wait until it is healthy; print the variables that point at it."""
+    from protools.home import keep_private
     from protools.local import LocalPulsar
 
+    keep_private(_settings().home)
     pulsar = LocalPulsar(_settings().home / "pulsar", port=port, admin_port=admin_port, journal_sync=sync)
     click.echo(f"starting Pulsar in {pulsar.folder} (the first time it is fetched, some 245 MB)", err=True)
     pulsar.start()
@@ -182,8 +186,10 @@ def _postgres() -> LocalPostgres:
 @click.option("--port", default=5433, show_default=True)
 def postgres_start(port: int) -> None:
     """Start the cluster, creating it the first time; print the variables that point at it."""
+    from protools.home import keep_private
     from protools.local import LocalPostgres
 
+    keep_private(_settings().home)
     server = LocalPostgres(_settings().home / "postgres", port=port)
     server.start()
     click.echo('running; point Protools at it with: eval "$(protools postgres env)"')

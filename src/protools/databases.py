@@ -35,7 +35,7 @@ def prepare_databases(settings: Settings, service: Service) -> None:
 
 def migrate(settings: Settings, service: Service, side: Side) -> None:
     """Upgrade one database to the newest migration, as its owner, and prepare the inbox of the weeks to come."""
-    engine = open_database(settings, service.name, side, "owner")
+    engine = open_database(settings, service.name, side, "owner", create=True)
     try:
         with engine.begin() as connection:
             command.upgrade(_config(service, side, connection), "head")
@@ -47,7 +47,7 @@ def migrate(settings: Settings, service: Service, side: Side) -> None:
 
 def new_migration(settings: Settings, service: Service, side: Side, message: str) -> None:
     """Write the next migration of one history from what the tables and the migrated database differ in."""
-    engine = open_database(settings, service.name, side, "owner")
+    engine = open_database(settings, service.name, side, "owner", create=True)
     with engine.begin() as connection:
         command.revision(_config(service, side, connection), message, autogenerate=True)
     engine.dispose()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from protools.home import keep_private
 from protools.local.process import PortInUse, only_one, port_is_free
 from protools.supervisor import Program, Role, Supervisor
 from seedwork.errors import ProtoolsError
@@ -30,6 +31,7 @@ def up(settings: Settings, replicas: Sequence[str] = ()) -> int:
     authentication(settings)  # a web process would be refused later
     counts = replica_counts(PROCESSES, replicas)
     busy = f"another `protools up` runs on {settings.home}: stop it first, or set PROTOOLS_HOME"
+    keep_private(settings.home)
     with only_one(settings.home / "up.lock", busy):
         refuse_taken_ports(settings, counts)
         _begin_faults(settings)

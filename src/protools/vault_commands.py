@@ -23,8 +23,9 @@ def rotate() -> None:
     the next one is made.
     """
     settings = Settings.read()
-    old = _begin(settings)
     write = open_database(settings, "generador", "write", "owner")
+    write.connect().close()  # no key is made where there is no vault
+    old = _begin(settings)
     moved = reseal(write, settings.keys("VAULT_KEY"))
     write.dispose()
     click.echo(f"sealed anew: {moved}")

@@ -32,11 +32,14 @@ of a pooler."""
 SQLITE_CLOCK = "((julianday('now') - 2440587.5) * 86400.0)"
 
 
-def open_database(settings: Settings, service: str, side: Side, role: Role) -> Engine:
-    """Return an engine for one side of a service's databases, acting as `role` (a reader cannot write)."""
+def open_database(settings: Settings, service: str, side: Side, role: Role, *, create: bool = False) -> Engine:
+    """Return an engine for one side of a service's databases, acting as `role` (a reader cannot write).
+
+    A SQLite file that is missing is made with `create` alone; else to connect raises Unavailable.
+    """
     url = settings.database_url(service, side)
     if url.startswith("sqlite"):
-        return _sqlite(url, read_only=role == "reader")
+        return _sqlite(url, read_only=role == "reader", create=create)
     options = {
         "role": role_name(settings, service, role),
         "idle_in_transaction_session_timeout": f"{settings.transaction_timeout * 1000:.0f}",
@@ -160,13 +163,19 @@ def oldest_transaction_s(engine: Engine) -> float | None:
         return float(tx.execute(text(OLDEST_TRANSACTION)).scalar_one())
 
 
-def _sqlite(url: str, *, read_only: bool) -> Engine:
-    path = make_url(url).database
-    if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+def _sqlite(url: str, *, read_only: bool, create: bool) -> Engine:
+    path = Path(make_url(url).database or ":memory:")
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False})
     pragmas = ["journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"]
     pragmas += ["query_only=ON"] if read_only else []
+
+    @event.listens_for(engine, "do_connect")
+    def refuse(*_: Any) -> None:
+        if not create and not path.exists():
+            said = f"there is no Protools data in {path.parent} ({path.name} is missing)"
+            raise Unavailable(f"{said}: run this where `protools up` ran, or set PROTOOLS_HOME")
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

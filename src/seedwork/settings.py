@@ -250,7 +250,10 @@ def old_file(key_file: Path) -> Path:
 
 
 def _kept_key(path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home = path.parent.parent
+    if not home.is_dir():
+        raise SettingError("PROTOOLS_HOME", f"there is no Protools data in {home}: run this where `protools up` ran")
+    path.parent.mkdir(exist_ok=True, mode=0o700)
     if not path.exists():
         with tempfile.NamedTemporaryFile(dir=path.parent) as made, suppress(FileExistsError):
             made.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)))

@@ -56,8 +56,8 @@ def room(service: str, home: Path, **environment: str) -> Room:
     settings = Settings.read({"PROTOOLS_HOME": str(home), "AUTH": "none", **environment})
     broker, rooms = FakeBroker(), load(service)
     codec = Codec(CommittedSchemas())
-    write = open_database(settings, service, "write", "owner")
-    projector = open_database(settings, service, "read", "projector")
+    write = open_database(settings, service, "write", "owner", create=True)
+    projector = open_database(settings, service, "read", "projector", create=True)
     for metadata, engine in ((DELIVERY, write), (rooms.write, write), (rooms.read, projector)):
         metadata.create_all(engine)
     relay = Relay(write, broker, Speaker(service, codec, 0.0, settings.key, settings.sweep_after))

@@ -42,7 +42,7 @@ def events(number: int) -> list[Delivery]:
 def projecting(settings: Settings, feed: Feed) -> Iterator[None]:
     """Run generador's projector over the feed while the block runs; it must leave when asked to."""
     desk = make_desk(settings, "generador")
-    engine = open_database(settings, "generador", "read", "projector")
+    engine = open_database(settings, "generador", "read", "projector", create=True)
     projector = Projector(PROJECTIONS, Reader(PROJECTIONS, CODEC, desk.broker), engine, feed, 500)
     thread = threading.Thread(target=projector.run)
     thread.start()

@@ -32,7 +32,7 @@ from seedwork.unit_of_work import Speaker
 
 def test_what_waits_for_the_publisher_is_bounded_and_goes_out_in_pages(tmp_path: Path) -> None:
     """With the broker down for an hour the front door must not fill its memory: the outbox holds the rest."""
-    engine = open_database(Settings.read({"PROTOOLS_HOME": str(tmp_path)}), "bff", "write", "owner")
+    engine = open_database(Settings.read({"PROTOOLS_HOME": str(tmp_path)}), "bff", "write", "owner", create=True)
     relay = Relay(engine, broker := FakeBroker(), Speaker("bff", Codec(CommittedSchemas())))
     for number in range(QUEUE_LIMIT + 5):
         relay.publish_later([Wire("t", "k", {"ce_id": str(number)}, b"")])

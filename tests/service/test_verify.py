@@ -1067,7 +1067,7 @@ def test_the_program_names_a_database_that_is_not_there_and_does_not_create_it(s
     missing.unlink()
     answer = program(stage)
     assert (answer.returncode, answer.stdout) == (1, "")
-    assert "correo's read database is not there" in answer.stderr
+    assert "correo-read.sqlite is missing" in answer.stderr
     assert not missing.exists()
 
 
@@ -1075,7 +1075,7 @@ def test_a_database_that_is_not_there_or_cannot_be_read_is_named(stage: Stage) -
     """Somebody has to mend that one, and the answer without it would be half an answer."""
     broken, missing = (stage.settings.home / "db" / f"{name}.sqlite" for name in ("bff-read", "correo-read"))
     missing.unlink()
-    with pytest.raises(Unavailable, match="^correo's read database is not there$"):
+    with pytest.raises(Unavailable, match="correo-read.sqlite is missing"):
         found(stage)
     broken.write_bytes(b"no database at all")
     with pytest.raises(Unavailable, match="^bff's read database cannot be read: .*not a database$"):

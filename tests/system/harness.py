@@ -94,10 +94,11 @@ class Program:
             **environment,
         }
 
-    def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, folder: Path | None = None, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
+        environment = {**self.environment, **changes}
         return subprocess.run(
-            command(*arguments), env={**self.environment, **changes}, capture_output=True, text=True, timeout=READY_S
+            command(*arguments), env=environment, cwd=folder, capture_output=True, text=True, timeout=READY_S
         )
 
 

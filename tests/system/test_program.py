@@ -14,6 +14,7 @@ import pytest
 from tests.system.conftest import KEYS, Mode
 from tests.system.harness import LEAVE_S, System, at_once, eventually
 
+from protools.home import OURS
 from protools.local.process import command_line, port_is_free, send, wait_until
 
 
@@ -34,6 +35,8 @@ def unstarted(embedded_mode: Mode, tmp_path: Path) -> Iterator[System]:
 def test_it_starts_restarts_what_dies_refuses_a_second_and_leaves_at_once(fresh: System) -> None:
     """One life of the program; its parts are checked together, for each start takes seconds."""
     fresh.up()
+    kept = [path for name in OURS for path in fresh.home.rglob(f"{name}*") if not path.is_symlink()]
+    assert [path for path in kept if path.stat().st_mode & 0o077] == [], "what it stores is its owner's alone"
     second = fresh.run("up")
     assert second.returncode == 1
     assert str(fresh.home) in second.stderr

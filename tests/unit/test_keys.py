@@ -16,6 +16,7 @@ def test_processes_that_start_together_have_one_key(tmp_path: Path) -> None:
     """None finds it half written: it would say that the key is empty, and end."""
 
     def keys(home: Path) -> set[bytes]:
+        home.mkdir()
         settings, barrier = Settings.read({"PROTOOLS_HOME": str(home)}), Barrier(TOGETHER)
 
         def key(_number: int) -> bytes:

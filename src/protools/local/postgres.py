@@ -164,7 +164,9 @@ class LocalPostgres:
         if os.geteuid() == 0 and not data.exists() and not _reachable(self.folder):
             place = ROOT_DATA / _short_name(self.folder)
             shutil.rmtree(place, ignore_errors=True)  # left by an older cluster whose folder was deleted
-            place.mkdir(parents=True)
+            for part in (ROOT_DATA, place):
+                part.mkdir(exist_ok=True)
+                part.chmod(0o711)  # the server's user goes through it
             data.unlink(missing_ok=True)
             data.symlink_to(place / "data")
 

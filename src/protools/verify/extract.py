@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -86,8 +85,6 @@ class _Reading:
     def __init__(self, settings: Settings, service: str, side: Side) -> None:
         self._name = f"{service}'s {side} database"
         self._engine: Engine = open_database(settings, service, side, "reader")
-        if self._engine.dialect.name == "sqlite" and not Path(str(self._engine.url.database)).exists():
-            raise Unavailable(f"{self._name} is not there")  # to connect would create it
 
     def __enter__(self) -> Connection:
         try:
