@@ -273,8 +273,13 @@ def run(service: str, kind: str, supervisor: int | None) -> None:
 def bootstrap_command() -> None:
     """Create databases, topics, schemas and subscriptions; safe to repeat."""
     from protools.bootstrap import bootstrap
+    from protools.preflight import check_values
+    from seedwork.telemetry import configure_logging
 
-    bootstrap(_settings())
+    settings = _settings()
+    check_values(settings)
+    configure_logging(settings.log_format)
+    bootstrap(settings)
 
 
 @commands.command("verify")

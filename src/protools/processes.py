@@ -10,6 +10,7 @@ from functools import partial
 
 from sqlalchemy import Engine
 
+from protools.preflight import check_values
 from seedwork import faults
 from seedwork.broker import Subscription
 from seedwork.database import open_database
@@ -49,6 +50,7 @@ def run(name: str, kind: str, settings: Settings) -> None:
     if (name, kind) not in PROCESSES:
         known = ", ".join(f"{service} {kind}" for service, kind in PROCESSES)
         raise SettingError(f"{name} {kind}", f"no such process; there are: {known}")
+    check_values(settings)
     configure_logging(settings.log_format)
     allow_faults(name, settings)
     sys.setswitchinterval(SWITCH_S)
@@ -66,11 +68,9 @@ def run(name: str, kind: str, settings: Settings) -> None:
 
 
 def allow_faults(service: str, settings: Settings) -> None:
-    """Let rules of faults happen in this process when PROTOOLS_FAULTS says so; refuse it on anything but loopback."""
+    """Let rules of faults happen in this process when PROTOOLS_FAULTS says so."""
     if settings.faults is None:
         return
-    if not settings.on_loopback:
-        raise SettingError("PROTOOLS_FAULTS", f"faults are for loopback only, and this is {settings.bind}")
     faults.RuleBook(settings.fault_file).ensure(settings.faults)
     faults.install(service, settings.fault_file)
 

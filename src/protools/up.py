@@ -15,7 +15,6 @@ from protools.supervisor import Program, Role, Supervisor
 from seedwork.errors import ProtoolsError
 from seedwork.faults import RuleBook
 from seedwork.settings import Settings
-from seedwork.tokens import authentication
 
 REPLICAS = re.compile(r"(?P<service>\w+)(\.(?P<kind>\w+))?=(?P<count>[1-9]\d?)")
 
@@ -26,9 +25,10 @@ class WrongReplicas(ProtoolsError):
 
 def up(settings: Settings, replicas: Sequence[str] = ()) -> int:
     """Run the whole system until Ctrl-C; return the exit code. Refuse a home or a port that is taken."""
+    from protools.preflight import check_system
     from protools.processes import PROCESSES
 
-    authentication(settings)  # a web process would be refused later
+    check_system(settings)
     counts = replica_counts(PROCESSES, replicas)
     busy = f"another `protools up` runs on {settings.home}: stop it first, or set PROTOOLS_HOME"
     keep_private(settings.home)

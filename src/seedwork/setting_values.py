@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +17,13 @@ from seedwork.faults import parse_rules
 from seedwork.limits import Rate, rate_of
 
 KEY_BYTES = 32
+LONGEST_S = 3_155_760_000.0
+"""Seconds of a hundred years: what is longer leads out of the calendar."""
+LONGEST_TIMEOUT_S = 2_147_483
+LONGEST_DATABASE_NAME = 39
+"""PostgreSQL keeps 63 bytes of a name, and ours end in `_protools_saga_projector`."""
+LONGEST_SOCKET_PATH = 107
+DOMAIN = re.compile(r"(?=.{1,253}$)[\w-]{1,63}(\.[\w-]{1,63})*")
 
 
 def text(value: str) -> str:
@@ -44,18 +53,26 @@ def port(value: str) -> int:
 
 
 def seconds(value: str) -> float:
-    """Read a number of seconds."""
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f"{value!r} is not a number of seconds") from None
+    """Read a number of seconds, of which a calendar knows what lies so far away."""
+    with suppress(ValueError):
+        if abs(read := float(value)) <= LONGEST_S:
+            return read
+    raise ValueError(f"{value!r} is not a number of seconds")
 
 
 def duration(value: str) -> float:
-    """Read a number of seconds above 0."""
+    """Read a number of seconds above 0, at most LONGEST_S."""
     read = seconds(value)
-    if not 0 < read < float("inf"):
-        raise ValueError(f"{value!r} is not a number of seconds above 0")
+    if not 0 < read <= LONGEST_S:
+        raise ValueError(f"{value!r} is not a number of seconds above 0 and up to {LONGEST_S:.0f}")
+    return read
+
+
+def timeout(value: str) -> float:
+    """Read a number of seconds above 0, at most what PostgreSQL keeps in milliseconds."""
+    read = duration(value)
+    if read > LONGEST_TIMEOUT_S:
+        raise ValueError(f"{value!r} is more than the {LONGEST_TIMEOUT_S} seconds that a time-out may take")
     return read
 
 
@@ -81,12 +98,50 @@ def url(*schemes: str) -> Callable[[str], str]:
     """Return what reads a URL of one of these schemes."""
 
     def parse(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not (parts.netloc or parts.path):
+        if not _is_url(value, schemes):
             raise ValueError(f"{value!r} is not a URL of {' or '.join(s + '://' for s in schemes)}")
         return value.rstrip("/")
 
     return parse
+
+
+def _is_url(value: str, schemes: Collection[str]) -> bool:
+    try:
+        parts = urlsplit(value)
+        place = parts.path if parts.scheme == "unix" else parts.hostname
+        return parts.scheme in schemes and bool(place) and parts.port != 0 and value.isprintable() and " " not in value
+    except ValueError:
+        return False
+
+
+def host(value: str) -> str:
+    """Read a host, with a port if need be."""
+    if not _is_url(f"x://{value}", ["x"]) or any(character in value for character in "/@?#"):
+        raise ValueError(f"{value!r} is not a host such as db.example or db.example:5432")
+    return value
+
+
+def optional_url(*schemes: str) -> Callable[[str], str | None]:
+    """Return what reads a URL of one of these schemes, None when it is empty."""
+    return lambda value: url(*schemes)(value) if value else None
+
+
+def broker(value: str) -> str:
+    """Read where the broker is; a Unix socket has a short path."""
+    read = url("pulsar", "pulsar+ssl", "unix")(value)
+    if read.startswith("unix://") and len(read.removeprefix("unix://").encode()) > LONGEST_SOCKET_PATH:
+        raise ValueError(f"{read} is longer than the {LONGEST_SOCKET_PATH} bytes that a Unix socket's path may have")
+    return read
+
+
+def database(value: str) -> str:
+    """Read the URL of a database, with the driver that is installed."""
+    scheme, colon, rest = value.partition("://")
+    if scheme == "sqlite" and rest.removeprefix("/"):
+        return value
+    if scheme not in ("postgresql", "postgresql+psycopg") or not _is_url(value, [scheme]):
+        raise ValueError("is not a URL of postgresql:// or sqlite:///")
+    return f"postgresql+psycopg{colon}{rest}"
 
 
 def smtp(value: str) -> str | None:
@@ -96,9 +151,27 @@ def smtp(value: str) -> str | None:
 
 def namespace(value: str) -> str:
     """Read a name of letters, digits, - and _."""
-    if not value.replace("-", "").replace("_", "").isalnum():
+    if not re.fullmatch("[0-9A-Za-z_-]+", value):
         raise ValueError(f"{value!r} may hold letters, digits, - and _ only")
     return value
+
+
+def database_name(value: str) -> str:
+    """Read how the names of databases and roles begin."""
+    if len(value) > LONGEST_DATABASE_NAME:
+        raise ValueError(f"{value!r} is longer than {LONGEST_DATABASE_NAME} characters")
+    return namespace(value)
+
+
+def choice(*known: str) -> Callable[[str], str]:
+    """Return what reads one of these words."""
+
+    def parse(value: str) -> str:
+        if value not in known:
+            raise ValueError(f"{value!r} is not one of {', '.join(known)}")
+        return value
+
+    return parse
 
 
 def origins(value: str) -> frozenset[str]:
@@ -111,9 +184,16 @@ def origins(value: str) -> frozenset[str]:
     return given
 
 
+def domain(value: str) -> str:
+    """Read a domain: labels with dots between them, in any script."""
+    if not DOMAIN.fullmatch(value):
+        raise ValueError(f"{value!r} is not a domain such as example.test")
+    return value
+
+
 def domains(value: str) -> frozenset[str]:
     """Read domains, separated by commas."""
-    return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
+    return frozenset(domain(part.strip().lower()) for part in value.split(",") if part.strip())
 
 
 def key(value: str) -> bytes | None:
@@ -155,9 +235,14 @@ def jwks_url(value: str) -> str | None:
     return value
 
 
-def optional_path(value: str) -> Path | None:
-    """Read a path, None when it is empty."""
-    return path(value) if value else None
+def file(value: str) -> Path | None:
+    """Read the path of a file that can be read, None when it is empty."""
+    if not value:
+        return None
+    read = path(value)
+    if not os.access(read, os.R_OK) or not read.is_file():
+        raise ValueError(f"{read} is no file that can be read")
+    return read
 
 
 def rate(value: str) -> Rate | None:
@@ -184,4 +269,15 @@ def faults(value: str) -> tuple[str, ...] | None:
 
 def path(value: str) -> Path:
     """Read a path; ~ is the home folder."""
-    return Path(value).expanduser().resolve()
+    try:
+        return Path(value).expanduser().resolve()
+    except (RuntimeError, OSError) as error:  # nobody's ~, a link to itself
+        raise ValueError(f"{value!r}: {error}") from None
+
+
+def folder(value: str) -> Path:
+    """Read the path of a folder that is there, or can be."""
+    read = path(value)
+    if any(part.exists() and not part.is_dir() for part in (read, *read.parents)):
+        raise ValueError(f"{read} is no folder")
+    return read

@@ -35,7 +35,7 @@ def _from(variable: str, parse: Callable[[str], Any], default: str = "", *, secr
 class Settings:
     """Hold every setting of one process. Build it with `read`; times are in seconds."""
 
-    home: Path = _from("PROTOOLS_HOME", values.path, ".protools")
+    home: Path = _from("PROTOOLS_HOME", values.folder, ".protools")
     bind: str = _from("BIND_HOST", values.address, "127.0.0.1")
     public_url: str = _from("PUBLIC_URL", values.url("http", "https"), "http://127.0.0.1:3000")
     bff_port: int = _from("BFF_PORT", values.port, "3000")
@@ -50,7 +50,7 @@ class Settings:
     """`none`: nobody is asked who they are, on loopback only."""
     jwt_secret: bytes | None = _from("JWT_SECRET", values.jwt_secret, secret=True)
     jwks_url: str | None = _from("JWKS_URL", values.jwks_url)
-    jwks_file: Path | None = _from("JWKS_FILE", values.optional_path)
+    jwks_file: Path | None = _from("JWKS_FILE", values.file)
     jwt_audience: str = _from("JWT_AUDIENCE", values.text, "protools")
     jwt_issuer: str = _from("JWT_ISSUER", values.text, "protools")
     rate_limit: Rate | None = _from("RATE_LIMIT", values.rate, "2000/s burst 4000")
@@ -60,10 +60,10 @@ class Settings:
 
     broker_url_given: str | None = _from("BROKER_URL", values.optional)
     broker_host: str | None = _from("BROKER_HOST", values.optional)
-    broker_admin_url_given: str | None = _from("BROKER_ADMIN_URL", values.optional)
+    broker_admin_url_given: str | None = _from("BROKER_ADMIN_URL", values.optional_url("http", "https"))
     namespace: str = _from("BROKER_NAMESPACE", values.namespace, "main")
     broker_token: str | None = _from("BROKER_TOKEN", values.optional, secret=True)
-    broker_tls_trust_certs: Path | None = _from("BROKER_TLS_TRUST_CERTS", values.optional_path)
+    broker_tls_trust_certs: Path | None = _from("BROKER_TLS_TRUST_CERTS", values.file)
     broker_role_prefix: str | None = _from("BROKER_ROLE_PREFIX", values.optional)
     """With it bootstrap grants each service, as the role of this prefix and its name, what it needs and no more."""
     partitions: int = _from("BROKER_PARTITIONS", values.count, "1")
@@ -72,11 +72,11 @@ class Settings:
     db_username: str | None = _from("DB_USERNAME", values.optional)
     db_password: str | None = _from("DB_PASSWORD", values.optional, secret=True)
     db_hostname: str | None = _from("DB_HOSTNAME", values.optional)
-    db_name: str = _from("DB_NAME", values.namespace, "protools")
+    db_name: str = _from("DB_NAME", values.database_name, "protools")
     db_read_hostname: str | None = _from("DB_READ_HOSTNAME", values.optional)
-    db_read_name: str = _from("DB_READ_NAME", values.namespace, "protools_read")
+    db_read_name: str = _from("DB_READ_NAME", values.database_name, "protools_read")
 
-    mail_domain: str = _from("MAIL_DOMAIN", values.text, "example.test")
+    mail_domain: str = _from("MAIL_DOMAIN", values.domain, "example.test")
     mail_from: str = _from("MAIL_FROM", values.text, "Protools <no-reply@example.test>")
     mail_refused_domains: frozenset[str] = _from("MAIL_REFUSED_DOMAINS", values.domains, "refused.test")
     smtp_url: str | None = _from("SMTP_URL", values.smtp, secret=True)
@@ -103,19 +103,19 @@ class Settings:
     webhook_attempts: int = _from("WEBHOOK_ATTEMPTS", values.count, "20")
     batch_limit: int = _from("BATCH_LIMIT", values.count, "500")
     failure_attempts: int = _from("FAILURE_ATTEMPTS", values.count, "5")
-    failure_delay: float = _from("FAILURE_DELAY", values.seconds, "1")
-    sweep_after: float = _from("SWEEP_AFTER", values.seconds, "5")
-    transaction_timeout: float = _from("TRANSACTION_TIMEOUT", values.seconds, "10")
-    lock_timeout: float = _from("LOCK_TIMEOUT", values.seconds, "5")
+    failure_delay: float = _from("FAILURE_DELAY", values.duration, "1")
+    sweep_after: float = _from("SWEEP_AFTER", values.duration, "5")
+    transaction_timeout: float = _from("TRANSACTION_TIMEOUT", values.timeout, "10")
+    lock_timeout: float = _from("LOCK_TIMEOUT", values.timeout, "5")
     saga_retention: float = _from("SAGA_RETENTION", values.span, "90d")
     """After which `protools retention` archives a finished saga."""
     operator: str | None = _from("OPERATOR", values.optional)
     operator_approvals: int = _from("OPERATOR_APPROVALS", values.count, "1")
     clock_offset: float = _from("PROTOOLS_CLOCK_OFFSET", values.seconds, "0")
-    mail_claim: float = _from("MAIL_CLAIM", values.seconds, "30")
+    mail_claim: float = _from("MAIL_CLAIM", values.duration, "30")
     """For which claimed mails are left alone by other senders; a killed sender's mails wait as long."""
     faults: tuple[str, ...] | None = _from("PROTOOLS_FAULTS", values.faults)
-    log_format: str = _from("LOG_FORMAT", values.text, "console")
+    log_format: str = _from("LOG_FORMAT", values.choice("console", "json"), "console")
 
     service_urls: Mapping[str, str] = field(default_factory=dict)
     """`<SERVICE>_DB_URL` and `<SERVICE>_DB_READ_URL` as given, by variable name."""
@@ -125,12 +125,10 @@ class Settings:
         """Read the environment; raise SettingError naming the first variable whose value cannot be used."""
         environment = os.environ if environment is None else environment
         given = {f.name: _value(f.metadata, environment) for f in fields(cls) if f.metadata}
-        urls = {name: text for name, text in environment.items() if name.endswith(("_DB_URL", "_DB_READ_URL")) and text}
-        for variable, text in urls.items():
-            if urlsplit(text).scheme.partition("+")[0] not in ("postgresql", "sqlite"):
-                raise SettingError(variable, "is not a URL of postgresql:// or sqlite://")
+        named = [name for name, text in environment.items() if name.endswith(("_DB_URL", "_DB_READ_URL")) and text]
+        urls = {name: _parsed(name, values.database, environment[name]) for name in named}
         settings = cls(service_urls=urls, **given)
-        _check_broker(settings.broker_url)
+        _check_places(settings)
         return settings
 
     @property
@@ -204,7 +202,7 @@ class Settings:
         old: bytes | None = getattr(self, f"{variable.lower()}_old")
         file = old_file(self.key_file(variable))
         if old is None and self.embedded and file.exists():
-            old = values.key(file.read_text())
+            old = _read_key(file)
         return (self.key(variable),) if old is None else (self.key(variable), old)
 
     def shown(self) -> dict[str, str]:
@@ -215,18 +213,24 @@ class Settings:
 
 def _value(meta: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
     text = environment.get(meta["variable"], "") or meta["default"]
-    try:
-        return meta["parse"](text)
-    except ValueError as error:
-        problem = "cannot be read (it is a secret and not shown)" if meta["secret"] else str(error)
-        raise SettingError(meta["variable"], problem) from None
+    return _parsed(meta["variable"], meta["parse"], text, secret=meta["secret"])
 
 
-def _check_broker(url: str) -> None:
+def _parsed(variable: str, parse: Callable[[str], Any], text: str, *, secret: bool = False) -> Any:
     try:
-        values.url("pulsar", "pulsar+ssl", "unix")(url)
+        return parse(text)
     except ValueError as error:
-        raise SettingError("BROKER_URL", str(error)) from None
+        problem = "cannot be read (it is a secret and not shown)" if secret else str(error)
+        raise SettingError(variable, problem) from None
+
+
+def _check_places(settings: Settings) -> None:
+    """Refuse a broker or a database that several variables name together, by the one that is to blame."""
+    by = "BROKER_URL" if settings.broker_url_given else "BROKER_HOST" if settings.broker_host else "PROTOOLS_HOME"
+    _parsed(by, values.broker, settings.broker_url)
+    if settings.db_hostname:
+        _parsed("DB_HOSTNAME", values.host, settings.db_hostname)
+        _parsed("DB_READ_HOSTNAME", values.host, settings.db_read_hostname or settings.db_hostname)
 
 
 def _shown(meta: Mapping[str, Any], value: Any) -> str:
@@ -260,7 +264,13 @@ def _kept_key(path: Path) -> bytes:
             made.flush()
             os.fsync(made.fileno())
             os.link(made.name, path)  # at once whole: other processes of a service start in the same moment
-    key = values.key(path.read_text())
-    if key is None:
-        raise SettingError(path.name.upper(), f"{path} is empty")
-    return key
+    return _read_key(path)
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        if key := values.key(path.read_text()):
+            return key
+    except (OSError, ValueError) as error:
+        raise SettingError(path.name.upper(), f"{path}: {error}") from None
+    raise SettingError(path.name.upper(), f"{path} is empty")

@@ -133,7 +133,7 @@ def test_rules_are_added_listed_and_cleared_by_command(tmp_path: Path) -> None:
 
 def test_faults_are_refused_on_anything_but_loopback() -> None:
     """A front door on the open internet must not be told to crash."""
-    from protools.processes import allow_faults
+    from protools.preflight import check_values
 
     with pytest.raises(SettingError, match="loopback only"):
-        allow_faults("generador", Settings.read({"PROTOOLS_FAULTS": "on", "BIND_HOST": "0.0.0.0"}))
+        check_values(Settings.read({"PROTOOLS_FAULTS": "on", "BIND_HOST": "0.0.0.0"}))

@@ -7,12 +7,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from tests.system.harness import Program
 
 from protools.local.process import PortInUse, free_ports, only_one
+from protools.preflight import check_system
 from protools.up import WrongReplicas, embedded_broker, refuse_taken_ports, replica_counts, service_programs, try_next
+from seedwork.errors import SettingError
 from seedwork.settings import Settings
 
 PROCESSES = (("generador", "worker"), ("generador", "web"), ("bff", "web"))
@@ -131,3 +135,135 @@ def _up(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     path = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]}
     command = [sys.executable, "-m", "protools", "up"]
     return subprocess.run(command, env=path | environment, capture_output=True, text=True, timeout=60)
+
+
+# --- settings
+
+
+KEY = "a" * 43 + "="
+WRONG = {
+    "PROTOOLS_HOME": ("/dev/null", "/dev/null/below", "~nobody-of-this-name/x", "/tmp/" + "long/" * 30),
+    "BIND_HOST": ("no.such.host", "203.0.113.7", "127.0.0.1:80"),
+    "PUBLIC_URL": ("example.test", "ftp://example.test", "http://", "http://example.test:port", "http://a b"),
+    "BFF_PORT": ("0", "65536", "-1", "http", "\u0663"),
+    "GENERADOR_PORT": ("{BFF_PORT}",),
+    "CORS_ORIGINS": ("example.test", "https://example.test/path"),
+    "GENERADOR_URL": ("generador:3002", "http://generador:99999"),
+    "AUTH": ("", "maybe"),
+    "JWT_SECRET": ("short",),
+    "JWKS_URL": ("http://keys.example.test", "file:///etc/passwd", "https://"),
+    "JWKS_FILE": ("/no/such/file", "/dev", "/dev/null"),
+    "RATE_LIMIT": ("many", "0/s", "-1/s"),
+    "TRUSTED_PROXIES": ("somewhere", "10.0.0.1/8"),
+    "BROKER_URL": ("kafka://x", "pulsar://", "pulsar://h:port", "unix://", "unix:///" + "x" * 120, "pulsar://a b"),
+    "BROKER_HOST": ("a b", "h:6650:1", "h:port"),
+    "BROKER_ADMIN_URL": ("pulsar://127.0.0.1", "127.0.0.1:8080"),
+    "BROKER_NAMESPACE": ("a/b", "\u00e9t\u00e9", "a b"),
+    "BROKER_TLS_TRUST_CERTS": ("/no/such/file", "/dev"),
+    "BROKER_PARTITIONS": ("0", "many"),
+    "DB_HOSTNAME": ("a b", "h:port", "user@h", "h/name"),
+    "DB_NAME": ("x" * 40, "a.b"),
+    "DB_READ_NAME": ("x" * 40, "a b"),
+    "BFF_DB_URL": ("mysql://h/x", "sqlite://", "postgresql+asyncpg://h/x", "postgresql://", "postgresql://h:port/x"),
+    "BFF_DB_READ_URL": ("x",),
+    "MAIL_DOMAIN": ("not a domain", "@example.test", "a..b"),
+    "MAIL_FROM": ("nobody", "a@b.test, c@d.test", "\u00e9@example.test"),
+    "MAIL_REFUSED_DOMAINS": ("not a domain",),
+    "SMTP_URL": ("ftp://h", "smtp://user:secret@mail.example.test", "smtp://h:port", "smtp://h/path", "smtp://"),
+    "VAULT_KEY": ("short", "!" * 44),
+    "VAULT_KEY_OLD": ("short",),
+    "LINK_KEY": ("short",),
+    "LINK_KEY_OLD": ("short",),
+    "INTERNAL_TOKEN": ("short",),
+    "WEBHOOK_SECRET": ("short",),
+    "REVEAL_TTL": ("soon", "0", "-1", "nan", "inf", "1e300"),
+    "ACCEPT_WITHIN": ("0", "nan"),
+    "IDEMPOTENCY_TTL": ("0", "1e300"),
+    "WAIT_LIMIT": ("0", "inf"),
+    "EVENTS_HEARTBEAT": ("0", "soon"),
+    "WEBHOOK_PRIVATE": ("yes",),
+    "WEBHOOK_ATTEMPTS": ("0", "1.5"),
+    "BATCH_LIMIT": ("0", "x"),
+    "FAILURE_ATTEMPTS": ("0",),
+    "FAILURE_DELAY": ("-1", "nan", "soon"),
+    "SWEEP_AFTER": ("-1", "inf"),
+    "TRANSACTION_TIMEOUT": ("0", "-1", "nan", "9999999"),
+    "LOCK_TIMEOUT": ("0", "nan", "9999999"),
+    "SAGA_RETENTION": ("90", "1d", "ever"),
+    "OPERATOR_APPROVALS": ("0",),
+    "PROTOOLS_CLOCK_OFFSET": ("nan", "1e300", "later"),
+    "MAIL_CLAIM": ("0", "-1"),
+    "PROTOOLS_FAULTS": ("nonsense",),
+    "LOG_FORMAT": ("xml",),
+}
+FREE = {
+    *("JWT_AUDIENCE", "JWT_ISSUER", "BROKER_TOKEN", "BROKER_ROLE_PREFIX", "DB_USERNAME", "DB_PASSWORD", "OPERATOR"),
+    *("PROTOOLS_SAGA_PORT", "CORREO_PORT", "DB_READ_HOSTNAME"),  # read as their neighbours are
+}
+PAIRS = [(variable, value) for variable, values in WRONG.items() for value in values]
+
+
+def test_every_setting_that_can_be_wrong_is_tried() -> None:
+    """One that nobody looks at before the start is found by some process, after it."""
+    known = {field.metadata["variable"] for field in fields(Settings) if field.metadata}
+    assert known - FREE <= WRONG.keys()
+
+
+@pytest.mark.parametrize(("variable", "value"), PAIRS)
+def test_a_wrong_setting_is_refused_by_its_name_before_anything_is_made(
+    settings: Settings, tmp_path: Path, variable: str, value: str
+) -> None:
+    """Seven processes that each find it after the bootstrap, and print a page, are seven pages too late."""
+    home = tmp_path / "home"
+    given = {"PROTOOLS_HOME": str(home), "AUTH": "none", "BFF_PORT": str(settings.bff_port)}
+    given |= {variable: value.format(**given) if value.startswith("{") else value}
+    if variable in ("JWT_SECRET", "JWKS_URL", "JWKS_FILE", "BIND_HOST"):
+        del given["AUTH"]
+    if variable == "BIND_HOST":
+        given["JWT_SECRET"] = "x" * 32
+    with pytest.raises(SettingError) as refused:
+        check_system(Settings.read(given))
+    assert refused.value.variable == variable
+    assert str(refused.value).startswith(f"{variable}: ")
+    assert str(refused.value).isprintable(), "one line"
+    assert "secret@" not in str(refused.value)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("command", [["up"], ["bootstrap"], ["run", "correo", "worker"], ["run", "bff", "web"]])
+@pytest.mark.parametrize("wrong", [("LOG_FORMAT", "xml"), ("MAIL_FROM", "nobody"), ("SAGA_RETENTION", "1d")])
+def test_every_program_refuses_what_another_one_would_need(
+    tmp_path: Path, command: list[str], wrong: tuple[str, str]
+) -> None:
+    """Exit code 2, one line, and nothing was started or created: a supervisor need not try again."""
+    home, (variable, value) = tmp_path / "home", wrong
+    done = Program(home, {variable: value}).run(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"protools: {variable}: ")
+    assert not home.exists()
+
+
+def test_a_kept_key_that_cannot_be_read_is_named(settings: Settings) -> None:
+    """It is half copied, or another's: the process that needs it would end with a stack trace."""
+    file = settings.key_file("VAULT_KEY")
+    file.parent.mkdir()
+    file.write_text("nonsense")
+    with pytest.raises(SettingError, match=f"^VAULT_KEY: {file}: "):
+        check_system(settings)
+    assert list(file.parent.iterdir()) == [file], "and no other is made"
+
+
+@pytest.mark.parametrize("missing", ["VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"])
+def test_a_key_that_nobody_keeps_is_asked_for_before_the_start(settings: Settings, missing: str) -> None:
+    """With a real broker there is no folder in which one could be made."""
+    keys = {name: KEY for name in ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN") if name != missing}
+    given = {"AUTH": "none", "BROKER_URL": "pulsar://127.0.0.1", "PROTOOLS_HOME": str(settings.home), **keys}
+    with pytest.raises(SettingError, match=f"^{missing}: is missing"):
+        check_system(Settings.read(given))
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p@h:5432/x", "postgresql+psycopg://u:p@h:5432/x"])
+def test_the_url_of_a_postgresql_is_read_as_libpq_writes_it(url: str) -> None:
+    """The other spelling asks for a driver that is not installed, when the first process connects."""
+    assert Settings.read({"BFF_DB_URL": url}).database_url("bff", "write") == "postgresql+psycopg://u:p@h:5432/x"
