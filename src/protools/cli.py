@@ -101,6 +101,15 @@ def _pulsar() -> LocalPulsar:
     return LocalPulsar.recorded(_settings().home / "pulsar")
 
 
+def _started_pulsar() -> LocalPulsar:
+    from protools.local import LocalServerError
+
+    pulsar = _pulsar()
+    if not (pulsar.folder / "pulsar.pid").exists():
+        raise LocalServerError(f"there is no broker in {pulsar.folder} yet: start it first")
+    return pulsar
+
+
 def _exports(environment: Mapping[str, str]) -> str:
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items())
 
@@ -137,7 +146,7 @@ def broker_status() -> None:
 @broker.command("env")
 def broker_env() -> None:
     """Print the variables that point at the broker, for `eval`."""
-    click.echo(_exports(_pulsar().environment()))
+    click.echo(_exports(_started_pulsar().environment()))
 
 
 @broker.command("logs")
@@ -188,11 +197,12 @@ def postgres_start(port: int) -> None:
     """Start the cluster, creating it the first time; print the variables that point at it."""
     from protools.home import keep_private
     from protools.local import LocalPostgres
+    from protools.terminal import this_program
 
     keep_private(_settings().home)
     server = LocalPostgres(_settings().home / "postgres", port=port)
     server.start()
-    click.echo('running; point Protools at it with: eval "$(protools postgres env)"')
+    click.echo(f'running; point Protools at it with: eval "$({this_program()} postgres env)"')
 
 
 @postgres.command("stop")
@@ -217,15 +227,15 @@ def postgres_env() -> None:
 
 @postgres.command("url")
 def postgres_url() -> None:
-    """Print the URL of the maintenance database, password included."""
-    click.echo(_postgres().url)
+    """Print the URL of the maintenance database as psql takes it, password included."""
+    click.echo(_postgres().url.replace("+psycopg", "", 1))  # SQLAlchemy's name of a driver
 
 
 @commands.command("env")
 def local_env() -> None:
     """Print every variable that points Protools at the local Pulsar and PostgreSQL, keys included, for `eval`."""
     settings = _settings()
-    click.echo(_exports({**_pulsar().environment(), **_postgres().environment(), **_kept_keys(settings)}))
+    click.echo(_exports({**_started_pulsar().environment(), **_postgres().environment(), **_kept_keys(settings)}))
 
 
 def _kept_keys(settings: Settings) -> dict[str, str]:

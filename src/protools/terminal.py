@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import sys
 from typing import Any
 
 import click
 
 from seedwork.text import printable
+
+
+def this_program() -> str:
+    """Return how a shell calls this program, for commands that are shown to be typed."""
+    return "protools" if shutil.which("protools") else f"{shlex.quote(sys.executable)} -m protools"
 
 
 def tell(line: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from protools.home import keep_private
 from protools.local.process import PortInUse, only_one, port_is_free
 from protools.supervisor import Program, Role, Supervisor
+from protools.terminal import this_program
 from seedwork.errors import ProtoolsError
 from seedwork.faults import RuleBook
 from seedwork.settings import Settings
@@ -85,12 +86,13 @@ def try_next(settings: Settings, seconds: float) -> str:
     """Return what to show once everything is ready: how long it took and three commands to try."""
     host = "127.0.0.1" if settings.bind in ("0.0.0.0", "localhost") else settings.bind
     passwords = f"http://{f'[{host}]' if ':' in host else host}:{settings.bff_port}/passwords"
+    issue = f"{this_program()} token issue --role operator --subject me"
     known = "" if settings.auth else ' -H "Authorization: Bearer $TOKEN"'
     xml = "-H 'Content-Type: application/xml' -H 'Accept: application/xml'"
     return "\n".join(
         [
             f"ready in {seconds:.1f} s. Try:",
-            *(["  TOKEN=$(protools token issue --role operator --subject $USER)"] if settings.jwt_secret else []),
+            *([f"  TOKEN=$({issue})"] if settings.jwt_secret else []),
             f"""  curl -i {passwords}{known} -H 'Content-Type: application/json' -d '{{"username":"ada"}}'""",
             f"  curl -i {passwords}{known} {xml} -d '<root><username>grace</username></root>'",
             f"  curl -i {passwords}/ada{known}",

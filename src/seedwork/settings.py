@@ -37,14 +37,14 @@ class Settings:
 
     home: Path = _from("PROTOOLS_HOME", values.folder, ".protools")
     bind: str = _from("BIND_HOST", values.address, "127.0.0.1")
-    public_url: str = _from("PUBLIC_URL", values.url("http", "https"), "http://127.0.0.1:3000")
     bff_port: int = _from("BFF_PORT", values.port, "3000")
     protools_saga_port: int = _from("PROTOOLS_SAGA_PORT", values.port, "3001")
     generador_port: int = _from("GENERADOR_PORT", values.port, "3002")
     correo_port: int = _from("CORREO_PORT", values.port, "3003")
+    public_url: str = _from("PUBLIC_URL", values.url("http", "https"), "http://127.0.0.1:{BFF_PORT}")
     cors_origins: frozenset[str] = _from("CORS_ORIGINS", values.origins)
     """Origins whose pages may ask from a browser, `*` for all; none by default."""
-    generador_url: str = _from("GENERADOR_URL", values.url("http", "https"), "http://127.0.0.1:3002")
+    generador_url: str = _from("GENERADOR_URL", values.url("http", "https"), "http://127.0.0.1:{GENERADOR_PORT}")
 
     auth: str | None = _from("AUTH", values.auth)
     """`none`: nobody is asked who they are, on loopback only."""
@@ -124,7 +124,10 @@ class Settings:
     def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read the environment; raise SettingError naming the first variable whose value cannot be used."""
         environment = os.environ if environment is None else environment
-        given = {f.name: _value(f.metadata, environment) for f in fields(cls) if f.metadata}
+        given: dict[str, Any] = {}
+        for f in filter(lambda f: f.metadata, fields(cls)):
+            ports = {name.upper(): given.get(name) for name in ("bff_port", "generador_port")}
+            given[f.name] = _value(f.metadata, environment, ports)
         named = [name for name, text in environment.items() if name.endswith(("_DB_URL", "_DB_READ_URL")) and text]
         urls = {name: _parsed(name, values.database, environment[name]) for name in named}
         settings = cls(service_urls=urls, **given)
@@ -211,8 +214,8 @@ class Settings:
         return rows | {name: _without_password(url) for name, url in self.service_urls.items()}
 
 
-def _value(meta: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
-    text = environment.get(meta["variable"], "") or meta["default"]
+def _value(meta: Mapping[str, Any], environment: Mapping[str, str], ports: Mapping[str, Any]) -> Any:
+    text = environment.get(meta["variable"], "") or meta["default"].format_map(ports)
     return _parsed(meta["variable"], meta["parse"], text, secret=meta["secret"])
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 from tests.patience import PATIENCE_S
+from tests.system.harness import Program
 
 from protools.local import LocalPostgres, LocalPulsar, LocalServerError, PortInUse
 from protools.local.process import free_ports, wait_until
@@ -92,6 +96,41 @@ def test_a_killed_server_comes_back_with_what_was_committed(postgres: LocalPostg
 def test_the_server_syncs_to_disk(postgres: LocalPostgres) -> None:
     """A promise kept with fsync off would be kept by luck."""
     assert ask(postgres, "SHOW fsync") == ("on",)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("program", ["psql", "psycopg"])
+def test_the_url_that_is_printed_is_one_that_psql_takes(postgres: LocalPostgres, program: str) -> None:
+    """It is pasted behind `psql`; a driver's name in its scheme makes the whole of it the name of a database."""
+    url = Program(postgres.folder.parent, {}).run("postgres", "url").stdout.strip()
+    if program == "psycopg":
+        psycopg.connect(url).close()
+        return
+    if shutil.which("psql") is None:
+        pytest.skip("psql is not installed")
+    done = subprocess.run(["psql", url, "-Atc", "SELECT current_user"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "protools\n"), done.stderr
+
+
+@pytest.mark.pulsar
+@pytest.mark.postgres
+def test_what_env_prints_is_in_force_once_a_shell_has_read_it(pulsar: LocalPulsar, postgres: LocalPostgres) -> None:
+    """`eval "$(protools env)"` is how a second terminal is pointed at them."""
+    program = Program(postgres.folder.parent, {})
+    read = f'eval "$({sys.executable} -m protools env)" && {sys.executable} -m protools config show'
+    done = subprocess.run(["/bin/sh", "-c", read], env=program.environment, capture_output=True, text=True)
+    shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if len(line.split()) > 1)
+    told = {**pulsar.environment(), "DB_HOSTNAME": f"127.0.0.1:{postgres.port}", "DB_PASSWORD": "(hidden)"}
+    assert {name: shown[name] for name in told} == told, done.stderr
+    assert {shown[name] for name in ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN")} == {"(hidden)"}
+
+
+@pytest.mark.parametrize("group", ["broker", "postgres"])
+def test_nothing_is_printed_that_points_at_a_server_that_nobody_made(tmp_path: Path, group: str) -> None:
+    """Whoever reads it with `eval` would look for a broker where there is none."""
+    done = Program(tmp_path, {}).run(group, "env")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "start it first" in done.stderr
 
 
 def ask(postgres: LocalPostgres, statement: str) -> object:

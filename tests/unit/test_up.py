@@ -108,6 +108,26 @@ def test_the_commands_to_try_carry_a_token_where_one_is_asked_for(tmp_path: Path
     assert shown.count('-H "Authorization: Bearer $TOKEN"') == 3
 
 
+@pytest.mark.parametrize("path", ["/usr/bin:/bin", f"{Path(sys.executable).parent}:/usr/bin:/bin"])
+def test_the_command_for_a_token_works_as_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Whether or not the program is on the PATH, and where nobody says who $USER is."""
+    monkeypatch.setenv("PATH", path)
+    shown = try_next(Settings.read({"PROTOOLS_HOME": str(tmp_path), "JWT_SECRET": "x" * 32}), 3.21)
+    (line,) = (line.strip() for line in shown.splitlines() if "TOKEN=" in line)
+    environment = {"PATH": path, "PYTHONPATH": os.pathsep.join(sys.path), "JWT_SECRET": "x" * 32}
+    done = subprocess.run(["/bin/sh", "-euc", f"{line}; echo $TOKEN"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count(".")) == (0, 2), done.stderr
+
+
+def test_what_is_told_of_our_own_ports_follows_them() -> None:
+    """The link in a mail, and the way to generador, led to the usual ports whatever was set."""
+    settings = Settings.read({"BFF_PORT": "7300", "GENERADOR_PORT": "7302"})
+    assert (settings.public_url, settings.generador_url) == ("http://127.0.0.1:7300", "http://127.0.0.1:7302")
+    assert Settings.read({"BFF_PORT": "7300", "PUBLIC_URL": "https://x.test"}).public_url == "https://x.test"
+
+
 @pytest.mark.parametrize(("host", "auth"), [("0.0.0.0", "none"), ("127.0.0.1", "")])
 def test_nothing_starts_that_would_let_anybody_in_by_mistake(tmp_path: Path, host: str, auth: str) -> None:
     """AUTH=none is for loopback, and must be said."""

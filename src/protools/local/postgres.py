@@ -74,7 +74,7 @@ class LocalPostgres:
 
     @property
     def url(self) -> str:
-        """URL of the maintenance database as the role `protools`, password included."""
+        """URL of the maintenance database as the role `protools`, as SQLAlchemy reads it, password included."""
         return f"postgresql+psycopg://{USER}:{self._password(USER)}@127.0.0.1:{self.port}/postgres"
 
     def environment(self) -> dict[str, str]:

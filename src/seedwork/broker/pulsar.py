@@ -16,6 +16,7 @@ import pulsar
 
 from seedwork.broker import OPEN, BrokerAccess, Delivery, Subscription, Wire, check_size, not_taken
 from seedwork.broker.pulsar_admin import TENANT
+from seedwork.broker.pulsar_log import log_file
 from seedwork.errors import ProtoolsError, SchemaIncompatible, Unavailable
 from seedwork.messages import new_id
 
@@ -57,7 +58,7 @@ class PulsarBroker:
             tls_validate_hostname=True,
             operation_timeout_seconds=5,
             stats_interval_in_seconds=0,
-            logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+            logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, log_file()),
         )
         self._url = url
         self._schemas = schemas
