@@ -12,15 +12,26 @@ PROTOOLS := $(BIN)/protools
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.venv/.stamp: requirements.txt pyproject.toml
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# What `make run` needs, and setuptools, as locked, which installs the package itself.
+.venv/.run: requirements-run.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@test -x $(BIN)/python || { echo 'making .venv'; $(PYTHON) -m venv .venv; }
+	@echo 'installing into .venv what Protools runs on (once, less than a minute)'
+	@{ cat requirements-run.txt; sed -n '/^setuptools==/,/# via/p' requirements.txt; } >.venv/run.txt
+	@$(PIP) --require-hashes -r .venv/run.txt
+	@echo 'installing Protools itself, from this folder'
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-install: .venv/.stamp ## Build .venv from requirements.txt (done once, and again when that changes)
+.venv/.stamp: .venv/.run requirements.txt
+	@echo 'installing into .venv what its tests and tools need (once, about a minute)'
+	@$(PIP) --require-hashes -r requirements.txt
+	@touch $@
+
+install: .venv/.stamp ## Build .venv whole, with what tests need (done once, and again when the lock changes)
 
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes pyproject.toml
@@ -34,17 +45,17 @@ lock: ## Write requirements.txt (all) and requirements-run.txt (the image's) ane
 # Nobody is asked who they are, unless the environment says how: then that is in force.
 run run-pulsar: export AUTH ?= $(if $(JWT_SECRET)$(JWKS_URL)$(JWKS_FILE),,none)
 
-run: .venv/.stamp ## Run everything on this machine: embedded broker, SQLite (ARGS="--replicas generador=3")
+run: .venv/.run ## Run everything on this machine: embedded broker, SQLite (ARGS="--replicas generador=3")
 	@exec $(PROTOOLS) up $(ARGS)
 
-run-pulsar: .venv/.stamp ## Run everything on a local Pulsar and PostgreSQL, started first if need be
+run-pulsar: .venv/.run ## Run everything on a local Pulsar and PostgreSQL, started first if need be
 	@$(PROTOOLS) broker start >/dev/null && $(PROTOOLS) postgres start >/dev/null
 	@echo 'Pulsar and PostgreSQL run. To point another terminal at them:'
 	@echo '  eval "$$($(PROTOOLS) env)"'
 	@echo 'Ctrl-C ends Protools; "make stop" ends Pulsar and PostgreSQL.'
 	@environment="$$($(PROTOOLS) env)" && eval "$$environment" && exec $(PROTOOLS) up $(ARGS)
 
-stop: .venv/.stamp ## Stop the local Pulsar and PostgreSQL; their data stays
+stop: .venv/.run ## Stop the local Pulsar and PostgreSQL; their data stays
 	@$(PROTOOLS) broker stop; $(PROTOOLS) postgres stop
 
 # The tests that mostly wait, for brokers, kills and time-outs, run beside those that compute; these are shown at the end.
