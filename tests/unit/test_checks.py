@@ -29,6 +29,9 @@ ISSUED = {
     "succeeded": 0,
     "denied": 0,
 }
+LETTER = {"service": "correo", "id": A, "topic": "x", "is_open": 1}
+OF_LETTER = {"service": "correo", "kind": "dead-letter", "subject": A, "is_open": 1}
+OF_COORDINATOR = {"service": "protools_saga"}
 Told = tuple[str, dict[str, Any]]
 ACCEPTED: Told = ("accepted", {"id": A, "username": "ada", "at": OLD})
 
@@ -147,8 +150,12 @@ def test_a_command_that_became_a_dead_letter_is_shown_as_suspended() -> None:
     dead = {"service": "protools_saga", "aggregate": A, "version": 1, "id": B, "answers": A, "at": OLD}
     said = ("event", {**dead, "type": "protools_saga.command-failed"})
     shown = {"id": A, "version": 0, "username": "ada", "status": "suspended", "reason_code": "dead-letter"}
-    assert told(ACCEPTED, said, ("view_command", shown)) == set()
-    assert told(ACCEPTED, said, ("view_command", {**shown, "status": "refused"})) == {("diverged/command-view", A)}
+    letter, incident = ("dead", {**LETTER, "service": "protools_saga"}), ("incident", {**OF_LETTER, **OF_COORDINATOR})
+    assert told(ACCEPTED, said, letter, incident, ("view_command", shown)) == set()
+    assert told(ACCEPTED, said, letter, incident, ("view_command", {**shown, "status": "refused"})) == {
+        ("diverged/command-view", A)
+    }
+    assert told(ACCEPTED, said, ("view_command", shown)) == {("stuck/given-up-command", A)}
     assert ("diverged/command-view", A) in told(("log", LOG), ("event", {**dead, "type": "x", "answers": A}))
     assert ("diverged/command-view", A) in told(("saga", SAGA), said), "accepted or not"
 
@@ -158,8 +165,9 @@ def test_a_command_that_became_a_dead_letter_is_shown_as_suspended() -> None:
     [
         (("failure", {"service": "protools_saga", "side": "write", "id": A, "due_at": NOW}), True),
         (("failure", {"service": "generador", "side": "write", "id": A, "due_at": NOW}), False),
-        (("dead", {"service": "protools_saga", "id": A}), True),
-        (("dead", {"service": "generador", "id": A}), False),
+        (("dead", {"service": "protools_saga", "id": A, "is_open": 1}), True),
+        (("dead", {"service": "protools_saga", "id": A, "is_open": 0}), False),
+        (("dead", {"service": "generador", "id": A, "is_open": 1}), False),
     ],
 )
 def test_an_acceptance_that_the_coordinator_could_not_handle_is_not_lost(trace: Told, explains: bool) -> None:
@@ -203,13 +211,53 @@ def test_a_parked_success_is_either_told_or_a_defect(incident: dict[str, Any], i
     assert (("late/success", A) in told(*facts)) == (is_told or incident["service"] == "correo")
 
 
-@pytest.mark.parametrize("change", [{"kind": "parked"}, {"subject": B}, {"service": "bff"}])
-def test_an_incident_of_something_else_tells_of_no_dead_letter(change: dict[str, str]) -> None:
+@pytest.mark.parametrize("change", [{"kind": "parked"}, {"subject": B}, {"service": "bff"}, {"is_open": 0}])
+def test_an_incident_of_something_else_tells_of_no_dead_letter(change: dict[str, Any]) -> None:
     """Who looks at the incidents must find every letter there."""
-    told_of_it = {"service": "correo", "kind": "dead-letter", "subject": A}
-    dead = ("dead", {"service": "correo", "id": A, "topic": "x"})
-    assert told(dead, ("incident", told_of_it)) == set()
-    assert told(dead, ("incident", told_of_it | change)) == {("dead/in-silence", A)}
+    assert told(("dead", LETTER), ("incident", OF_LETTER)) == set()
+    assert ("dead/in-silence", A) in told(("dead", LETTER), ("incident", OF_LETTER | change))
+
+
+@pytest.mark.parametrize(
+    ("incident", "cause", "is_orphaned"),
+    [
+        (OF_LETTER, ("dead", LETTER), False),
+        (OF_LETTER, ("dead", {**LETTER, "is_open": 0}), True),
+        (OF_LETTER, ("dead", {**LETTER, "service": "bff"}), True),
+        ({**OF_LETTER, "is_open": 0}, ("dead", {**LETTER, "is_open": 0}), False),
+        ({**TOLD_OF_PARKED, "is_open": 1}, ("saga", SAGA), False),
+        ({**TOLD_OF_PARKED, "kind": "suspended", "is_open": 1}, ("saga", SAGA), True),
+        ({**TOLD_OF_PARKED, "kind": "suspended", "is_open": 1}, ("saga", {**SAGA, "status": "SUSPENDED"}), False),
+        ({**TOLD_OF_PARKED, "kind": "suspended", "is_open": 0}, ("saga", SAGA), False),
+    ],
+)
+def test_an_incident_that_nothing_will_close_is_orphaned(
+    incident: dict[str, Any], cause: Told, is_orphaned: bool
+) -> None:
+    """It ends with what it tells of, and that is over: operators would be called out for it for ever."""
+    assert (("orphaned/incident", A) in told(cause, ("incident", incident))) == is_orphaned
+
+
+CANCEL = ("cancelled", {"id": A, "command_id": B, "at": OLD})
+HANDLED = ("met", {"service": "protools_saga", "id": B, "how": "handled"})
+
+
+@pytest.mark.parametrize(
+    ("facts", "has_effect"),
+    [
+        ([], False),
+        ([("log", {**LOG, "cause_code": "operator"})], False),
+        ([("log", {**LOG, "cause_code": "cancelled"})], True),
+        ([("event", {"service": "protools_saga", "aggregate": B, "version": 1, "id": C, "answers": B})], True),
+        ([("event", {"service": "protools_saga", "aggregate": A, "version": 1, "id": C, "answers": A})], True),
+        ([("event", {"service": "generador", "aggregate": B, "version": 1, "id": C, "answers": B})], False),
+        ([("met", {"service": "protools_saga", "id": A, "how": "tombstone"})], True),
+        ([("met", {"service": "protools_saga", "id": A, "how": "handled"})], False),
+    ],
+)
+def test_a_cancel_that_was_handled_is_refused_or_has_its_effect(facts: list[Told], has_effect: bool) -> None:
+    """Else its caller was told `202` for nothing."""
+    assert (("stuck/cancellation", A) not in told(ACCEPTED, CANCEL, HANDLED, *facts)) == has_effect
 
 
 # --- the report
