@@ -299,5 +299,5 @@ def _vault() -> Vault:
 )
 def verify_password(body: dict[str, str]) -> Response:
     """Tell whether this is a user's valid password; for a user who does not exist it takes as long to say no."""
-    _vault().verify(body["username"], body["password"], http.address())
+    _vault().verify(body["username"], body["password"], http.address(), http.caller().subject)
     return http.nothing()

@@ -45,9 +45,10 @@ class Vault:
         log.error("generador did not reveal", status=answer.status, code=document.get("code"))
         raise http.unavailable("the password cannot be shown for now; the link stays good")
 
-    def verify(self, username: str, password: str, address: str) -> None:
+    def verify(self, username: str, password: str, address: str, caller: str) -> None:
         """Return when this is the user's valid password; raise the Problem 401, 429, or 503 as above."""
-        answer = self._ask(VERIFICATIONS, {"username": username, "password": password, "address": address})
+        question = {"username": username, "password": password, "address": address, "caller": caller}
+        answer = self._ask(VERIFICATIONS, question)
         if answer.status == 204:
             return
         document = _document(answer)

@@ -29,7 +29,7 @@ from generador.messages import (
 )
 from generador.tables import password, rotation
 from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
-from generador.verification import forget_attempts
+from generador.verification import forget_guesses
 from seedwork.errors import DomainError
 from seedwork.inbox import Handler
 from seedwork.messages import Message
@@ -159,4 +159,4 @@ HANDLERS = {
 }
 
 CHECK = check_vault_key
-DUTIES = (expire_passwords, forget_attempts)
+DUTIES = (expire_passwords, forget_guesses)

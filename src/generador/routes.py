@@ -17,6 +17,7 @@ from seedwork.unit_of_work import rfc3339
 
 STATUS = {"unknown-token": 404, "not-yet-valid": 503}
 """Status of a refused reveal; any other is for good."""
+ASKED = ("username", "password", "address", "caller")
 api = http.api("generador")
 
 
@@ -54,9 +55,9 @@ def verify_password() -> Response:
     from generador.verification import TooManyAttempts, verify
 
     question = http.body()
-    username, password, address = (_text(question, name) for name in ("username", "password", "address"))
+    username, password, address, caller = (_text(question, name) for name in ASKED)
     try:
-        known = verify(http.runtime(), username, password, address)
+        known = verify(http.runtime(), username, password, address, caller)
     except TooManyAttempts as early:
         wait = {"Retry-After": str(math.ceil(early.wait_s))}
         raise Problem(

@@ -47,14 +47,16 @@ rotation = Table(
     comment="the secret beside the password: while a rotation runs the next one, after it the one that went",
 )
 
-failed_attempt = Table(
-    "failed_attempt",
+guess_budget = Table(
+    "guess_budget",
     WRITE,
-    Column("key", String, primary_key=True, comment="HMAC of the username or the address, in hex"),
+    Column("key", String, primary_key=True, comment="HMAC of a username, of who asks from where, or of both, in hex"),
     Column("revision", Integer, nullable=False),
-    Column("failures", Integer, nullable=False),
-    Column("again_at", Double, nullable=False, comment="before it the next attempt is not looked at"),
-    Index("failed_attempt_again", "again_at"),
+    Column("of_user", String, comment="HMAC of the username, where the budget is that of one source with one user"),
+    Column("full_at", Double, nullable=False, comment="when all wrong guesses are forgotten"),
+    Column("known_until", Double, nullable=False, comment="of a source that gave the right password; else 0"),
+    Index("guess_budget_known", "of_user", "known_until"),
+    Index("guess_budget_over", "known_until", "full_at"),
 )
 
 key_check = Table(

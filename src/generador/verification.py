@@ -1,29 +1,42 @@
-"""Verify passwords: the same work and the same answer whoever is named, and slower after each failure.
+"""Verify passwords: the same work and the same answer whoever is named, and only so many wrong guesses in a time.
 
-Failures are counted in the write database, so that every web process knows of all. They name nobody: their key is an
-HMAC of what was tried. Two guesses at once by the same name or address: the second is told to come back.
+A source is a caller at an address. One that lately gave the right password of a user has a budget of guesses at it of
+its own, which nobody else can use up. All others have one for each user and one for all users, and share one per user.
+Budgets stand in the write database, so that every web process knows of all. Their keys are HMACs and name nobody.
 """
 
 from __future__ import annotations
 
 import hmac
+import random
+from typing import Any
 
-from sqlalchemy import delete, select
+import orjson
+from sqlalchemy import select
 
-from generador.tables import failed_attempt, password
+from generador.tables import guess_budget, password
 from generador.vault import verifier_of
 from seedwork.errors import ProtoolsError, Stale
+from seedwork.limits import Rate
 from seedwork.loop import Duty
 from seedwork.rows import Row
 from seedwork.service import Runtime
 from seedwork.unit_of_work import UnitOfWork
 
-FREE = {"user": 5, "address": 1000}
-"""Failures up to which there is no delay; an address may be that of an application, or a proxy, with many users."""
-LONGEST_DELAY_S = 60.0
-"""Short: 145 random bits are not guessed at any rate, and whoever fails on purpose locks the user out so long."""
-FORGET_S = 3600.0
-"""Seconds after which failures are forgotten."""
+OF_SOURCE = Rate(interval_s=1.0, burst=10)
+"""Wrong guesses of one source at one user's password."""
+OF_USER = Rate(interval_s=0.1, burst=100)
+"""Wrong guesses at one user's password of all sources that are not known: it takes ten of them to use it up."""
+OF_ALL_USERS = Rate(interval_s=0.1, burst=1000)
+"""Wrong guesses of one source at any passwords; it may be an application, or a proxy, with many users."""
+KNOWN_S = 30 * 86400.0
+"""Seconds for which a source is known after it gave the right password."""
+RENEWED_S = 86400.0
+"""Seconds by which that is renewed at once: most right passwords write nothing."""
+KNOWN_SOURCES = 20
+"""Sources that are known for one user, the latest ones."""
+TRIES = 3
+FORGET_EVERY_S = 60.0
 PAGE = 1000
 NO_VERIFIER = bytes(32)
 """What nobody's password is known by: no SHA-256 is known to be it."""
@@ -37,60 +50,89 @@ class TooManyAttempts(ProtoolsError):
         self.wait_s = wait_s
 
 
-def verify(runtime: Runtime, username: str, given: str, address: str) -> bool:
+def verify(runtime: Runtime, username: str, given: str, address: str, caller: str) -> bool:
     """Tell whether this is the user's valid password; raise TooManyAttempts before it is looked at."""
-    key = runtime.settings.key("INTERNAL_TOKEN")
-    kinds = {_key_of(key, kind, name): kind for kind, name in (("user", username), ("address", address))}
-
-    def work(uow: UnitOfWork) -> bool:
-        rows = _failures(uow, kinds)
-        kept = uow.values(select(password.c.verifier).where(password.c.username == username))
-        known = hmac.compare_digest(next(iter(kept), None) or NO_VERIFIER, verifier_of(given))
-        if not known:
-            for row in rows:
-                uow.put(failed_attempt, _failed_again(row, FREE[kinds[row["key"]]], uow.now))
-        elif rows[0]["failures"]:
-            uow.remove(failed_attempt, rows[0]["key"])  # the user's; an address does not clear itself by one success
-        return known
-
-    try:
-        return runtime.relay.run(work)
-    except Stale:
-        raise TooManyAttempts(1.0) from None
+    rates = _rates(runtime.settings.key("INTERNAL_TOKEN"), username, (caller, address))
+    for _ in range(TRIES):
+        try:
+            return runtime.relay.run(lambda uow: _attempt(uow, username, given, rates))
+        except Stale:
+            continue  # others made the same row at the same moment; it is there now, to wait for
+    raise TooManyAttempts(1.0)
 
 
-def _key_of(key: bytes, kind: str, name: str) -> str:
-    return hmac.digest(key, f"{kind}:{name}".encode(), "sha256").hex()
+def _rates(key: bytes, username: str, source: tuple[str, str]) -> dict[str, Rate]:
+    """Return by its key each budget that an attempt may count in: the source's own, then the two of strangers."""
+    named = {("own", username, *source): OF_SOURCE, ("user", username): OF_USER, ("source", *source): OF_ALL_USERS}
+    return {hmac.digest(key, orjson.dumps(name), "sha256").hex(): rate for name, rate in named.items()}
 
 
-def _failures(uow: UnitOfWork, keys: dict[str, str]) -> list[Row]:
-    """Return what failed before, locked; raise TooManyAttempts when the next attempt is not yet due."""
-    uow.load((failed_attempt, key) for key in keys)
-    rows = [_remembered(uow, key) for key in keys]
-    if (wait_s := max(row["again_at"] for row in rows) - uow.now) > 0:
+def _attempt(uow: UnitOfWork, username: str, given: str, rates: dict[str, Rate]) -> bool:
+    rows = _counting(uow, rates)
+    if (wait_s := max(rates[row["key"]].wait_s(row["full_at"], uow.now) for row in rows)) > 0:
         raise TooManyAttempts(wait_s)
-    return rows
+    kept = uow.values(select(password.c.verifier).where(password.c.username == username))
+    right = hmac.compare_digest(next(iter(kept), None) or NO_VERIFIER, verifier_of(given))
+    if right:
+        _recognize(uow, rows[0])
+    else:
+        for row in rows:
+            uow.put(guess_budget, _spent(row, rates[row["key"]], uow.now))
+    return right
 
 
-def _remembered(uow: UnitOfWork, key: str) -> Row:
-    row = uow.get(failed_attempt, key)
-    if row is None or row["again_at"] + FORGET_S < uow.now:
-        return {"key": key, "failures": 0, "again_at": 0.0}
-    return row
+def _counting(uow: UnitOfWork, rates: dict[str, Rate]) -> list[Row]:
+    """Return the budgets that an attempt counts in, locked: of a known source its own, so that it waits for nobody.
+
+    The own one is locked first, the others in key order: no two attempts wait for each other.
+    """
+    own, user, _ = rates
+    uow.load([(guess_budget, own)])
+    is_known = _budget(uow, own)["known_until"] > uow.now
+    uow.load((guess_budget, key) for key in rates if not is_known)
+    return [
+        {**_budget(uow, own), "of_user": user},
+        *(_budget(uow, key) for key in rates if key != own and not is_known),
+    ]
 
 
-def _failed_again(row: Row, free: int, now: float) -> Row:
-    failures = row["failures"] + 1
-    delay_s = min(LONGEST_DELAY_S, 2.0 ** (failures - free)) if failures >= free else 0.0
-    return {**row, "failures": failures, "again_at": now + delay_s}
+def _budget(uow: UnitOfWork, key: str) -> Row:
+    return uow.get(guess_budget, key) or {"key": key, "full_at": 0.0, "known_until": 0.0}
 
 
-def forget_attempts(runtime: Runtime) -> Duty:
-    """Delete the failures that count no more."""
+def _spent(row: Row, rate: Rate, now: float) -> Row:
+    """Count a wrong guess; the one after the last comes at a random moment, so that no rhythm always wins it."""
+    full_at = max(row["full_at"], now) + rate.interval_s
+    if rate.wait_s(full_at, now):
+        full_at += random.uniform(0, rate.interval_s)
+    return {**row, "full_at": full_at}
+
+
+def _recognize(uow: UnitOfWork, own: Row) -> None:
+    """Know a source from now on, and forgive it what it guessed; what strangers share is not forgiven."""
+    until, was_known = uow.now + KNOWN_S, own["known_until"] > uow.now
+    if own["full_at"] > uow.now or own["known_until"] < until - RENEWED_S:
+        uow.put(guess_budget, {**own, "full_at": 0.0, "known_until": until})
+    if not was_known:
+        for key in uow.values(_surplus(own["of_user"], uow.now)):
+            uow.remove(guess_budget, key)
+
+
+def _surplus(user: str, now: float) -> Any:
+    """Select the sources of a user that have no place beside a new one, but for those that are being asked by."""
+    known = select(guess_budget.c.key).where(guess_budget.c.of_user == user, guess_budget.c.known_until > now)
+    latest = known.order_by(guess_budget.c.known_until.desc())
+    return latest.offset(KNOWN_SOURCES - 1).with_for_update(skip_locked=True)
+
+
+def forget_guesses(runtime: Runtime) -> Duty:
+    """Delete the budgets that are full again, and the sources that were not right for long."""
 
     def work(uow: UnitOfWork) -> int:
-        old = select(failed_attempt.c.key).where(failed_attempt.c.again_at < uow.now - FORGET_S).limit(PAGE)
-        gone = delete(failed_attempt).where(failed_attempt.c.key.in_(old)).returning(failed_attempt.c.key)
-        return len(uow.values(gone))
+        is_over = (guess_budget.c.known_until < uow.now) & (guess_budget.c.full_at < uow.now)
+        rows = uow.claim(guess_budget, is_over, guess_budget.c.known_until, PAGE)
+        for row in rows:
+            uow.remove(guess_budget, row["key"])
+        return len(rows)
 
-    return Duty("attempts", lambda: runtime.relay.run_pages(work, PAGE), every_s=LONGEST_DELAY_S)
+    return Duty("guesses", lambda: runtime.relay.run_pages(work, PAGE), every_s=FORGET_EVERY_S)

@@ -22,6 +22,16 @@ class Rate:
     interval_s: float
     burst: int
 
+    @property
+    def room_s(self) -> float:
+        """Seconds in which an empty bucket is full again."""
+        return self.interval_s * self.burst
+
+    def wait_s(self, full_at: float, now: float) -> float:
+        """Return in how many seconds a bucket that is full at `full_at` has one to take; 0 where it has."""
+        over_s = max(0.0, full_at - now) + self.interval_s - self.room_s
+        return over_s if over_s > self.room_s * 1e-9 else 0.0
+
     def __str__(self) -> str:
         """Write it as `rate_of` reads it, per second."""
         return f"{1 / self.interval_s:g}/s burst {self.burst}"
@@ -49,20 +59,21 @@ class Buckets:
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
-        self._room_s = rate.interval_s * rate.burst
         self._full_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def take(self, name: str, now: float) -> Taken:
         """Take one request out of a bucket, if there is one."""
+        rate = self.rate
         with self._lock:
-            spent_s = max(0.0, self._full_at.get(name, now) - now) + self.rate.interval_s
-            if spent_s > self._room_s * (1 + 1e-9):
-                return Taken(0, spent_s - self.rate.interval_s, spent_s - self._room_s)
-            self._full_at[name] = now + spent_s
+            full_at = max(self._full_at.get(name, now), now)
+            if wait_s := rate.wait_s(full_at, now):
+                return Taken(0, full_at - now, wait_s)
+            self._full_at[name] = full_at + rate.interval_s
             if len(self._full_at) > LARGEST:
                 self._forget(now)
-        return Taken(int((self._room_s - spent_s) / self.rate.interval_s + 1e-6), spent_s)
+        spent_s = full_at + rate.interval_s - now
+        return Taken(int((rate.room_s - spent_s) / rate.interval_s + 1e-6), spent_s)
 
     def _forget(self, now: float) -> None:
         """Keep those that are not full, and of these the half that has spent most when they are too many still."""

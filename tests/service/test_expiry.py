@@ -312,6 +312,8 @@ def test_a_password_issued_before_the_upgrade_keeps_its_time(generador: Desk) ->
         tx.execute(text("DROP INDEX password_unrevealed"))
         tx.execute(text("ALTER TABLE password DROP COLUMN mailed_at"))
         tx.execute(text("CREATE INDEX password_unrevealed ON password (issued_at) WHERE sealed_key IS NOT NULL"))
+        tx.execute(text("DROP TABLE guess_budget"))
+        tx.execute(text("CREATE TABLE failed_attempt (key VARCHAR PRIMARY KEY)"))
         tx.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     migrate(settings, generador.service, "write")
     pass_time(generador, DAY_S / 2 + 1)
