@@ -16,6 +16,7 @@ from seedwork.callers import Caller, Role, caller_of
 from seedwork.gatekeeper import KEY_PREFIX
 from seedwork.messages import new_id
 from seedwork.rows import Row
+from seedwork.tokens import Refused
 
 SECRET_BYTES = 32
 
@@ -25,14 +26,16 @@ def hash_of(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def find(write: Engine, key: str) -> Caller | None:
-    """Return who holds a key; None for one that was never made, or was revoked."""
-    known = select(api_key.c.subject, api_key.c.role).where(
-        api_key.c.hash == hash_of(key), api_key.c.revoked_at.is_(None)
-    )
+def find(write: Engine, key: str) -> Caller:
+    """Return who holds a key; raise Refused for one that was never made, or was revoked."""
+    known = select(api_key.c.subject, api_key.c.role, api_key.c.revoked_at).where(api_key.c.hash == hash_of(key))
     with write.connect() as connection:
         row = connection.execute(known).first()
-    return caller_of(*row) if row else None
+    if row is None:
+        raise Refused("unknown-machine-key")
+    if row.revoked_at is not None:
+        raise Refused("revoked-machine-key", row.subject)
+    return caller_of(row.subject, row.role)
 
 
 def create(tx: Connection, subject: str, role: Role, now: float) -> tuple[str, str]:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from math import ceil
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g, has_request_context, request
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as Counted
 
+from seedwork import conventions
 from seedwork.callers import NOBODY, Caller
 from seedwork.formats import Problem
-from seedwork.limits import Buckets, Taken
+from seedwork.limits import Buckets, Rate, Taken
 from seedwork.rights import Right, right_to
 from seedwork.settings import Settings
-from seedwork.tokens import Known, authentication, is_service_token
+from seedwork.tokens import Known, Refused, authentication, check_service_token
 
 log = structlog.get_logger()
 
 KEPT_S = 5.0
 """Seconds for which a bearer that was verified is believed without another look: so long a revoked key still opens."""
 KEPT = 10_000
+LINES = Rate(interval_s=1.0, burst=10)
+"""Lines of the log about bearers refused for one reason: strangers must not fill it."""
 KEY_PREFIX = "ptk_"
 NETWORK_BITS = 64
 """Of an IPv6 address: whoever has one address has the network."""
@@ -31,8 +37,35 @@ UNLIMITED = frozenset({"/livez", "/readyz", "/health"})
 CHALLENGE = 'Bearer realm="protools"'
 
 Networks = frozenset[IPv4Network | IPv6Network]
-FindKey = Callable[[str], Caller | None]
-"""Look a machine's key up."""
+FindKey = Callable[[str], Caller]
+"""Look a machine's key up; raise Refused for one that opens nothing."""
+
+
+class Refusals:
+    """Count the bearers that were refused, by reason, and log why: never a bearer, nor what it could be made from."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counted = Counted("protools_refused_bearers", "Tokens and keys refused.", ["reason"], registry=registry)
+        self._lines, self._left_out = Buckets(LINES), Counter[str]()
+
+    def note(self, refused: Refused) -> None:
+        """Count one; log it, while there is room for its reason, with how many were left out since."""
+        reason = refused.reason
+        self._counted.labels(reason).inc()
+        if self._lines.take(reason, time.monotonic()).wait_s:
+            self._left_out[reason] += 1
+            return
+        left_out = {"left_out": count} if (count := self._left_out.pop(reason, 0)) else {}
+        said = {"said": refused.said} if refused.said else {}
+        log.warning("bearer refused", reason=reason, **said, **_whose(), **left_out)
+
+
+def _whose() -> dict[str, str]:
+    """Name the request in hand as its answer will name it."""
+    if not has_request_context():
+        return {}
+    g.request_id = conventions.request_id(request.headers.get(conventions.REQUEST_ID, ""))
+    return {"address": g.address, "route": str(request.url_rule), "request_id": g.request_id}
 
 
 class Gatekeeper:
@@ -50,6 +83,7 @@ class Gatekeeper:
 
     def guard(self, app: Flask) -> None:
         """Stand before every route of an app."""
+        self._refusals = Refusals(app.extensions["registry"])
         app.before_request(self.admit)
         app.after_request(_tell_limits)
 
@@ -77,13 +111,12 @@ class Gatekeeper:
             raise Problem(403, "forbidden", f"this is not for the role {caller.role}", headers=headers)
 
     def _identify(self, token: str) -> Caller:
-        digest, now = hashlib.sha256(token.encode()).digest(), time.time()
+        digest, now = hashlib.sha256(token.encode()).digest(), time.monotonic()
         known = self._known.get(digest)
         if known is None or known.until <= now:
             known = self._verified(token)
-            if known is None:
-                raise _not_accepted()
-            self._remember(digest, known._replace(until=min(known.until, now + KEPT_S)))
+            kept_s = min(KEPT_S, known.until - time.time())  # by a clock that nobody sets back
+            self._remember(digest, known._replace(until=now + kept_s))
         return known.caller
 
     def _recheck(self, token: str) -> None:
@@ -96,11 +129,20 @@ class Gatekeeper:
         except Exception as down:
             log.warning("cannot look who asks", error=str(down).partition("\n")[0])
 
-    def _verified(self, token: str) -> Known | None:
-        if token.startswith(KEY_PREFIX):
-            caller = self._find_key(token) if self._find_key else None
-            return Known(caller, float("inf")) if caller else None
-        return self._tokens.verify(token) if self._tokens else None
+    def _verified(self, token: str) -> Known:
+        try:
+            if token.startswith(KEY_PREFIX):
+                return Known(self._holder(token), float("inf"))
+            assert self._tokens  # nobody is asked where there are none
+            return self._tokens.verify(token)
+        except Refused as refused:
+            self._refusals.note(refused)
+            raise _not_accepted() from None
+
+    def _holder(self, key: str) -> Caller:
+        if self._find_key is None:
+            raise Refused("no-keys-here")
+        return self._find_key(key)
 
     def _remember(self, digest: bytes, known: Known) -> None:
         if len(self._known) >= KEPT:
@@ -108,8 +150,11 @@ class Gatekeeper:
         self._known[digest] = known
 
     def _require_service(self, route: str) -> None:
-        if not is_service_token(self._settings.key("INTERNAL_TOKEN"), bearer(), route):
-            raise _not_accepted()
+        try:
+            check_service_token(self._settings.key("INTERNAL_TOKEN"), bearer(), route)
+        except Refused as refused:
+            self._refusals.note(refused)
+            raise _not_accepted() from None
 
     def _limit(self, name: str, buckets: Buckets | None, who: str) -> None:
         if buckets is None:
@@ -136,6 +181,8 @@ def bearer() -> str:
 
 def _not_accepted() -> Problem:
     headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
+    if has_request_context() and "request_id" in g:
+        headers[conventions.REQUEST_ID] = g.request_id
     return Problem(401, "unauthorized", "this token is not accepted here", headers=headers)
 
 

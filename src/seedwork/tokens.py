@@ -6,17 +6,23 @@ The key decides which algorithm is good, never the token; what a token says of k
 from __future__ import annotations
 
 import base64
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jwt
 
 from seedwork import jwks
 from seedwork.callers import Caller, Role, caller_of
-from seedwork.errors import SettingError
+from seedwork.errors import ProtoolsError, SettingError, Unavailable
 from seedwork.settings import Settings
+from seedwork.text import printable
 
+SEGMENT = "(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?"
+"""Base64url as RFC 7515 §2 writes it: without padding, and with no bit that nobody reads (RFC 4648 §3.5)."""
+SPELLING = re.compile(rf"{SEGMENT}\.{SEGMENT}\.{SEGMENT}")
 LONGEST = 4096
 """Characters of the longest token that is looked at."""
 LEEWAY_S = 5.0
@@ -28,6 +34,18 @@ INTERNAL_S = 60
 SOURCES = ("JWT_SECRET", "JWKS_URL", "JWKS_FILE")
 NEEDED = ["exp", "sub", "aud", "iss"]
 
+REASONS: dict[type[Exception], str] = {
+    jwt.ExpiredSignatureError: "expired",
+    jwt.ImmatureSignatureError: "not-yet-valid",
+    jwt.InvalidAudienceError: "wrong-audience",
+    jwt.InvalidIssuerError: "wrong-issuer",
+    jwt.InvalidSignatureError: "bad-signature",
+    jwt.InvalidAlgorithmError: "wrong-algorithm",
+    jwt.MissingRequiredClaimError: "missing-claim",
+}
+"""What is said, in the log, of a token that PyJWT refuses; of anything else that it is malformed."""
+TOLD_CHARACTERS = 64
+
 KeyOf = Callable[[str], jwt.PyJWK | None]
 
 
@@ -38,6 +56,17 @@ class Known(NamedTuple):
     until: float
 
 
+class Refused(ProtoolsError):
+    """Raised for a bearer that proves nobody; for the log: callers hear the same whatever the reason is.
+
+    `said` is what it says of its issuer, audience or key, made printable.
+    """
+
+    def __init__(self, reason: str, said: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.said = reason, printable(said, TOLD_CHARACTERS)
+
+
 class Tokens:
     """Verify the tokens of callers with the key that the settings name."""
 
@@ -45,22 +74,53 @@ class Tokens:
         self._key_of = _key_source(settings)
         self._audience, self._issuer = settings.jwt_audience, settings.jwt_issuer
 
-    def verify(self, token: str) -> Known | None:
-        """Return whom a token proves; None for one that proves nobody, whatever is wrong with it.
+    def verify(self, token: str) -> Known:
+        """Return whom a token proves; raise Refused for one that proves nobody, whatever is wrong with it.
 
         Raise Unavailable while the keys to verify it with cannot be read.
         """
-        try:
-            claims = self._claims(token)
-            return Known(caller_of(claims["sub"], claims.get("role")), float(claims["exp"])) if claims else None
-        except (jwt.PyJWTError, ValueError, ArithmeticError, RecursionError):
-            return None
+        with _refusing(token):
+            claims = self._claims(_spelled(token))
+            return Known(_named(claims), float(claims["exp"]))
 
-    def _claims(self, token: str) -> dict[str, Any] | None:
-        if len(token) > LONGEST:
-            return None
-        key = self._key_of(jwt.get_unverified_header(token).get("kid", ""))
-        return _decoded(token, key, key.algorithm_name, self._audience, self._issuer) if key else None
+    def _claims(self, token: str) -> dict[str, Any]:
+        identifier = jwt.get_unverified_header(token).get("kid", "")
+        key = self._key_of(identifier)
+        if key is None:
+            raise Refused("unknown-key", identifier)
+        return _decoded(token, key, key.algorithm_name, self._audience, self._issuer)
+
+
+def _spelled(token: str) -> str:
+    """Return a token that is written in the one way there is."""
+    if len(token) > LONGEST or not SPELLING.fullmatch(token):
+        raise Refused("malformed")
+    return token
+
+
+def _named(claims: dict[str, Any]) -> Caller:
+    try:
+        return caller_of(claims["sub"], claims.get("role"))
+    except ValueError:
+        raise Refused("no-subject-or-role") from None
+
+
+@contextmanager
+def _refusing(token: str) -> Iterator[None]:
+    """Refuse a token that makes anything raise: it is a stranger's text."""
+    try:
+        yield
+    except (Refused, Unavailable):
+        raise
+    except Exception as error:
+        reason = next((said for kind, said in REASONS.items() if isinstance(error, kind)), "malformed")
+        raise Refused(reason, _claimed(token, reason)) from None
+
+
+def _claimed(token: str, reason: str) -> str:
+    """Return the audience or issuer that is wrong, of a token whose signature is right."""
+    name = {"wrong-audience": "aud", "wrong-issuer": "iss"}.get(reason)
+    return str(jwt.decode(token, options={"verify_signature": False}).get(name)) if name else ""
 
 
 def _decoded(
@@ -92,8 +152,8 @@ def _file_keys(settings: Settings) -> jwks.KeySet:
     fetch = jwks.from_file(settings.jwks_file)
     try:
         found = jwks.keys_of(fetch())
-    except (OSError, ValueError, jwt.PyJWTError) as error:
-        raise SettingError("JWKS_FILE", str(error)) from None
+    except Exception as error:  # whatever the text of a file makes the parsers raise
+        raise SettingError("JWKS_FILE", f"{type(error).__name__}: {error}") from None
     if not found:
         raise SettingError("JWKS_FILE", f"{settings.jwks_file} holds no key with an id for RS256, ES256 or EdDSA")
     return jwks.KeySet(fetch)
@@ -146,10 +206,7 @@ def service_token(key: bytes, asking: str, route: str) -> str:
     return jwt.encode(claims, key, "HS256")
 
 
-def is_service_token(key: bytes, token: str, route: str) -> bool:
-    """Tell whether a token lets its bearer use this route of ours."""
-    try:
-        _decoded(token, key, "HS256", route)
-    except (jwt.PyJWTError, ValueError, ArithmeticError, RecursionError):
-        return False
-    return True
+def check_service_token(key: bytes, token: str, route: str) -> None:
+    """Raise Refused unless a token lets its bearer use this route of ours."""
+    with _refusing(token):
+        _decoded(_spelled(token), key, "HS256", route)

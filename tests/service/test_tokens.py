@@ -9,29 +9,40 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import hypothesis
 import jwt
 import pytest
 import urllib3
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
+from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
 from tests.service.web import serving
 
+from bff import keys
 from bff.tables import acceptance
 from seedwork import gatekeeper, jwks, tokens
 from seedwork.errors import SettingError, Unavailable
 from seedwork.settings import Settings
-from seedwork.tokens import LONGEST, authentication, issue
+from seedwork.tokens import LONGEST, Refused, authentication, issue
 
 SECRET = "correct horse battery staple, 32 bytes and more"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 ED_KEY = ed25519.Ed25519PrivateKey.generate()
 SIGNERS = {"RS256": RSA_KEY, "ES256": EC_KEY, "EdDSA": ED_KEY}
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 DAY_S = 24 * 3600
 """Longer than the suite runs: what is told here is told when it is collected."""
 REFUSED = 'Bearer realm="protools", error="invalid_token"'
@@ -191,13 +202,64 @@ def test_a_token_that_differs_in_one_character_opens_nothing(shared: Room) -> No
     other = {name: "B" if name == "A" else "A" for name in token}
     verify = tokens.Tokens(shared.runtime.settings).verify
     wrong = [f"{token[:at]}{other[token[at]]}{token[at + 1 :]}" for at in range(len(token)) if token[at] != "."]
-    last = [
-        token[:-1] + end
-        for end in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-        if end != token[-1]
-    ]
-    assert [verify(each) for each in wrong + last] == [None] * len(wrong + last)
+    last = [token[:-1] + end for end in ALPHABET if end != token[-1]]
+    for each in wrong + last:
+        with pytest.raises(Refused):
+            verify(each)
     assert verify(token)
+
+
+def good(algorithm: str) -> str:
+    """Issue a token of one kind."""
+    key = SIGNERS.get(algorithm, SECRET)
+    return jwt.encode(claims(), key, algorithm, headers={"kid": algorithm})  # type: ignore[arg-type]
+
+
+def respelled(token: str) -> Iterator[str]:
+    """Write a token in other ways that decode to the same bytes somewhere."""
+    parts = token.split(".")
+    for at in range(3):
+        for odd in ("=", "==", "===", " ", "\n", "\r\n", "\t", "\x00", "\u200b", "%3D"):
+            for part in (parts[at] + odd, odd + parts[at], parts[at][:4] + odd + parts[at][4:]):
+                yield ".".join((*parts[:at], part, *parts[at + 1 :]))
+        for end in ALPHABET:
+            if end != parts[at][-1] and b64(base64.urlsafe_b64decode(parts[at][:-1] + end + "==")) == parts[at]:
+                yield ".".join((*parts[:at], parts[at][:-1] + end, *parts[at + 1 :]))
+    if "-" in token or "_" in token:
+        yield token.replace("-", "+").replace("_", "/")
+    yield token.translate({ord("A"): "\uff21"})
+    yield f"{token}."
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", *SIGNERS])
+def test_one_token_has_one_spelling(shared: Room, public: Room, algorithm: str) -> None:
+    """RFC 7515 §2: no padding, nothing else either, and no bits that nobody reads: what is told apart must be apart."""
+    verify = tokens.Tokens((shared if algorithm == "HS256" else public).runtime.settings).verify
+    token = good(algorithm)
+    assert verify(token).caller.subject == "shop"
+    for other in set(respelled(token)) - {token}:
+        with pytest.raises(Refused, match="malformed"):
+            verify(other)
+
+
+@pytest.mark.parametrize("padded", [(1, 0), (0, 1), (1, 1)])
+def test_not_even_its_issuer_spells_a_token_in_another_way(shared: Room, padded: tuple[int, int]) -> None:
+    """Some pad what they sign (AWS ALB); what is signed so is no JWS."""
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in ({"alg": "HS256"}, claims())]
+    parts = [part if keep else part.rstrip("=") for part, keep in zip(parts, padded, strict=True)]
+    assert "=" in "".join(parts)
+    unsigned = ".".join(parts)
+    refused(shared, f"{unsigned}.{b64(hmac.new(SECRET.encode(), unsigned.encode(), hashlib.sha256).digest())}")
+
+
+@pytest.mark.parametrize("pad", ["=", "==", " "])
+def test_tokens_of_services_have_one_spelling_too(shared: Room, pad: str) -> None:
+    """The same door."""
+    key = shared.runtime.settings.key("INTERNAL_TOKEN")
+    token = tokens.service_token(key, "bff", "x POST /y")
+    tokens.check_service_token(key, token, "x POST /y")
+    with pytest.raises(Refused, match="malformed"):
+        tokens.check_service_token(key, token + pad, "x POST /y")
 
 
 FORGED_PUBLIC: dict[str, Callable[[], str]] = {
@@ -299,21 +361,193 @@ def test_an_unknown_key_makes_the_set_be_read_again_but_seldom() -> None:
     assert len(fetched) == 3
 
 
-def test_while_keys_cannot_be_read_the_old_ones_stay_good() -> None:
-    """An identity provider that is down for a minute must not shut the door; one never heard of is 503, not 401."""
-    now, answers = [0.0], [json.dumps(KEY_SET).encode()]
+class Published:
+    """Publish what a test says, and pass time."""
 
-    def fetch() -> bytes:
-        if not answers:
-            raise OSError("down")
-        return answers.pop()
+    def __init__(self, document: bytes | Exception) -> None:
+        self.document, self.now = document, 0.0
+        self.keys = jwks.KeySet(self.fetch, lambda: self.now)
 
-    keys = jwks.KeySet(fetch, lambda: now[0])
-    assert keys.find("RS256")
-    now[0] += jwks.KEPT_S + 1
-    assert keys.find("RS256")
+    def fetch(self) -> bytes:
+        if isinstance(self.document, Exception):
+            raise self.document
+        return self.document
+
+    def then(self, document: bytes | Exception, after_s: float = jwks.KEPT_S + 1) -> jwks.KeySet:
+        """Publish something else, and let it become due."""
+        self.document, self.now = document, self.now + after_s
+        return self.keys
+
+
+GOOD_SET = json.dumps(KEY_SET).encode()
+
+
+def test_while_keys_cannot_be_read_the_old_ones_stay_good_for_an_hour() -> None:
+    """An issuer that is down must not shut the door, and who cuts us off must not keep a stolen key good for ever."""
+    issuer = Published(GOOD_SET)
+    assert issuer.keys.find("RS256")
+    down = OSError("down")
+    assert issuer.then(down).find("RS256")
+    assert issuer.then(down, jwks.GOOD_S - jwks.KEPT_S - 1).find("RS256")
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            issuer.then(down).find("RS256")
+    assert issuer.then(GOOD_SET, jwks.PAUSE_S + 1).find("RS256")
+
+
+def test_keys_never_read_are_unavailable_not_unknown() -> None:
+    """503, not 401: nobody can tell yet."""
     with pytest.raises(Unavailable):
-        jwks.KeySet(fetch).find("RS256")
+        Published(OSError("down")).keys.find("RS256")
+
+
+WITHDRAWN = [{"keys": []}, {"keys": [{"kty": "oct", "kid": "oct", "k": "AAAA"}]}, {"keys": [None, {}, {"kty": []}]}]
+
+
+@pytest.mark.parametrize("emptied", WITHDRAWN)
+def test_a_set_that_was_read_and_holds_no_key_withdraws_all(emptied: object) -> None:
+    """The last resort of an issuer that lost its keys; it is an answer (401), not a fault of ours."""
+    issuer = Published(GOOD_SET)
+    assert issuer.keys.find("RS256")
+    assert issuer.then(json.dumps(emptied).encode()).find("RS256") is None
+    assert issuer.then(GOOD_SET, jwks.PAUSE_S + 1).find("RS256")
+
+
+NO_SETS = [
+    b"",
+    b"\xff\xfe",
+    b"<html>",
+    b"null",
+    b"7",
+    b"[]",
+    b"{}",
+    b'"keys"',
+    b'{"keys": null}',
+    b'{"keys": {}}',
+    b'{"keys": {"kty": "RSA"}}',
+    b'{"keys": "RS256"}',
+    b'{"keys": 7}',
+    b'{"keys": ' + b"[" * 200_000,
+    b'{"keys": [' + b"9" * 5000 + b"]}",
+    RuntimeError("whatever"),
+]
+
+
+@pytest.mark.parametrize("document", NO_SETS, ids=[repr(each)[:30] for each in NO_SETS])
+def test_what_is_no_key_set_was_not_read(document: bytes | Exception) -> None:
+    """A page of a proxy in the place of the set must neither withdraw keys nor be an error of ours."""
+    issuer = Published(GOOD_SET)
+    assert issuer.keys.find("RS256")
+    assert issuer.then(document).find("RS256")
+
+
+RSA_JWK, EC_JWK, ED_JWK = map(public_jwk, SIGNERS)
+NO_KEYS: list[Any] = [
+    None,
+    7,
+    "RS256",
+    [],
+    {},
+    {"kty": []},
+    {"kty": "RSA", "kid": "x"},
+    *({**RSA_JWK, name: odd} for name in ("kty", "n", "e", "alg", "kid") for odd in ([], {}, 7, True, "é", [[]])),
+    *({**EC_JWK, name: odd} for name in ("crv", "x", "y") for odd in ([], {}, 7, "AA", "P-512")),
+    *({**ED_JWK, name: odd} for name in ("crv", "x") for odd in ([], {}, 7, "AA", "Ed448")),
+    {**RSA_JWK, "kid": ""},
+    {**RSA_JWK, "kid": None},
+    {**RSA_JWK, "use": ["sig"]},
+    {**RSA_JWK, "use": "enc"},
+    {**RSA_JWK, "alg": "RSA-OAEP"},
+    {**RSA_JWK, "n": "A" * 100_000},
+    json.loads("[" * 500 + "]" * 500),
+]
+
+
+@pytest.mark.parametrize("odd", NO_KEYS, ids=[json.dumps(each)[:60] for each in NO_KEYS])
+def test_one_bad_key_leaves_only_itself_out(odd: Any) -> None:
+    """Whichever side of the good ones it stands on; else an issuer's one mistake would shut the door."""
+    known = jwks.keys_of(json.dumps({"keys": [odd, {**ED_JWK, "kid": "good"}, odd]}).encode())
+    assert {"good"} <= known.keys() <= {"good", "é"}
+
+
+def test_a_key_that_is_left_out_is_not_written_down() -> None:
+    """By mistake it may be a private one; what raises may quote it."""
+    with capture_logs() as lines:
+        jwks.keys_of(json.dumps({"keys": [{"kid": "x", "d": "hunter2"}, {"kty": "hunter2"}]}).encode())
+    assert len(lines) == 2
+    assert "hunter2" not in repr(lines)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["RS256", "EdDSA", "RSA"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = ("kty", "kid", "alg", "use", "crv", "n", "e", "x", "y", "k", "d", "key_ops")
+ODD_KEYS = st.lists(JSON | st.dictionaries(st.sampled_from(FIELDS), JSON | st.text(ALPHABET)), max_size=4)
+bounded = hypothesis.settings(max_examples=150, deadline=None, database=None)
+
+
+@bounded
+@given(ODD_KEYS)
+def test_no_set_of_odd_keys_takes_the_good_one_along(odd: list[Any]) -> None:
+    """Parsers of others' bytes may raise anything: nothing is enumerated."""
+    document = json.dumps({"keys": [*odd, {**ED_JWK, "kid": "a good one"}]}).encode()
+    assert "a good one" in jwks.keys_of(document)
+
+
+@bounded
+@given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+def test_no_document_is_an_error_of_ours(document: bytes) -> None:
+    """What was read before stays, whatever comes."""
+    issuer = Published(GOOD_SET)
+    assert issuer.keys.find("RS256")
+    assert issuer.then(document).find("RS256")
+
+
+CLAIMS = st.dictionaries(st.sampled_from(["sub", "role", "exp", "aud", "iss", "nbf", "iat", "jti"]), JSON)
+HEADERS = st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "b64", "jwk", "jku", "x5c"]), JSON)
+
+
+@bounded
+@given(headers=HEADERS, changed=CLAIMS, text=st.text() | st.none())
+def test_whatever_a_token_holds_it_is_refused_or_believed(
+    headers: dict[str, Any], changed: dict[str, Any], text: str | None
+) -> None:
+    """Signed by the key, so that everything behind the signature is reached, too."""
+    unsigned = spelled({"alg": "HS256", **headers}, {**claims(), **changed}).rpartition(".")[0]
+    signature = b64(hmac.new(SECRET.encode(), unsigned.encode(), hashlib.sha256).digest())
+    try:
+        known = SHARED.verify(f"{unsigned}.{signature}" if text is None else text)
+    except Refused:
+        return
+    assert isinstance(known.caller.subject, str)
+    assert isinstance(known.until, float)
+
+
+SHARED = tokens.Tokens(Settings.read({"JWT_SECRET": SECRET}))
+
+
+class Exploding:
+    """Raise whatever a parser might."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [UnsupportedAlgorithm("x"), AttributeError(), KeyError(), RecursionError(), MemoryError(), InvalidTag()]
+)
+@pytest.mark.parametrize("place", ["decode", "get_unverified_header"])
+def test_whatever_reading_a_token_raises_it_is_refused(
+    shared: Room, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
+) -> None:
+    """The next release of a library raises something else."""
+    monkeypatch.setattr(jwt, place, Exploding(error))
+    refused(shared, issued())
 
 
 class Issuer(BaseHTTPRequestHandler):
@@ -327,18 +561,58 @@ class Issuer(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
+@contextmanager
+def published_by(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Run an issuer's web server; yield its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as issuer:
+        threading.Thread(target=issuer.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{issuer.server_port}"
+        finally:
+            issuer.shutdown()
+
+
 def test_keys_are_fetched_over_http(tmp_path: Path) -> None:
     """JWKS_URL, against a real server; what it answers elsewhere is no key set, whatever it holds."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Issuer) as issuer:
-        threading.Thread(target=issuer.serve_forever).start()
+    with published_by(Issuer) as url:
         statuses = []
         for path in ("jwks.json", "elsewhere"):
-            made = room("bff", tmp_path, AUTH="", JWKS_URL=f"http://127.0.0.1:{issuer.server_port}/{path}")
+            made = room("bff", tmp_path, AUTH="", JWKS_URL=f"{url}/{path}")
             token = jwt.encode(claims(), EC_KEY, "ES256", headers={"kid": "ES256"})
             statuses.append(asked(made, token).status_code)
             made.close()
-        issuer.shutdown()
     assert statuses == [202, 503]
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Send what is no end of a set: a byte at a time for seconds, or megabytes at once."""
+
+    cut = threading.Event()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        try:
+            for _ in range(500):
+                self.wfile.write(b" " if self.path == "/drips" else b" " * 65536)
+                self.cut.wait(0.01 if self.path == "/drips" else 0)
+        except OSError:
+            self.cut.set()
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.mark.parametrize(("path", "timeout_s"), [("drips", 0.5), ("floods", PATIENCE_S)])
+def test_a_set_that_does_not_end_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, path: str, timeout_s: float
+) -> None:
+    """A time limit of each read alone is none; the connection is given up as well."""
+    monkeypatch.setattr(jwks, "TIMEOUT_S", timeout_s)
+    Endless.cut.clear()
+    with published_by(Endless) as url:
+        with pytest.raises(ValueError, match="not done"):
+            jwks.from_url(f"{url}/{path}")()
+        assert Endless.cut.wait(PATIENCE_S)
 
 
 def test_a_weak_key_in_the_set_is_not_used() -> None:
@@ -350,6 +624,117 @@ def test_a_weak_key_in_the_set_is_not_used() -> None:
         token = jwt.encode(claims(), weak, "RS256", headers={"kid": "weak"})
     with pytest.raises(jwt.InvalidKeyError):
         tokens._decoded(token, key, "RS256", "protools", "protools")
+
+
+# --- what is written down of a refusal
+
+TOLD: dict[str, tuple[Callable[[], str], str]] = {
+    "expired": (lambda: issued(exp=int(time.time()) - 60), ""),
+    "not-yet-valid": (lambda: issued(nbf=int(time.time()) + DAY_S), ""),
+    "wrong-audience": (lambda: issued(aud="else\n\x1b[2J" + "x" * 100), "else\\n\\x1b[2J" + "x" * 51),
+    "wrong-issuer": (lambda: issued(iss="rival"), "rival"),
+    "bad-signature": (lambda: hmac_signed({"alg": "HS256"}, OTHER_KEY), ""),
+    "wrong-algorithm": (lambda: spelled({"alg": "none"}, claims(), b"xx"), ""),
+    "missing-claim": (lambda: issued(exp=None), ""),
+    "no-subject-or-role": (lambda: issued(role="root"), ""),
+    "malformed": (lambda: "nonsense", ""),
+    "unknown-machine-key": (lambda: "ptk_" + "A" * 43, ""),
+}
+
+
+def refusals(lines: list[Any]) -> list[Any]:
+    return [line for line in lines if line["event"] == "bearer refused"]
+
+
+@pytest.mark.parametrize(("reason", "case"), TOLD.items(), ids=TOLD)
+def test_the_log_says_why_a_bearer_was_refused(shared: Room, reason: str, case: tuple[Callable[[], str], str]) -> None:
+    """Callers hear the same whatever it is; who runs this must find the wrong clock, audience or key. On one line."""
+    forge, said = case
+    token = forge()
+    with capture_logs() as lines:
+        answer = asked(shared, token)
+    (line,) = refusals(lines)
+    assert answer.status_code == 401
+    assert (line["reason"], line["address"], line["route"]) == (reason, "127.0.0.1", "/passwords")
+    assert line["request_id"] == answer.headers["X-Request-Id"]
+    assert line.get("said", "") == said
+    assert str(line).isprintable()
+    assert not any(part in repr(lines) for part in token.split("."))
+    assert f'protools_refused_bearers_total{{reason="{reason}"}} 1.0' in metrics(shared)
+
+
+def metrics(door: Room) -> str:
+    return generate_latest(door.app.extensions["registry"]).decode()
+
+
+def test_the_log_says_which_key_is_unknown(public: Room) -> None:
+    """A stranger chose it: one line, bounded."""
+    token = jwt.encode(claims(), RSA_KEY, "RS256", headers={"kid": "new\nkey \u202e" + "x" * 2000})
+    with capture_logs() as lines:
+        asked(public, token)
+    (line,) = refusals(lines)
+    assert (line["reason"], line["said"][:15]) == ("unknown-key", "new\\nkey \\u202e"[:15])
+    assert len(line["said"]) == 64
+
+
+def test_the_log_says_when_a_key_was_revoked(shared: Room) -> None:
+    """Somebody still uses it: whose it was is what one wants to know."""
+    with shared.runtime.write.begin() as tx:
+        identifier, key = keys.create(tx, "shop", "caller", 1.0)
+        keys.revoke(tx, identifier, 2.0)
+    with capture_logs() as lines:
+        assert asked(shared, key).status_code == 401
+    (line,) = refusals(lines)
+    assert (line["reason"], line["said"]) == ("revoked-machine-key", "shop")
+    assert key not in repr(lines)
+
+
+def test_the_log_says_why_a_service_was_refused(shared: Room, tmp_path: Path) -> None:
+    """A wrong INTERNAL_TOKEN on one side is found by it."""
+    vault = room("generador", tmp_path / "vault")
+    with capture_logs() as lines:
+        assert vault.http.post("/internal/reveals", headers={"Authorization": f"Bearer {issued()}"}).status_code == 401
+    assert [line["reason"] for line in refusals(lines)] == ["bad-signature"]
+    vault.close()
+
+
+def test_strangers_do_not_fill_the_log(shared: Room) -> None:
+    """Of each reason some lines and then one a second, with how many were left out; other reasons keep their place."""
+    with capture_logs() as lines:
+        for _ in range(300):
+            asked(shared, "nonsense")
+        asked(shared, issued(exp=1))
+    told = [line for line in refusals(lines) if line["reason"] == "malformed"]
+    assert 10 <= len(told) < 300
+    assert [line["reason"] for line in refusals(lines)][-1] == "expired"
+    assert 'reason="malformed"} 300.0' in metrics(shared)
+
+
+def test_how_many_lines_were_left_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else who reads the log believes that it was ten."""
+    now = [0.0]
+    monkeypatch.setattr(gatekeeper, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    refusals_of = gatekeeper.Refusals(CollectorRegistry())
+    with capture_logs() as lines:
+        for _ in range(25):
+            refusals_of.note(Refused("expired"))
+        now[0] += 60
+        refusals_of.note(Refused("expired"))
+        refusals_of.note(Refused("expired"))
+    assert [line.get("left_out") for line in lines] == [None] * 10 + [15, None]
+
+
+def test_a_clock_that_is_set_back_keeps_no_key_good(shared: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was verified is believed for seconds of a clock that only goes on."""
+    with shared.runtime.write.begin() as tx:
+        identifier, key = keys.create(tx, "shop", "reader", 1.0)
+    headers = {"Authorization": f"Bearer {key}"}
+    assert shared.http.get("/passwords", headers=headers).status_code == 200
+    later = time.monotonic() + gatekeeper.KEPT_S + 1
+    monkeypatch.setattr(gatekeeper, "time", SimpleNamespace(time=lambda: 0.0, monotonic=lambda: later))
+    with shared.runtime.write.begin() as tx:
+        keys.revoke(tx, identifier, 2.0)
+    assert shared.http.get("/passwords", headers=headers).status_code == 401
 
 
 # --- what must be said

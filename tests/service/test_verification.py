@@ -205,7 +205,7 @@ def test_one_source_guesses_at_the_rate_of_a_source(vault: Desk) -> None:
 
 
 def test_all_strangers_together_guess_at_the_rate_of_a_user(vault: Desk) -> None:
-    """NIST SP 800-63B §5.2.2: many addresses guess no faster than the account's bound, and who is known is not in it."""
+    """NIST SP 800-63B §5.2.2: many addresses guess no faster than the account's bound; who is known is not in it."""
     assert tried(vault, RIGHT, HOME) is True
     began = vault_now(vault)
     looked_at = sum(tried(vault, "wrong", (f"10.6.{n // 256}.{n % 256}", f"caller {n}")) is False for n in range(400))
