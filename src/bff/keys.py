@@ -38,9 +38,10 @@ def find(write: Engine, key: str) -> Caller:
     return caller_of(row.subject, row.role)
 
 
-def create(tx: Connection, subject: str, role: Role, now: float) -> tuple[str, str]:
+def create(tx: Connection, subject: str, role: Role, now: float, identifier: str = "") -> tuple[str, str]:
     """Make a key; return its id and the key itself, which nobody can read again. Raise ValueError for no subject."""
-    caller, identifier, key = caller_of(subject, role), new_id(), KEY_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    caller, key = caller_of(subject, role), KEY_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    identifier = identifier or new_id()
     row = {"id": identifier, "subject": caller.subject, "role": caller.role, "hash": hash_of(key), "created_at": now}
     tx.execute(insert(api_key).values(row))
     return identifier, key

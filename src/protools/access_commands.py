@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import click
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from bff import keys, webhooks
-from protools.operators.acting import Act
-from protools.operators.commands import acting, operator
+from protools.operators.acting import Act, Office, carry_out
+from protools.operators.commands import NOT_YET_AGREED, acting, operator
 from protools.terminal import tell
 from seedwork import database
-from seedwork.callers import ROLES, Role
+from seedwork.callers import ROLES, Role, caller_of
 from seedwork.delivery import audit
 from seedwork.errors import Unavailable
 from seedwork.gatekeeper import KEPT_S
-from seedwork.messages import UUID7
+from seedwork.messages import UUID7, new_id
+from seedwork.service import open_runtime
 from seedwork.settings import Settings
 from seedwork.tokens import issue
 from seedwork.unit_of_work import rfc3339
@@ -55,16 +58,33 @@ def keys_group() -> None:
 def create_key(role: Role, subject: str, who: str | None, why: str) -> None:
     """Make a key and print it, this once: only its hash is kept."""
     settings = Settings.read()
-    by = operator(settings, who, why)
+    _check(subject, role)
+    act = Act(operator(settings, who, why), "create-key", subject, {"role": role})
     with _front_door(settings) as tx:
-        now = database.now(tx)
-        try:
-            identifier, key = keys.create(tx, subject, role, now)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--subject") from None
-        tx.execute(audit.insert().values(Act(by, "create-key", subject).row(now, key=identifier, role=role)))
+        now, identifier = database.now(tx, settings.clock_offset), new_id()
+        agreed = carry_out(_office(settings), tx, act, now, key=identifier)
+        key = keys.create(tx, subject, role, now, identifier)[1] if agreed else ""
+    _stop_unless(agreed, f"key for the {role} {subject}")
     click.echo(key)
     click.echo(f"{identifier}: {role} {subject}. It is not shown again; send it as `Authorization: Bearer …`", err=True)
+
+
+def _check(subject: str, role: Role) -> None:
+    try:
+        caller_of(subject, role)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--subject") from None
+
+
+def _office(settings: Settings) -> Office:
+    return Office(settings, partial(open_runtime, settings))
+
+
+def _stop_unless(agreed: bool, what: str) -> None:
+    """Exit with 3, and nothing on standard output, while another operator has to agree."""
+    if not agreed:
+        click.echo(f"not done yet, recorded: a second operator has to do the same ({what})", err=True)
+        sys.exit(NOT_YET_AGREED)
 
 
 @keys_group.command("list")
@@ -80,11 +100,14 @@ def list_keys() -> None:
 @click.argument("identifier", metavar="ID")
 @acting
 def revoke_key(identifier: str, who: str | None, why: str) -> None:
-    """Let a key open nothing any more; processes that saw it lately believe it for some seconds."""
+    """Let a key open nothing any more; processes that saw it lately believe it for some seconds.
+
+    One operator does it, whatever OPERATOR_APPROVALS says: a key that leaked does not wait for a second one.
+    """
     settings = Settings.read()
     by = operator(settings, who, why)
     with _front_door(settings) as tx:
-        now = database.now(tx)
+        now = database.now(tx, settings.clock_offset)
         if not UUID7.fullmatch(identifier) or not keys.revoke(tx, identifier, now):
             raise click.ClickException(f"there is no good key {identifier}")
         tx.execute(audit.insert().values(Act(by, "revoke-key", identifier).row(now)))
@@ -100,12 +123,20 @@ def token_group() -> None:
 @role_option
 @subject_option
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=LIFETIME_H, show_default=True)
-def issue_token(role: Role, subject: str, hours: float) -> None:
+@click.option("--as", "who", metavar="NAME", help="Who acts, where OPERATOR_APPROVALS asks for several.")
+@click.option("--why", default="", help="The reason, for the audit; needed where OPERATOR_APPROVALS asks for several.")
+def issue_token(role: Role, subject: str, hours: float, who: str | None, why: str) -> None:
     """Print a token; nothing is kept of it, so it cannot be revoked."""
-    try:
-        click.echo(issue(Settings.read(), subject, role, hours * 3600))
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--subject") from None
+    settings = Settings.read()
+    _check(subject, role)
+    if settings.operator_approvals > 1:
+        if not why.strip():
+            raise click.UsageError("a reason is needed, --why: OPERATOR_APPROVALS asks for several operators")
+        act = Act(operator(settings, who, why.strip()), "issue-token", subject, {"role": role, "hours": hours})
+        with _front_door(settings) as tx:
+            agreed = carry_out(_office(settings), tx, act, database.now(tx, settings.clock_offset))
+        _stop_unless(agreed, f"token for the {role} {subject}")
+    click.echo(issue(settings, subject, role, hours * 3600))
 
 
 @click.command("webhook-secret")

@@ -232,10 +232,10 @@ def test_strangers_do_not_use_up_what_callers_may_ask_for(
 # --- keys of machines
 
 
-def protools(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def protools(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the program on the databases of a test."""
     path = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]}
-    own = {"PROTOOLS_HOME": str(home), "JWT_SECRET": SECRET, "OPERATOR": "ada"}
+    own = {"PROTOOLS_HOME": str(home), "JWT_SECRET": SECRET, "OPERATOR": "ada", **settings}
     command = [sys.executable, "-m", "protools", *arguments]
     return subprocess.run(command, env=path | own, capture_output=True, text=True, timeout=PATIENCE_S)
 
@@ -288,3 +288,50 @@ def test_an_operator_issues_a_token_that_opens(tmp_path: Path, bff: Room) -> Non
     headers = {"Authorization": f"Bearer {done.stdout.strip()}"}
     assert bff.http.get("/metrics", headers=headers).status_code == 200
     assert protools(tmp_path, "token", "issue", "--role", "reader", "--subject", "").returncode == 2
+
+
+# --- two operators
+
+FOUR_EYES = {"OPERATOR_APPROVALS": "2"}
+FOR_ADMIN = ("--role", "admin", "--subject", "boss", "--why", "a new boss")
+WAYS_IN = [("keys", "create"), ("token", "issue")]
+
+
+@pytest.mark.parametrize("way", WAYS_IN)
+def test_where_two_operators_have_to_agree_nobody_makes_a_way_in_alone(bff: Room, way: tuple[str, str]) -> None:
+    """With a key of an admin one person could do everything. The first hears nothing secret, nor is anything made."""
+    home = bff.runtime.settings.home
+    for expected in (3, 1):  # recorded; the same operator again is refused
+        done = protools(home, *way, *FOR_ADMIN, **FOUR_EYES)
+        assert (done.returncode, done.stdout) == (expected, ""), done.stderr
+        assert bff.rows(api_key) == []
+    other = protools(home, *way, "--as", "bob", "--role", "caller", *FOR_ADMIN[2:], **FOUR_EYES)
+    assert (other.returncode, other.stdout) == (3, "")  # another role is another wish
+    done = protools(home, *way, "--as", "bob", *FOR_ADMIN, **FOUR_EYES)
+    assert done.returncode == 0, done.stderr
+    headers = {"Authorization": f"Bearer {done.stdout.strip()}"}
+    assert bff.http.get("/metrics", headers=headers).status_code == 200
+    action = "create-key" if way[0] == "keys" else "issue-token"
+    told = [(row["who"], row["action"]) for row in bff.rows(audit)]
+    assert told == [("ada", f"{action} wanted"), ("bob", f"{action} wanted"), ("bob", action)]
+    assert done.stdout.strip() not in repr(bff.rows(audit))
+    again = protools(home, *way, "--as", "eve", *FOR_ADMIN, **FOUR_EYES)
+    assert (again.returncode, again.stdout) == (3, "")  # agreed upon once, made once
+
+
+@pytest.mark.parametrize("way", WAYS_IN)
+def test_what_could_not_be_made_is_not_recorded_as_a_wish(bff: Room, way: tuple[str, str]) -> None:
+    """Else a second operator would agree to nothing; a reason is asked for as well."""
+    home = bff.runtime.settings.home
+    assert protools(home, *way, "--role", "admin", "--subject", "", "--why", "x", **FOUR_EYES).returncode == 2
+    assert protools(home, *way, "--role", "admin", "--subject", "boss", **FOUR_EYES).returncode == 2
+    assert bff.rows(audit) == []
+
+
+def test_a_key_that_leaked_is_revoked_by_one_operator(bff: Room) -> None:
+    """To take a way in away is not to wait for a second person at 3 a.m."""
+    with bff.runtime.write.begin() as tx:
+        identifier, _ = keys.create(tx, "shop", "reader", 1.0)
+    done = protools(bff.runtime.settings.home, "keys", "revoke", identifier, "--why", "leaked", **FOUR_EYES)
+    assert done.returncode == 0, done.stderr
+    assert [(row["who"], row["action"]) for row in bff.rows(audit)] == [("ada", "revoke-key")]
