@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from seedwork import conventions
 from seedwork.callers import NOBODY, Caller
 from seedwork.formats import Problem
 from seedwork.limits import Buckets, Rate, Taken
-from seedwork.rights import Right, right_to
+from seedwork.rights import PUBLIC, SERVICE, Right, right_to
 from seedwork.settings import Settings
 from seedwork.tokens import Known, Refused, authentication, check_service_token
 
@@ -33,6 +34,10 @@ LINES = Rate(interval_s=1.0, burst=10)
 KEY_PREFIX = "ptk_"
 NETWORK_BITS = 64
 """Of an IPv6 address: whoever has one address has the network."""
+FORWARDED_CHARACTERS = 1024
+"""Read of X-Forwarded-For, from its end: what proxies of ours wrote stands there, the rest is anybody's."""
+PORT = re.compile(r"(?P<v4>[0-9.]+):[0-9]+|\[(?P<v6>[^]]+)\](?::[0-9]+)?")
+"""How some proxies write an address: with its port, an IPv6 address in brackets."""
 UNLIMITED = frozenset({"/livez", "/readyz", "/health"})
 CHALLENGE = 'Bearer realm="protools"'
 
@@ -92,13 +97,12 @@ class Gatekeeper:
         if request.path in UNLIMITED:
             return
         g.address = address_of(self._settings.trusted_proxies)
-        self._limit("address", self._addresses, g.address)
-        if request.url_rule is None:
-            return
-        right = right_to(self._service, request.method, request.url_rule.rule)
-        if right == "service":
+        right = right_to(self._service, request.method, request.url_rule.rule) if request.url_rule else PUBLIC
+        if right == SERVICE:
             self._require_service(f"{self._service} {request.method} {request.path}")
-        elif right != "public":
+            return
+        self._limit("address", self._addresses, g.address)
+        if right != PUBLIC:
             self._require_caller(right)
 
     def _require_caller(self, right: Right) -> None:
@@ -136,8 +140,13 @@ class Gatekeeper:
             assert self._tokens  # nobody is asked where there are none
             return self._tokens.verify(token)
         except Refused as refused:
-            self._refusals.note(refused)
-            raise _not_accepted() from None
+            raise self._refusal(refused) from None
+
+    def _refusal(self, no: Refused | Problem) -> Problem:
+        if isinstance(no, Problem):
+            return no
+        self._refusals.note(no)
+        return _not_accepted()
 
     def _holder(self, key: str) -> Caller:
         if self._find_key is None:
@@ -150,11 +159,12 @@ class Gatekeeper:
         self._known[digest] = known
 
     def _require_service(self, route: str) -> None:
+        """Let a service through, unlimited: it asks for everybody, each of whom is limited where it is known."""
         try:
             check_service_token(self._settings.key("INTERNAL_TOKEN"), bearer(), route)
-        except Refused as refused:
-            self._refusals.note(refused)
-            raise _not_accepted() from None
+        except (Refused, Problem) as no:
+            self._limit("address", self._addresses, g.address)
+            raise self._refusal(no) from None
 
     def _limit(self, name: str, buckets: Buckets | None, who: str) -> None:
         if buckets is None:
@@ -205,15 +215,21 @@ def _tell_limits(response: Response) -> Response:
 
 def address_of(trusted: Networks) -> str:
     """Name where a request comes from; behind a trusted proxy, what that one says (the last address not trusted)."""
-    return _address(request.remote_addr or "", request.headers.get("X-Forwarded-For", "") if trusted else "", trusted)
+    forwarded = request.headers.get("X-Forwarded-For", "")[-FORWARDED_CHARACTERS:] if trusted else ""
+    return _address(request.remote_addr or "", forwarded, trusted)
 
 
 @lru_cache(4096)
 def _address(peer: str, forwarded: str, trusted: Networks) -> str:
-    hops = [*(part.strip() for part in forwarded.split(",") if part.strip()), peer]
+    hops = [*(_without_port(part.strip()) for part in forwarded.split(",") if part.strip()), peer]
     while len(hops) > 1 and _is_trusted(hops[-1], trusted):
         hops.pop()
     return _network(hops[-1])
+
+
+def _without_port(hop: str) -> str:
+    match = PORT.fullmatch(hop)
+    return (match["v4"] or match["v6"]) if match else hop
 
 
 def _is_trusted(hop: str, trusted: Networks) -> bool:

@@ -13,7 +13,7 @@ from seedwork import http
 from seedwork.callers import Role
 from seedwork.gatekeeper import address_of
 from seedwork.setting_values import networks
-from seedwork.tokens import issue
+from seedwork.tokens import issue, service_token
 
 SECRET = "correct horse battery staple, 32 bytes and more"
 Made = Callable[..., Room]
@@ -75,6 +75,23 @@ def test_guessing_tokens_is_limited_by_the_address(made: Made) -> None:
     assert [door.http.get("/passwords", headers=guess).status_code for _ in range(3)] == [401, 401, 429]
 
 
+def test_no_stranger_uses_up_what_the_front_door_may_ask_the_vault(tmp_path: Path) -> None:
+    """It asks for everybody from one address: limited there, one stranger's reveals would be the end of all others'."""
+    vault = room("generador", tmp_path, RATE_LIMIT="6/m burst 2", AUTH="", JWT_SECRET=SECRET)
+    key = vault.runtime.settings.key("INTERNAL_TOKEN")
+
+    def status(token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        return vault.http.post("/internal/reveals", json={"token": "x"}, headers=headers).status_code
+
+    good = service_token(key, "bff", "generador POST /internal/reveals")
+    assert {status(good) for _ in range(10)} == {404}
+    assert [status("guess") for _ in range(4)] == [401, 401, 429, 429]
+    assert status(good) == 404
+    assert vault.http.post("/internal/reveals").status_code == 429
+    vault.close()
+
+
 def test_health_is_never_limited(made: Made) -> None:
     """A probe that is refused would restart a healthy process in the middle of an attack."""
     door = made(RATE_LIMIT="1/m")
@@ -98,6 +115,11 @@ def test_no_limit_can_be_said(made: Made) -> None:
         ("192.0.2.1", "1.1.1.1, 10.9.9.9, 192.0.2.7", "192.0.2.0/24", "10.9.9.9"),
         ("192.0.2.1", "192.0.2.8, 192.0.2.7", "192.0.2.0/24", "192.0.2.8"),
         ("192.0.2.1", "nonsense", "192.0.2.0/24", "unknown"),
+        ("192.0.2.1", "1.1.1.1, 10.9.9.9:4711, 192.0.2.7:80", "192.0.2.0/24", "10.9.9.9"),
+        ("192.0.2.1", "[2001:db8:1:2::3]:4711", "192.0.2.0/24", "2001:db8:1:2::/64"),
+        ("192.0.2.1", "[2001:db8:1:2::3]", "192.0.2.0/24", "2001:db8:1:2::/64"),
+        ("192.0.2.1", "[192.0.2.7", "192.0.2.0/24", "unknown"),
+        ("192.0.2.1", "1.1.1.1, " * 5000 + "10.9.9.9", "192.0.2.0/24", "10.9.9.9"),
         ("2001:db8:1:2:3:4:5:6", "", "", "2001:db8:1:2::/64"),
         ("::ffff:192.0.2.1", "", "", "192.0.2.1"),
     ],
