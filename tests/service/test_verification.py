@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -134,6 +135,21 @@ STRANGERS: dict[str, Callable[[int], tuple[str, str]]] = {
 }
 stranger = pytest.mark.parametrize("stranger", STRANGERS.values(), ids=STRANGERS)
 Source = tuple[str, str]
+
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "front-door.md"
+ROW = re.compile(r"^\| of one [^|]+\| ([\d,]+) \| (\d+) a second[^|]*\|", re.MULTILINE)
+
+
+def test_the_guide_tells_the_bounds_in_force() -> None:
+    """Whoever signs this off reads them there."""
+    told = [(int(burst.replace(",", "")), int(rate)) for burst, rate in ROW.findall(GUIDE.read_text())]
+    rates = (verification.OF_SOURCE, verification.OF_USER, verification.OF_ALL_USERS)
+    assert told == [(rate.burst, 1 / rate.interval_s) for rate in rates]
+    assert (
+        f"for {verification.KNOWN_S / 86400:.0f} days (the latest {verification.KNOWN_SOURCES} are)"
+        in GUIDE.read_text()
+    )
 
 
 @pytest.fixture(params=BOTH)
