@@ -35,6 +35,8 @@ RENEWED_S = 86400.0
 """Seconds by which that is renewed at once: most right passwords write nothing."""
 KNOWN_SOURCES = 20
 """Sources that are known for one user, the latest ones."""
+SLACK_S = 60.0
+"""Seconds by which a budget may seem to be overdrawn: `now` is as old as the wait for the locks."""
 TRIES = 3
 FORGET_EVERY_S = 60.0
 PAGE = 1000
@@ -88,16 +90,18 @@ def _counting(uow: UnitOfWork, rates: dict[str, Rate]) -> list[Row]:
     """
     own, user, _ = rates
     uow.load([(guess_budget, own)])
-    is_known = _budget(uow, own)["known_until"] > uow.now
-    uow.load((guess_budget, key) for key in rates if not is_known)
-    return [
-        {**_budget(uow, own), "of_user": user},
-        *(_budget(uow, key) for key in rates if key != own and not is_known),
-    ]
+    first = {**_budget(uow, own, rates[own]), "of_user": user}
+    if first["known_until"] > uow.now:
+        return [first]
+    uow.load((guess_budget, key) for key in rates)
+    return [first, *(_budget(uow, key, rate) for key, rate in rates.items() if key != own)]
 
 
-def _budget(uow: UnitOfWork, key: str) -> Row:
-    return uow.get(guess_budget, key) or {"key": key, "full_at": 0.0, "known_until": 0.0}
+def _budget(uow: UnitOfWork, key: str, rate: Rate) -> Row:
+    row = uow.get(guess_budget, key) or {"key": key, "full_at": 0.0, "known_until": 0.0}
+    if row["full_at"] > uow.now + rate.room_s + rate.interval_s + SLACK_S:
+        row["full_at"] = 0.0  # a clock that has been put right since wrote it
+    return row
 
 
 def _spent(row: Row, rate: Rate, now: float) -> Row:

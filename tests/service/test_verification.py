@@ -401,6 +401,16 @@ def test_what_is_kept_names_nobody_and_is_forgotten(vault: Desk) -> None:
     assert vault.rows(guess_budget) == []
 
 
+def test_what_a_wrong_clock_counted_locks_nobody_out(vault: Desk) -> None:
+    """A clock that was a year ahead for a minute would have spent every budget for that year."""
+    pass_time(vault, 365 * 86400)
+    for _ in range(11):
+        tried(vault, "wrong", HOME)
+    pass_time(vault, -365 * 86400)
+    assert tried(vault, "wrong", HOME) is False
+    assert tried(vault, RIGHT, HOME) is True
+
+
 def test_of_the_sources_of_a_user_the_latest_are_known(vault: Desk) -> None:
     """The table is bounded for whoever logs in from a new address each time; most log-ins write nothing."""
     sources = [(f"10.1.0.{number}", "shop") for number in range(verification.KNOWN_SOURCES + 3)]
