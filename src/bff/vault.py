@@ -38,9 +38,9 @@ class Vault:
         """Return username and password; raise the Problem 404, 410, or 503 when generador cannot be asked."""
         answer = self._ask(REVEALS, {"token": token, "answer_by": time.time() + ANSWER_S})
         document = _document(answer)
-        if answer.status == 200:
+        if answer.status == 200 and document.keys() >= {"username", "password"}:
             return {"username": document["username"], "password": document["password"]}
-        if answer.status in (404, 410):
+        if answer.status in (404, 410) and document.keys() >= {"code", "detail"}:
             raise Problem(answer.status, document["code"], document["detail"])
         log.error("generador did not reveal", status=answer.status, code=document.get("code"))
         raise http.unavailable("the password cannot be shown for now; the link stays good")

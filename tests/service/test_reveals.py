@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,33 @@ def test_a_question_that_comes_too_late_consumes_nothing(generador: Room) -> Non
     late = {"token": TOKEN, "answer_by": 1.0}
     assert generador.http.post("/internal/reveals", json=late, headers=headers).status_code == 503
     assert [row["status"] for row in generador.rows(password)] == ["issued"]
+
+
+STRANGE = [(200, b"{}"), (200, b"<html>"), (401, b"{}"), (404, b"<html>"), (404, b"[]"), (410, b"{}"), (429, b"null")]
+
+
+@pytest.mark.parametrize(("status", "body"), STRANGE)
+def test_what_a_proxy_answers_in_the_place_of_the_vault_is_no_answer(tmp_path: Path, status: int, body: bytes) -> None:
+    """503, and the link stays good: a gateway's own 404 must be neither the vault's nor an error of ours."""
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as gateway:
+        threading.Thread(target=gateway.serve_forever).start()
+        door = room("bff", tmp_path, GENERADOR_URL=f"http://127.0.0.1:{gateway.server_port}")
+        wishes = {"/reveals": {"token": TOKEN}, "/verifications": {"username": "ada", "password": PLAIN}}
+        statuses = [door.http.post(path, json=wish).status_code for path, wish in wishes.items()]
+        gateway.shutdown()
+        door.close()
+    assert statuses == [503, 503]
 
 
 def test_a_front_door_that_the_vault_does_not_know_answers_503(tmp_path: Path, generador: Room) -> None:
