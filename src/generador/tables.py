@@ -50,7 +50,12 @@ rotation = Table(
 guess_budget = Table(
     "guess_budget",
     WRITE,
-    Column("key", String, primary_key=True, comment="HMAC of a username, of who asks from where, or of both, in hex"),
+    Column(
+        "key",
+        String,
+        primary_key=True,
+        comment="its kind, and an HMAC of a username, of who asks from where, or of both",
+    ),
     Column("revision", Integer, nullable=False),
     Column("of_user", String, comment="HMAC of the username, where the budget is that of one source with one user"),
     Column("full_at", Double, nullable=False, comment="when all wrong guesses are forgotten"),

@@ -12,7 +12,7 @@ import random
 from typing import Any
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from generador.tables import guess_budget, password
 from generador.vault import verifier_of
@@ -37,7 +37,12 @@ KNOWN_SOURCES = 20
 """Sources that are known for one user, the latest ones."""
 SLACK_S = 60.0
 """Seconds by which a budget may seem to be overdrawn: `now` is as old as the wait for the locks."""
-TRIES = 3
+MADE = text(
+    "INSERT INTO guess_budget (key, revision, full_at, known_until) VALUES (:own, 0, :now, 0), (:source, 0, :now, 0), "
+    "(:user, 0, :now, 0) ON CONFLICT DO NOTHING RETURNING key"
+)
+FORGET_S = 3600.0
+"""Seconds after which a full budget is forgotten: none that an attempt has just found is gone when it is locked."""
 FORGET_EVERY_S = 60.0
 PAGE = 1000
 NO_VERIFIER = bytes(32)
@@ -55,18 +60,16 @@ class TooManyAttempts(ProtoolsError):
 def verify(runtime: Runtime, username: str, given: str, address: str, caller: str) -> bool:
     """Tell whether this is the user's valid password; raise TooManyAttempts before it is looked at."""
     rates = _rates(runtime.settings.key("INTERNAL_TOKEN"), username, (caller, address))
-    for _ in range(TRIES):
-        try:
-            return runtime.relay.run(lambda uow: _attempt(uow, username, given, rates))
-        except Stale:
-            continue  # others made the same row at the same moment; it is there now, to wait for
-    raise TooManyAttempts(1.0)
+    try:
+        return runtime.relay.run(lambda uow: _attempt(uow, username, given, rates))
+    except Stale:  # a budget was forgotten at this very moment
+        raise TooManyAttempts(1.0) from None
 
 
 def _rates(key: bytes, username: str, source: tuple[str, str]) -> dict[str, Rate]:
-    """Return by its key each budget that an attempt may count in: the source's own, then the two of strangers."""
-    named = {("own", username, *source): OF_SOURCE, ("user", username): OF_USER, ("source", *source): OF_ALL_USERS}
-    return {hmac.digest(key, orjson.dumps(name), "sha256").hex(): rate for name, rate in named.items()}
+    """Return by its key each budget that an attempt may count in, in key order: the source's own, then strangers'."""
+    named = {("own", username, *source): OF_SOURCE, ("source", *source): OF_ALL_USERS, ("user", username): OF_USER}
+    return {f"{name[0]}:{hmac.digest(key, orjson.dumps(name), 'sha256').hex()}": rate for name, rate in named.items()}
 
 
 def _attempt(uow: UnitOfWork, username: str, given: str, rates: dict[str, Rate]) -> bool:
@@ -86,15 +89,17 @@ def _attempt(uow: UnitOfWork, username: str, given: str, rates: dict[str, Rate])
 def _counting(uow: UnitOfWork, rates: dict[str, Rate]) -> list[Row]:
     """Return the budgets that an attempt counts in, locked: of a known source its own, so that it waits for nobody.
 
-    The own one is locked first, the others in key order: no two attempts wait for each other.
+    The others are made first, where there are none, and then locked, both in key order: no two attempts wait for each
+    other, nor does one make what the other has counted in.
     """
-    own, user, _ = rates
-    uow.load([(guess_budget, own)])
-    first = {**_budget(uow, own, rates[own]), "of_user": user}
-    if first["known_until"] > uow.now:
-        return [first]
-    uow.load((guess_budget, key) for key in rates)
-    return [first, *(_budget(uow, key, rate) for key, rate in rates.items() if key != own)]
+    own, source, user = rates
+    is_known = select(guess_budget.c.key).where(guess_budget.c.key == own, guess_budget.c.known_until > uow.now)
+    counting = [own] if uow.values(is_known) else [own, source, user]
+    if len(counting) > 1:
+        uow.values(MADE.bindparams(own=own, source=source, user=user, now=uow.now))
+    uow.load((guess_budget, key) for key in counting)
+    first, *others = (_budget(uow, key, rates[key]) for key in counting)
+    return [{**first, "of_user": user}, *others]
 
 
 def _budget(uow: UnitOfWork, key: str, rate: Rate) -> Row:
@@ -130,10 +135,10 @@ def _surplus(user: str, now: float) -> Any:
 
 
 def forget_guesses(runtime: Runtime) -> Duty:
-    """Delete the budgets that are full again, and the sources that were not right for long."""
+    """Delete the budgets that have long been full again, and the sources that were not right for long."""
 
     def work(uow: UnitOfWork) -> int:
-        is_over = (guess_budget.c.known_until < uow.now) & (guess_budget.c.full_at < uow.now)
+        is_over = (guess_budget.c.known_until < uow.now) & (guess_budget.c.full_at < uow.now - FORGET_S)
         rows = uow.claim(guess_budget, is_over, guess_budget.c.known_until, PAGE)
         for row in rows:
             uow.remove(guess_budget, row["key"])

@@ -16,7 +16,10 @@ def upgrade() -> None:
     op.create_table(
         "guess_budget",
         sa.Column(
-            "key", sa.String(), nullable=False, comment="HMAC of a username, of who asks from where, or of both, in hex"
+            "key",
+            sa.String(),
+            nullable=False,
+            comment="its kind, and an HMAC of a username, of who asks from where, or of both",
         ),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column(
