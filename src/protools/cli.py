@@ -167,7 +167,10 @@ def broker_embedded(supervisor: int | None, arguments: tuple[str, ...]) -> None:
     """Run the embedded broker in the foreground, with its own options."""
     import runpy
 
+    from seedwork.telemetry import configure_logging
+
     _end_with(supervisor)
+    configure_logging(_settings().log_format)
     sys.argv[1:] = arguments
     runpy.run_module("seedwork.broker.embedded_server", run_name="__main__", alter_sys=True)
 
