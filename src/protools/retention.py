@@ -5,19 +5,25 @@ Nothing is dropped, and `protools verify` reads the archive as well. A saga that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
+import structlog
 from sqlalchemy import Column, Connection, Engine, String, Table, cast, delete, insert, select
 
 from protools_saga.tables import event_archive, saga, saga_archive
 from seedwork import database
+from seedwork.blame import verdict
 from seedwork.database import open_database
 from seedwork.delivery import dead_letter, event, incident
 from seedwork.forgetting import KEPT_S
+from seedwork.inbox import said
 from seedwork.messages import first_id
 from seedwork.saga import TERMINAL
 from seedwork.setting_values import UNITS, span
 from seedwork.settings import Settings
 
+log = structlog.get_logger()
 PAGE = 500
 """Sagas that are moved in one transaction."""
 SHORTEST_S = KEPT_S
@@ -45,35 +51,51 @@ def archive(settings: Settings, older_than_s: float) -> int:
         days = SHORTEST_S / UNITS["d"]
         raise ValueError(f"a saga may be archived {days:g} days after its last move: until then a message may be late")
     engine = open_database(settings, "protools_saga", "write", "owner")
-    archived = 0
+    archived, last = 0, first_id(0)
     try:
-        while moved := _archive_page(engine, settings.clock_offset, older_than_s):
+        while last:
+            last, moved = _archive_page(engine, settings.clock_offset, older_than_s, last)
             archived += moved
     finally:
         engine.dispose()
     return archived
 
 
-def _archive_page(engine: Engine, clock_offset: float, older_than_s: float) -> int:
+def _archive_page(engine: Engine, clock_offset: float, older_than_s: float, after: str) -> tuple[str, int]:
+    """Archive the page behind an id; return the page's last id, empty when there was none, and how many went."""
     with engine.begin() as tx:
-        ids = _over(tx, database.now(tx, clock_offset) - older_than_s)
-        if ids:
+        ids = _over(tx, database.now(tx, clock_offset) - older_than_s, after)
+        return (ids[-1], _archived(tx, ids)) if ids else ("", 0)
+
+
+def _archived(tx: Connection, ids: Sequence[str]) -> int:
+    """Move sagas; one that the archive refuses, such as a twin, stays where it is and is named. Return how many."""
+    try:
+        with tx.begin_nested():
             _move(tx, event, event_archive, event.c.aggregate, ids)
             _move(tx, saga, saga_archive, saga.c.id, ids)
+    except Exception as error:
+        if verdict(error) != "item":
+            raise
+        if len(ids) == 1:
+            log.error("not archived", saga=ids[0], error=said(error))
+            return 0
+        half = len(ids) // 2
+        return _archived(tx, ids[:half]) + _archived(tx, ids[half:])
     return len(ids)
 
 
-def _over(tx: Connection, before: float) -> list[str]:
-    """Find a page of sagas that ended before a time (Unix seconds) and about which nothing is open."""
+def _over(tx: Connection, before: float, after: str) -> list[str]:
+    """Find the page behind an id of sagas that ended before a time (Unix seconds), and about which nothing is open."""
     subject = cast(saga.c.id, String)
     reported = select(incident.c.id).where(incident.c.subject == subject, incident.c.closed_at.is_(None))
     dead = select(dead_letter.c.id).where(dead_letter.c.saga_id == subject, dead_letter.c.outcome.is_(None))
-    ended = saga.c.id < first_id(before), saga.c.status.in_(TERMINAL), saga.c.moved_at < before
+    ended = saga.c.id > after, saga.c.id < first_id(before), saga.c.status.in_(TERMINAL), saga.c.moved_at < before
     query = select(saga.c.id).where(*ended, ~reported.exists(), ~dead.exists()).order_by(saga.c.id).limit(PAGE)
     return list(tx.execute(query.with_for_update(of=saga, skip_locked=True)).scalars())
 
 
-def _move(tx: Connection, table: Table, archived: Table, key: Column[str], keys: list[str]) -> None:
+def _move(tx: Connection, table: Table, archived: Table, key: Column[str], keys: Sequence[str]) -> None:
     """Move rows, all or none: the keys of both tables refuse a second copy."""
     rows = select(table).where(key.in_(keys))
     tx.execute(insert(archived).from_select([column.name for column in table.columns], rows))

@@ -16,19 +16,6 @@ import fastavro
 from seedwork.errors import MessageRejected, SchemaIncompatible, Undecodable
 from seedwork.messages import SCHEMA_PREFIX, Contract
 
-UNREADABLE = (
-    ValueError,
-    TypeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-    fastavro.read.SchemaResolutionError,
-)
-"""What fastavro raises for bytes that are not of the schema."""
-
 
 class CommittedSchemas(Mapping[str, str]):
     """Map a `ce_dataschema` to the text of its committed `.avsc`; read at first use."""

@@ -152,6 +152,26 @@ def test_finished_sagas_go_to_the_archive_and_verify_still_judges_them(played: S
     engine.dispose()
 
 
+@pytest.mark.parametrize("database", BOTH)
+def test_a_saga_that_the_archive_refuses_keeps_no_other_out(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str
+) -> None:
+    """One twin in the archive stopped all archiving, page after page, and the tables grew."""
+    request.param = database
+    scene = play(settings_on(request, tmp_path))
+    later = _later(scene, SHORTEST_S + DAY_S)
+    engine = open_database(later, "protools_saga", "write", "owner")
+    twin = min(identifier for identifier, status in _statuses(engine).items() if status in TERMINAL)
+    with engine.begin() as tx:
+        columns = [column.name for column in saga.columns]
+        tx.execute(saga_archive.insert().from_select(columns, select(saga).where(saga.c.id == twin)))
+    assert archive(later, SHORTEST_S) > 5
+    left = _statuses(engine)
+    assert [identifier for identifier, status in left.items() if status in TERMINAL] == [twin]
+    assert twin in _aggregates(engine, event)
+    engine.dispose()
+
+
 def test_what_ended_lately_stays(played: Scene) -> None:
     """A message to it may still be on its way."""
     assert archive(_later(played, SHORTEST_S - DAY_S), SHORTEST_S) == 0

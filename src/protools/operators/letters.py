@@ -18,10 +18,9 @@ from sqlalchemy import select
 from protools.operators.acting import Office, rows
 from protools.operators.sagas import log_of
 from protools.services import SERVICES
-from seedwork.avro import UNREADABLE, CommittedSchemas
+from seedwork.avro import CommittedSchemas
 from seedwork.broker import Delivery
 from seedwork.delivery import audit, dead_letter, unpack_delivery
-from seedwork.errors import SchemaIncompatible
 from seedwork.inbox import Reader, Received
 from seedwork.rows import Row
 from seedwork.service import load
@@ -119,7 +118,7 @@ def _shown_body(letter: Letter) -> dict[str, Any]:
     wire = letter.delivery.wire
     try:
         return decoded(wire.body, CommittedSchemas()[wire.properties.get("ce_dataschema", "")])
-    except (*UNREADABLE, SchemaIncompatible) as error:
+    except Exception as error:  # whatever others wrote: the letter is shown all the same
         return {"unreadable": f"{type(error).__name__}: {error}", "base64": base64.b64encode(wire.body).decode()}
 
 

@@ -21,7 +21,6 @@ from protools_saga.handlers import load_progress
 from protools_saga.messages import SagaRefused
 from protools_saga.tables import saga
 from seedwork import database
-from seedwork.avro import UNREADABLE
 from seedwork.broker import Delivery, check_size
 from seedwork.delivery import audit, dead_letter, event, failure, inbox, pack_delivery
 from seedwork.errors import DomainError, Undecodable
@@ -223,7 +222,7 @@ def _writers_schema(office: Office, letter: Letter) -> str:
 def _body_of(letter: Letter, schema: str) -> dict[str, Any]:
     try:
         return decoded(letter.delivery.wire.body, schema)
-    except UNREADABLE:
+    except Exception:
         return {}
 
 

@@ -14,13 +14,10 @@ from protools_saga.handlers import DEFINITIONS, entries_of, load_progress, snaps
 from protools_saga.messages import SagaMoved
 from seedwork.avro import Codec, CommittedSchemas
 from seedwork.delivery import unpack
-from seedwork.errors import ProtoolsError
 from seedwork.saga import Entry, Progress, StepState, fold
 
 SUCCEEDED = ("replied", "undone", "late", "parked")
 DENIED = ("refused", "failed", "undo-refused", "undo-failed")
-UNREADABLE = (ProtoolsError, ValueError, TypeError, KeyError, IndexError, AttributeError)
-"""What a log or snapshot raises that this program did not write."""
 Fact = tuple[str, tuple[Any, ...]]
 
 
@@ -76,7 +73,7 @@ class Logs:
             log.progress, log.said = fold(before, entries), moved
             for entry in entries:
                 _note(log, entry)
-        except UNREADABLE as error:
+        except Exception as error:  # one log that nobody can read is one defect
             log.trouble = f"move {version} cannot be folded: {type(error).__name__}: {error}"[:300]
 
     def _decode(self, packed: bytes) -> SagaMoved:
@@ -159,6 +156,6 @@ def snapshot_facts(rows: Iterable[Any]) -> Iterator[Fact]:
         *columns, progress = row
         try:
             shortened: Any = digest(load_progress({"progress": progress}))
-        except UNREADABLE as error:
+        except Exception as error:
             shortened = f"{type(error).__name__}: {error}"
         yield "saga", (*columns, shortened)
