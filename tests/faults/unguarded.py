@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 import correo.handlers
 from bff import acceptance, admission, load, waiting
-from seedwork import connection, engine, inbox, messages, relay, rows, server, unit_of_work, worker
+from seedwork import connection, engine, formats, inbox, messages, relay, rows, server, unit_of_work, worker
 from seedwork.delivery import Seen
 
 
@@ -309,6 +309,25 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
                 "tests/service/test_server.py::test_two_hundred_wait_in_one_process_and_nobody_else_does",
                 "tests/service/test_server.py::test_streams_that_have_nothing_to_say_hold_nobody_up",
             ),
+        ),
+        "blame": Arm(
+            "an error that nobody expected blames one message and stops no other",
+            _replace(worker, "verdict", lambda _error: "wait"),
+            (
+                "tests/service/test_delivery_order.py::test_an_error_that_nobody_expected_stops_neither_the_loop_nor_the_batch",
+            ),
+        ),
+        "resting-topics": Arm(
+            "a topic that takes nothing holds up no other",
+            _replace(relay.RestingTopics, "tried", lambda self, took, refused: None),
+            (
+                "tests/service/test_neighbours.py::test_a_topic_that_takes_no_messages_is_asked_once_and_the_others_go_on",
+            ),
+        ),
+        "document-type": Arm(
+            "a document type is refused before the parser knows of it",
+            _replace(formats, "_stop_at_the_root", lambda _body, _charset: None),
+            ("tests/unit/test_formats.py::test_xml_with_a_dtd_or_an_entity_is_unreadable",),
         ),
         "slow-clients-cut": Arm(
             "who drips a request or an answer is cut",
