@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -322,17 +322,23 @@ def _happen_to(uow: UnitOfWork, row: Row, happening: Happening) -> str:
         waiting = _advance(uow, row["id"], happening, unpack_context(row["context"])).outstanding
     except Exception as error:
         uow.drop()
-        _put_off(uow, row, error)
+        _tell_unmoved(uow, row["id"], error)
+        _put_off(uow, row["id"])
         waiting = None
     uow.keep()
     return waiting[1] if waiting else ""
 
 
-def _put_off(uow: UnitOfWork, row: Row, error: Exception) -> None:
-    log.error("saga not moved", saga=row["id"], error=said(error))
-    later = uow.now + UNMOVED_S
-    uow.put(saga, {**row, "wake_at": row["wake_at"] and later, "resend_at": row["resend_at"] and later})
-    uow.append(incident, incident_row("unmoved", row["id"], type(error).__name__, said(error), uow.now))
+def _tell_unmoved(uow: UnitOfWork, saga_id: str, error: Exception) -> None:
+    log.error("saga not moved", saga=saga_id, error=said(error))
+    uow.append(incident, incident_row("unmoved", saga_id, type(error).__name__, said(error), uow.now))
+
+
+def _put_off(uow: UnitOfWork, saga_id: str) -> None:
+    uow.load([(saga, saga_id)])
+    if row := uow.get(saga, saga_id):
+        later = uow.now + UNMOVED_S
+        uow.put(saga, {**row, "wake_at": row["wake_at"] and later, "resend_at": row["resend_at"] and later})
 
 
 @contextmanager
@@ -346,18 +352,21 @@ def _one_by_one(runtime: Runtime, due: Column[Any], limit: int, happening: Happe
             raise
     waiting = select(saga.c.id).order_by(due).limit(limit)
     for saga_id in runtime.relay.run(lambda uow: uow.values(waiting.where(due <= uow.now))):
-        try:
-            runtime.relay.run(partial(_happen, condition=saga.c.id == saga_id, order=due, limit=1, happening=happening))
-        except Exception as error:
-            if verdict(error) != "item":
-                raise
-            runtime.relay.run(partial(_put_off_loaded, saga_id=saga_id, error=error))
+        alone = partial(_happen, condition=saga.c.id == saga_id, order=due, limit=1, happening=happening)
+        if refused := _refused(runtime, alone):
+            runtime.relay.run(partial(_tell_unmoved, saga_id=saga_id, error=refused))
+            _refused(runtime, partial(_put_off, saga_id=saga_id))
 
 
-def _put_off_loaded(uow: UnitOfWork, saga_id: str, error: Exception) -> None:
-    uow.load([(saga, saga_id)])
-    if row := uow.get(saga, saga_id):
-        _put_off(uow, row, error)
+def _refused(runtime: Runtime, work: Callable[[UnitOfWork], object]) -> Exception | None:
+    """Commit work on one saga; return why the database refuses it."""
+    try:
+        runtime.relay.run(work)
+    except Exception as error:
+        if verdict(error) != "item":
+            raise
+        return error
+    return None
 
 
 DUTIES = (wake_due_sagas, resend_to_silent)

@@ -336,6 +336,38 @@ def test_one_saga_that_cannot_be_advanced_does_not_stop_the_timers_of_the_others
     assert {wire.key for wire in coordinator.broker.published[before:]} - {broken.key}
 
 
+REFUSE = {
+    "sqlite": [
+        "CREATE TRIGGER refuse BEFORE UPDATE ON saga WHEN NEW.id = '{0}' BEGIN SELECT RAISE(ABORT, 'no'); END",
+    ],
+    "postgresql": [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'",
+        "CREATE TRIGGER refuse BEFORE UPDATE ON saga FOR EACH ROW WHEN (NEW.id = '{0}') EXECUTE FUNCTION refuse()",
+    ],
+}
+
+
+@pytest.mark.parametrize("duty", [wake_due_sagas, resend_to_silent])
+def test_one_saga_that_the_database_refuses_does_not_stop_the_timers_of_the_others(
+    coordinator: Desk, duty: Any
+) -> None:
+    """What a page of sagas writes is one statement: one row that cannot be written took all others along, each time."""
+    refused, *others = start_sagas(coordinator, 9)
+    with coordinator.runtime.write.begin() as tx:
+        for statement in REFUSE[tx.dialect.name]:
+            tx.exec_driver_sql(statement.format(refused.key))
+    before = len(coordinator.broker.published)
+    pass_time(coordinator, OVERDUE_S)
+    work = duty(coordinator.runtime).work
+    for _ in range(12):
+        run(work)
+        pass_time(coordinator, 6)
+    moved = {wire.key for wire in coordinator.broker.published[before:]}
+    assert moved == {wire.key for wire in others}
+    (told,) = coordinator.rows(incident)
+    assert (told["kind"], told["subject"]) == ("unmoved", refused.key)
+
+
 # --- a long history
 
 ROWS = 50_000
