@@ -11,7 +11,7 @@ import base64
 import hmac
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -26,7 +26,7 @@ from bff.lanes import Lanes
 from bff.outward import check_host, read_url
 from bff.queries import command_resource, find_ended
 from bff.tables import webhook
-from seedwork.claims import held
+from seedwork.claims import held, report_apart
 from seedwork.database import open_database
 from seedwork.delivery import incident
 from seedwork.errors import SettingError
@@ -195,7 +195,8 @@ class Webhooks:
 
     def _report(self) -> None:
         if self._outcomes:
-            self._relay.run(partial(report_calls, self._outcomes, self._settings))
+            rows, came = [row for row, _ in self._outcomes], {row["id"]: outcome for row, outcome in self._outcomes}
+            report_apart(self._relay, webhook, rows, partial(report_calls, came, self._settings), LONGEST_DELAY_S)
             self._outcomes = []
 
 
@@ -204,10 +205,9 @@ def not_taken(error: BaseException) -> NotTaken:
     return NotTaken(printable(f"{type(error).__name__}: {error}", DETAIL_CHARACTERS))
 
 
-def report_calls(outcomes: Sequence[tuple[Row, Outcome]], settings: Settings, uow: UnitOfWork) -> None:
+def report_calls(came: Mapping[str, Outcome], settings: Settings, uow: UnitOfWork, rows: Sequence[Row]) -> None:
     """Write what came of calls, of those whose claim still holds."""
-    came = {row["id"]: outcome for row, outcome in outcomes}
-    for row in held(uow, webhook, [row for row, _ in outcomes]):
+    for row in held(uow, webhook, rows):
         report(uow, row, came[row["id"]], settings)
 
 

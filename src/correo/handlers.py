@@ -17,7 +17,8 @@ from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent, 
 from correo.suspects import Suspects
 from correo.tables import mail
 from seedwork import faults
-from seedwork.claims import claim, held
+from seedwork.blame import verdict
+from seedwork.claims import claim, held, report_apart
 from seedwork.delivery import pack_context, unpack_context
 from seedwork.errors import DomainError, Unavailable
 from seedwork.inbox import Handler, Received
@@ -91,12 +92,23 @@ class Sender:
         rest = [row for row in rows if self._suspicion_of(row) != least]
         outcomes = self._send(first, rows)
         if len(outcomes) < len(first):  # what was not tried is due again, and can be claimed once that is reported
-            self._relay.run(partial(self._report, rows, outcomes))
-            return self._relay.run(self._claim)
+            return self._report_then_claim(rows, outcomes)
         if rest:  # a suspect must not hold up the report of what was sent
-            self._relay.run(partial(self._report, first, outcomes))
+            self._report_apart(first, outcomes)
             return rest
-        return self._relay.run(partial(self._go_on, rows, outcomes))
+        try:
+            return self._relay.run(partial(self._go_on, rows, outcomes))
+        except Exception as error:
+            if verdict(error) != "item":
+                raise
+        return self._report_then_claim(rows, outcomes)
+
+    def _report_then_claim(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> list[Row]:
+        self._report_apart(rows, outcomes)
+        return self._relay.run(self._claim)
+
+    def _report_apart(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> None:
+        report_apart(self._relay, mail, rows, partial(self._report, outcomes), LONGEST_DELAY_S)
 
     def _send(self, first: Sequence[Row], claimed: Sequence[Row]) -> dict[str, Outcome]:
         """Send the first of what is claimed; return what came of it, or report it and raise what ended the round."""
@@ -107,13 +119,13 @@ class Sender:
             self._deliver(letters, outcomes)
             faults.reach("sent", first)
         except BaseException:
-            self._relay.run(partial(self._report, claimed, outcomes))
+            self._report_apart(claimed, outcomes)
             raise
         return outcomes
 
     def _go_on(self, rows: Sequence[Row], outcomes: dict[str, Outcome], uow: UnitOfWork) -> list[Row]:
         """Report and claim what is due next in one transaction: a claim passes over what is locked and never waits."""
-        self._report(rows, outcomes, uow)
+        self._report(outcomes, uow, rows)
         return self._claim(uow, reported={row["id"] for row in rows})
 
     def _deliver(self, letters: list[Letter], outcomes: dict[str, Outcome]) -> None:
@@ -171,7 +183,7 @@ class Sender:
         )
         return Letter(row["id"], row["recipient"], content)
 
-    def _report(self, rows: Sequence[Row], outcomes: dict[str, Outcome], uow: UnitOfWork) -> None:
+    def _report(self, outcomes: dict[str, Outcome], uow: UnitOfWork, rows: Sequence[Row]) -> None:
         for row in held(uow, mail, rows):
             outcome = outcomes.get(row["id"])
             if outcome is not None:

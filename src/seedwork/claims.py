@@ -5,17 +5,24 @@ The table has the columns `claim`, a token, and `due_at`, null once nothing is l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 
 import structlog
-from sqlalchemy import Table
+from sqlalchemy import Table, update
 
+from seedwork.blame import verdict
+from seedwork.delivery import incident
 from seedwork.errors import Unavailable
+from seedwork.inbox import incident_row, said
 from seedwork.messages import new_id
+from seedwork.relay import Relay
 from seedwork.rows import Row
 from seedwork.unit_of_work import UnitOfWork
 
 log = structlog.get_logger()
+Report = Callable[[UnitOfWork, Sequence[Row]], object]
+"""Write what came of claimed rows, of those that are still held."""
 
 
 def claim(uow: UnitOfWork, table: Table, limit: int, for_s: float, but: Collection[str] = ()) -> list[Row]:
@@ -45,6 +52,31 @@ def held(uow: UnitOfWork, table: Table, claimed: Sequence[Row]) -> Iterator[Row]
             log.warning("claim lost, not reported", table=table.name, id=before["id"])
         else:
             yield {**row, "claim": None}
+
+
+def report_apart(relay: Relay, table: Table, claimed: Sequence[Row], report: Report, rest_s: float) -> None:
+    """Report on claimed rows in one transaction; when the database refuses that, by halves, down to the row at fault.
+
+    That one is put off for `rest_s` seconds, with an incident: what came of it cannot be kept, so it is done again.
+    """
+    try:
+        relay.run(lambda uow: report(uow, claimed))
+    except Exception as error:
+        if verdict(error) != "item":
+            raise
+        half = len(claimed) // 2
+        if not half:
+            relay.run(partial(_put_off, table, claimed[0], error, rest_s))
+            return
+        for part in (claimed[:half], claimed[half:]):
+            report_apart(relay, table, part, report, rest_s)
+
+
+def _put_off(table: Table, row: Row, error: Exception, rest_s: float, uow: UnitOfWork) -> None:
+    log.error("not reported", table=table.name, id=row["id"], error=said(error))
+    uow.append(incident, incident_row("unreported", row["id"], type(error).__name__, said(error), uow.now))
+    ours = (table.c.id == row["id"]) & (table.c.claim == row["claim"])
+    uow.values(update(table).where(ours).values(due_at=uow.now + rest_s, claim=None).returning(table.c.id))
 
 
 def _unlocked(uow: UnitOfWork, table: Table, key: str) -> Row | None:

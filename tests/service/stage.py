@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, Table, event
 from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, KEYS, Desk, deliver
 
@@ -92,6 +92,24 @@ def kinds_of(coordinator: Desk, saga_id: str) -> list[str]:
 
 def _version(row: Any) -> int:
     return int(row["version"])
+
+
+# --- refusals
+
+REFUSE = {
+    "sqlite": ["CREATE TRIGGER refuse BEFORE UPDATE ON {table} WHEN {when} BEGIN SELECT RAISE(ABORT, 'no'); END"],
+    "postgresql": [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'",
+        "CREATE TRIGGER refuse BEFORE UPDATE ON {table} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION refuse()",
+    ],
+}
+
+
+def refuse_updates(desk: Desk, table: Table, when: str) -> None:
+    """Have the database refuse what would make a row of the table like this."""
+    with desk.runtime.write.begin() as tx:
+        for statement in REFUSE[tx.dialect.name]:
+            tx.exec_driver_sql(statement.format(table=table.name, when=when))
 
 
 # --- rivals

@@ -24,6 +24,7 @@ from tests.service.stage import (
     kinds_of,
     mail_sent,
     pass_time,
+    refuse_updates,
     settings_on,
     start_sagas,
     wish_for_mail,
@@ -336,26 +337,13 @@ def test_one_saga_that_cannot_be_advanced_does_not_stop_the_timers_of_the_others
     assert {wire.key for wire in coordinator.broker.published[before:]} - {broken.key}
 
 
-REFUSE = {
-    "sqlite": [
-        "CREATE TRIGGER refuse BEFORE UPDATE ON saga WHEN NEW.id = '{0}' BEGIN SELECT RAISE(ABORT, 'no'); END",
-    ],
-    "postgresql": [
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'",
-        "CREATE TRIGGER refuse BEFORE UPDATE ON saga FOR EACH ROW WHEN (NEW.id = '{0}') EXECUTE FUNCTION refuse()",
-    ],
-}
-
-
 @pytest.mark.parametrize("duty", [wake_due_sagas, resend_to_silent])
 def test_one_saga_that_the_database_refuses_does_not_stop_the_timers_of_the_others(
     coordinator: Desk, duty: Any
 ) -> None:
     """What a page of sagas writes is one statement: one row that cannot be written took all others along, each time."""
     refused, *others = start_sagas(coordinator, 9)
-    with coordinator.runtime.write.begin() as tx:
-        for statement in REFUSE[tx.dialect.name]:
-            tx.exec_driver_sql(statement.format(refused.key))
+    refuse_updates(coordinator, saga, f"NEW.id = '{refused.key}'")
     before = len(coordinator.broker.published)
     pass_time(coordinator, OVERDUE_S)
     work = duty(coordinator.runtime).work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 from sqlalchemy import Engine, RowMapping, Table, insert, select, update
 from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, KEYS, Desk, deliver, make_desk
-from tests.service.stage import BOTH, POSTGRESQL, answer, settings_on, start_sagas, wish_for_mail
+from tests.service.stage import BOTH, POSTGRESQL, answer, refuse_updates, settings_on, start_sagas, wish_for_mail
 
+from correo.handlers import LONGEST_DELAY_S, send_mails
 from correo.tables import mail
 from generador.messages import GeneratePassword, PasswordGenerated
 from generador.projections import PROJECTIONS
@@ -24,7 +26,7 @@ from seedwork import relay
 from seedwork.broker import Delivery
 from seedwork.claims import claim, held
 from seedwork.database import open_database
-from seedwork.delivery import dead_letter, failure, inbox, outbox
+from seedwork.delivery import dead_letter, failure, inbox, incident, outbox
 from seedwork.errors import Unavailable
 from seedwork.inbox import Reader
 from seedwork.messages import new_id
@@ -163,6 +165,23 @@ def test_a_claimed_row_that_is_locked_is_left_out_of_the_report(
         connection.execute(select(mail).where(mail.c.id == claimed[5]["id"]).with_for_update())
         reported = desk.runtime.relay.run(lambda uow: [row["id"] for row in held(uow, mail, claimed)])
     assert reported == [row["id"] for row in claimed if row != claimed[5]]
+    desk.runtime.write.dispose()
+
+
+@pytest.mark.parametrize("database", BOTH)
+def test_a_mail_whose_report_the_database_refuses_keeps_no_other_from_being_reported(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str
+) -> None:
+    """The whole page was rolled back, and every mail of it sent again, claim after claim."""
+    request.param = database
+    desk = make_desk(settings_on(request, tmp_path), "correo")
+    desk.worker.settle([wish_for_mail(f"u{number}") for number in range(20)])
+    refuse_updates(desk, mail, "NEW.username = 'u7' AND NEW.status = 'sent'")
+    send_mails(desk.runtime).work()
+    waiting = [row for row in desk.rows(mail) if row["status"] != "sent"]
+    assert [(row["username"], row["claim"]) for row in waiting] == [("u7", None)]
+    assert waiting[0]["due_at"] > time.time() + LONGEST_DELAY_S / 2
+    assert [(row["kind"], row["subject"]) for row in desk.rows(incident)] == [("unreported", waiting[0]["id"])]
     desk.runtime.write.dispose()
 
 

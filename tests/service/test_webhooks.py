@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from pathlib import Path
@@ -206,8 +205,8 @@ def test_a_sender_that_lost_its_claim_reports_nothing(bff: Room, sender: Webhook
     owe(bff, receiver.url)
     stale = bff.runtime.relay.run(lambda uow: claim(uow, webhook, 1, -1.0))
     sender.call_due()
-    late = [(row, NotTaken("late")) for row in stale]
-    bff.runtime.relay.run(partial(report_calls, late, bff.runtime.settings))
+    late = {row["id"]: NotTaken("late") for row in stale}
+    bff.runtime.relay.run(lambda uow: report_calls(late, bff.runtime.settings, uow, stale))
     assert state(bff) == ("delivered", 1)
     assert CLAIM_S > 2 * outward.CALL_S
 

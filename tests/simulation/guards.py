@@ -119,7 +119,7 @@ def without_claim(_disks: Disks) -> AbstractContextManager[None]:
     """A sender reports whatever it holds by now."""
     report = correo.handlers.report
 
-    def sender_report(_sender: Any, rows: Sequence[Row], outcomes: dict[str, Outcome], uow: UnitOfWork) -> None:
+    def sender_report(_sender: Any, outcomes: dict[str, Outcome], uow: UnitOfWork, rows: Sequence[Row]) -> None:
         uow.load((mail, row["id"]) for row in rows)
         for claimed in rows:
             row = uow.get(mail, claimed["id"])
