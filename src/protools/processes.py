@@ -151,8 +151,8 @@ def report(runtime: Runtime, duty: str, error: Exception | None) -> None:
 
 
 def _housekeeping(runtime: Runtime) -> list[Duty]:
-    sweep = Duty("sweep", runtime.relay.sweep, due=Due(outbox.c.due_at, runtime.settings.sweep_after))
-    return [Duty("outbox", runtime.relay.clear), sweep]
+    relay, due = runtime.relay, Due(outbox.c.due_at, runtime.settings.sweep_after)
+    return [Duty("outbox", relay.clear), Duty("sweep", relay.sweep, due=due, wanted=relay.has_to_try)]
 
 
 def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], object]]:

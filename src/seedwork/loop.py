@@ -78,6 +78,10 @@ def _never(_batch: Sequence[Received]) -> bool:
     return False
 
 
+def _unwanted() -> bool:
+    return False
+
+
 def _nothing() -> None: ...
 
 
@@ -96,7 +100,8 @@ class Due:
 class Duty:
     """Do something beside the loop, and at once after a batch that `woken_by` says yes to.
 
-    That is every `every_s` seconds, or, with `due`, when a row's time has come; a look that finds none calls `calm`.
+    That is every `every_s` seconds, or, with `due`, when a row's time has come or it is `wanted`; a look that finds
+    neither calls `calm`.
     """
 
     name: str
@@ -104,6 +109,7 @@ class Duty:
     every_s: float = 1.0
     woken_by: Callable[[Sequence[Received]], bool] = _never
     due: Due | None = None
+    wanted: Callable[[], bool] = _unwanted
     calm: Callable[[], object] = _nothing
 
 
@@ -123,7 +129,7 @@ class DutyThread(threading.Thread):
 
     def __init__(self, duty: Duty, report: Report = only_log) -> None:
         super().__init__(name=duty.name, daemon=True)
-        self.due, self.calm = duty.due, duty.calm
+        self.due, self.wanted, self.calm = duty.due, duty.wanted, duty.calm
         self._duty, self._report = duty, report
         self._woken = threading.Event()
         self._stopping = threading.Event()
@@ -210,7 +216,7 @@ class Lookout:
         for (thread, due), is_due, is_too_far in zip(self._watched, found[:count], found[count:], strict=True):
             if is_too_far:
                 self._bring_forward(due)
-            (thread.wake if is_due or is_too_far else thread.calm)()
+            (thread.wake if is_due or is_too_far or thread.wanted() else thread.calm)()
 
     def _bring_forward(self, due: Due) -> None:
         """Let what waits for a time that no wait reaches be due now."""

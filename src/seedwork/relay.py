@@ -8,12 +8,12 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Engine, select, update
+from sqlalchemy import Engine, select, update
 
 from seedwork import database, faults
 from seedwork.broker import Broker, Wire
@@ -31,15 +31,24 @@ QUEUE_LIMIT = 10_000
 """Wires that wait for the background publisher; beyond it they are left to the sweep."""
 
 
-class RestingTopics:
-    """Topics that did not take their messages lately, and when each may be tried again. Thread-safe.
+def _oldest(query: Any, count: int) -> Any:
+    """Take the rows of the outbox that were due first, but those that a rival has in hand."""
+    return query.order_by(outbox.c.due_at).limit(count).with_for_update(skip_locked=True)
 
-    Without it one topic that is full, terminated or has another schema would hold up all others, send by send.
+
+class RestingTopics:
+    """Topics that take no messages while others do, and when each may be tried again. Thread-safe.
+
+    Without it one topic that is full, terminated or has another schema would hold up all others, send by send. While no
+    topic takes anything the broker is down, and none rests.
     """
 
     def __init__(self) -> None:
         self._rests: dict[str, tuple[float, float]] = {}
         """By topic, when its rest is over and how long the next one is."""
+        self._successes = 0
+        self._suspects: dict[str, int] = {}
+        """By topic that was refused, how often another had taken its messages by then."""
 
     def topics(self) -> frozenset[str]:
         """Return the topics that rest, or are to be tried."""
@@ -53,11 +62,18 @@ class RestingTopics:
     def tried(self, took: AbstractSet[str], refused: AbstractSet[str]) -> None:
         """Note which topics took their messages and which did not; those are tried by the next sweep, then rest, ever
         longer."""
-        for topic in took if self._rests else ():
-            self._rests.pop(topic, None)
+        self._successes += bool(took)
+        self.forget(took)
         for topic in refused:
-            _, rest_s = self._rests.get(topic, (0.0, 0.0))
-            self._rests[topic] = (time.monotonic() + rest_s, min(LONGEST_REST_S, max(FIRST_REST_S, rest_s * 2)))
+            if self._suspects.setdefault(topic, self._successes - bool(took)) < self._successes:
+                _, rest_s = self._rests.get(topic, (0.0, 0.0))
+                self._rests[topic] = (time.monotonic() + rest_s, min(LONGEST_REST_S, max(FIRST_REST_S, rest_s * 2)))
+
+    def forget(self, topics: Iterable[str]) -> None:
+        """Let topics be published to as usual."""
+        for topic in topics if self._rests or self._suspects else ():
+            self._rests.pop(topic, None)
+            self._suspects.pop(topic, None)
 
 
 class Relay:
@@ -157,34 +173,40 @@ class Relay:
     def sweep(self) -> int:
         """Publish the outbox rows that are due; return how many there were.
 
-        A topic that took nothing lately has no part in that: when its rest is over it is tried, after the others, with
-        one message.
+        A topic that rests has no part in that: when its rest is over it is tried, after the others, with one message.
         """
-        resting, tried = self._resting.topics(), self._resting.to_be_tried()
+        resting = self._resting.topics()
         with self._engine.begin() as tx:
             now = database.now(tx, self._speaker.clock_offset)
-            due = self._due(tx, now, outbox.c.topic.not_in(resting), SWEEP_PAGE)
-            tests = [wire for topic in tried for wire in self._due(tx, now, outbox.c.topic == topic, 1, rest=False)]
-        if due or tests:
-            log.info("sweep", messages=len(due) + len(tests))
-            faults.reach("sweeping", [*due, *tests])
-        self._publish(due)
-        self._publish(tests)
-        if self._resting.topics().issuperset(tried):
-            return len(due) + len(tests)
-        self.clear()
-        return len(due) + len(tests) + self.sweep()
+            query = select(outbox.c.id, outbox.c.wire).where(outbox.c.due_at <= now, outbox.c.topic.not_in(resting))
+            rows = tx.execute(_oldest(query, SWEEP_PAGE)).all()
+            if rows:
+                taken = outbox.c.id.in_([row.id for row in rows])
+                tx.execute(update(outbox).where(taken).values(due_at=now + self._speaker.sweep_after_s))
+        if rows:
+            log.info("sweep", messages=len(rows))
+            wires = [unpack(row.wire) for row in rows]
+            faults.reach("sweeping", wires)
+            self._publish(wires)
+        tried = self._resting.to_be_tried()
+        return len(rows) + (self._try_again(tried) if tried else 0)
 
-    def _due(
-        self, tx: Connection, now: float, condition: ColumnElement[bool], limit: int, *, rest: bool = True
-    ) -> list[Wire]:
-        """Take what is due; it rests before it is taken again, unless that would put it behind what came later."""
-        due = select(outbox.c.id, outbox.c.wire).where(outbox.c.due_at <= now, condition).order_by(outbox.c.due_at)
-        rows = tx.execute(due.limit(limit).with_for_update(skip_locked=True)).all()
-        if rows and rest:
-            taken = outbox.c.id.in_([row.id for row in rows])
-            tx.execute(update(outbox).where(taken).values(due_at=now + self._speaker.sweep_after_s))
-        return [unpack(row.wire) for row in rows]
+    def has_to_try(self) -> bool:
+        """Tell whether the rest of a topic is over: its messages may be swept by others, and never be due here."""
+        return bool(self._resting.to_be_tried())
+
+    def _try_again(self, tried: Sequence[str]) -> int:
+        """Publish one message of each of these topics, and all that is due if one takes it; return how many."""
+        with self._engine.begin() as tx:
+            queries = [select(outbox.c.wire).where(outbox.c.topic == topic) for topic in tried]
+            found = [wire for query in queries for wire in tx.execute(_oldest(query, 1)).scalars()]
+        wires = [unpack(wire) for wire in found]
+        self._resting.forget(set(tried) - {wire.topic for wire in wires})  # nobody waits for it
+        self._publish(wires)
+        if self._resting.topics().issuperset(tried):
+            return len(wires)
+        self.clear()
+        return len(wires) + self.sweep()
 
     def _take(self) -> list[str]:
         with self._lock:

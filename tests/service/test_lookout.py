@@ -98,6 +98,19 @@ def test_all_duties_of_a_process_cost_one_statement_a_look(
     assert len(ran) == (engine.dialect.name == "sqlite")
 
 
+def test_a_duty_that_is_wanted_is_woken_though_nothing_is_due(desk: Desk) -> None:
+    """What makes it so may lie in memory, such as a topic that is to be tried again."""
+    ran: list[str] = []
+    duty = Duty("sweep", lambda: ran.append("sweep"), due=Due(outbox.c.due_at, 60.0), wanted=lambda: not ran)
+    thread = DutyThread(duty)
+    thread.start()
+    lookout = Lookout(desk.runtime.write, 0.0, [thread])
+    lookout.look()
+    assert wait_until(lambda: ran == ["sweep"], PATIENCE_S)
+    thread.stop()
+    thread.join(PATIENCE_S)
+
+
 def test_what_waits_longer_than_anything_may_is_brought_forward(
     desk: Desk, duties: tuple[DutyThread, DutyThread, list[str]]
 ) -> None:

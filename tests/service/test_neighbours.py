@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import Engine, RowMapping, Table, insert, select, update
+from sqlalchemy import Engine, RowMapping, Table, delete, insert, select, update
 from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, KEYS, Desk, deliver, make_desk
 from tests.service.stage import BOTH, POSTGRESQL, answer, refuse_updates, settings_on, start_sagas, wish_for_mail
@@ -96,16 +96,44 @@ def test_a_topic_rests_ever_longer_until_it_takes_its_messages(monkeypatch: pyte
     monkeypatch.setattr(relay, "time", SimpleNamespace(monotonic=lambda: now[0]))
     resting = RestingTopics()
     waits = []
+    resting.tried({"other"}, {"t"})
     for _ in range(6):
-        resting.tried(set(), {"t"})
         assert resting.topics() == {"t"}
         begun = now[0]
         while not resting.to_be_tried():
             now[0] += 0.25
         waits.append(now[0] - begun)
+        resting.tried(set(), {"t"})
     assert waits == [0.0, 0.5, 1.0, 2.0, 4.0, 4.0]
     resting.tried({"t"}, set())
     assert resting.topics() == frozenset()
+
+
+def test_while_no_topic_takes_anything_none_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker is down then, and whoever publishes first once it is back must not wait for a sweep."""
+    resting = RestingTopics()
+    for _ in range(3):
+        resting.tried(set(), {"a"})
+        resting.tried(set(), {"b"})
+    assert resting.topics() == frozenset()
+    resting.tried({"a"}, set())
+    assert resting.topics() == frozenset()
+    resting.tried(set(), {"b"})
+    assert resting.topics() == {"b"}
+
+
+def test_a_topic_whose_backlog_others_swept_is_tried_all_the_same(coordinator: Desk) -> None:
+    """Two processes share an outbox: one swept what was due, the other never looked again and published nothing."""
+    coordinator.broker.closed.add(CLOSED)
+    start_sagas(coordinator, 10)
+    assert coordinator.runtime.relay.has_to_try()
+    coordinator.broker.closed.clear()
+    with coordinator.runtime.write.begin() as tx:
+        tx.execute(delete(outbox).where(outbox.c.topic == CLOSED))
+    coordinator.runtime.relay.sweep()
+    assert not coordinator.runtime.relay.has_to_try()
+    start_sagas(coordinator, 1)
+    assert len(coordinator.said(CLOSED)) == 1
 
 
 # --- locks

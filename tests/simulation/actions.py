@@ -24,7 +24,7 @@ DUTIES = {
     "sweep": 3,
     "outbox": 1,
     "expiry": 1,
-    "attempts": 1,
+    "guesses": 1,
     "webhooks": 1,
 }
 """How often a duty gets its turn among the others."""
