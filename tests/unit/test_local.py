@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -103,3 +104,13 @@ def test_configured_changes_keys_in_place_and_adds_the_rest() -> None:
 def test_downloads_are_kept_where_the_machine_keeps_caches(environment: dict[str, str], expected: Path) -> None:
     """245 MB belong where people clean up."""
     assert cache_folder(environment) == expected.resolve()
+
+
+def test_a_process_that_becomes_another_program_is_not_taken_for_dead(tmp_path: Path) -> None:
+    """A server is started through scripts that end in `exec`: for a moment the process has no command line."""
+    script = tmp_path / "again.sh"
+    script.write_text('[ "$1" -gt 0 ] && exec sh "$0" $(($1 - 1)) mark\nread _\n')
+    with subprocess.Popen(["sh", str(script), "300", "mark"], stdin=subprocess.PIPE) as process:
+        looks = [command_line(process.pid) for _ in range(20_000)]
+        process.communicate(b"\n")
+    assert all("mark" in shown for shown in looks)

@@ -17,6 +17,7 @@ from typing import Any
 from seedwork.errors import ProtoolsError
 
 POLL_SECONDS = 0.05
+EXEC_SECONDS = 2.0
 
 
 class LocalServerError(ProtoolsError):
@@ -78,14 +79,29 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def command_line(pid: int) -> str:
-    """Return the command line of a live process, or nothing when it is gone (a zombie counts as gone)."""
+    """Return the command line of a live process, or nothing when it is gone (a zombie counts as gone).
+
+    A process that is becoming another program (execve) has none for a moment; that is waited for.
+    """
     if not Path("/proc/self/cmdline").exists():  # macOS and the BSDs
         shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
         return shown.stdout.strip()
+    deadline = time.monotonic() + EXEC_SECONDS
+    while not (said := _read(f"/proc/{pid}/cmdline")) and _lives(pid) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS / 10)
+    return said.replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def _lives(pid: int) -> bool:
+    state = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return bool(state) and state[0] not in (b"Z", b"X")
+
+
+def _read(path: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return Path(path).read_bytes()
     except OSError:
-        return ""
+        return b""
 
 
 def recorded_process(file: Path, mark: str) -> int | None:
