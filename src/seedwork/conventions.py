@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection
 
 from flask import Flask, Response, request
+from werkzeug.http import parse_date
 
 from seedwork.messages import new_id
 
@@ -30,10 +31,18 @@ SHOWN = (
     "WWW-Authenticate, X-Request-Id"
 )
 """Headers that a page of another origin may read."""
+DATES = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE")
+"""Where the environment of a request holds dates that are looked at."""
 
 
 def keep(app: Flask, origins: Collection[str]) -> None:
     """Have every answer of an app follow them; pages of `origins` may ask from a browser, `*` being all."""
+
+    @app.before_request
+    def pass_over_dates() -> None:
+        for name in DATES:
+            if not _is_readable(request.environ.get(name)):
+                request.environ[name] = ""  # RFC 9110 §13.1: it says nothing
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -46,6 +55,15 @@ def keep(app: Flask, origins: Collection[str]) -> None:
         if method == "OPTIONS":
             return _options(response)
         return _sparing(response) if method in ("GET", "HEAD") else response
+
+
+def _is_readable(date: str | None) -> bool:
+    """Tell whether a date, or what is none, makes nothing raise: the year 3,000,000,000 does."""
+    try:
+        parse_date(date)
+    except Exception:  # whatever a stranger's text raises
+        return False
+    return True
 
 
 def request_id(given: str) -> str:

@@ -78,6 +78,16 @@ def test_what_the_caller_has_is_not_sent_again(bff: Room, accept: str) -> None:
     assert (other.status_code, other.data) == (200, shown.data)
 
 
+@pytest.mark.parametrize("path", ["/passwords", "/docs", "/livez", "/static/docs.css"])
+@pytest.mark.parametrize("date", ["Sat, 28 Nov 3000000000 00:00:00 GMT", "Sat, 28 Nov 2026 00:00:00 +" + "9" * 20])
+def test_a_date_that_cannot_be_read_says_nothing(bff: Room, path: str, date: str) -> None:
+    """Some make the parser raise what it does not expect: a 500 and a page of the log for each, before any token."""
+    with structlog.testing.capture_logs() as logged:
+        for headers in ({"If-Modified-Since": date}, {"If-Range": date, "Range": "bytes=0-0"}):
+            assert bff.http.get(path, headers=headers, buffered=True).status_code == 200
+    assert logged == []
+
+
 def test_an_answer_has_one_date(bff: Room) -> None:
     """Two of them are one too many for a cache that computes an age."""
     with serving(bff.app) as running, urllib3.PoolManager(retries=False, timeout=PATIENCE_S) as client:
