@@ -97,9 +97,10 @@ class Reader:
 
     def _check_protocol(self, data: bytes) -> None:
         """Raise the Problem 505 for a protocol that the parser takes for HTTP, and does not tell from it."""
-        if OTHER_PROTOCOL.search(self._last_bytes + data):
+        seen = self._last_bytes + data
+        if OTHER_PROTOCOL.search(seen):
             raise problem_of_status(505, "HTTP/1.1 is spoken here")
-        self._last_bytes = data[-OTHER_PROTOCOL_BYTES:]
+        self._last_bytes = seen[-OTHER_PROTOCOL_BYTES:]
 
     def _parse(self, data: bytes) -> bytes | None:
         """Return what lies behind a head that asks for another protocol, None where there is none."""
@@ -221,13 +222,13 @@ def _variable(name: bytes) -> str:
 def _add(environ: dict[str, Any], name: bytes, value: bytes) -> None:
     if b"_" in name:  # it would read like another header's name
         return
-    variable = _variable(name)
+    variable, text = _variable(name), value.rstrip(b" \t").decode("latin-1")  # RFC 9110 §5.5: spaces are no part of it
     if variable not in environ:
-        environ[variable] = value.decode("latin-1")
+        environ[variable] = text
     elif variable in ONCE:
         raise problem_of_status(400, f"there is more than one {name.decode()}")
     else:
-        environ[variable] += ("; " if variable == "HTTP_COOKIE" else ", ") + value.decode("latin-1")
+        environ[variable] += ("; " if variable == "HTTP_COOKIE" else ", ") + text
 
 
 def _add_target(environ: dict[str, Any], target: bytes) -> None:

@@ -98,3 +98,22 @@ def test_too_large_a_body_behind_a_wish_to_upgrade_is_too_large() -> None:
     problem = read([UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n" + large + b"0\r\n\r\nGET /"], Heard())
     assert problem is not None
     assert problem.status == 413
+
+
+@pytest.mark.parametrize("line", [b"GET / RTSP/1.0\r\n", b"SOURCE / ICE/1.0\r\n"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_another_protocol_is_refused_however_it_drips(line: bytes, size: int) -> None:
+    """A byte a packet hid it from who looks at the last packets alone."""
+    sent = line + b"Host: x\r\n\r\n"
+    problem = read([sent[at : at + size] for at in range(0, len(sent), size)], heard := Heard())
+    assert problem
+    assert (problem.status, heard.whole) == (505, [])
+
+
+def test_spaces_behind_a_value_are_no_part_of_it() -> None:
+    """RFC 9110 §5.5; a Host with one was refused as none, and a bearer as malformed."""
+    head = b"POST / HTTP/1.1\r\nHost: x \r\nAuthorization: Bearer t\t \r\nTransfer-Encoding: chunked \r\n\r\n"
+    assert read([head + b"1\r\nx\r\n0\r\n\r\n"], heard := Heard()) is None
+    (request,) = heard.whole
+    assert (request.wsgi["HTTP_HOST"], request.wsgi["HTTP_AUTHORIZATION"]) == ("x", "Bearer t")
+    assert request.wsgi["wsgi.input"].read() == b"x"
