@@ -182,9 +182,10 @@ class Server:
             leaving.abort()
 
     def _least_missed(self) -> Connection | None:
-        """Find who makes room: the oldest that is idle, else the oldest that sends a head; no body is cut for that."""
+        """Find who makes room: the oldest that is idle, else that sends a head, else that sends a body."""
         idle = next((one for one in self.connections if one.is_idle()), None)
-        return idle or next((one for one in self.connections if not one.is_busy() and not one.is_uploading()), None)
+        sending = [one for one in self.connections if not one.is_busy()] if idle is None else []
+        return idle or next((one for one in sending if not one.is_uploading()), None) or next(iter(sending), None)
 
     def rank(self, environ: WSGIEnvironment) -> tuple[int, Problem | None]:
         """Return what a request goes before, by its head, and the gate's refusal if there is one."""
