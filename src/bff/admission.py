@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection
-from http.cookies import CookieError, SimpleCookie
+from http.cookies import SimpleCookie
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -121,9 +121,9 @@ class Admission:
         try:
             at, _, signature = SimpleCookie(cookies)[COOKIE].value.partition(".")
             due = int(at)
-        except (CookieError, KeyError, ValueError):
+            return due - 1 <= time.time() <= due + TURN_S and hmac.compare_digest(signature, self._sign(due))
+        except Exception:  # whatever a stranger's text raises
             return False
-        return due - 1 <= time.time() <= due + TURN_S and hmac.compare_digest(signature, self._sign(due))
 
     def _sign(self, at: int) -> str:
         return hmac.new(self._key, f"{COOKIE}:{at}".encode(), hashlib.sha256).hexdigest()[:32]

@@ -113,7 +113,12 @@ def room_for_connections() -> int:
 
 
 def _endpoint(app: Flask, environ: WSGIEnvironment) -> str:
-    """Return what the app routes a request to, as the app finds it: a path has many spellings."""
+    """Return what the app routes a request to, as the app finds it: a path has many spellings.
+
+    OPTIONS is routed like what it asks about, and asks for nothing else.
+    """
+    if environ["REQUEST_METHOD"] == "OPTIONS":
+        return ""
     try:
         adapter = app.create_url_adapter(app.request_class(environ))
         return adapter.match()[0] if adapter else ""

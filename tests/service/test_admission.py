@@ -335,11 +335,27 @@ def test_who_comes_back_in_turn_goes_before_who_is_new(
     assert client.request("POST", f"{web.url}/passwords", json=ADA, headers={"Cookie": turn}).status == 202
 
 
-@pytest.mark.parametrize("turn", ["turn=", "turn=1.2", "turn=soon.x", 'turn="', "turn={now}." + 32 * "0", "return=1"])
+TURNS = (
+    "turn=", "turn=1.2", "turn=soon.x", 'turn="', "turn={now}." + 32 * "0", "return=1", "turn={now}.\xe9",
+    'turn="{now}.\\351"', "turn=" + "9" * 5000 + ".x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("turn", TURNS)
 def test_a_turn_that_was_not_given_is_none(bff: Room, gate: Admission, turn: str) -> None:
     """Whoever could write one would always be first."""
     overload(bff, gate, ended=200)
     assert gate.refusal(turn.format(now=int(time.time())), 0) is not None
+
+
+def test_to_ask_what_may_be_asked_is_no_command(
+    bff: Room, gate: Admission, web: Serving, client: urllib3.PoolManager
+) -> None:
+    """A browser that hears no to its preflight never hears when to come back; and it is counted as nobody's refusal."""
+    overload(bff, gate)
+    asked = client.request("OPTIONS", f"{web.url}/passwords", headers={"Access-Control-Request-Method": "POST"})
+    assert (asked.status, gate._load._admitted) == (204, 0)
+    assert "protools_commands_refused_total{" not in client.request("GET", f"{web.url}/metrics").data.decode()
 
 
 # --- classes
