@@ -129,7 +129,7 @@ class _Answer:
         self._unsent += b"%x\r\n%b\r\n" % (len(piece), piece) if self._is_chunked else piece
         if self._left is not None:
             self._left -= len(piece)
-        if self._left is None or len(self._unsent) >= PIECE_BYTES:
+        if self._left is None or (self._left and len(self._unsent) >= PIECE_BYTES):  # the last piece needs no thread
             self._send(last=False)
 
     def _end(self) -> None:

@@ -68,6 +68,8 @@ class Connection(asyncio.Protocol):
         """Set while another piece of the answer may be written."""
         self._room.set()
         self._is_deaf = self._is_at_end = self._is_full = self._is_lost = False
+        self._is_held = False
+        """Whether the first request begins as soon as what was written has left."""
         self._client = Client()
         self._due = float("inf")
         """When the client must have sent something."""
@@ -107,9 +109,12 @@ class Connection(asyncio.Protocol):
         self._is_full = True
 
     def resume_writing(self) -> None:
-        """Have it go on."""
+        """Have it go on, or the next request begin."""
         self._is_full = False
         self._room.set()
+        if self._is_held:
+            self._is_held = False
+            self._begin(self._requests[0])
 
     @_cutting
     def data_received(self, data: bytes) -> None:
@@ -191,6 +196,9 @@ class Connection(asyncio.Protocol):
 
     @_cutting
     def _begin(self, request: Request) -> None:
+        self._is_held = self._is_full
+        if self._is_held:  # who sends without reading would have us hold one answer more for each
+            return
         if problem := request.problem or self._server.admit(request):
             close = not self.stays(request)
             self._write(problem_answer(problem, request.wsgi, self.origins, close=close), last=True)

@@ -20,6 +20,8 @@ from bff.tables import acceptance, password
 from seedwork import connection, server
 
 SLOW = 200
+HIGH_WATER_BYTES = 64 * 1024
+"""What asyncio holds of an answer before it asks for no more."""
 JSON_TYPE = b"Content-Type: application/json\r\n"
 HEADERS = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 BODY = b"POST /passwords HTTP/1.1\r\nHost: localhost\r\n" + JSON_TYPE + b"Content-Length: 1000\r\n\r\n{"
@@ -110,6 +112,37 @@ def test_slow_clients_are_cut_however_they_drip(
     with slow_clients(web, [kind]) as clients:
         eventually(lambda: cut_after_a_drip(clients) == SLOW, within_s=30)
     assert client.request("GET", f"{web.url}/livez").status == 200
+
+
+def test_who_asks_ahead_and_reads_nothing_is_held_no_more_than_one_answer(
+    bff: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection that only sent had the process hold as much memory as it liked; all are answered all the same."""
+    held: list[int] = []
+
+    class Watched(connection.Connection):
+        def _write(self, piece: bytes, *, last: bool) -> None:
+            super()._write(piece, last=last)
+            held.append(self._transport.get_write_buffer_size())
+
+    monkeypatch.setattr(server, "Connection", Watched)
+    ahead = connection.AHEAD
+    with serving(bff.app) as web, web.connect() as sock:
+        sock.sendall(b"GET /asyncapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * ahead)
+        eventually(lambda: max(held, default=0) > HIGH_WATER_BYTES)
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock).count(b"HTTP/1.1 200 OK") == ahead
+    assert max(held) < 2 * HIGH_WATER_BYTES
+
+
+def test_an_answer_that_is_not_read_holds_no_thread(bff: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of threads that hold a page each are a gigabyte, for who only connects and asks."""
+    ended: list[None] = []
+    whole = connection.answer
+    monkeypatch.setattr(connection, "ANSWER_S", 60)
+    monkeypatch.setattr(connection, "answer", lambda *given: (whole(*given), ended.append(None)))
+    with serving(bff.app) as web, slow_clients(web, ["answers"]):
+        eventually(lambda: len(ended) == SLOW, within_s=20)
 
 
 def test_a_crowd_of_idle_connections_keeps_nobody_out(
