@@ -13,7 +13,9 @@ from seedwork.rows import Row
 IN_FLIGHT = 128
 """Calls of one worker at a time."""
 PER_ACTOR = PER_RECEIVER = 32
-"""Of these, to one caller's receivers, and to one receiver in the names of all callers."""
+"""Of these, to one caller's receivers, and to one receiver in the names of all callers. A caller has no more of them
+than are free besides: however many callers have receivers that hang, there is room for another's (a dynamic threshold,
+as in the buffer of a switch)."""
 FIRST_WIDTH, WIDEST = 4, 16
 """Of these, to one receiver of one caller: at first, and once it took what came."""
 REMEMBERED = 10_000
@@ -37,13 +39,13 @@ class Lanes:
         """Choose of these rows those that may be called now, beside each other and what is in flight."""
         busy = self._busy.copy()
         for row in rows:
-            if all(busy[key] < self._limit(key) for key in _keys(row)):
+            if all(busy[key] < self._limit(key, busy) for key in _keys(row)):
                 busy.update(_keys(row))
                 yield row
 
     def open(self) -> ColumnElement[bool]:
         """Select the rows that no limit keeps from being called now."""
-        full = [key for key, calls in self._busy.items() if calls >= self._limit(key)]
+        full = [key for key, calls in self._busy.items() if calls >= self._limit(key, self._busy)]
         if (None, None) in full:
             return false()
         return and_(
@@ -66,15 +68,17 @@ class Lanes:
         if len(self._widths) > REMEMBERED:
             self._widths.clear()
         lane = row["actor"], row["receiver"]
-        width = self._limit(lane)
+        width = self._limit(lane, self._busy)
         self._widths[lane] = min(width + 1, WIDEST) if taken else max(width // 2, 1)
 
-    def _limit(self, key: Key) -> int:
+    def _limit(self, key: Key, busy: Counter[Key]) -> int:
         match key:
             case (None, None):
                 return IN_FLIGHT
-            case (_, None) | (None, _):
-                return PER_ACTOR if key[1] is None else PER_RECEIVER
+            case (_, None):
+                return min(PER_ACTOR, IN_FLIGHT - busy[None, None])
+            case (None, _):
+                return PER_RECEIVER
         return self._widths.get(key, FIRST_WIDTH)
 
 

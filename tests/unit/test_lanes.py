@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from bff.lanes import FIRST_WIDTH, IN_FLIGHT, PER_ACTOR, PER_RECEIVER, REMEMBERED, WIDEST, Lanes
 from seedwork.rows import Row
 
@@ -45,6 +47,16 @@ def test_a_caller_with_many_receivers_is_bounded() -> None:
     lanes = Lanes()
     begun = begin(lanes, *[to("eve", f"host-{number}:443") for number in range(1000)], to("ada", "caller:443"))
     assert len(begun) == PER_ACTOR + 1
+
+
+@pytest.mark.parametrize("callers", [2, 4, 6, 20])
+def test_callers_that_take_all_they_can_leave_room_for_another(callers: int) -> None:
+    """Four together held all there was, for as long as their receivers hung; nobody else was called."""
+    lanes = Lanes()
+    for _ in range(3):
+        begin(lanes, *[to(f"eve-{n % callers}", f"host-{n}:443") for n in range(2000)])
+    assert begin(lanes, to("ada", "caller:443"))
+    assert "false" not in str(lanes.open())
 
 
 def test_a_receiver_of_many_callers_is_bounded() -> None:
