@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from testers.common import connected, listed, run, topics_of
 
-from seedwork.avro import UNREADABLE
 from seedwork.broker import Broker, Delivery, Subscription
+from seedwork.errors import Unavailable
 from seedwork.settings import Settings
 
 BATCH = 500
@@ -121,7 +121,9 @@ def read(delivery: Delivery, schemas: Callable[[str, str], Any]) -> Seen:
         return Seen(
             delivery, fastavro.schemaless_reader(io.BytesIO(wire.body), schemas(wire.topic, delivery.schema), None)
         )
-    except UNREADABLE as error:
+    except Unavailable:
+        raise
+    except Exception as error:  # whatever another's bytes make the reader raise
         return Seen(delivery, error=f"{type(error).__name__}: {error}")
 
 
