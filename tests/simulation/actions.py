@@ -79,8 +79,8 @@ def cancel(world: World) -> bool:
     if not accepted or not fronts:
         return False
     replica, (identifier, name) = world.random.choice(fronts), world.random.choice(accepted)
-    context = Context(identifier, actor="nobody")
-    world.do(replica, f"cancels {name}", lambda: cancelling.cancel(replica.relay, context, name))
+    context, read = Context(identifier, actor="nobody"), world.disks.engines["bff", "read"]
+    world.do(replica, f"cancels {name}", lambda: cancelling.cancel(replica.relay, read, context, name))
     replica.woken.add("publisher")
     return True
 

@@ -86,9 +86,9 @@ def test_a_schema_that_would_break_somebody_stops_bootstrap_by_its_field_and_cha
     settings: Settings,
 ) -> None:
     """A deployment that would make messages unreadable must not begin."""
-    bootstrap(settings, ["generador"])
+    bootstrap(settings, ["generador", "correo"])
     before = admin_of(settings).topics()
-    broken = replace(load("generador"), messages=[*load("correo").messages, GeneratePassword])
+    broken = replace(load("generador"), messages=[*load("protools_saga").messages, GeneratePassword])
     breaking = json.dumps(
         {
             "type": "record",
