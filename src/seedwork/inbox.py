@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Table, select, update
+from sqlalchemy.exc import DBAPIError
 
 from seedwork import faults
 from seedwork.avro import Codec
@@ -202,6 +203,8 @@ class Inbox:
             uow.drop()
             self._wait(received, down, uow, retry)
         except Exception as error:
+            if isinstance(error, DBAPIError) and error is not blamed:
+                raise  # nothing more can be done in this transaction
             uow.drop()
             self._fail(received, error, uow, retry)
         uow.keep()
@@ -273,7 +276,8 @@ class Inbox:
         if message is None or on_dead is None:
             return
         try:
-            on_dead(message, uow, said(error))
+            with uow.tx.begin_nested():  # PostgreSQL refuses all that follows an error
+                on_dead(message, uow, said(error))
         except Exception:
             uow.drop()
             log.exception("nobody could react to a dead letter", id=message.id)
@@ -299,7 +303,8 @@ def incident_row(kind: str, subject: str, code: str, detail: str, at: float) -> 
 def close_incidents(uow: UnitOfWork, kind: str, subject: str) -> None:
     """Note that nobody has to look any more."""
     known = (incident.c.subject == subject) & (incident.c.kind == kind) & incident.c.closed_at.is_(None)
-    uow.values(update(incident).where(known).values(closed_at=uow.now).returning(incident.c.id))
+    free = select(incident.c.id).where(known).with_for_update(nowait=uow.pass_locked)
+    uow.values(update(incident).where(incident.c.id.in_(free)).values(closed_at=uow.now).returning(incident.c.id))
 
 
 def failure_row(received: Received, error: Exception, attempts: int, at: float) -> Row:

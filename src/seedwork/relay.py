@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import Engine, select, update
 
 from seedwork import database, faults
+from seedwork.blame import verdict
 from seedwork.broker import Broker, Wire
 from seedwork.delivery import outbox, unpack
 from seedwork.errors import NotConfirmed
@@ -100,8 +101,9 @@ class Relay:
                 result = work(uow)
                 uow.flush()
                 faults.reach("flushed", uow.touched())
-        except BaseException:
-            self._give_back(cleared)
+        except BaseException as error:
+            if verdict(error) != "locked":  # else it may be one of these that is locked: the sweep says them again
+                self._give_back(cleared)
             raise
         faults.reach("committed", uow.touched())
         return result, uow.outgoing
@@ -166,8 +168,9 @@ class Relay:
         try:
             with self._engine.begin() as tx:
                 change(tx, [Delete(outbox, cleared)])
-        except BaseException:
-            self._give_back(cleared)
+        except BaseException as error:
+            if verdict(error) != "locked":
+                self._give_back(cleared)
             raise
 
     def sweep(self) -> int:

@@ -61,19 +61,19 @@ class Worker:
         faults.reach("received", readable(received))
         return received, self._commit(received)
 
-    def _commit(self, batch: Sequence[Received], retry: Retry = FIRST) -> list[Wire]:
+    def _commit(self, batch: Sequence[Received], retry: Retry = FIRST, *, pass_locked: bool = False) -> list[Wire]:
         try:
-            return self._once(batch, retry)
+            return self._once(batch, retry, pass_locked=pass_locked)
         except Exception as error:
-            is_locked = _judged(error) == "locked"
+            pass_locked = pass_locked or _judged(error) == "locked"
         try:  # a rival's row may be visible by now: the whole batch once more, without what is locked
-            return self._once(batch, retry, pass_locked=is_locked)
+            return self._once(batch, retry, pass_locked=pass_locked)
         except Exception as error:
             blame = Unavailable(f"a row is locked: {error}") if _judged(error) == "locked" else error
         if len(batch) == 1:
-            return self._once(batch, retry, blame)
+            return self._once(batch, retry, blame, pass_locked=True)
         half = len(batch) // 2
-        return self._commit(batch[:half]) + self._commit(batch[half:])
+        return self._commit(batch[:half], pass_locked=pass_locked) + self._commit(batch[half:], pass_locked=pass_locked)
 
     def _once(
         self,
@@ -92,12 +92,12 @@ class Worker:
         return self._relay.commit(work)[1]
 
     def retry_failures(self) -> None:
-        """Handle due failures again, each alone."""
+        """Handle due failures again, each alone; one that still meets a lock does not hold up the others."""
         for row in self._relay.commit(_take_failures)[0]:
             if self._stopping.is_set():
                 return
             received = self._reader.read([unpack_delivery(row["delivery"])])
-            self._relay.publish(self._commit(received, Retry(row["attempts"], row["at"])))
+            self._relay.publish(self._commit(received, Retry(row["attempts"], row["at"]), pass_locked=True))
 
 
 def _judged(error: Exception) -> Verdict:

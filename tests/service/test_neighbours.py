@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +17,14 @@ from tests.service.stage import BOTH, POSTGRESQL, answer, refuse_updates, settin
 
 from correo.handlers import LONGEST_DELAY_S, send_mails
 from correo.tables import mail
-from generador.messages import GeneratePassword, PasswordGenerated
+from generador.messages import GeneradorFailed, GeneratePassword, PasswordGenerated
 from generador.projections import PROJECTIONS
 from generador.tables import password, password_view
 from protools.local.process import wait_until
 from protools_saga.messages import SagaMoved
 from protools_saga.tables import saga
 from seedwork import relay
-from seedwork.broker import Delivery
+from seedwork.broker import Delivery, Wire
 from seedwork.claims import claim, held
 from seedwork.database import open_database
 from seedwork.delivery import dead_letter, failure, inbox, incident, outbox
@@ -33,6 +34,7 @@ from seedwork.messages import new_id
 from seedwork.projection import Projector
 from seedwork.relay import SWEEP_PAGE, RestingTopics
 from seedwork.settings import Settings
+from seedwork.worker import Worker
 
 CLOSED = GeneratePassword.contract.name
 OPEN = SagaMoved.contract.name
@@ -276,3 +278,64 @@ class Registry:
         if version == "999":
             raise self._error
         return self._known(topic, version)
+
+
+@contextmanager
+def held_incident(desk: Desk, saga_id: str) -> Iterator[None]:
+    """Lock one saga's incident, as an operator's session that was left open does."""
+    with desk.runtime.write.connect() as connection, connection.begin():
+        connection.execute(select(incident).where(incident.c.subject == saga_id).with_for_update())
+        yield
+
+
+@pytest.mark.parametrize("database", [POSTGRESQL])
+def test_a_lock_that_a_handler_meets_itself_delays_its_own_saga_alone(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str
+) -> None:
+    """PostgreSQL refuses all that follows in a transaction: what a handler's own statement met hit the whole batch."""
+    request.param = database
+    desk = make_desk(settings_on(request, tmp_path, LOCK_TIMEOUT="0.2"), "protools_saga")
+    commands = start_sagas(desk, 20)
+    desk.worker.settle([failed(command) for command in commands])
+    assert {row["status"] for row in desk.rows(saga)} == {"SUSPENDED"}
+    with held_incident(desk, commands[7].key):
+        stopped_after(desk.worker, 20.0)
+        desk.worker.settle([answer(command) for command in commands])
+        waiting = [row["id"] for row in desk.rows(saga) if row["status"] == "SUSPENDED"]
+        assert waiting == [commands[7].key]
+        assert [row["attempts"] for row in desk.rows(failure)] == [0]
+        desk.make_due()
+        desk.worker.retry_failures()
+    desk.make_due()
+    desk.worker.retry_failures()
+    assert {row["status"] for row in desk.rows(saga)} == {"RUNNING"}
+    desk.runtime.write.dispose()
+
+
+def failed(command: Wire) -> Delivery:
+    return answer(command, GeneradorFailed(CLOSED, "dead-letter", "broken"))
+
+
+def stopped_after(worker: Worker, seconds: float) -> None:
+    """End a worker that waits for ever: the test fails instead."""
+    threading.Timer(seconds, worker.stop).start()
+
+
+@pytest.mark.parametrize("database", [POSTGRESQL])
+def test_a_confirmed_outbox_row_that_is_locked_stops_no_commit(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str
+) -> None:
+    """The next commit removes what was confirmed: all commits of the process waited for one row."""
+    request.param = database
+    desk = make_desk(settings_on(request, tmp_path, LOCK_TIMEOUT="0.2"), "protools_saga")
+    start_sagas(desk, 3)
+    with desk.runtime.write.connect() as connection, connection.begin():
+        connection.execute(select(outbox).limit(1).with_for_update())
+        stopped_after(desk.worker, 20.0)
+        start_sagas(desk, 1)
+        assert desk.count(saga) == 4
+    make_outbox_due(desk)
+    desk.runtime.relay.sweep()
+    desk.runtime.relay.clear()
+    assert desk.count(outbox) == 0
+    desk.runtime.write.dispose()
