@@ -78,12 +78,16 @@ class Sender:
         self._relay, self._settings = runtime.relay, runtime.settings
         self._postman = open_postman(runtime.settings)
         self._suspects = Suspects()
+        self._is_page_of_resting = False
+        """Whether the last page that was claimed was full, and all of it rests: others may be due behind it."""
 
     def send_due(self) -> None:
         """Send until nothing is due; raise Unavailable when the mail server is, with what was sent reported."""
-        rows = self._relay.run(self._claim)
-        while rows:
-            rows = self._round(rows)
+        self._is_page_of_resting = True
+        while self._is_page_of_resting:
+            rows = self._relay.run(self._claim)
+            while rows:
+                rows = self._round(rows)
 
     def _round(self, rows: list[Row]) -> list[Row]:
         """Send what is under the least suspicion, and report it; return what is claimed and to be sent next."""
@@ -158,13 +162,14 @@ class Sender:
 
     def _claim(self, uow: UnitOfWork, reported: Collection[str] = ()) -> list[Row]:
         """Claim what is due, but for what rests with its domain."""
-        rows = []
-        for row in claim(uow, mail, PAGE, self._settings.mail_claim, but=reported):
-            rests_until = self._suspects.rests_until(_domain_of(row))
+        rows, due = [], claim(uow, mail, PAGE, self._settings.mail_claim, but=reported)
+        for row in due:
+            rests_until = self._suspects.rests_until(_domain_of(row), uow.now)
             if rests_until > uow.now:
                 uow.put(mail, row | {"claim": None, "due_at": min(rests_until, uow.now + LONGEST_DELAY_S)})
             else:
                 rows.append(row)
+        self._is_page_of_resting = not rows and len(due) + len(reported) >= PAGE
         return rows
 
     def _suspicion_of(self, row: Row) -> tuple[int, int]:

@@ -75,7 +75,7 @@ def begin_to_expire(message: Message, uow: UnitOfWork) -> None:
     sent = message.body
     row = uow.get(password, sent.username)
     if row and row["saga_id"] == message.saga_id and row["status"] == "issued":
-        uow.put(password, {**row, "mailed_at": max(row["issued_at"], min(sent.sent_at, uow.now))})
+        uow.put(password, {**row, "mailed_at": min(uow.now, max(row["issued_at"], sent.sent_at))})
 
 
 def revoke_password(message: Message, uow: UnitOfWork) -> None:

@@ -56,9 +56,9 @@ PAGE = 500
 PROBE_EVERY_S = 5.0
 GROWTH = 10
 LONGEST_DEADLINE_S = max(step.deadline for workflow in DEFINITIONS.values() for step in workflow.steps)
-LONGEST_SILENCE_S = max(step.retry.seconds for workflow in DEFINITIONS.values() for step in workflow.steps)
 UNMOVED_S = 60.0
 """Seconds for which a saga that cannot be moved leaves the others their turn."""
+LONGEST_SILENCE_S = max(UNMOVED_S, *(step.retry.seconds for flow in DEFINITIONS.values() for step in flow.steps))
 
 
 def start_saga(message: Message, uow: UnitOfWork) -> None:

@@ -354,7 +354,39 @@ def test_one_letter_alone_makes_no_domain_rest() -> None:
     suspects = Suspects()
     for at in range(100):
         suspects.note("bad", "big.test", CutOff("421"), float(at))
-    assert suspects.rests_until("big.test") <= 99.0
+    assert suspects.rests_until("big.test", 99.0) <= 99.0
+
+
+def test_no_rest_outlives_the_clock_by_which_it_was_meant(settings: Settings) -> None:
+    """The clock was a day ahead and is put right: nothing may rest for a day."""
+    tarpit = addresses(IN_A_ROW, "tarpit.test")
+    with mail_server("RCPT", DEEDS["421"], victims="tarpit.test") as server:
+        correo = office(settings, server)
+        correo.pass_time(86400.0)
+        correo.ask(*tarpit)
+        correo.ask(*ALL)
+        correo.send(2 * IN_A_ROW)
+        server.place = ""
+        correo.pass_time(-86400.0 - 2 * IN_A_ROW)
+        with correo.desk.runtime.write.begin() as tx:  # as the lookout does
+            tx.execute(update(mail).where(mail.c.due_at.is_not(None)).values(due_at=0.0))
+        correo.send(3)
+        assert correo.statuses(*tarpit) == {"sent"}
+
+
+def test_letters_that_rest_with_their_domain_keep_no_page_from_the_others(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand of them were put off a page a second, and everybody else's mail waited behind them."""
+    with mail_server("RCPT", DEEDS["421"], victims="tarpit.test") as server:
+        correo_ = office(settings, server)
+        correo_.ask(*addresses(IN_A_ROW, "tarpit.test", "first"))
+        correo_.ask("z@example.test")
+        correo_.send(IN_A_ROW + 1)
+        monkeypatch.setattr(correo.handlers, "PAGE", 4)
+        correo_.ask(*addresses(12, "tarpit.test"), *ALL)
+        correo_.send()
+        assert correo_.statuses(*ALL) == {"sent"}
 
 
 def test_strangers_cannot_fill_the_memory_with_domains() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, Desk, deliver, exchange, make_desk
 from tests.service.stage import BOTH, Gate, pass_time, settings_on
@@ -221,6 +221,16 @@ def test_a_clock_that_is_wrong_neither_takes_nor_adds_time(unmailed: Desk, wrong
     expire(unmailed)
     assert [row["status"] for row in unmailed.rows(password)] == ["issued"]
     pass_time(unmailed, 120)
+    expire(unmailed)
+    assert [row["status"] for row in unmailed.rows(password)] == ["expired"]
+
+
+def test_a_clock_that_was_ahead_when_the_password_was_drawn_adds_no_time(unmailed: Desk) -> None:
+    """It was put right before the mail: the link is good for REVEAL_TTL from then on, and not for a month more."""
+    with unmailed.runtime.write.begin() as tx:
+        tx.execute(update(password).values(issued_at=clock(unmailed) + 30 * DAY_S))
+    unmailed.worker.settle([mail_sent(unmailed)])
+    pass_time(unmailed, DAY_S + 60)
     expire(unmailed)
     assert [row["status"] for row in unmailed.rows(password)] == ["expired"]
 
