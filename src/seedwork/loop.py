@@ -219,12 +219,12 @@ class Lookout:
             (thread.wake if is_due or is_too_far or thread.wanted() else thread.calm)()
 
     def _bring_forward(self, due: Due) -> None:
-        """Let what waits for a time that no wait reaches be due now."""
-        table, column = due.column.table.name, due.column.name
+        """Let what waits for a time that no wait reaches be due now, but for what another transaction holds."""
+        table, column, which = due.column.table.name, due.column.name, self._is_too_far(due)
+        if self._engine.dialect.name == "postgresql":
+            which = f"ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {which} FOR UPDATE SKIP LOCKED))"  # noqa: S608
         with self._engine.begin() as tx:
-            moved = tx.execute(
-                text(f"UPDATE {table} SET {column} = {self._clock} WHERE {self._is_too_far(due)}")  # noqa: S608 - our names
-            )
+            moved = tx.execute(text(f"UPDATE {table} SET {column} = {self._clock} WHERE {which}"))  # noqa: S608 - our names
         log.warning("brought forward what waited longer than anything may", table=table, rows=moved.rowcount)
 
     def stop(self) -> None:

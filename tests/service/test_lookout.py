@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, insert
+from sqlalchemy import Engine, create_engine, event, insert, select, update
 from tests.patience import PATIENCE_S
 from tests.service.desk import Desk, make_desk
-from tests.service.stage import BOTH, counted, settings_on
+from tests.service.stage import BOTH, POSTGRESQL, counted, settings_on, start_sagas
 from tests.service.test_smtp import free_port
 
 from protools.local.process import wait_until
 from protools.processes import report
+from protools_saga.handlers import UNMOVED_S, resend_to_silent
+from protools_saga.tables import saga
 from seedwork.database import glance
 from seedwork.delivery import failure, incident, outbox
 from seedwork.errors import Unavailable
@@ -124,6 +126,39 @@ def test_what_waits_longer_than_anything_may_is_brought_forward(
     assert wait_until(lambda: duties[2] == ["sweep"], PATIENCE_S)
     waits = {row["id"]: row["due_at"] - time.time() for row in desk.rows(outbox)}
     assert waits[ids[86_400.0]] < 1 < waits[ids[30.0]]
+
+
+@pytest.mark.parametrize("desk", [POSTGRESQL], indirect=True)
+def test_a_row_that_is_locked_keeps_no_other_from_being_brought_forward(
+    desk: Desk, duties: tuple[DutyThread, DutyThread, list[str]]
+) -> None:
+    """All duties of a process share one lookout: it must not wait for what somebody's session holds."""
+    locked, free = new_id(), new_id()
+    with desk.runtime.write.begin() as tx:
+        for identifier in (locked, free):
+            tx.execute(insert(outbox).values(id=identifier, topic="t", wire=b"", due_at=time.time() + 86_400.0))
+    with desk.runtime.write.connect() as connection, connection.begin():
+        connection.execute(select(outbox).where(outbox.c.id == locked).with_for_update())
+        Lookout(desk.runtime.write, 0.0, duties[:2]).look()
+        waits = {row["id"]: row["due_at"] - time.time() for row in desk.rows(outbox)}
+    assert waits[free] < 1 < waits[locked]
+
+
+def test_a_saga_that_cannot_be_sent_again_leaves_the_others_their_turn(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """What puts it off is longer than any silence: it was brought forward, and tried again, each second."""
+    request.param = "sqlite"
+    coordinator = make_desk(settings_on(request, tmp_path), "protools_saga")
+    start_sagas(coordinator, 1)
+    with coordinator.runtime.write.begin() as tx:
+        tx.execute(update(saga).values(context="{", resend_at=time.time() - 1))
+    duty = resend_to_silent(coordinator.runtime)
+    duty.work()
+    Lookout(coordinator.runtime.write, 0.0, [DutyThread(duty)]).look()
+    (row,) = coordinator.rows(saga)
+    assert row["resend_at"] > time.time() + UNMOVED_S / 2
+    coordinator.runtime.write.dispose()
 
 
 def test_a_look_is_no_transaction_and_waits_for_nobody(
