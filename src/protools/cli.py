@@ -55,7 +55,13 @@ def _settings() -> Settings:
 
 
 class _Commands(click.Group):
-    """Offer what is in LAZY, too."""
+    """Offer what is in LAZY, too; take no argument that is not text: no database, audit or log could keep it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for given in args:
+            if given != given.encode(errors="replace").decode():
+                raise click.UsageError(f"not UTF-8: {printable(given)}", ctx)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *LAZY])

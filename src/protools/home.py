@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from seedwork.errors import SettingError
+
 OURS = frozenset({"broker", "db", "faults", "keys", "mail", "postgres", "pulsar", "up"})
 """How what we make in the home folder is called, up to the first dot; what else lies there is left as it is."""
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -17,8 +19,11 @@ PASS_THROUGH = 0o711
 
 def keep_private(home: Path) -> None:
     """Make the home folder if it is missing, and take from everybody else what an older release had left open."""
-    home.mkdir(parents=True, exist_ok=True)
-    entries = list(os.scandir(home))
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        entries = list(os.scandir(home))
+    except OSError as error:
+        raise SettingError("PROTOOLS_HOME", f"{home} cannot be made or read: {error.strerror}") from None
     ours = [entry for entry in entries if entry.name.partition(".")[0] in OURS]
     others = _close(ours)
     if len(ours) == len(entries):  # a folder that is shared with something else is not ours to close

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from tests.system.harness import Program
 
 from protools.cli import commands
 from protools.home import keep_private
+from seedwork.errors import SettingError
 
 NOBODY = 65534
 
@@ -45,6 +47,29 @@ def test_a_home_that_an_older_release_left_open_is_closed(loose: Path) -> None:
         keep_private(loose)
     assert open_to_others(loose) == set()
     assert (loose / "db" / "bff-write.sqlite").stat().st_mode & stat.S_IRUSR
+
+
+def test_a_home_that_cannot_be_made_is_a_wrong_setting() -> None:
+    """Whoever mistyped it needs one line that names it."""
+    with pytest.raises(SettingError, match="PROTOOLS_HOME: /proc/nowhere"):
+        keep_private(Path("/proc/nowhere"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("sagas", "resume", "01a2244a-2871-7837-8f7b-153e5406901d", "--why", "\udcff"),
+        ("incidents", "list", "--as", "\udcff"),
+        ("dead-letters", "show", "\udcff\x1b[31m"),
+        ("webhook-secret", "\udcff"),
+        ("\udcff",),
+    ],
+)
+def test_an_argument_that_is_no_text_is_refused_in_one_line(given: tuple[str, ...]) -> None:
+    """A terminal of another encoding sends such bytes: neither an audit nor a database could keep them."""
+    result = CliRunner().invoke(commands, given)
+    assert result.exit_code == 2
+    assert "not UTF-8: \\udcff" in result.output
 
 
 def test_a_home_that_is_not_there_is_made_private(tmp_path: Path) -> None:

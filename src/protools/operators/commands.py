@@ -25,6 +25,7 @@ from seedwork.errors import SettingError, Unavailable
 from seedwork.saga import Action, Status
 from seedwork.service import Runtime, open_runtime
 from seedwork.settings import Settings
+from seedwork.text import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 NOT_YET_AGREED = 3
@@ -73,7 +74,7 @@ def operator(settings: Settings, who: str | None, why: str) -> By:
     """Name who acts: as said, else OPERATOR, else the login name; raise SettingError when none of them says."""
     name = who or settings.operator
     try:
-        return By(name or getpass.getuser(), why)
+        return By(printable(name or getpass.getuser()), why)
     except (OSError, KeyError):
         raise SettingError("OPERATOR", "who acts? The login has no name: set it, or say --as NAME") from None
 
