@@ -69,8 +69,10 @@ def duration(value: str) -> float:
 
 
 def timeout(value: str) -> float:
-    """Read a number of seconds above 0, at most what PostgreSQL keeps in milliseconds."""
+    """Read a number of seconds that PostgreSQL keeps in milliseconds, of which 0 would be no time-out at all."""
     read = duration(value)
+    if read < 0.001:
+        raise ValueError(f"{value!r} is less than a millisecond")
     if read > LONGEST_TIMEOUT_S:
         raise ValueError(f"{value!r} is more than the {LONGEST_TIMEOUT_S} seconds that a time-out may take")
     return read
