@@ -135,6 +135,8 @@ class DutyThread(threading.Thread):
         self._stopping = threading.Event()
         self._pause: Pause | None = None
         """While the last turn broke."""
+        self._is_told_of = True
+        """Whether operators may think that it breaks: so the process before this one may have left it."""
 
     def run(self) -> None:
         """Loop until `stop`."""
@@ -151,13 +153,15 @@ class DutyThread(threading.Thread):
             raise
         except Exception as error:
             log.exception("duty broke", duty=self.name)
+            self._is_told_of = True
             self._tell(error)
             self._pause = self._pause or Pause(self._stopping)
             self._pause.wait(error)
             self._woken.set()
         else:
-            if self._pause:
-                self._pause = None
+            self._pause = None
+            if self._is_told_of:
+                self._is_told_of = False
                 self._tell(None)
 
     def _tell(self, error: Exception | None) -> None:

@@ -224,6 +224,18 @@ def test_a_duty_that_breaks_is_run_again_and_operators_hear_of_it() -> None:
     ]
 
 
+def test_a_duty_that_works_says_so_once_after_its_process_began() -> None:
+    """The process before it may have been killed while the duty broke: its incident was left open for ever."""
+    runs: list[int] = []
+    told: list[tuple[str, Exception | None]] = []
+    thread = DutyThread(Duty("webhooks", lambda: runs.append(1), every_s=0.0), lambda *said: told.append(said))
+    thread.start()
+    assert wait_until(lambda: len(runs) >= 3, PATIENCE_S)
+    thread.stop()
+    thread.join(PATIENCE_S)
+    assert told == [("webhooks", None)]
+
+
 def test_a_duty_goes_on_when_nobody_can_hear_of_it() -> None:
     """The database that would keep the incident may be what is broken."""
     runs: list[int] = []
