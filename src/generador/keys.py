@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import Connection, Engine, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, Table, bindparam, select, update
 
 from generador.tables import key_check, password, rotation
 from seedwork.errors import SettingError
+from seedwork.rows import Insert, change
 from seedwork.sealing import seal, unseal, unseal_by_any
 from seedwork.service import Runtime
 from seedwork.settings import Rotated
@@ -21,11 +22,13 @@ def check_vault_key(runtime: Runtime) -> None:
     """Note at the first start under which VAULT_KEY the vault lies; raise SettingError for any other from then on."""
     keys = runtime.settings.keys(NAME)
     with runtime.write.begin() as tx:
-        kept = tx.execute(select(key_check.c.sealed).where(key_check.c.name == NAME)).scalar()
-        if kept is None:
-            tx.execute(insert(key_check).values(name=NAME, sealed=seal(NAME.encode(), keys[0], NAME)))
-        else:
-            _open(kept, keys, NAME)
+        if _kept(tx) is None:  # a rival may note it at this very moment: the first one counts
+            change(tx, [Insert(key_check, [{"name": NAME, "sealed": seal(NAME.encode(), keys[0], NAME)}], "ignore")])
+        _open(_kept(tx) or b"", keys, NAME)
+
+
+def _kept(tx: Connection) -> bytes | None:
+    return tx.execute(select(key_check.c.sealed).where(key_check.c.name == NAME)).scalar()
 
 
 def _open(sealed: bytes, keys: tuple[bytes, ...], owner: str) -> bytes:
@@ -43,8 +46,7 @@ def reseal(write: Engine, keys: tuple[bytes, ...]) -> int:
     """
     moved = sum(sum(_pages(write, table, keys)) for table in (password, rotation))
     with write.begin() as tx:
-        kept = tx.execute(select(key_check.c.sealed).where(key_check.c.name == NAME)).scalar()
-        if kept is not None and (anew := _anew(kept, keys, NAME)):
+        if (kept := _kept(tx)) is not None and (anew := _anew(kept, keys, NAME)):
             tx.execute(update(key_check).where(key_check.c.name == NAME).values(sealed=anew))
     return moved
 

@@ -8,16 +8,17 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import func, select, update
+from sqlalchemy import Engine, delete, func, select, text, update
 from tests.patience import PATIENCE_S
 from tests.service.desk import Desk, deliver, make_desk
-from tests.service.stage import BOTH, settings_on
+from tests.service.stage import BOTH, POSTGRESQL, Gate, settings_on
 
 from correo.handlers import unseal_token
 from generador import keys
@@ -25,7 +26,9 @@ from generador.keys import check_vault_key, reseal
 from generador.messages import GeneratePassword, GenerateSuccessor
 from generador.tables import key_check, password, rotation
 from generador.vault import Sealed, new_token, open_password, seal_token
+from protools.local.process import wait_until
 from protools.vault_commands import vault
+from seedwork.database import open_database
 from seedwork.errors import SettingError
 from seedwork.settings import Settings
 
@@ -63,6 +66,36 @@ def started(desk: Desk, *given: bytes) -> None:
     check_vault_key(
         replace(desk.runtime, settings=replace(desk.runtime.settings, vault_key_given=given[0], vault_key_old=old))
     )
+
+
+@pytest.mark.parametrize("generador", [POSTGRESQL], indirect=True)
+def test_two_processes_that_start_first_note_one_key(generador: Desk) -> None:
+    """Replicas start together: the second one ended, or noted another key as the vault's."""
+    with generador.runtime.write.begin() as tx:
+        tx.execute(delete(key_check))
+    gate = Gate(generador)
+    rival = open_database(generador.runtime.settings, "generador", "write", "owner")
+    others = [replace(generador, runtime=replace(generador.runtime, write=rival)) for _ in range(2)]
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(started, generador, OLD)
+        assert gate.reached.wait(PATIENCE_S)
+        second, wrong = (threads.submit(started, desk, key) for desk, key in zip(others, (OLD, WRONG), strict=True))
+        assert wait_until(lambda: waiting_for_locks(rival) == 2, PATIENCE_S)
+        gate.open.set()
+        for same in (first, second):
+            same.result(PATIENCE_S)
+        with pytest.raises(SettingError):
+            wrong.result(PATIENCE_S)
+    rival.dispose()
+
+
+def waiting_for_locks(engine: Engine) -> int:
+    here = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    with engine.connect() as connection:
+        held_up = (
+            f"SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND (locktype = 'transactionid' OR {here})"
+        )
+        return int(connection.execute(text(held_up)).scalar_one())
 
 
 def test_every_secret_comes_under_the_new_key_and_the_old_one_opens_none(generador: Desk) -> None:
