@@ -112,7 +112,7 @@ class Settings:
     operator: str | None = _from("OPERATOR", values.optional)
     operator_approvals: int = _from("OPERATOR_APPROVALS", values.count, "1")
     clock_offset: float = _from("PROTOOLS_CLOCK_OFFSET", values.seconds, "0")
-    mail_claim: float = _from("MAIL_CLAIM", values.duration, "30")
+    mail_claim: float = _from("MAIL_CLAIM", values.duration, "60")
     """For which claimed mails are left alone by other senders; a killed sender's mails wait as long."""
     faults: tuple[str, ...] | None = _from("PROTOOLS_FAULTS", values.faults)
     log_format: str = _from("LOG_FORMAT", values.choice("console", "json"), "console")
