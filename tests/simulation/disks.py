@@ -73,7 +73,7 @@ class Disks:
 def open_disks() -> Iterator[Disks]:
     """Migrate every database once, and copy it into memory."""
     with tempfile.TemporaryDirectory() as home:
-        settings = Settings.read({"PROTOOLS_HOME": home, "FAILURE_ATTEMPTS": "2", **KEYS})
+        settings = Settings.read({"PROTOOLS_HOME": home, "FAILURE_ATTEMPTS": "2", "MAIL_CLAIM": "30", **KEYS})
         services = {name: load(name) for name in SERVICES}
         copies: dict[tuple[str, Side], Disk] = {}
         for service in services.values():
