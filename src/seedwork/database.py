@@ -26,6 +26,7 @@ SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) FROM
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 POOLED = "a pooler such as PgBouncer drops what a connection asks for (role, time-outs); connect to PostgreSQL itself"
+HURRY_MS = 50
 SESSION_SIGNS = ("role", "plan_cache_mode")
 """Settings that tell whether a session has what its connection asked for; the role alone may be left by another client
 of a pooler."""
@@ -104,6 +105,12 @@ def clock_sql(dialect: str, offset: float = 0.0) -> str:
 def now(connection: Connection, offset: float = 0.0) -> float:
     """Ask the database for the time, in Unix seconds."""
     return float(connection.execute(select(clock(connection, offset))).scalar_one())
+
+
+def hurry(tx: Connection) -> None:
+    """Wait for a row only a moment, in this transaction. SQLite has one lock for all, and waits as ever."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(text(f"SET LOCAL lock_timeout = {HURRY_MS}"))
 
 
 def glance(engine: Engine, sql: str) -> Sequence[Any]:

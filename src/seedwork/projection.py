@@ -84,21 +84,25 @@ class Projector:
         except Exception as error:  # it is committed: who waits looks again by itself
             log.warning("nobody told", error=said(error))
 
-    def _commit(self, batch: Sequence[Received]) -> None:
+    def _commit(self, batch: Sequence[Received], *, hurried: bool = False) -> None:
         try:
-            self._write(batch)
+            self._write(batch, hurried=hurried)
         except Exception as error:
-            if verdict(error) in ("wait", "reconnect"):
+            judged = verdict(error)
+            if judged in ("wait", "reconnect"):
                 raise
             if len(batch) == 1:
                 self._keep_failures([(batch[0], error)])
                 return
-            self._commit(batch[: len(batch) // 2])
-            self._commit(batch[len(batch) // 2 :])
+            hurried = hurried or judged == "locked"
+            self._commit(batch[: len(batch) // 2], hurried=hurried)
+            self._commit(batch[len(batch) // 2 :], hurried=hurried)
 
-    def _write(self, batch: Sequence[Received]) -> None:
+    def _write(self, batch: Sequence[Received], *, hurried: bool) -> None:
         rows, failed = self._projected(batch)
         with self._engine.begin() as tx:
+            if hurried:
+                database.hurry(tx)
             if rows:
                 change(tx, [_newest(table, rows[table]) for table in sorted(rows, key=lambda t: t.name)])
         self._keep_failures(failed)
@@ -144,6 +148,7 @@ class Projector:
             return failed[0][1]
         try:
             with self._engine.begin() as tx:
+                database.hurry(tx)
                 change(tx, [*(_newest(table, rows[table]) for table in rows), Delete(failure, [identifier])])
         except Exception as error:
             if verdict(error) in ("wait", "reconnect"):
