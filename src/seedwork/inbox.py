@@ -307,6 +307,15 @@ def close_incidents(uow: UnitOfWork, kind: str, subject: str) -> None:
     uow.values(update(incident).where(incident.c.id.in_(free)).values(closed_at=uow.now).returning(incident.c.id))
 
 
+def stored_delivery(row: Row) -> Delivery | None:
+    """Read the message of a failure row; None for a row that is damaged, which keeps no other from being tried."""
+    try:
+        return unpack_delivery(row["delivery"])
+    except Exception as error:
+        log.error("a failure cannot be read", id=row["id"], error=said(error))
+        return None
+
+
 def failure_row(received: Received, error: Exception, attempts: int, at: float) -> Row:
     """Describe a message that could not be handled, as the failure tables keep it."""
     return {

@@ -17,8 +17,8 @@ from sqlalchemy import Engine, Table, select, update
 from seedwork import database, faults
 from seedwork.blame import verdict
 from seedwork.broker import Delivery, Subscription
-from seedwork.delivery import failure, unpack_delivery
-from seedwork.inbox import Reader, Received, failure_row, readable, said
+from seedwork.delivery import failure
+from seedwork.inbox import Reader, Received, failure_row, readable, said, stored_delivery
 from seedwork.loop import keep_trying, receive_until
 from seedwork.messages import Message
 from seedwork.rows import Delete, Insert, Row, change
@@ -136,11 +136,16 @@ class Projector:
             due = select(failure).where(failure.c.due_at <= now).order_by(failure.c.due_at).limit(FAILURE_PAGE)
             rows = [dict(row) for row in connection.execute(due).mappings()]
         for row in rows:
-            received = self._reader.read([unpack_delivery(row["delivery"])])
-            if error := self._retry(row["id"], received):
-                self._put_off({**row, **failure_row(received[0], error, row["attempts"] + 1, row["at"])}, now)
+            if kept := stored_delivery(row):
+                self._retry_one(row, self._reader.read([kept]), now)
             else:
-                self._tell(readable(received))
+                self._put_off(row, now)
+
+    def _retry_one(self, row: Row, received: Sequence[Received], now: float) -> None:
+        if error := self._retry(row["id"], received):
+            self._put_off({**row, **failure_row(received[0], error, row["attempts"] + 1, row["at"])}, now)
+        else:
+            self._tell(readable(received))
 
     def _retry(self, identifier: str, received: Sequence[Received]) -> Exception | None:
         rows, failed = self._projected(received)

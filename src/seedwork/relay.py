@@ -37,6 +37,17 @@ def _oldest(query: Any, count: int) -> Any:
     return query.order_by(outbox.c.due_at).limit(count).with_for_update(skip_locked=True)
 
 
+def _readable(packed: Iterable[bytes]) -> list[Wire]:
+    """Read rows of the outbox; one that is damaged is named, stays, and keeps no other from being published."""
+    wires = []
+    for one in packed:
+        try:
+            wires.append(unpack(one))
+        except Exception as error:
+            log.error("a row of the outbox cannot be read", error=printable(str(error), 500), begins=one[:100].hex())
+    return wires
+
+
 class RestingTopics:
     """Topics that take no messages while others do, and when each may be tried again. Thread-safe.
 
@@ -188,7 +199,7 @@ class Relay:
                 tx.execute(update(outbox).where(taken).values(due_at=now + self._speaker.sweep_after_s))
         if rows:
             log.info("sweep", messages=len(rows))
-            wires = [unpack(row.wire) for row in rows]
+            wires = _readable([row.wire for row in rows])
             faults.reach("sweeping", wires)
             self._publish(wires)
         tried = self._resting.to_be_tried()
@@ -203,7 +214,7 @@ class Relay:
         with self._engine.begin() as tx:
             queries = [select(outbox.c.wire).where(outbox.c.topic == topic) for topic in tried]
             found = [wire for query in queries for wire in tx.execute(_oldest(query, 1)).scalars()]
-        wires = [unpack(wire) for wire in found]
+        wires = _readable(found)
         self._resting.forget(set(tried) - {wire.topic for wire in wires})  # nobody waits for it
         self._publish(wires)
         if self._resting.topics().issuperset(tried):

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from seedwork import faults
 from seedwork.blame import Verdict, verdict
 from seedwork.broker import Delivery, Subscription, Wire
-from seedwork.delivery import failure, unpack_delivery
+from seedwork.delivery import failure
 from seedwork.errors import Unavailable
-from seedwork.inbox import FIRST, Inbox, Reader, Received, Retry, readable
+from seedwork.inbox import FIRST, Inbox, Reader, Received, Retry, readable, stored_delivery
 from seedwork.loop import keep_trying, receive_until
 from seedwork.relay import Relay
 from seedwork.rows import Row
@@ -96,8 +96,9 @@ class Worker:
         for row in self._relay.commit(_take_failures)[0]:
             if self._stopping.is_set():
                 return
-            received = self._reader.read([unpack_delivery(row["delivery"])])
-            self._relay.publish(self._commit(received, Retry(row["attempts"], row["at"]), pass_locked=True))
+            if kept := stored_delivery(row):
+                received = self._reader.read([kept])
+                self._relay.publish(self._commit(received, Retry(row["attempts"], row["at"]), pass_locked=True))
 
 
 def _judged(error: Exception) -> Verdict:

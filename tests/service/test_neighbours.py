@@ -339,3 +339,22 @@ def test_a_confirmed_outbox_row_that_is_locked_stops_no_commit(
     desk.runtime.relay.clear()
     assert desk.count(outbox) == 0
     desk.runtime.write.dispose()
+
+
+def test_a_damaged_row_keeps_no_other_from_being_published_or_tried_again(coordinator: Desk) -> None:
+    """A disk that lost a page must not stop everything that comes behind it."""
+    coordinator.broker.is_up = False
+    start_sagas(coordinator, 3)
+    stuck = [deliver(GeneratePassword(f"u{number}")) for number in range(2)]
+    coordinator.worker.settle(stuck)
+    coordinator.broker.is_up = True
+    with coordinator.runtime.write.begin() as tx:
+        first = tx.execute(select(outbox.c.id).limit(1)).scalar_one()
+        tx.execute(update(outbox).values(due_at=0))
+        tx.execute(update(outbox).where(outbox.c.id == first).values(wire=b"\xc1"))
+        tx.execute(update(failure).where(failure.c.id == stuck[0].wire.properties["ce_id"]).values(delivery=b"\xc1"))
+    coordinator.runtime.relay.sweep()
+    assert len(coordinator.broker.published) == 5
+    coordinator.make_due()
+    coordinator.worker.retry_failures()
+    assert sorted(row["attempts"] for row in coordinator.rows(failure)) == [1, 2]
