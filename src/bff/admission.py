@@ -1,8 +1,8 @@
 """Admit commands or refuse them, before their body is read and before anything is stored.
 
 The server asks for every command: at its head, so that nobody sends a body in vain, and when it is whole, which is when
-it counts. What is known comes from the broadcast of commands that ended and from one look a
-second at the acceptances, so asking costs no query. `load` holds the rule.
+it counts. What is known comes from the broadcast of commands that ended and from one look a second at the acceptances,
+so asking costs no query. `load` holds the rule.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Nothing is dropped, and `protools verify` reads the archive as well. A saga that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import click
 import structlog
@@ -13,7 +14,7 @@ from sqlalchemy import Column, Connection, Engine, String, Table, cast, delete, 
 
 from protools_saga.tables import event_archive, saga, saga_archive
 from seedwork import database
-from seedwork.blame import verdict
+from seedwork.blame import by_halves
 from seedwork.database import open_database
 from seedwork.delivery import dead_letter, event, incident
 from seedwork.forgetting import KEPT_S
@@ -70,19 +71,20 @@ def _archive_page(engine: Engine, clock_offset: float, older_than_s: float, afte
 
 def _archived(tx: Connection, ids: Sequence[str]) -> int:
     """Move sagas; one that the archive refuses, such as a twin, stays where it is and is named. Return how many."""
-    try:
-        with tx.begin_nested():
-            _move(tx, event, event_archive, event.c.aggregate, ids)
-            _move(tx, saga, saga_archive, saga.c.id, ids)
-    except Exception as error:
-        if verdict(error) != "item":
-            raise
-        if len(ids) == 1:
-            log.error("not archived", saga=ids[0], error=said(error))
-            return 0
-        half = len(ids) // 2
-        return _archived(tx, ids[:half]) + _archived(tx, ids[half:])
-    return len(ids)
+    left: list[str] = []
+
+    def leave(saga_id: str, error: Exception) -> None:
+        log.error("not archived", saga=saga_id, error=said(error))
+        left.append(saga_id)
+
+    by_halves(ids, partial(_move_with_logs, tx), leave)
+    return len(ids) - len(left)
+
+
+def _move_with_logs(tx: Connection, ids: Sequence[str]) -> None:
+    with tx.begin_nested():
+        _move(tx, event, event_archive, event.c.aggregate, ids)
+        _move(tx, saga, saga_archive, saga.c.id, ids)
 
 
 def _over(tx: Connection, before: float, after: str) -> list[str]:

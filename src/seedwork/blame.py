@@ -6,13 +6,15 @@ is not known is the item's fault, so that it is kept, counted and shown to an op
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from seedwork.errors import SchemaIncompatible, SettingError, Stale, Unavailable
 
+T = TypeVar("T")
 Verdict = Literal["item", "wait", "locked", "reconnect"]
 """`item`: this message or row can never succeed as it is. `wait`: something is down, the same again later. `locked`:
 another transaction holds a row. `reconnect`: as `wait`, and this connection is of no use any more."""
@@ -113,3 +115,23 @@ def verdict(error: BaseException) -> Verdict:
         return SQLITE.get(name.removeprefix("SQLITE_").partition("_")[0], "item")
     kinds = {kind.__name__ for kind in type(driver).__mro__ if kind.__module__.partition(".")[0] == "psycopg"}
     return "item" if kinds.isdisjoint(DOWN_WITHOUT_CODE) else "reconnect"
+
+
+def by_halves(
+    items: Sequence[T], work: Callable[[Sequence[T]], object], refused: Callable[[T, Exception], object]
+) -> None:
+    """Do work on items together; when that fails because of one of them, by halves.
+
+    Each item that fails alone is handed to `refused`, with its error. Raise what is no item's fault.
+    """
+    try:
+        work(items)
+    except Exception as error:
+        if not items or verdict(error) != "item":
+            raise
+        half = len(items) // 2
+        if not half:
+            refused(items[0], error)
+            return
+        for part in (items[:half], items[half:]):
+            by_halves(part, work, refused)

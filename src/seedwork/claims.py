@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 from sqlalchemy import Table, update
 
-from seedwork.blame import verdict
+from seedwork.blame import by_halves
 from seedwork.delivery import incident
 from seedwork.errors import Unavailable
 from seedwork.inbox import incident_row, said
@@ -21,7 +21,7 @@ from seedwork.rows import Row
 from seedwork.unit_of_work import UnitOfWork
 
 log = structlog.get_logger()
-Report = Callable[[UnitOfWork, Sequence[Row]], object]
+ClaimReport = Callable[[UnitOfWork, Sequence[Row]], object]
 """Write what came of claimed rows, of those that are still held."""
 
 
@@ -54,22 +54,16 @@ def held(uow: UnitOfWork, table: Table, claimed: Sequence[Row]) -> Iterator[Row]
             yield {**row, "claim": None}
 
 
-def report_apart(relay: Relay, table: Table, claimed: Sequence[Row], report: Report, rest_s: float) -> None:
+def report_apart(relay: Relay, table: Table, claimed: Sequence[Row], report: ClaimReport, rest_s: float) -> None:
     """Report on claimed rows in one transaction; when the database refuses that, by halves, down to the row at fault.
 
     That one is put off for `rest_s` seconds, with an incident: what came of it cannot be kept, so it is done again.
     """
-    try:
-        relay.run(lambda uow: report(uow, claimed))
-    except Exception as error:
-        if verdict(error) != "item":
-            raise
-        half = len(claimed) // 2
-        if not half:
-            relay.run(partial(_put_off, table, claimed[0], error, rest_s))
-            return
-        for part in (claimed[:half], claimed[half:]):
-            report_apart(relay, table, part, report, rest_s)
+    by_halves(
+        claimed,
+        lambda rows: relay.run(lambda uow: report(uow, rows)),
+        lambda row, error: relay.run(partial(_put_off, table, row, error, rest_s)),
+    )
 
 
 def _put_off(table: Table, row: Row, error: Exception, rest_s: float, uow: UnitOfWork) -> None:

@@ -21,7 +21,7 @@ from seedwork.broker import Broker, Wire
 from seedwork.delivery import outbox, unpack
 from seedwork.errors import NotConfirmed
 from seedwork.rows import Delete, change
-from seedwork.text import printable
+from seedwork.text import DETAIL_CHARACTERS, printable
 from seedwork.unit_of_work import Speaker, UnitOfWork
 
 log = structlog.get_logger()
@@ -44,7 +44,11 @@ def _readable(packed: Iterable[bytes]) -> list[Wire]:
         try:
             wires.append(unpack(one))
         except Exception as error:
-            log.error("a row of the outbox cannot be read", error=printable(str(error), 500), begins=one[:100].hex())
+            log.error(
+                "a row of the outbox cannot be read",
+                error=printable(str(error), DETAIL_CHARACTERS),
+                begins=one[:100].hex(),
+            )
     return wires
 
 
@@ -151,7 +155,9 @@ class Relay:
         try:
             self._broker.publish(wires)
         except Exception as error:
-            log.warning("not published, left to the sweep", messages=len(wires), error=printable(str(error), 500))
+            log.warning(
+                "not published, left to the sweep", messages=len(wires), error=printable(str(error), DETAIL_CHARACTERS)
+            )
             return error.topics if isinstance(error, NotConfirmed) else topics
         return frozenset()
 

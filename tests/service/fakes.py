@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from seedwork.avro import CommittedSchemas
-from seedwork.broker import Delivery, Subscription, Wire, check_size, not_taken
+from seedwork.broker import Delivery, Subscription, Wire, check_size, publish_error
 from seedwork.errors import Unavailable
 from seedwork.messages import SCHEMA_PREFIX
 
@@ -38,7 +38,7 @@ class FakeBroker:
         self.asked.update(topics)
         self.published += [wire for wire in wires if wire.topic not in self.closed]
         if refused := topics & self.closed:
-            raise not_taken({topic: Unavailable(f"{topic} is full") for topic in refused}, topics)
+            raise publish_error({topic: Unavailable(f"{topic} is full") for topic in refused}, topics)
 
     def broadcast(self, topic: str, body: bytes) -> None:
         self._require()

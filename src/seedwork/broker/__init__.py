@@ -139,7 +139,7 @@ def check_size(wire: Wire) -> None:
         raise MessageTooLarge(f"{wire.topic}: body of {len(wire.body)} bytes, the limit is {MAX_MESSAGE_BYTES}")
 
 
-def not_taken(refused: Mapping[str, ProtoolsError], topics: Collection[str]) -> ProtoolsError:
+def publish_error(refused: Mapping[str, ProtoolsError], topics: Collection[str]) -> ProtoolsError:
     """Return what `Broker.publish` raises: the reason itself when no topic took its messages."""
     return NotConfirmed(refused) if len(refused) < len(topics) else next(iter(refused.values()))
 

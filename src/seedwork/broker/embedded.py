@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgpack
 
-from seedwork.broker import Action, Delivery, Wire, check_size, not_taken
+from seedwork.broker import Action, Delivery, Wire, check_size, publish_error
 from seedwork.broker.embedded_link import Link, Mailbox, Pushed
 from seedwork.broker.embedded_wire import BROADCAST
 from seedwork.errors import ProtoolsError, SchemaIncompatible, Unavailable
@@ -57,7 +57,7 @@ class EmbeddedBroker:
             except SchemaIncompatible as error:
                 refused[topic] = error
         if refused:
-            raise not_taken(refused, topics)
+            raise publish_error(refused, topics)
 
     def subscribe(self, name: str, topics: Sequence[str]) -> _Consumer:
         """Share a durable subscription, in order per key, from the earliest message on."""

@@ -27,7 +27,7 @@ from seedwork.broker.embedded_registry import METHODS, known_topic, writable_top
 from seedwork.broker.embedded_store import Message, Store
 from seedwork.broker.embedded_wire import ACK, BROADCAST, CALL, DONE, HELLO, PUSH, REFUSED, Frames, frame
 from seedwork.errors import ProtoolsError, Unavailable
-from seedwork.text import printable
+from seedwork.text import DETAIL_CHARACTERS, printable
 
 log = structlog.get_logger()
 ACK_DELAY_S = 0.01
@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
             for kind, *parts in self._frames.feed(data):
                 SAID[kind](self._server, self, *parts)
         except Exception as error:  # whatever a client says, it is sent away alone
-            log.warning("sent a client away", error=printable(f"{type(error).__name__}: {error}", 500))
+            log.warning("sent a client away", error=printable(f"{type(error).__name__}: {error}", DETAIL_CHARACTERS))
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio fixes the signature

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pulsar
 
-from seedwork.broker import OPEN, BrokerAccess, Delivery, Subscription, Wire, check_size, not_taken
+from seedwork.broker import OPEN, BrokerAccess, Delivery, Subscription, Wire, check_size, publish_error
 from seedwork.broker.pulsar_admin import TENANT
 from seedwork.broker.pulsar_log import log_file
 from seedwork.errors import ProtoolsError, SchemaIncompatible, Unavailable
@@ -77,7 +77,7 @@ class PulsarBroker:
             parts[wire.topic, wire.properties.get("ce_dataschema", "")].append(wire)
         if refused := self._publish(parts):
             self._forget_disconnected()
-            raise not_taken(refused, {topic for topic, _ in parts})
+            raise publish_error(refused, {topic for topic, _ in parts})
 
     def _publish(self, parts: Mapping[Pair, Sequence[Wire]]) -> dict[str, ProtoolsError]:
         """Return why topics did not take their messages."""
