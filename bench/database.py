@@ -9,8 +9,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from bench.contest import Tally
-from protools.local import LocalPostgres
-from protools.local.process import free_ports
+from pulsaga_program.local import LocalPostgres
+from pulsaga_program.local.process import free_ports
 
 SETTINGS = {"fsync": "on", "synchronous_commit": "on", "shared_preload_libraries": "pg_stat_statements"}
 

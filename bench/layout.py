@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import Column, Double, Engine, Table, select, text
 from sqlalchemy.dialects import postgresql
 
-from protools.databases import SIDES, metadata_of
-from protools.services import SERVICES
-from seedwork.database import open_database
-from seedwork.rows import Row
-from seedwork.service import load
-from seedwork.settings import Settings
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.rows import Row
+from pulsaga.settings import Settings
+from pulsaga.system import load
+from pulsaga_program.databases import SIDES, metadata_of
+from pulsaga_program.services import SERVICES
 
 LEFT_OUT = ("target", "outbox", "key_check")
 """What is no saga's, or for a moment only."""

@@ -15,11 +15,11 @@ from bench.poster import Poster
 from bench.rig import Rig
 from bff.acceptance import Request, accept_many
 from bff.waiting import ENDED, TOPIC
-from seedwork.database import open_database
-from seedwork.delivery import outbox
-from seedwork.messages import new_id
-from seedwork.rows import among, array
-from seedwork.service import open_runtime
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.rows import among, array
+from pulsaga.delivery.tables import outbox
+from pulsaga.system import open_runtime
 
 LOOK = "SELECT id FROM command WHERE {} AND status IN ('completed', 'refused', 'suspended')"
 GIVE_UP_S = 180

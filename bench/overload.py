@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from bench import chart, report
 from bench.rig import WEBS, Rig, rig
-from protools.local.process import wait_until
+from pulsaga_program.local.process import wait_until
 
 K6 = Path(__file__).parents[1] / "k6"
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
@@ -137,7 +137,7 @@ def _scalar(system: Rig, service: str, query: str) -> Any:
 
 def _verified(system: Rig) -> bool:
     _drained(system)
-    command = [sys.executable, "-m", "protools", "verify"]
+    command = [sys.executable, "-m", "pulsaga_program", "verify"]
     return subprocess.run(command, env={**os.environ, **system.environment}).returncode == 0
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.database import SETTINGS as POSTGRES_SETTINGS
-from protools.bootstrap import bootstrap
-from protools.local import LocalPostgres, LocalPulsar
-from protools.local.process import free_ports, wait_until
-from protools.processes import PROCESSES
-from protools.up import accepts
-from seedwork.messages import new_id
-from seedwork.settings import Settings
+from pulsaga.delivery.messages import new_id
+from pulsaga.settings import Settings
+from pulsaga_program.bootstrap import bootstrap
+from pulsaga_program.local import LocalPostgres, LocalPulsar
+from pulsaga_program.local.process import free_ports, wait_until
+from pulsaga_program.processes import PROCESSES
+from pulsaga_program.up import accepts
 
 WEBS = ("bff", "protools_saga", "generador", "correo")
 READY_S = 60
@@ -61,7 +61,7 @@ class Rig:
         log = self.folder / f"{name}.log"
         with log.open("wb") as output:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "protools", *arguments],
+                [sys.executable, "-m", "pulsaga_program", *arguments],
                 env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
                 stdout=output,
                 stderr=output,

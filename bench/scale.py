@@ -26,7 +26,7 @@ from bench.rig import Rig, rig
 from bench.rounds import Figures
 from bench.system import NOBODY_IS_REFUSED
 from bench.told import Told, verdict
-from protools.processes import PROCESSES
+from pulsaga_program.processes import PROCESSES
 
 REPLICAS = (1, 2, 4)
 HELD_S = 0.1

@@ -18,10 +18,10 @@ from bench.contest import Run, Tally
 from bench.counters import read_tally
 from bench.load import Load, names
 from bench.rig import Rig, rig
-from protools.local.distribution import VERSION as PULSAR_VERSION
-from protools.services import SERVICES
-from seedwork.database import open_database
-from seedwork.delivery import outbox
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.tables import outbox
+from pulsaga_program.local.distribution import VERSION as PULSAR_VERSION
+from pulsaga_program.services import SERVICES
 
 NOBODY_IS_REFUSED = "3600"
 """Seconds of ACCEPT_WITHIN: what is measured is how many end, also where admission would let fewer in."""
@@ -44,7 +44,7 @@ class Protools:
         self._outboxes: list[Engine] = []
 
     def versions(self) -> Mapping[str, str]:
-        packages = {name: version(name) for name in ("protools", "pulsar-client", "psycopg", "sqlalchemy")}
+        packages = {name: version(name) for name in ("pulsaga", "pulsar-client", "psycopg", "sqlalchemy")}
         return {**packages, "pulsar": PULSAR_VERSION, "postgresql": database.version(self._rig.postgres)}
 
     def _names(self) -> Iterator[str]:
@@ -114,7 +114,7 @@ class Embedded(Protools):
     }
 
     def versions(self) -> Mapping[str, str]:
-        return {name: version(name) for name in ("protools", "sqlalchemy")} | {"sqlite": sqlite3.sqlite_version}
+        return {name: version(name) for name in ("pulsaga", "sqlalchemy")} | {"sqlite": sqlite3.sqlite_version}
 
     def tally(self) -> Tally:
         """Count nothing: SQLite does not."""

@@ -21,8 +21,8 @@ from bench.history import AT_MOST, REST_S, Aged
 from bench.processes import end_like_ctrl_c, pause, resume
 from bench.report import Figure
 from bench.told import Told, verdict
-from protools.local.process import wait_until
-from seedwork.database import open_database
+from pulsaga.delivery.database import open_database
+from pulsaga_program.local.process import wait_until
 
 AHEAD = "extract(epoch FROM clock_timestamp()) + 86400 + n * 0.01"
 FIRE_WITHIN_S = 2.0

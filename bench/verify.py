@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from protools.local.process import free_ports, wait_until
+from pulsaga_program.local.process import free_ports, wait_until
 
 USERNAME = "u00000000000"
 UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -43,7 +43,7 @@ def main(sagas: int) -> None:
 def _run_one_saga(folder: Path, environment: dict[str, str]) -> None:
     names = ("BFF_PORT", "PROTOOLS_SAGA_PORT", "GENERADOR_PORT", "CORREO_PORT")
     ports = {name: str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
-    program = [sys.executable, "-m", "protools", "up"]
+    program = [sys.executable, "-m", "pulsaga_program", "up"]
     with (folder / "up.log").open("wb") as log:
         system = subprocess.Popen(program, env={**environment, **ports}, stdout=log, stderr=log)
     try:
@@ -108,7 +108,7 @@ def _renamed(text: bytes, number: int) -> bytes:
 
 
 def _verify(environment: dict[str, str]) -> None:
-    program = [sys.executable, "-m", "protools", "verify"]
+    program = [sys.executable, "-m", "pulsaga_program", "verify"]
     verifying = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True)
     assert verifying.stdout is not None
     said = verifying.stdout.read()

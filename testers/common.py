@@ -12,14 +12,14 @@ from importlib.util import find_spec
 
 import click
 
-from protools.cli import plain_errors
-from protools.services import SERVICES
-from seedwork import broker as brokers
-from seedwork.avro import CommittedSchemas
-from seedwork.broker import Broker
-from seedwork.errors import Unavailable
-from seedwork.messages import Body
-from seedwork.settings import Settings
+from pulsaga import broker as brokers
+from pulsaga.broker import Broker
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.delivery.messages import Body
+from pulsaga.errors import Unavailable
+from pulsaga.settings import Settings
+from pulsaga_program.cli import plain_errors
+from pulsaga_program.services import SERVICES
 
 
 def registered() -> dict[str, type[Body]]:

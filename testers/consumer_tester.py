@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from testers.common import connected, listed, run, topics_of
 
-from seedwork.broker import Broker, Delivery, Subscription
-from seedwork.errors import Unavailable
-from seedwork.settings import Settings
+from pulsaga.broker import Broker, Delivery, Subscription
+from pulsaga.errors import Unavailable
+from pulsaga.settings import Settings
 
 BATCH = 500
 WAIT_S = 1.0

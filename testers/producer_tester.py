@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from testers.common import connected, listed, registered, run, topics_of
 
-from seedwork.avro import Codec, CommittedSchemas
-from seedwork.broker import Broker, Wire
-from seedwork.errors import MessageRejected, Unavailable
-from seedwork.messages import Body, Context, Message, id_time, new_id, properties_of
-from seedwork.settings import Settings
-from seedwork.unit_of_work import rfc3339
+from pulsaga.broker import Broker, Wire
+from pulsaga.delivery.avro import Codec, CommittedSchemas
+from pulsaga.delivery.messages import Body, Context, Message, id_time, new_id, properties_of
+from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.errors import MessageRejected, Unavailable
+from pulsaga.settings import Settings
 
 SOURCE = "/protools/testers"
 UNKNOWN_TYPE = "nobody.knows-this"

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import pytest
 
-from protools.local import LocalPostgres, LocalPulsar, MissingTool
-from protools.local.process import command_line, free_ports
+from pulsaga_program.local import LocalPostgres, LocalPulsar, MissingTool
+from pulsaga_program.local.process import command_line, free_ports
 
 PREFIX = "protools-test-"
 

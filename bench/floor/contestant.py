@@ -25,9 +25,9 @@ from bench.floor.parts import GENERATE, GENERATED, ISSUE, MOVED, SEND, SENT, Cha
 from bench.floor.read_side import project_commands, project_mails, project_passwords, project_sagas
 from bench.floor.write_side import accept, coordinate, generate, send
 from bench.rig import Rig, servers
-from protools.local.process import wait_until
-from seedwork.messages import new_id
-from seedwork.settings import Settings
+from pulsaga.delivery.messages import new_id
+from pulsaga.settings import Settings
+from pulsaga_program.local.process import wait_until
 
 Work = Callable[[Desk, Sequence[Any]], None]
 

@@ -17,11 +17,11 @@ import fastavro
 import msgpack
 import pulsar
 
-from seedwork.avro import CommittedSchemas
-from seedwork.callers import NOBODY
-from seedwork.database import open_database
-from seedwork.messages import new_id
-from seedwork.settings import Role, Settings, Side
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import new_id
+from pulsaga.settings import Role, Settings, Side
+from pulsaga.web.access.callers import NOBODY
 
 Wire = tuple[str, str, dict[str, str], bytes]
 """Topic, saga id, properties, Avro bytes."""

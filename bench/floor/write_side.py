@@ -37,7 +37,7 @@ from correo.handlers import unseal_token
 from correo.mail import compose
 from correo.smtp import Letter, open_postman
 from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
-from seedwork.messages import new_id
+from pulsaga.delivery.messages import new_id
 
 LIFETIME_S, RETRY_S, GENERATE_S, SEND_S, CLAIM_S = 7 * 24 * 3600.0, 5.0, 900.0, 3600.0, 30.0
 WORKFLOW = "issue-password@1"

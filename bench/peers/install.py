@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from protools.local.distribution import cache_folder
-from protools.local.process import program
+from pulsaga_program.local.distribution import cache_folder
+from pulsaga_program.local.process import program
 
 DBOS = ("dbos==3.4.0", "psycopg[binary,pool]==3.3.9", "sqlalchemy==2.1.9")
 RESTATE = ("restate-sdk==1.3.0", "hypercorn==0.18.0", "aiohttp==3.14.5", "psycopg[binary,pool]==3.3.9")

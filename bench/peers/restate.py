@@ -15,7 +15,7 @@ from bench.contest import Run, Tally
 from bench.database import bench_postgres, create_database, database_tally, version
 from bench.peers import install
 from bench.peers.program import PROGRAMS, Program, end, run_on
-from protools.local.process import free_ports, wait_until
+from pulsaga_program.local.process import free_ports, wait_until
 
 PROCESSES = 2
 CONNECTIONS = 8

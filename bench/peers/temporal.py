@@ -14,8 +14,8 @@ from sqlalchemy.engine import make_url
 from bench.database import create_database, version
 from bench.peers import install
 from bench.peers.program import Library, Program, end
-from protools.local import LocalPostgres
-from protools.local.process import port_is_free
+from pulsaga_program.local import LocalPostgres
+from pulsaga_program.local.process import port_is_free
 
 PROCESSES = 2
 SLOTS = 200

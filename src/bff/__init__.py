@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from sqlalchemy import Engine
 
-    from seedwork.service import Runtime
+    from pulsaga.system import Runtime
 
 
 def create_app(runtime: Runtime, read: Engine) -> Flask:
@@ -22,8 +22,8 @@ def create_app(runtime: Runtime, read: Engine) -> Flask:
     from bff.forgetting import forgetting
     from bff.vault import Vault
     from bff.waiting import Waiting
-    from seedwork import webapp
-    from seedwork.loop import Duty
+    from pulsaga.delivery.loop import Duty
+    from pulsaga.web import webapp
 
     blueprints = routes.api, events.events, pages.pages, documents.documents
     find_key = partial(keys.find, runtime.write)

@@ -19,13 +19,13 @@ from bff.outward import receiver_of
 from bff.schemas import Wish
 from bff.tables import acceptance, visible, webhook
 from protools_saga.messages import IssuePassword, RotatePassword
-from seedwork.blame import verdict
-from seedwork.callers import NOBODY
-from seedwork.formats import Problem
-from seedwork.messages import Context, id_time, new_id
-from seedwork.relay import Relay
-from seedwork.rows import Row
-from seedwork.unit_of_work import UnitOfWork
+from pulsaga.delivery.blame import verdict
+from pulsaga.delivery.messages import Context, id_time, new_id
+from pulsaga.delivery.relay import Relay
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.web.access.callers import NOBODY
+from pulsaga.web.formats import Problem
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,10 +23,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from bff.load import DEPTH, FEW, KEPT_FOR_RETURNING, Count, Load
 from bff.queries import ENDED
 from bff.tables import acceptance, command
-from seedwork.delivery import outbox
-from seedwork.formats import Problem
-from seedwork.messages import UUID7, first_id, id_time
-from seedwork.service import Runtime
+from pulsaga.delivery.messages import UUID7, first_id, id_time
+from pulsaga.delivery.tables import outbox
+from pulsaga.system import Runtime
+from pulsaga.web.formats import Problem
 
 log = structlog.get_logger()
 

@@ -7,10 +7,10 @@ from sqlalchemy.exc import IntegrityError
 
 from bff.tables import cancellation, command, refused_cancel
 from protools_saga.messages import CancelSaga
-from seedwork.messages import Context, new_id
-from seedwork.relay import Relay
-from seedwork.rows import Row
-from seedwork.unit_of_work import UnitOfWork
+from pulsaga.delivery.messages import Context, new_id
+from pulsaga.delivery.relay import Relay
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.unit_of_work import UnitOfWork
 
 
 def is_cancellable(read: Engine, identifier: str) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, render_template
 
-from seedwork import http
-from seedwork.contract import Answer, operation
+from pulsaga.web import http
+from pulsaga.web.contract import Answer, operation
 
 documents = Blueprint("documents", __name__)
 OPENAPI = "application/vnd.oai.openapi+json"

@@ -21,10 +21,10 @@ from bff import acceptance, queries
 from bff.parameters import COMMAND_ID, EVENT, LAST_EVENT_ID, LAST_EVENT_ID_IN_QUERY
 from bff.queries import Resource
 from bff.waiting import SHARE, Waiting
-from seedwork import http
-from seedwork.contract import Answer, operation
-from seedwork.crew import Asker
-from seedwork.formats import Problem, invalid
+from pulsaga.web import http
+from pulsaga.web.contract import Answer, operation
+from pulsaga.web.formats import Problem, invalid
+from pulsaga.web.serving.crew import Asker
 
 log = structlog.get_logger()
 events = Blueprint("events", __name__)

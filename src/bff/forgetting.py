@@ -9,9 +9,9 @@ from sqlalchemy import Engine, select, update
 
 from bff.queries import ENDED
 from bff.tables import acceptance, command
-from seedwork.loop import Duty
-from seedwork.messages import first_id
-from seedwork.service import Runtime
+from pulsaga.delivery.loop import Duty
+from pulsaga.delivery.messages import first_id
+from pulsaga.system import Runtime
 
 EVERY_S = 60.0
 PAGE = 500

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Engine, insert, select, update
 
 from bff.tables import api_key
-from seedwork.callers import Caller, Role, caller_of
-from seedwork.gatekeeper import KEY_PREFIX
-from seedwork.messages import new_id
-from seedwork.rows import Row
-from seedwork.tokens import Refused
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.rows import Row
+from pulsaga.web.access.callers import Caller, Role, caller_of
+from pulsaga.web.access.gatekeeper import KEY_PREFIX
+from pulsaga.web.access.tokens import Refused
 
 SECRET_BYTES = 32
 

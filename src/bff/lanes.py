@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from sqlalchemy import ColumnElement, and_, false, tuple_
 
 from bff.tables import webhook
-from seedwork.rows import Row
+from pulsaga.delivery.rows import Row
 
 IN_FLIGHT = 128
 """Calls of one worker at a time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, render_template
 
-from seedwork.contract import Answer, operation
+from pulsaga.web.contract import Answer, operation
 
 pages = Blueprint("pages", __name__)
 

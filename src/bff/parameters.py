@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bff.resources import ID, MOVED_STATUSES, Command
-from seedwork.contract import Callback, Header, Parameter
+from pulsaga.web.contract import Callback, Header, Parameter
 
 LOCATION = Header(name="Location", description="Where the command is shown.", example=f"/commands/{ID}")
 REPLAYED = Header(

@@ -10,10 +10,10 @@ from bff.tables import command, command_move, password, refused_cancel
 from bff.waiting import TOPIC, changed_ids_body
 from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked, PasswordRotated
 from protools_saga.messages import SagaFailed, SagaMoved, SagaRefused
-from seedwork.messages import Message, id_time, unix_seconds
-from seedwork.projection import Changed
-from seedwork.rows import Row
-from seedwork.service import Runtime
+from pulsaga.delivery.messages import Message, id_time, unix_seconds
+from pulsaga.delivery.projection import Changed
+from pulsaga.delivery.rows import Row
+from pulsaga.system import Runtime
 
 STATUS = {
     "RUNNING": "running",

@@ -9,8 +9,8 @@ from sqlalchemy import Engine, RowMapping, Table, select
 
 from bff.acceptance import Accepted
 from bff.tables import command, command_move, password, visible
-from seedwork import http
-from seedwork.unit_of_work import rfc3339
+from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.web import http
 
 Resource = dict[str, Any]
 ENDED = ("completed", "refused")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import fields
 from marshmallow.validate import OneOf
 
-from seedwork.contract import Shape
+from pulsaga.web.contract import Shape
 
 ID = "01976f3c-8a4e-7c3b-9f52-3d1c0b8a7e61"
 MOVED_STATUSES = ("running", "completed", "refused", "suspended")

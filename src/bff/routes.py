@@ -31,10 +31,10 @@ from bff.queries import Resource
 from bff.schemas import ISSUE_PASSWORD, REVEAL_REQUEST, VERIFICATION, wish_of
 from bff.vault import Vault
 from bff.waiting import Waiting
-from seedwork import http
-from seedwork.contract import ETAG, IF_NONE_MATCH, LIMIT, NEXT, RETRY_AFTER, Answer, operation
-from seedwork.formats import Problem
-from seedwork.messages import Context
+from pulsaga.delivery.messages import Context
+from pulsaga.web import http
+from pulsaga.web.contract import ETAG, IF_NONE_MATCH, LIMIT, NEXT, RETRY_AFTER, Answer, operation
+from pulsaga.web.formats import Problem
 
 log = structlog.get_logger()
 KEY = re.compile(r"[\x21-\x7e]{1,255}")

@@ -11,8 +11,8 @@ from marshmallow import ValidationError, fields
 from marshmallow.validate import Email, Length
 
 from bff.outward import URL_LENGTH, read_url
-from seedwork.contract import Shape
-from seedwork.formats import NOT_XML, invalid
+from pulsaga.web.contract import Shape
+from pulsaga.web.formats import NOT_XML, invalid
 
 USERNAME_LENGTH = 254
 USERNAME_PATTERN = r"^(?!\s|\.{1,2}$)[^\u0000-\u001f\u007f-\u009f\u2028\u2029\ufffe\uffff]*(?<!\s)$"

@@ -18,7 +18,7 @@ from sqlalchemy import (
     true,
 )
 
-from seedwork.delivery import Id, partial_index
+from pulsaga.delivery.tables import Id, partial_index
 
 WRITE = MetaData()
 READ = MetaData()

@@ -9,10 +9,10 @@ import orjson
 import structlog
 import urllib3
 
-from seedwork import http
-from seedwork.formats import Problem
-from seedwork.settings import Settings
-from seedwork.tokens import service_token
+from pulsaga.settings import Settings
+from pulsaga.web import http
+from pulsaga.web.access.tokens import service_token
+from pulsaga.web.formats import Problem
 
 log = structlog.get_logger()
 CONNECT_S = 2.0

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import structlog
 
-from seedwork.broker import Broker, Subscription
-from seedwork.crew import Asker, resting
-from seedwork.errors import Unavailable
+from pulsaga.broker import Broker, Subscription
+from pulsaga.errors import Unavailable
+from pulsaga.web.serving.crew import Asker, resting
 
 log = structlog.get_logger()
 T = TypeVar("T")

@@ -26,19 +26,19 @@ from bff.lanes import Lanes
 from bff.outward import check_host, read_url
 from bff.queries import command_resource, find_ended
 from bff.tables import webhook
-from seedwork.claims import held, report_apart
-from seedwork.database import open_database
-from seedwork.delivery import incident
-from seedwork.errors import SettingError
-from seedwork.formats import invalid
-from seedwork.inbox import incident_row
-from seedwork.loop import LOOK_S, Due, Duty
-from seedwork.messages import new_id
-from seedwork.rows import Row
-from seedwork.service import Runtime
-from seedwork.settings import Settings
-from seedwork.text import DETAIL_CHARACTERS, printable
-from seedwork.unit_of_work import UnitOfWork
+from pulsaga.delivery.claims import held, report_apart
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.inbox import incident_row
+from pulsaga.delivery.loop import LOOK_S, Due, Duty
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.tables import incident
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.errors import SettingError
+from pulsaga.settings import Settings
+from pulsaga.system import Runtime
+from pulsaga.text import DETAIL_CHARACTERS, printable
+from pulsaga.web.formats import invalid
 
 log = structlog.get_logger()
 PAGE = 32

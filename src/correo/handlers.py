@@ -16,18 +16,18 @@ from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
 from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
 from correo.suspects import Suspects
 from correo.tables import mail
-from seedwork import faults
-from seedwork.blame import verdict
-from seedwork.claims import claim, held, report_apart
-from seedwork.delivery import pack_context, unpack_context
-from seedwork.errors import DomainError, Unavailable
-from seedwork.inbox import Handler, Received
-from seedwork.loop import Due, Duty
-from seedwork.messages import Message
-from seedwork.rows import Row
-from seedwork.sealing import unseal_by_any
-from seedwork.service import Runtime
-from seedwork.unit_of_work import UnitOfWork
+from pulsaga import faults
+from pulsaga.delivery.blame import verdict
+from pulsaga.delivery.claims import claim, held, report_apart
+from pulsaga.delivery.inbox import Handler, Received
+from pulsaga.delivery.loop import Due, Duty
+from pulsaga.delivery.messages import Message
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.tables import pack_context, unpack_context
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.errors import DomainError, Unavailable
+from pulsaga.sealing import unseal_by_any
+from pulsaga.system import Runtime
 
 log = structlog.get_logger()
 PAGE = 100

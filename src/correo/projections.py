@@ -8,8 +8,8 @@ from sqlalchemy import Table
 
 from correo.messages import PasswordMailSent
 from correo.tables import mail_view
-from seedwork.messages import Message
-from seedwork.rows import Row
+from pulsaga.delivery.messages import Message
+from pulsaga.delivery.rows import Row
 
 
 def project_mail(message: Message) -> Iterable[tuple[Table, Row]]:

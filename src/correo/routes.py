@@ -8,8 +8,8 @@ from flask import Response
 from sqlalchemy import RowMapping, select
 
 from correo.tables import mail_view
-from seedwork import http
-from seedwork.unit_of_work import rfc3339
+from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.web import http
 
 api = http.api("correo")
 

@@ -23,9 +23,9 @@ from typing import Any, Protocol, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from correo.mail import REFUSED, Mailbox, checked_mail_id, domain_key, mailbox, sender_mailbox
-from seedwork.errors import DomainError, SettingError, Unavailable
-from seedwork.settings import Settings
-from seedwork.text import DETAIL_CHARACTERS, printable
+from pulsaga.errors import DomainError, SettingError, Unavailable
+from pulsaga.settings import Settings
+from pulsaga.text import DETAIL_CHARACTERS, printable
 
 TIMEOUT_S = 10.0
 CONTENT_TIMEOUT_S = 30.0

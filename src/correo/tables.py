@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Double, Integer, MetaData, String, Table, Text
 
-from seedwork.delivery import Id, partial_index
+from pulsaga.delivery.tables import Id, partial_index
 
 WRITE = MetaData()
 READ = MetaData()

@@ -7,11 +7,11 @@ import structlog
 from generador.domain import context_of, destroyed, state_of
 from generador.messages import PasswordExpired
 from generador.tables import password
-from seedwork.loop import Duty
-from seedwork.rows import Row
-from seedwork.service import Runtime
-from seedwork.text import printable
-from seedwork.unit_of_work import UnitOfWork
+from pulsaga.delivery.loop import Duty
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.system import Runtime
+from pulsaga.text import printable
 
 log = structlog.get_logger()
 PAGE = 200

@@ -30,12 +30,12 @@ from generador.messages import (
 from generador.tables import password, rotation
 from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
 from generador.verification import forget_guesses
-from seedwork.errors import DomainError
-from seedwork.inbox import Handler
-from seedwork.messages import Message
-from seedwork.rows import Row
-from seedwork.text import printable
-from seedwork.unit_of_work import UnitOfWork
+from pulsaga.delivery.inbox import Handler
+from pulsaga.delivery.messages import Message
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.errors import DomainError
+from pulsaga.text import printable
 
 
 def generate_password(message: Message, uow: UnitOfWork) -> None:

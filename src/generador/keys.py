@@ -8,11 +8,11 @@ from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Engine, Table, bindparam, select, update
 
 from generador.tables import key_check, password, rotation
-from seedwork.errors import SettingError
-from seedwork.rows import Insert, change
-from seedwork.sealing import seal, unseal, unseal_by_any
-from seedwork.service import Runtime
-from seedwork.settings import Rotated
+from pulsaga.delivery.rows import Insert, change
+from pulsaga.errors import SettingError
+from pulsaga.sealing import seal, unseal, unseal_by_any
+from pulsaga.settings import Rotated
+from pulsaga.system import Runtime
 
 NAME: Rotated = "VAULT_KEY"
 PAGE = 200

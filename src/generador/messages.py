@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seedwork.messages import Body, CommandFailed, CommandRefused, command, event
+from pulsaga.delivery.messages import Body, CommandFailed, CommandRefused, command, event
 
 
 @command("generador.generate-password")

@@ -8,8 +8,8 @@ from sqlalchemy import Table
 
 from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked, PasswordRotated
 from generador.tables import password_view
-from seedwork.messages import Message
-from seedwork.rows import Row
+from pulsaga.delivery.messages import Message
+from pulsaga.delivery.rows import Row
 
 
 def project_password(message: Message) -> Iterable[tuple[Table, Row]]:

@@ -8,10 +8,10 @@ from generador.domain import context_of, is_expired, shown, state_of
 from generador.messages import PasswordRevealed
 from generador.tables import password, rotation
 from generador.vault import Sealed, open_password, token_hash
-from seedwork.errors import DomainError
-from seedwork.rows import Row
-from seedwork.service import Runtime
-from seedwork.unit_of_work import UnitOfWork
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.errors import DomainError
+from pulsaga.system import Runtime
 
 GONE = {
     "issued": "expired",

@@ -10,10 +10,10 @@ from flask import Response
 from sqlalchemy import RowMapping, select
 
 from generador.tables import password_view
-from seedwork import http
-from seedwork.errors import DomainError
-from seedwork.formats import Problem, invalid
-from seedwork.unit_of_work import rfc3339
+from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.errors import DomainError
+from pulsaga.web import http
+from pulsaga.web.formats import Problem, invalid
 
 STATUS = {"unknown-token": 404, "not-yet-valid": 503}
 """Status of a refused reveal; any other is for good."""

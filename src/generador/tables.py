@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, text
 
-from seedwork.delivery import Id, index_where
+from pulsaga.delivery.tables import Id, index_where
 
 WRITE = MetaData()
 READ = MetaData()

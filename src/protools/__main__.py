@@ -1,6 +1,6 @@
-"""Let `python -m protools` run the command line."""
+"""Let `python -m pulsaga_program` run the command line."""
 
-from protools.cli import main
+from pulsaga_program.cli import main
 
 if __name__ == "__main__":
     main()

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from protools.databases import prepare_databases
-from protools.services import SERVICES
-from seedwork.avro import versions_of
-from seedwork.broker import Action, BrokerAdmin, connect_admin
-from seedwork.messages import Contract
-from seedwork.service import Service, load
-from seedwork.settings import Settings
+from pulsaga.broker import Action, BrokerAdmin, connect_admin
+from pulsaga.delivery.avro import versions_of
+from pulsaga.delivery.messages import Contract
+from pulsaga.settings import Settings
+from pulsaga.system import Service, load
+from pulsaga_program.databases import prepare_databases
+from pulsaga_program.services import SERVICES
 
 log = structlog.get_logger()
 

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seedwork.errors import ProtoolsError, SettingError
-from seedwork.text import printable
+from pulsaga.errors import ProtoolsError, SettingError
+from pulsaga.text import printable
 
 if TYPE_CHECKING:
-    from protools.local import LocalPostgres, LocalPulsar
-    from protools.local.postgres import StopMode
-    from seedwork.settings import Settings
+    from pulsaga.settings import Settings
+    from pulsaga_program.local import LocalPostgres, LocalPulsar
+    from pulsaga_program.local.postgres import StopMode
 
 WRONG_SETTING = 2
 """Exit code of a process that was refused its settings: starting it again would not help."""
 
 LAZY = {
-    "dead-letters": ("protools.operators.commands", "dead_letters"),
-    "incidents": ("protools.operators.commands", "incidents_group"),
-    "sagas": ("protools.operators.commands", "sagas_group"),
-    "retention": ("protools.retention", "command"),
-    "faults": ("protools.fault_commands", "faults"),
-    "keys": ("protools.access_commands", "keys_group"),
-    "token": ("protools.access_commands", "token_group"),
-    "vault": ("protools.vault_commands", "vault"),
-    "webhook-secret": ("protools.access_commands", "webhook_secret"),
+    "dead-letters": ("pulsaga_program.commands.operators", "dead_letters"),
+    "incidents": ("pulsaga_program.commands.operators", "incidents_group"),
+    "sagas": ("pulsaga_program.commands.operators", "sagas_group"),
+    "retention": ("pulsaga_program.commands.retention", "command"),
+    "faults": ("pulsaga_program.commands.faults", "faults"),
+    "keys": ("pulsaga_program.commands.access", "keys_group"),
+    "token": ("pulsaga_program.commands.access", "token_group"),
+    "vault": ("pulsaga_program.commands.vault", "vault"),
+    "webhook-secret": ("pulsaga_program.commands.access", "webhook_secret"),
 }
 """Commands that are imported only when somebody calls for them: module and name."""
 
@@ -49,7 +49,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def _settings() -> Settings:
-    from seedwork.settings import Settings
+    from pulsaga.settings import Settings
 
     return Settings.read()
 
@@ -91,7 +91,7 @@ supervised = click.option("--supervisor", type=int, hidden=True, help="Process i
 
 def _end_with(supervisor: int | None) -> None:
     if supervisor is not None:
-        from protools.child import end_with
+        from pulsaga_program.child import end_with
 
         end_with(supervisor)
 
@@ -102,13 +102,13 @@ def broker() -> None:
 
 
 def _pulsar() -> LocalPulsar:
-    from protools.local import LocalPulsar
+    from pulsaga_program.local import LocalPulsar
 
     return LocalPulsar.recorded(_settings().home / "pulsar")
 
 
 def _started_pulsar() -> LocalPulsar:
-    from protools.local import LocalServerError
+    from pulsaga_program.local import LocalServerError
 
     pulsar = _pulsar()
     if not (pulsar.folder / "pulsar.pid").exists():
@@ -126,8 +126,8 @@ def _exports(environment: Mapping[str, str]) -> str:
 @click.option("--sync/--no-sync", default=True, help="Whether the journal is flushed to disk before an answer.")
 def broker_start(port: int, admin_port: int, sync: bool) -> None:
     """Start the broker and wait until it is healthy; print the variables that point at it."""
-    from protools.home import keep_private
-    from protools.local import LocalPulsar
+    from pulsaga_program.home import keep_private
+    from pulsaga_program.local import LocalPulsar
 
     keep_private(_settings().home)
     pulsar = LocalPulsar(_settings().home / "pulsar", port=port, admin_port=admin_port, journal_sync=sync)
@@ -159,8 +159,8 @@ def broker_env() -> None:
 @click.option("-n", "--lines", default=50, show_default=True)
 def broker_logs(lines: int) -> None:
     """Print the end of the broker's log."""
-    from protools.local.process import tail
-    from protools.terminal import tell
+    from pulsaga_program.local.process import tail
+    from pulsaga_program.terminal import tell
 
     for line in tail(_pulsar().log, lines).splitlines():
         tell(line)
@@ -173,12 +173,12 @@ def broker_embedded(supervisor: int | None, arguments: tuple[str, ...]) -> None:
     """Run the embedded broker in the foreground, with its own options."""
     import runpy
 
-    from seedwork.telemetry import configure_logging
+    from pulsaga.telemetry import configure_logging
 
     _end_with(supervisor)
     configure_logging(_settings().log_format)
     sys.argv[1:] = arguments
-    runpy.run_module("seedwork.broker.embedded_server", run_name="__main__", alter_sys=True)
+    runpy.run_module("pulsaga.broker.embedded_server", run_name="__main__", alter_sys=True)
 
 
 def _tell(name: str, pid: int | None, ready: bool, address: str) -> None:
@@ -195,7 +195,7 @@ def postgres() -> None:
 
 
 def _postgres() -> LocalPostgres:
-    from protools.local import LocalPostgres
+    from pulsaga_program.local import LocalPostgres
 
     return LocalPostgres.recorded(_settings().home / "postgres")
 
@@ -204,9 +204,9 @@ def _postgres() -> LocalPostgres:
 @click.option("--port", default=5433, show_default=True)
 def postgres_start(port: int) -> None:
     """Start the cluster, creating it the first time; print the variables that point at it."""
-    from protools.home import keep_private
-    from protools.local import LocalPostgres
-    from protools.terminal import this_program
+    from pulsaga_program.home import keep_private
+    from pulsaga_program.local import LocalPostgres
+    from pulsaga_program.terminal import this_program
 
     keep_private(_settings().home)
     server = LocalPostgres(_settings().home / "postgres", port=port)
@@ -280,10 +280,10 @@ def run(service: str, kind: str, supervisor: int | None) -> None:
     """Run one process: KIND (web, worker) of SERVICE, in the foreground."""
     _end_with(supervisor)
     if supervisor is not None:
-        from protools.child import show_pulse
+        from pulsaga_program.child import show_pulse
 
         show_pulse()
-    from protools.processes import run as run_process
+    from pulsaga_program.processes import run as run_process
 
     run_process(service, kind, _settings())
 
@@ -291,9 +291,9 @@ def run(service: str, kind: str, supervisor: int | None) -> None:
 @commands.command("bootstrap")
 def bootstrap_command() -> None:
     """Create databases, topics, schemas and subscriptions; safe to repeat."""
-    from protools.bootstrap import bootstrap
-    from protools.preflight import check_values
-    from seedwork.telemetry import configure_logging
+    from pulsaga.telemetry import configure_logging
+    from pulsaga_program.bootstrap import bootstrap
+    from pulsaga_program.preflight import check_values
 
     settings = _settings()
     check_values(settings)
@@ -314,10 +314,10 @@ def bootstrap_command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print every id, as JSON.")
 def verify_command(since: str | None, live: float | None, as_json: bool) -> None:
     """Check that nothing was lost, doubled or stuck; exit 1 when something was. Reads only."""
-    from protools.terminal import tell, tell_json
-    from protools.verify import verify
-    from protools.verify.scope import Scope, time_of
-    from seedwork.process import collect_seldom
+    from pulsaga.operate.verify import verify
+    from pulsaga.operate.verify.scope import Scope, time_of
+    from pulsaga.process import collect_seldom
+    from pulsaga_program.terminal import tell, tell_json
 
     try:
         scope = Scope(since=time_of(since) if since else None, live_s=live)
@@ -342,6 +342,6 @@ def verify_command(since: str | None, live: float | None, as_json: bool) -> None
 )
 def up(replicas: tuple[str, ...]) -> None:
     """Run the whole system on this machine until Ctrl-C."""
-    from protools.up import up as run_all
+    from pulsaga_program.up import up as run_all
 
     sys.exit(run_all(_settings(), replicas))

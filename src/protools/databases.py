@@ -13,12 +13,12 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 
-from seedwork.database import open_database, role_name
-from seedwork.delivery import DELIVERY, failure
-from seedwork.errors import Unavailable
-from seedwork.forgetting import forget
-from seedwork.service import Service
-from seedwork.settings import Role, Settings, Side
+from pulsaga.delivery.database import open_database, role_name
+from pulsaga.delivery.forgetting import forget
+from pulsaga.delivery.tables import DELIVERY, failure
+from pulsaga.errors import Unavailable
+from pulsaga.settings import Role, Settings, Side
+from pulsaga.system import Service
 
 SIDES: tuple[Side, ...] = get_args(Side)
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -64,7 +64,7 @@ def metadata_of(service: Service, side: Side) -> list[MetaData]:
 
 def _config(service: Service, side: Side, connection: Connection) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(resources.files("seedwork") / "alembic"))
+    config.set_main_option("script_location", str(resources.files("pulsaga") / "alembic"))
     config.set_main_option("path_separator", "newline")
     (package,) = import_module(service.name).__path__
     folder = Path(package) / "migrations" / side

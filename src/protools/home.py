@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from seedwork.errors import SettingError
+from pulsaga.errors import SettingError
 
 OURS = frozenset({"broker", "db", "faults", "keys", "mail", "postgres", "pulsar", "up"})
 """How what we make in the home folder is called, up to the first dot; what else lies there is left as it is."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import get_args
 
 from correo.smtp import open_postman
-from protools.local.process import port_is_free
-from protools.retention import SHORTEST_S
-from seedwork.errors import SettingError
-from seedwork.setting_values import UNITS
-from seedwork.settings import KeyName, Settings
-from seedwork.tokens import authentication
+from pulsaga.errors import SettingError
+from pulsaga.operate.retention import SHORTEST_S
+from pulsaga.setting_values import UNITS
+from pulsaga.settings import KeyName, Settings
+from pulsaga.web.access.tokens import authentication
+from pulsaga_program.local.process import port_is_free
 
 PORTS = ("bff_port", "protools_saga_port", "generador_port", "correo_port")
 NEEDED: tuple[KeyName, ...] = ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN")

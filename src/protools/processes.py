@@ -10,22 +10,22 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from protools.preflight import check_values
-from seedwork import faults
-from seedwork.broker import Subscription
-from seedwork.database import open_database
-from seedwork.delivery import failure, incident, outbox
-from seedwork.errors import SettingError
-from seedwork.forgetting import forget
-from seedwork.inbox import LONGEST_RETRY_S, Inbox, Reader, close_incidents, incident_row, said
-from seedwork.loop import LOOK_S, Due, Duty, DutyThread, Lookout, Report, keep_trying
-from seedwork.process import Process, collect_seldom, repeat
-from seedwork.projection import LONGEST_DELAY_S, Projector
-from seedwork.service import Runtime, Service, load, open_runtime
-from seedwork.settings import Settings
-from seedwork.telemetry import configure_logging
-from seedwork.unit_of_work import UnitOfWork
-from seedwork.worker import Worker
+from pulsaga import faults
+from pulsaga.broker import Subscription
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.forgetting import forget
+from pulsaga.delivery.inbox import LONGEST_RETRY_S, Inbox, Reader, close_incidents, incident_row, said
+from pulsaga.delivery.loop import LOOK_S, Due, Duty, DutyThread, Lookout, Report, keep_trying
+from pulsaga.delivery.projection import LONGEST_DELAY_S, Projector
+from pulsaga.delivery.tables import failure, incident, outbox
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.worker import Worker
+from pulsaga.errors import SettingError
+from pulsaga.process import Process, collect_seldom, repeat
+from pulsaga.settings import Settings
+from pulsaga.system import Runtime, Service, load, open_runtime
+from pulsaga.telemetry import configure_logging
+from pulsaga_program.preflight import check_values
 
 PROCESSES: tuple[tuple[str, str], ...] = (
     ("generador", "worker"),
@@ -106,7 +106,7 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
 
 def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
     """Add the loops of a web process: HTTP, and publishing what it commits."""
-    from seedwork import server
+    from pulsaga.web.serving import server
 
     settings, stopping = runtime.settings, threading.Event()
     read = open_database(settings, runtime.service, "read", "reader")

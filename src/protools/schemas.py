@@ -8,7 +8,7 @@ from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from seedwork.messages import Contract
+from pulsaga.delivery.messages import Contract
 
 
 def derive(cls: type) -> str:

@@ -1,6 +1,6 @@
 """Keep a list of programs running: start in order, show what they print, start again what dies, stop in order.
 
-One thread, one selector: nothing here waits by sleeping. What is to run is decided in `protools.up`.
+One thread, one selector: nothing here waits by sleeping. What is to run is decided in `pulsaga_program.up`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import IO, Literal, TextIO
 
-from protools.child import PULSE
-from protools.local.process import LocalServerError
-from seedwork.text import printable
+from pulsaga.text import printable
+from pulsaga_program.child import PULSE
+from pulsaga_program.local.process import LocalServerError
 
 WRONG_SETTING = 2
 """Exit code by which a child says that starting it again would not help."""

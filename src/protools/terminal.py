@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from seedwork.text import printable
+from pulsaga.text import printable
 
 
 def this_program() -> str:

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from protools.home import keep_private
-from protools.local.process import PortInUse, only_one, port_is_free
-from protools.supervisor import Program, Role, Supervisor
-from protools.terminal import this_program
-from seedwork.errors import ProtoolsError
-from seedwork.faults import RuleBook
-from seedwork.settings import Settings
+from pulsaga.errors import ProtoolsError
+from pulsaga.faults import RuleBook
+from pulsaga.settings import Settings
+from pulsaga_program.home import keep_private
+from pulsaga_program.local.process import PortInUse, only_one, port_is_free
+from pulsaga_program.supervisor import Program, Role, Supervisor
+from pulsaga_program.terminal import this_program
 
 REPLICAS = re.compile(r"(?P<service>\w+)(\.(?P<kind>\w+))?=(?P<count>[1-9]\d?)")
 
@@ -26,8 +26,8 @@ class WrongReplicas(ProtoolsError):
 
 def up(settings: Settings, replicas: Sequence[str] = ()) -> int:
     """Run the whole system until Ctrl-C; return the exit code. Refuse a home or a port that is taken."""
-    from protools.preflight import check_system
-    from protools.processes import PROCESSES
+    from pulsaga_program.preflight import check_system
+    from pulsaga_program.processes import PROCESSES
 
     check_system(settings)
     counts = replica_counts(PROCESSES, replicas)
@@ -105,7 +105,7 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _protools(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "protools", *arguments]
+    return [sys.executable, "-m", "pulsaga_program", *arguments]
 
 
 def _bootstrap(settings: Settings) -> Program:

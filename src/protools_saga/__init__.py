@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from flask import Flask
     from sqlalchemy import Engine
 
-    from seedwork.service import Runtime
+    from pulsaga.system import Runtime
 
 
 def create_app(runtime: Runtime, read: Engine) -> Flask:
     """Return the WSGI app that shows sagas."""
     from protools_saga import routes
-    from seedwork import webapp
+    from pulsaga.web import webapp
 
     return webapp.create("protools_saga", runtime, read, routes.api)

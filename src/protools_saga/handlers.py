@@ -18,16 +18,18 @@ from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.messages import CancelSaga, IssuePassword, RotatePassword, SagaMoved
 from protools_saga.rotate_password import ROTATE_PASSWORD
 from protools_saga.tables import saga, target
-from seedwork import loop
-from seedwork.blame import verdict
-from seedwork.delivery import incident, pack_context, unpack_context
-from seedwork.engine import Move, advance, is_cancellable, start
-from seedwork.errors import DomainError
-from seedwork.inbox import Handler, Received, close_incidents, incident_row, said
-from seedwork.loop import Duty
-from seedwork.messages import Context, Message, new_id
-from seedwork.rows import Row
-from seedwork.saga import (
+from pulsaga.delivery import loop
+from pulsaga.delivery.blame import verdict
+from pulsaga.delivery.inbox import Handler, Received, close_incidents, incident_row, said
+from pulsaga.delivery.loop import Duty
+from pulsaga.delivery.messages import Context, Message, new_id
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.tables import incident, pack_context, unpack_context
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.errors import DomainError
+from pulsaga.saga.definition import Saga
+from pulsaga.saga.engine import Move, advance, is_cancellable, start
+from pulsaga.saga.log import (
     Cancelled,
     Due,
     Entry,
@@ -37,12 +39,10 @@ from seedwork.saga import (
     Progress,
     Refused,
     Replied,
-    Saga,
     Silent,
     StepState,
 )
-from seedwork.service import Runtime
-from seedwork.unit_of_work import UnitOfWork
+from pulsaga.system import Runtime
 
 log = structlog.get_logger()
 

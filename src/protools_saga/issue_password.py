@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from correo.messages import SendPasswordMail
 from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
-from seedwork.saga import Data, Every, Saga, Step, hours, minutes
+from pulsaga.saga.definition import Data, Every, Saga, Step, hours, minutes
 
 
 def generate_password(data: Data) -> GeneratePassword:

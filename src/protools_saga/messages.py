@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seedwork.messages import Body, CommandFailed, CommandRefused, command, event
+from pulsaga.delivery.messages import Body, CommandFailed, CommandRefused, command, event
 
 
 @command("protools_saga.issue-password")
@@ -51,9 +51,9 @@ class SagaMoved(Body):
     cancellable: bool
     """Whether a CancelSaga would be taken now."""
     steps: str
-    """JSON list of `seedwork.saga.StepState`: where each step stands."""
+    """JSON list of `pulsaga.saga.log.StepState`: where each step stands."""
     entries: str
-    """JSON list of `seedwork.saga.Entry`: what this move adds to the command log."""
+    """JSON list of `pulsaga.saga.log.Entry`: what this move adds to the command log."""
 
 
 @event("protools_saga.command-refused")

@@ -9,8 +9,8 @@ from sqlalchemy import Table
 
 from protools_saga.messages import SagaMoved
 from protools_saga.tables import saga_move, saga_view
-from seedwork.messages import Message
-from seedwork.rows import Row
+from pulsaga.delivery.messages import Message
+from pulsaga.delivery.rows import Row
 
 
 def project_saga(message: Message) -> Iterable[tuple[Table, Row]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from generador.messages import DropSuccessor, GenerateSuccessor, RetirePassword, SuccessorGenerated
 from protools_saga.issue_password import send_mail
-from seedwork.saga import Data, Every, Saga, Step, hours, minutes
+from pulsaga.saga.definition import Data, Every, Saga, Step, hours, minutes
 
 
 def generate_successor(data: Data) -> GenerateSuccessor:

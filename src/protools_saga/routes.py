@@ -10,9 +10,9 @@ from flask import Response
 from sqlalchemy import RowMapping, select
 
 from protools_saga.tables import saga_move, saga_view
-from seedwork import http
-from seedwork.formats import invalid
-from seedwork.unit_of_work import rfc3339
+from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.web import http
+from pulsaga.web.formats import invalid
 
 STATUSES = ("RUNNING", "COMPENSATING", "COMPLETED", "COMPENSATED", "SUSPENDED")
 api = http.api("protools_saga")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text
 
-from seedwork.delivery import Id, event, partial_index
+from pulsaga.delivery.tables import Id, event, partial_index
 
 WRITE = MetaData()
 READ = MetaData()

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from seedwork.broker import Wire
-from seedwork.errors import ProtoolsError
-from seedwork.messages import Message
+from pulsaga.broker import Wire
+from pulsaga.delivery.messages import Message
+from pulsaga.errors import ProtoolsError
 
 Action = Literal["crash", "sleep", "raise", "drop"]
 ACTIONS: tuple[Action, ...] = ("crash", "sleep", "raise", "drop")

@@ -12,9 +12,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from seedwork.errors import SettingError
-from seedwork.faults import parse_rules
-from seedwork.limits import Rate, rate_of
+from pulsaga.errors import SettingError
+from pulsaga.faults import parse_rules
+from pulsaga.web.access.limits import Rate, rate_of
 
 KEY_BYTES = 32
 LONGEST_S = 3_155_760_000.0

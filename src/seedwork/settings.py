@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
-from seedwork import setting_values as values
-from seedwork.broker import BrokerAccess
-from seedwork.errors import SettingError
-from seedwork.limits import Rate
-from seedwork.setting_values import KEY_BYTES
+from pulsaga import setting_values as values
+from pulsaga.broker import BrokerAccess
+from pulsaga.errors import SettingError
+from pulsaga.setting_values import KEY_BYTES
+from pulsaga.web.access.limits import Rate
 
 Side = Literal["write", "read"]
 Role = Literal["owner", "projector", "reader"]

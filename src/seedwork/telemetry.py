@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
-from seedwork.errors import SettingError
-from seedwork.text import printable
+from pulsaga.errors import SettingError
+from pulsaga.text import printable
 
 RENDERERS: dict[str, Any] = {
     "console": structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0),

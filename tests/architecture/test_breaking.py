@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from protools.contract import snapshots
-from protools.contract.breaking import breaks
+from pulsaga.web.documents import snapshots
+from pulsaga.web.documents.breaking import breaks
 
 OPENAPI, ASYNCAPI = (json.loads((snapshots.FOLDER / f"{name}.json").read_text()) for name in ("openapi", "asyncapi"))
 Change = Callable[[Any], object]

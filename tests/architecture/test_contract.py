@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from protools.contract import asyncapi, openapi, snapshots
-from protools.services import SERVICES
-from seedwork.messages import Context, Message, new_id, properties_of
-from seedwork.service import load
+from pulsaga.delivery.messages import Context, Message, new_id, properties_of
+from pulsaga.system import load
+from pulsaga.web.documents import asyncapi, openapi, snapshots
+from pulsaga_program.services import SERVICES
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from protools.schemas import derive, path_of
-from protools.services import SERVICES
-from seedwork.avro import versions_of
-from seedwork.broker.compatibility import check_compatible
-from seedwork.errors import SchemaIncompatible
-from seedwork.service import Service, load
+from pulsaga.broker.compatibility import check_compatible
+from pulsaga.delivery.avro import versions_of
+from pulsaga.errors import SchemaIncompatible
+from pulsaga.system import Service, load
+from pulsaga_program.schemas import derive, path_of
+from pulsaga_program.services import SERVICES
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 LOADED = """
@@ -44,7 +44,7 @@ def loaded_by(module: str) -> set[str]:
 @pytest.mark.parametrize("service", SPEAKERS)
 def test_knowing_a_service_loads_no_framework(service: str) -> None:
     """Who only wants to speak with a service must not carry its libraries, nor wait for them."""
-    assert loaded_by(f"{service}.messages") <= {service, "seedwork"}
+    assert loaded_by(f"{service}.messages") <= {service, "pulsaga"}
 
 
 def test_a_framework_would_be_seen() -> None:

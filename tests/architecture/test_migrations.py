@@ -13,13 +13,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Engine, inspect, text
 from sqlalchemy.engine import Connection
 
-from protools.databases import SIDES, metadata_of, prepare_databases
-from protools.local import LocalPostgres
-from protools.services import SERVICES
-from seedwork.database import open_database
-from seedwork.messages import new_id
-from seedwork.service import load
-from seedwork.settings import Settings, Side
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import new_id
+from pulsaga.settings import Settings, Side
+from pulsaga.system import load
+from pulsaga_program.databases import SIDES, metadata_of, prepare_databases
+from pulsaga_program.local import LocalPostgres
+from pulsaga_program.services import SERVICES
 
 KEPT_ENDS = {
     "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from protools_saga.handlers import DEFINITIONS
-from seedwork.saga import Saga
+from pulsaga.saga.definition import Saga
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 STEP_LINES = 12

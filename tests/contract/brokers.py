@@ -12,10 +12,10 @@ from typing import Protocol
 
 from tests.patience import PATIENCE_S
 
-from protools.local.process import wait_until
-from protools.up import accepts
-from seedwork.broker import Broker, BrokerAdmin, Delivery, Subscription, Wire, connect, connect_admin
-from seedwork.messages import new_id
+from pulsaga.broker import Broker, BrokerAdmin, Delivery, Subscription, Wire, connect, connect_admin
+from pulsaga.delivery.messages import new_id
+from pulsaga_program.local.process import wait_until
+from pulsaga_program.up import accepts
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
 """What a process needs to find this checkout, installed or not."""
@@ -81,7 +81,7 @@ class EmbeddedServer:
     @property
     def command(self) -> list[str]:
         """The command line that runs it."""
-        module = [sys.executable, "-m", "seedwork.broker.embedded_server"]
+        module = [sys.executable, "-m", "pulsaga.broker.embedded_server"]
         return [*module, "--socket", str(self.socket), "--database", str(self.database)]
 
     def start(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from tests.contract.brokers import EMBEDDED, PULSAR, EmbeddedServer, Stage
 
-from protools.local import LocalPulsar
+from pulsaga_program.local import LocalPulsar
 
 
 @pytest.fixture(scope="session")

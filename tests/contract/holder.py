@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from seedwork.broker import connect
+from pulsaga.broker import connect
 
 
 def main() -> None:

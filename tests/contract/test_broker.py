@@ -19,9 +19,9 @@ import pytest
 from tests.contract.brokers import BREAKING, ENVIRONMENT, NEW, OLD, Stage, receive, text_of, texts, wire
 from tests.patience import PATIENCE_S
 
-from protools.local.process import wait_until
-from seedwork.broker import MAX_MESSAGE_BYTES, Broker, Delivery, Subscription
-from seedwork.errors import MessageTooLarge, NotConfirmed, SchemaIncompatible, Unavailable
+from pulsaga.broker import MAX_MESSAGE_BYTES, Broker, Delivery, Subscription
+from pulsaga.errors import MessageTooLarge, NotConfirmed, SchemaIncompatible, Unavailable
+from pulsaga_program.local.process import wait_until
 
 T = TypeVar("T")
 HOLDER = Path(__file__).with_name("holder.py")

@@ -25,9 +25,9 @@ from tests.contract.brokers import (
 )
 from tests.patience import PATIENCE_S
 
-from protools.local.process import wait_until
-from seedwork.broker.embedded_feed import WINDOW
-from seedwork.errors import Unavailable
+from pulsaga.broker.embedded_feed import WINDOW
+from pulsaga.errors import Unavailable
+from pulsaga_program.local.process import wait_until
 
 
 @pytest.fixture

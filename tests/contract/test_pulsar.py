@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 from tests.contract.brokers import Stage, texts, wire
 
-from seedwork.broker import Broker
-from seedwork.broker.pulsar_admin import TENANT
-from seedwork.errors import NotConfirmed
+from pulsaga.broker import Broker
+from pulsaga.broker.pulsar_admin import TENANT
+from pulsaga.errors import NotConfirmed
 
 OPEN, CLOSED = "room.open", "room.closed"
 

@@ -24,7 +24,7 @@ from tests.faults.matrix import settle
 from tests.faults.stage import SETTINGS, NotRun, Stage, staged
 from tests.faults.troubles import TROUBLES, Trouble
 
-from protools.local.process import wait_until
+from pulsaga_program.local.process import wait_until
 
 IN_FLIGHT = 330
 FILL_S, DRAIN_S = 30.0, 240.0

@@ -17,8 +17,8 @@ from tests.system.conftest import Mode, on_servers
 from tests.system.harness import System
 from tests.system.mailboxes import smtp_server
 
-from protools.local import LocalPostgres, LocalPulsar
-from protools.local.process import free_ports
+from pulsaga_program.local import LocalPostgres, LocalPulsar
+from pulsaga_program.local.process import free_ports
 
 TRIES = 4
 QUICK = {"SWEEP_AFTER": "1", "MAIL_CLAIM": "3", "FAILURE_DELAY": "0.2"}

@@ -19,8 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from tests.faults.matrix import new_name
 from tests.system.harness import System
 
-from seedwork.database import open_database
-from seedwork.settings import Settings, Side
+from pulsaga.delivery.database import open_database
+from pulsaga.settings import Settings, Side
 
 CLIENTS = 12
 SAGA = "SELECT status, target, resend_at, wake_at, moved_at FROM saga WHERE id = :id"

@@ -15,7 +15,7 @@ import urllib3
 from tests.patience import PATIENCE_S
 from tests.system.harness import ENDED, System, eventually, paused
 
-from seedwork.faults import SEAMS
+from pulsaga.faults import SEAMS
 
 Kind = Literal["happy", "compensated"]
 KINDS: tuple[Kind, ...] = ("happy", "compensated")

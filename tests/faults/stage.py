@@ -20,10 +20,10 @@ from tests.system.conftest import Mode, on_servers
 from tests.system.harness import System
 from tests.system.mailboxes import SmtpServer, smtp_server
 
-from protools.local import LocalPostgres, LocalPulsar
-from protools.local.postgres import SERVER_USER
-from protools.local.process import free_ports
-from seedwork.settings import Settings
+from pulsaga.settings import Settings
+from pulsaga_program.local import LocalPostgres, LocalPulsar
+from pulsaga_program.local.postgres import SERVER_USER
+from pulsaga_program.local.process import free_ports
 
 TRANSACTION_TIMEOUT_S = 3.0
 SETTINGS = {"TRANSACTION_TIMEOUT": f"{TRANSACTION_TIMEOUT_S:.0f}", "LOCK_TIMEOUT": "5", "MAIL_CLAIM": "5"}

@@ -18,7 +18,7 @@ from tests.system.conftest import Mode
 from tests.system.harness import System, at_once, command
 from tests.system.mailboxes import Mail, SmtpServer
 
-from protools.local.process import tail
+from pulsaga_program.local.process import tail
 
 STALL_S = 8.0
 """Longer than the step's retry interval of 5 s and the second that re-sending may be late."""

@@ -13,7 +13,7 @@ from tests.faults.troubles import TROUBLES
 from tests.system.conftest import Mode
 from tests.system.mailboxes import Mail, SmtpServer, smtp_server
 
-from protools.local.process import wait_until
+from pulsaga_program.local.process import wait_until
 
 SEED = 4
 IN_FLIGHT, TROUBLE_S = 100, 3.0

@@ -12,8 +12,8 @@ from typing import Literal
 
 import urllib3
 
-from protools.local.distribution import cache_folder
-from protools.local.process import LocalServerError, free_ports, port_is_free, program, wait_until
+from pulsaga_program.local.distribution import cache_folder
+from pulsaga_program.local.process import LocalServerError, free_ports, port_is_free, program, wait_until
 
 VERSION = "v2.5.0"
 MODULE = f"github.com/Shopify/toxiproxy/v2/cmd/server@{VERSION}"

@@ -17,7 +17,7 @@ from tests.faults.toxiproxy import Stream
 from tests.patience import PATIENCE_S
 from tests.system.harness import paused
 
-from protools.local.process import command_line, send, wait_until
+from pulsaga_program.local.process import command_line, send, wait_until
 
 
 @dataclass(frozen=True)

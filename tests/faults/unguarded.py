@@ -18,8 +18,11 @@ from sqlalchemy import text
 
 import correo.handlers
 from bff import acceptance, admission, load, waiting
-from seedwork import connection, engine, formats, inbox, messages, relay, rows, server, unit_of_work, worker
-from seedwork.delivery import Seen
+from pulsaga.delivery import inbox, messages, relay, rows, unit_of_work, worker
+from pulsaga.delivery.tables import Seen
+from pulsaga.saga import engine
+from pulsaga.web import formats
+from pulsaga.web.serving import connection, server
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from generador.messages import (
 from protools_saga.handlers import snapshot_of
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.rotate_password import ROTATE_PASSWORD
-from seedwork.engine import advance, start
-from seedwork.saga import (
+from pulsaga.saga.definition import Saga, hours, minutes
+from pulsaga.saga.engine import advance, start
+from pulsaga.saga.log import (
     Cancelled,
     Due,
     Entry,
@@ -29,12 +30,9 @@ from seedwork.saga import (
     Progress,
     Refused,
     Replied,
-    Saga,
     Silent,
     StepState,
     fold,
-    hours,
-    minutes,
 )
 
 FOLDER = Path(__file__).parent

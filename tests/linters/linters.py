@@ -8,8 +8,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from protools.local.distribution import cache_folder
-from protools.local.process import LocalServerError, program
+from pulsaga_program.local.distribution import cache_folder
+from pulsaga_program.local.process import LocalServerError, program
 
 HERE = Path(__file__).parent
 INSTALL_S, LINT_S = 300, 300

@@ -11,8 +11,8 @@ import pytest
 from tests.linters.linters import findings, installed
 from tests.servers import cannot_run
 
-from protools.contract import snapshots
-from protools.local.process import LocalServerError
+from pulsaga.web.documents import snapshots
+from pulsaga_program.local.process import LocalServerError
 
 
 @pytest.fixture(scope="module")

@@ -50,10 +50,12 @@ DELIVERY = tuple(
     for name in ("relay", "unit_of_work", "worker", "delivery_order", "poison", "late", "retries")
 )
 TARGETS: Mapping[str, Target] = {
-    "engine": Target(("seedwork/engine", "seedwork/saga"), ("tests/unit/test_saga.py", "tests/unit/test_golden.py")),
-    "verify": Target(("protools/verify/*",), VERIFY_TESTS, ("-p", "tests.mutation.played")),
-    "inbox": Target(("seedwork/inbox",), DELIVERY),
-    "outbox": Target(("seedwork/relay", "seedwork/unit_of_work"), DELIVERY),
+    "engine": Target(
+        ("seedwork/saga/engine", "seedwork/saga/log"), ("tests/unit/test_saga.py", "tests/unit/test_golden.py")
+    ),
+    "verify": Target(("seedwork/operate/verify/*",), VERIFY_TESTS, ("-p", "tests.mutation.played")),
+    "inbox": Target(("seedwork/delivery/inbox",), DELIVERY),
+    "outbox": Target(("seedwork/delivery/relay", "seedwork/delivery/unit_of_work"), DELIVERY),
 }
 SETTINGS = """[mutmut]
 source_paths = src

@@ -8,7 +8,7 @@ from pathlib import Path
 import tests.service.scene
 from tests.service.desk import KEYS
 
-from seedwork.settings import Settings
+from pulsaga.settings import Settings
 
 SCENE = tests.service.scene.play(Settings.read({"PROTOOLS_HOME": tempfile.mkdtemp(dir=Path.cwd()), **KEYS}))
 tests.service.scene.play = lambda _settings: SCENE

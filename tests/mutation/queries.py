@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import unified_diff
 
-import protools.verify
-from protools.verify import Finding
-from protools.verify.check import Check
-from protools.verify.checks import CHECKS
-from protools.verify.facts import DERIVED, Facts
+import pulsaga.operate.verify
+from pulsaga.operate.verify import Finding
+from pulsaga.operate.verify.check import Check
+from pulsaga.operate.verify.checks import CHECKS
+from pulsaga.operate.verify.facts import DERIVED, Facts
 
 SWAPS = (
     (r"(?<![<>|])=", ("<>",)),
@@ -64,14 +64,14 @@ class Trial:
         for statement in re.findall(r"CREATE VIEW .*?;", DERIVED, re.DOTALL):
             self.views.append(statement.split()[2])
             self._make(self.views[-1], statement)
-        protools.verify._run = self.ask
+        pulsaga.operate.verify._run = self.ask
 
     def _make(self, name: str, sql: str) -> None:
         self.originals[name], self.alive[name] = sql, set(mutants(sql)) - {sql}
         self.made += len(self.alive[name])
 
     def ask(self, check: Check, facts: Facts) -> Finding:
-        """Stand in for `protools.verify._run`."""
+        """Stand in for `pulsaga.operate.verify._run`."""
         expected = _ids(facts, check.sql)
         alive = self.alive[_name(check)]
         alive -= {sql for sql in alive if _ids(facts, sql) != expected}

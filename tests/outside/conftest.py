@@ -18,7 +18,7 @@ from tests.system.conftest import Mode
 from tests.system.harness import System
 from tests.system.mailboxes import Maildir
 
-from protools.local.process import LocalServerError
+from pulsaga_program.local.process import LocalServerError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "front-door.md"
 HEAD = ("| suite | cases | answers |", "|---|---|---|")

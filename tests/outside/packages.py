@@ -15,8 +15,8 @@ from typing import Any
 
 from lxml import etree
 
-from protools.local.distribution import cache_folder
-from protools.local.process import LocalServerError, program
+from pulsaga_program.local.distribution import cache_folder
+from pulsaga_program.local.process import LocalServerError, program
 
 FETCH_S = 120
 

@@ -11,18 +11,18 @@ from typing import Any
 from sqlalchemy import Table, func, select, update
 from tests.service.fakes import FakeBroker
 
-from protools.databases import prepare_databases
-from seedwork.avro import Codec, CommittedSchemas
-from seedwork.broker import Delivery, Wire
-from seedwork.database import open_database
-from seedwork.delivery import failure
-from seedwork.inbox import Handler, Inbox, Reader
-from seedwork.messages import Context, Message, new_id, properties_of
-from seedwork.relay import Relay
-from seedwork.service import Runtime, Service, load
-from seedwork.settings import Settings
-from seedwork.unit_of_work import Speaker
-from seedwork.worker import Worker
+from pulsaga.broker import Delivery, Wire
+from pulsaga.delivery.avro import Codec, CommittedSchemas
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.inbox import Handler, Inbox, Reader
+from pulsaga.delivery.messages import Context, Message, new_id, properties_of
+from pulsaga.delivery.relay import Relay
+from pulsaga.delivery.tables import failure
+from pulsaga.delivery.unit_of_work import Speaker
+from pulsaga.delivery.worker import Worker
+from pulsaga.settings import Settings
+from pulsaga.system import Runtime, Service, load
+from pulsaga_program.databases import prepare_databases
 
 KEYS = dict.fromkeys(
     ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk="

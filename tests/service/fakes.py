@@ -7,10 +7,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from seedwork.avro import CommittedSchemas
-from seedwork.broker import Delivery, Subscription, Wire, check_size, publish_error
-from seedwork.errors import Unavailable
-from seedwork.messages import SCHEMA_PREFIX
+from pulsaga.broker import Delivery, Subscription, Wire, check_size, publish_error
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.delivery.messages import SCHEMA_PREFIX
+from pulsaga.errors import Unavailable
 
 
 class FakeBroker:

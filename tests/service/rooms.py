@@ -16,14 +16,14 @@ from tests.service.fakes import FakeBroker
 
 from generador import vault
 from generador.tables import password
-from seedwork.avro import Codec, CommittedSchemas
-from seedwork.database import open_database
-from seedwork.delivery import DELIVERY
-from seedwork.messages import new_id
-from seedwork.relay import Relay
-from seedwork.service import Runtime, load
-from seedwork.settings import Settings
-from seedwork.unit_of_work import Speaker
+from pulsaga.delivery.avro import Codec, CommittedSchemas
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.relay import Relay
+from pulsaga.delivery.tables import DELIVERY
+from pulsaga.delivery.unit_of_work import Speaker
+from pulsaga.settings import Settings
+from pulsaga.system import Runtime, load
 
 
 @dataclass

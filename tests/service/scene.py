@@ -17,21 +17,21 @@ from correo.tables import mail
 from generador.handlers import HANDLERS as GENERADOR
 from generador.messages import GeneratePassword, PasswordGenerated
 from generador.reveal import reveal
-from protools.operators import sagas
-from protools.operators.acting import By, Office
-from protools.operators.replaying import discard, replay
-from protools.services import SERVICES
 from protools_saga.handlers import wake_due_sagas
 from protools_saga.messages import IssuePassword
 from protools_saga.tables import saga
-from seedwork.broker import Delivery
-from seedwork.database import open_database
-from seedwork.delivery import failure, outbox, unpack
-from seedwork.inbox import Handler, Reader
-from seedwork.messages import Context, Message, id_time
-from seedwork.projection import Projector
-from seedwork.settings import Settings
-from seedwork.unit_of_work import UnitOfWork
+from pulsaga.broker import Delivery
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.inbox import Handler, Reader
+from pulsaga.delivery.messages import Context, Message, id_time
+from pulsaga.delivery.projection import Projector
+from pulsaga.delivery.tables import failure, outbox, unpack
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.operate import sagas
+from pulsaga.operate.acting import By, Office
+from pulsaga.operate.replaying import discard, replay
+from pulsaga.settings import Settings
+from pulsaga_program.services import SERVICES
 
 BY = By("ada", "the scene needs it")
 FAR_S = 1_000_000.0

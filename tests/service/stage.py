@@ -17,16 +17,16 @@ from tests.service.desk import CODEC, KEYS, Desk, deliver
 from correo.messages import PasswordMailSent, SendPasswordMail
 from generador.messages import GeneratePassword, PasswordGenerated
 from generador.vault import new_token, seal_token
-from protools.local import LocalPostgres
 from protools_saga.handlers import entries_of
 from protools_saga.messages import IssuePassword, SagaMoved
-from seedwork.avro import CommittedSchemas
-from seedwork.broker import Delivery, Wire
-from seedwork.delivery import event as events
-from seedwork.delivery import unpack
-from seedwork.messages import new_id
-from seedwork.saga import Entry
-from seedwork.settings import Settings
+from pulsaga.broker import Delivery, Wire
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.tables import event as events
+from pulsaga.delivery.tables import unpack
+from pulsaga.saga.log import Entry
+from pulsaga.settings import Settings
+from pulsaga_program.local import LocalPostgres
 
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgres)
 BOTH = ["sqlite", POSTGRESQL]

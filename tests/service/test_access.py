@@ -18,14 +18,14 @@ from tests.service.web import Serving
 
 from bff import keys
 from bff.tables import acceptance, api_key, command, password
-from protools.services import SERVICES
-from seedwork.callers import ROLES
-from seedwork.delivery import audit
-from seedwork.gatekeeper import KEPT_S
-from seedwork.messages import new_id
-from seedwork.rights import RIGHTS, SERVICE, right_to
-from seedwork.settings import Settings
-from seedwork.tokens import issue, service_token
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.tables import audit
+from pulsaga.settings import Settings
+from pulsaga.web.access.callers import ROLES
+from pulsaga.web.access.gatekeeper import KEPT_S
+from pulsaga.web.access.rights import RIGHTS, SERVICE, right_to
+from pulsaga.web.access.tokens import issue, service_token
+from pulsaga_program.services import SERVICES
 
 SECRET = "correct horse battery staple, 32 bytes and more"
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "front-door.md"
@@ -236,7 +236,7 @@ def protools(home: Path, *arguments: str, **settings: str) -> subprocess.Complet
     """Run the program on the databases of a test."""
     path = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]}
     own = {"PROTOOLS_HOME": str(home), "JWT_SECRET": SECRET, "OPERATOR": "ada", **settings}
-    command = [sys.executable, "-m", "protools", *arguments]
+    command = [sys.executable, "-m", "pulsaga_program", *arguments]
     return subprocess.run(command, env=path | own, capture_output=True, text=True, timeout=PATIENCE_S)
 
 

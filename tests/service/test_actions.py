@@ -22,19 +22,19 @@ from bff.queries import find_ended
 from bff.tables import acceptance, cancellation, command
 from correo.messages import SendPasswordMail
 from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
-from protools.databases import prepare_databases
-from protools.operators import incidents, replaying, sagas
-from protools.retention import SHORTEST_S, archive
-from protools.services import SERVICES
-from protools.verify import verify
-from protools.verify.scope import Scope
 from protools_saga.messages import CancelSaga, IssuePassword, SagaRefused
 from protools_saga.tables import saga, saga_archive
-from seedwork.broker import Delivery
-from seedwork.database import open_database
-from seedwork.delivery import dead_letter, inbox, incident, outbox, unpack
-from seedwork.errors import DomainError
-from seedwork.settings import Settings
+from pulsaga.broker import Delivery
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.tables import dead_letter, inbox, incident, outbox, unpack
+from pulsaga.errors import DomainError
+from pulsaga.operate import incidents, replaying, sagas
+from pulsaga.operate.retention import SHORTEST_S, archive
+from pulsaga.operate.verify import verify
+from pulsaga.operate.verify.scope import Scope
+from pulsaga.settings import Settings
+from pulsaga_program.databases import prepare_databases
+from pulsaga_program.services import SERVICES
 
 
 @dataclass

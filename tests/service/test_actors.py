@@ -17,9 +17,9 @@ from correo.tables import mail
 from generador.expiry import expire_passwords
 from generador.messages import PasswordExpired
 from generador.reveal import reveal
-from protools.services import SERVICES
-from seedwork.database import open_database
-from seedwork.settings import Settings
+from pulsaga.delivery.database import open_database
+from pulsaga.settings import Settings
+from pulsaga_program.services import SERVICES
 
 DAY_S = 86400.0
 

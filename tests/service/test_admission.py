@@ -24,10 +24,10 @@ from bff.load import DEPTH, FEW
 from bff.projections import tell_waiters
 from bff.tables import acceptance, command
 from protools_saga.messages import SagaMoved, SagaRefused
-from seedwork import server
-from seedwork.errors import SettingError
-from seedwork.messages import Context, Message, new_id
-from seedwork.settings import Settings
+from pulsaga.delivery.messages import Context, Message, new_id
+from pulsaga.errors import SettingError
+from pulsaga.settings import Settings
+from pulsaga.web.serving import server
 
 ADA = {"username": "ada"}
 
@@ -95,7 +95,7 @@ def test_a_command_is_refused_before_its_body_is_read(
     """Parsing what will be refused is the work that there is too much of; a body that nobody could read shows it."""
     overload(bff, gate)
     reads: list[object] = []
-    monkeypatch.setattr("seedwork.formats.read", lambda *given: reads.append(given))
+    monkeypatch.setattr("pulsaga.web.formats.read", lambda *given: reads.append(given))
     headers = {"Content-Type": "application/json"}
     answer = client.request("POST", f"{web.url}/passwords", body=b"{{{", headers=headers)
     assert (answer.status, reads) == (503, [])
@@ -366,7 +366,7 @@ def test_health_and_reads_find_a_thread_while_every_command_is_stuck(
 ) -> None:
     """A write database that hangs must not take health down with it: whoever restarts us would make it worse."""
     leave = threading.Event()
-    monkeypatch.setattr("seedwork.contract.load", lambda *_: leave.wait(PATIENCE_S) and ADA)
+    monkeypatch.setattr("pulsaga.web.contract.load", lambda *_: leave.wait(PATIENCE_S) and ADA)
     stuck = [socket.create_connection(("127.0.0.1", web.port)) for _ in range(server.THREADS + 10)]
     try:
         for sock in stuck:

@@ -20,9 +20,9 @@ from bff import acceptance as front
 from bff.tables import acceptance, command, password
 from bff.waiting import TOPIC, Waiting, changed_ids_body
 from protools_saga.messages import IssuePassword
-from seedwork.crew import Asker
-from seedwork.delivery import outbox, unpack
-from seedwork.messages import message_of, new_id
+from pulsaga.delivery.messages import message_of, new_id
+from pulsaga.delivery.tables import outbox, unpack
+from pulsaga.web.serving.crew import Asker
 
 ADA = {"username": "ada"}
 XML = {"Content-Type": "application/xml", "Accept": "application/xml"}
@@ -522,7 +522,7 @@ def test_the_front_door_is_ready_without_the_broker_but_not_without_its_database
 def test_readiness_names_the_check_that_failed(bff: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is woken at night must see which database it is."""
     read = bff.app.extensions["read"]
-    monkeypatch.setattr("seedwork.webapp.is_answering", lambda engine: engine is not read)
+    monkeypatch.setattr("pulsaga.web.webapp.is_answering", lambda engine: engine is not read)
     answer = bff.http.get("/readyz")
     assert answer.status_code == 503
     assert answer.json == {"status": "not-ready", "checks": {"write-database": "ok", "read-database": "failed"}}

@@ -19,9 +19,9 @@ from correo.messages import SendPasswordMail
 from generador.messages import GeneradorFailed, GeneratePassword, NothingToRevoke, RevokePassword
 from protools_saga.messages import CancelSaga, IssuePassword, SagaFailed, SagaMoved, SagaRefused
 from protools_saga.tables import saga
-from seedwork.broker import Delivery
-from seedwork.delivery import failure, inbox, incident, outbox, unpack
-from seedwork.messages import Context, Message, new_id
+from pulsaga.broker import Delivery
+from pulsaga.delivery.messages import Context, Message, new_id
+from pulsaga.delivery.tables import failure, inbox, incident, outbox, unpack
 
 ADA = {"username": "ada"}
 

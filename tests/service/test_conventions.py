@@ -17,10 +17,10 @@ from tests.service.rooms import Room, room
 from tests.service.web import serving
 
 from bff.tables import password
-from protools.contract import snapshots
-from seedwork.formats import Problem
-from seedwork.messages import UUID7
-from seedwork.settings import SettingError, Settings
+from pulsaga.delivery.messages import UUID7
+from pulsaga.settings import SettingError, Settings
+from pulsaga.web.documents import snapshots
+from pulsaga.web.formats import Problem
 
 PAGE = "https://page.test"
 

@@ -24,8 +24,8 @@ from correo.smtp import CutOff, Server, SmtpPostman
 from correo.suspects import IN_A_ROW, MOST_DOMAINS, SHORTEST_REST_S, Suspects
 from correo.tables import mail
 from generador.vault import new_token, seal_token
-from seedwork.errors import Unavailable
-from seedwork.settings import Settings
+from pulsaga.errors import Unavailable
+from pulsaga.settings import Settings
 
 TIMEOUT_S = 0.3
 OTHERS = 9

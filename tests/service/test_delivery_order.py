@@ -12,12 +12,12 @@ from tests.service.stage import Death, dying_at
 
 from generador.messages import GeneratePassword
 from generador.tables import password
-from seedwork import faults
-from seedwork.delivery import event, failure, outbox
-from seedwork.faults import RuleBook
-from seedwork.messages import new_id
-from seedwork.relay import SWEEP_PAGE
-from seedwork.settings import Settings
+from pulsaga import faults
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.relay import SWEEP_PAGE
+from pulsaga.delivery.tables import event, failure, outbox
+from pulsaga.faults import RuleBook
+from pulsaga.settings import Settings
 
 Rule = Callable[[str], None]
 

@@ -35,14 +35,14 @@ from generador.messages import (
 )
 from generador.reveal import reveal
 from generador.tables import password
-from protools.databases import migrate
 from protools_saga.messages import IssuePassword, RotatePassword
-from seedwork.avro import CommittedSchemas
-from seedwork.broker import Delivery, Wire
-from seedwork.delivery import failure
-from seedwork.errors import DomainError, Unavailable
-from seedwork.messages import new_id
-from seedwork.settings import Settings
+from pulsaga.broker import Delivery, Wire
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.tables import failure
+from pulsaga.errors import DomainError, Unavailable
+from pulsaga.settings import Settings
+from pulsaga_program.databases import migrate
 
 DAY_S = 86400.0
 

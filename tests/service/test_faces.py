@@ -13,11 +13,11 @@ from tests.service.rooms import Room, room
 
 from bff import resources
 from bff.tables import command, password
-from protools.contract import snapshots
-from seedwork import problems, webapp
-from seedwork.contract import Shape
-from seedwork.formats import PROBLEM_NAMESPACE, item_name
-from seedwork.messages import new_id
+from pulsaga.delivery.messages import new_id
+from pulsaga.web import problems, webapp
+from pulsaga.web.contract import Shape
+from pulsaga.web.documents import snapshots
+from pulsaga.web.formats import PROBLEM_NAMESPACE, item_name
 
 Asked = tuple[str, str, dict[str, Any]]
 SECRET = {"username": "ada", "password": "<&> \u00e9 '\""}

@@ -17,10 +17,10 @@ from tests.service.desk import KEYS, Desk, make_desk
 from tests.service.stage import POSTGRESQL, settings_on
 
 import bff
-from protools.processes import run
-from seedwork.database import open_database, takes_writes
-from seedwork.errors import SettingError
-from seedwork.settings import Settings
+from pulsaga.delivery.database import open_database, takes_writes
+from pulsaga.errors import SettingError
+from pulsaga.settings import Settings
+from pulsaga_program.processes import run
 
 
 @pytest.fixture(params=[POSTGRESQL])

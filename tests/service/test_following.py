@@ -24,12 +24,12 @@ from bff import create_app, events, keys
 from bff import waiting as waiters
 from bff.tables import command, command_move
 from bff.waiting import TOPIC, Waiting, changed_ids_body
-from protools.contract import snapshots
-from seedwork import gatekeeper
-from seedwork.connection import DROP
-from seedwork.crew import Asker
-from seedwork.messages import new_id
-from seedwork.tokens import issue
+from pulsaga.delivery.messages import new_id
+from pulsaga.web.access import gatekeeper
+from pulsaga.web.access.tokens import issue
+from pulsaga.web.documents import snapshots
+from pulsaga.web.serving.connection import DROP
+from pulsaga.web.serving.crew import Asker
 
 ADA = {"username": "ada"}
 SECRET = "correct horse battery staple, 32 bytes and more"

@@ -16,18 +16,19 @@ from tests.service.stage import BOTH, settings_on
 
 from generador.messages import GeneratePassword
 from generador.tables import password
-from protools.retention import SHORTEST_S, archive
-from protools.retention import command as retention
-from protools.verify import verify
-from protools.verify.scope import Scope
 from protools_saga.tables import event_archive, saga, saga_archive
-from seedwork.database import open_database
-from seedwork.delivery import event, inbox, incident
-from seedwork.forgetting import KEPT_S, forget
-from seedwork.inbox import incident_row
-from seedwork.messages import MEMORY_S, first_id
-from seedwork.saga import TERMINAL, Step
-from seedwork.settings import Settings
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.forgetting import KEPT_S, forget
+from pulsaga.delivery.inbox import incident_row
+from pulsaga.delivery.messages import MEMORY_S, first_id
+from pulsaga.delivery.tables import event, inbox, incident
+from pulsaga.operate.retention import SHORTEST_S, archive
+from pulsaga.operate.retention import command as retention
+from pulsaga.operate.verify import verify
+from pulsaga.operate.verify.scope import Scope
+from pulsaga.saga.definition import Step
+from pulsaga.saga.log import TERMINAL
+from pulsaga.settings import Settings
 
 DAY_S = 24 * 3600.0
 

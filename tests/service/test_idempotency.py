@@ -19,9 +19,9 @@ from tests.service.web import Serving
 from bff import acceptance as front
 from bff.forgetting import PAGE, forget_keys
 from bff.tables import acceptance, command
-from seedwork.delivery import outbox
-from seedwork.formats import Problem
-from seedwork.messages import first_id
+from pulsaga.delivery.messages import first_id
+from pulsaga.delivery.tables import outbox
+from pulsaga.web.formats import Problem
 
 TWINS = 50
 WISH = front.Request(username="ada", email="ada@example.test", body_hash="h", idempotency_key="k-1")

@@ -35,11 +35,11 @@ from generador.tables import password
 from protools_saga.handlers import wake_due_sagas
 from protools_saga.messages import IssuePassword
 from protools_saga.tables import saga
-from seedwork.broker import Delivery, Wire
-from seedwork.delivery import dead_letter, failure, incident
-from seedwork.messages import new_id
-from seedwork.saga import hours, minutes
-from seedwork.settings import Settings
+from pulsaga.broker import Delivery, Wire
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.tables import dead_letter, failure, incident
+from pulsaga.saga.definition import hours, minutes
+from pulsaga.settings import Settings
 
 BEGUN = ["started", "issued"]
 MAILING = [*BEGUN, "replied", "issued"]

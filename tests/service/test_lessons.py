@@ -38,24 +38,24 @@ from generador.handlers import HANDLERS as GENERADOR
 from generador.handlers import generate_password
 from generador.messages import GeneradorFailed, GeneradorRefused, GeneratePassword, PasswordGenerated, RevokePassword
 from generador.tables import password
-from protools.local import LocalPostgres
 from protools_saga.handlers import HANDLERS as COORDINATOR
 from protools_saga.handlers import resend_to_silent, wake_due_sagas
 from protools_saga.messages import IssuePassword, SagaMoved
 from protools_saga.tables import saga, saga_view
-from seedwork.broker import Delivery
-from seedwork.database import open_database
-from seedwork.delivery import dead_letter, failure, inbox, incident, outbox, unpack
-from seedwork.delivery import event as events
-from seedwork.inbox import Handler, Inbox, Reader
-from seedwork.loop import keep_trying
-from seedwork.messages import new_id
-from seedwork.projection import Projector
-from seedwork.relay import Relay
-from seedwork.saga import minutes
-from seedwork.service import load
-from seedwork.settings import Settings
-from seedwork.worker import Worker
+from pulsaga.broker import Delivery
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.inbox import Handler, Inbox, Reader
+from pulsaga.delivery.loop import keep_trying
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.projection import Projector
+from pulsaga.delivery.relay import Relay
+from pulsaga.delivery.tables import dead_letter, failure, inbox, incident, outbox, unpack
+from pulsaga.delivery.tables import event as events
+from pulsaga.delivery.worker import Worker
+from pulsaga.saga.definition import minutes
+from pulsaga.settings import Settings
+from pulsaga.system import load
+from pulsaga_program.local import LocalPostgres
 
 NUMBER = 20
 OVERDUE_S = minutes(15) + 1

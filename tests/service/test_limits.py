@@ -9,11 +9,11 @@ import pytest
 from flask import g
 from tests.service.rooms import Room, room
 
-from seedwork import http
-from seedwork.callers import Role
-from seedwork.gatekeeper import address_of
-from seedwork.setting_values import networks
-from seedwork.tokens import issue, service_token
+from pulsaga.setting_values import networks
+from pulsaga.web import http
+from pulsaga.web.access.callers import Role
+from pulsaga.web.access.gatekeeper import address_of
+from pulsaga.web.access.tokens import issue, service_token
 
 SECRET = "correct horse battery staple, 32 bytes and more"
 Made = Callable[..., Room]
@@ -176,7 +176,7 @@ def test_an_exception_in_a_view_tells_nothing(made: Made, monkeypatch: pytest.Mo
 def test_a_gatekeeper_that_breaks_lets_nobody_in(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be decided is refused: an error on the way in is an answer, not a way around."""
     door = made(AUTH="", JWT_SECRET=SECRET)
-    monkeypatch.setattr("seedwork.gatekeeper.right_to", lambda *_: 1 / 0)
+    monkeypatch.setattr("pulsaga.web.access.gatekeeper.right_to", lambda *_: 1 / 0)
     with door.app.test_request_context("/passwords"):
         assert "caller" not in g
     assert door.http.get("/passwords", headers=known(door, "shop")).status_code == 500

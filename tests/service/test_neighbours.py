@@ -20,21 +20,21 @@ from correo.tables import mail
 from generador.messages import GeneradorFailed, GeneratePassword, PasswordGenerated
 from generador.projections import PROJECTIONS
 from generador.tables import password, password_view
-from protools.local.process import wait_until
 from protools_saga.messages import SagaMoved
 from protools_saga.tables import saga
-from seedwork import relay
-from seedwork.broker import Delivery, Wire
-from seedwork.claims import claim, held
-from seedwork.database import open_database
-from seedwork.delivery import dead_letter, failure, inbox, incident, outbox
-from seedwork.errors import Unavailable
-from seedwork.inbox import Reader
-from seedwork.messages import new_id
-from seedwork.projection import Projector
-from seedwork.relay import SWEEP_PAGE, RestingTopics
-from seedwork.settings import Settings
-from seedwork.worker import Worker
+from pulsaga.broker import Delivery, Wire
+from pulsaga.delivery import relay
+from pulsaga.delivery.claims import claim, held
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.inbox import Reader
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.projection import Projector
+from pulsaga.delivery.relay import SWEEP_PAGE, RestingTopics
+from pulsaga.delivery.tables import dead_letter, failure, inbox, incident, outbox
+from pulsaga.delivery.worker import Worker
+from pulsaga.errors import Unavailable
+from pulsaga.settings import Settings
+from pulsaga_program.local.process import wait_until
 
 CLOSED = GeneratePassword.contract.name
 OPEN = SagaMoved.contract.name

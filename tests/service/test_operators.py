@@ -24,22 +24,22 @@ from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
 from generador.handlers import HANDLERS as GENERADOR
 from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
 from generador.tables import password
-from protools.bootstrap import bootstrap
-from protools.local import LocalPostgres
-from protools.operators import incidents, letters, replaying, sagas
-from protools.operators.acting import By, Office
-from protools.services import SERVICES
 from protools_saga.handlers import HANDLERS as COORDINATOR
 from protools_saga.handlers import wake_due_sagas
 from protools_saga.messages import IssuePassword
 from protools_saga.tables import saga
-from seedwork.delivery import audit, dead_letter, event, failure, inbox, incident
-from seedwork.errors import DomainError
-from seedwork.inbox import Handler
-from seedwork.messages import Message, new_id
-from seedwork.saga import hours, minutes
-from seedwork.service import Runtime
-from seedwork.settings import Settings
+from pulsaga.delivery.inbox import Handler
+from pulsaga.delivery.messages import Message, new_id
+from pulsaga.delivery.tables import audit, dead_letter, event, failure, inbox, incident
+from pulsaga.errors import DomainError
+from pulsaga.operate import incidents, letters, replaying, sagas
+from pulsaga.operate.acting import By, Office
+from pulsaga.saga.definition import hours, minutes
+from pulsaga.settings import Settings
+from pulsaga.system import Runtime
+from pulsaga_program.bootstrap import bootstrap
+from pulsaga_program.local import LocalPostgres
+from pulsaga_program.services import SERVICES
 
 ADA, BOB = By("ada", "the vault was full"), By("bob", "ada is right")
 

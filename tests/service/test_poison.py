@@ -20,14 +20,14 @@ from generador.messages import GeneradorFailed, GeneradorRefused, GeneratePasswo
 from generador.projections import project_password
 from generador.tables import password, password_view
 from protools_saga.messages import IssuePassword
-from seedwork.broker import Delivery
-from seedwork.database import open_database
-from seedwork.delivery import dead_letter, failure, incident
-from seedwork.inbox import Handler, Reader
-from seedwork.messages import new_id
-from seedwork.projection import Projector
-from seedwork.service import load
-from seedwork.settings import Settings
+from pulsaga.broker import Delivery
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.inbox import Handler, Reader
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.projection import Projector
+from pulsaga.delivery.tables import dead_letter, failure, incident
+from pulsaga.settings import Settings
+from pulsaga.system import load
 
 GOOD = 100
 ATTEMPTS = 3

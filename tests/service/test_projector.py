@@ -14,14 +14,14 @@ from tests.service.desk import CODEC, Feed, deliver, make_desk
 
 from generador.messages import PasswordGenerated
 from generador.projections import PROJECTIONS
-from protools.local.process import wait_until
-from seedwork import projection
-from seedwork.broker import Delivery
-from seedwork.database import open_database
-from seedwork.inbox import Reader
-from seedwork.messages import new_id
-from seedwork.projection import BUSY, Projector
-from seedwork.settings import Settings
+from pulsaga.broker import Delivery
+from pulsaga.delivery import projection
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.inbox import Reader
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.projection import BUSY, Projector
+from pulsaga.settings import Settings
+from pulsaga_program.local.process import wait_until
 
 FOR_EVER_S = 3600.0
 

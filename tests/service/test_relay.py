@@ -17,17 +17,17 @@ from tests.service.stage import pass_time
 from generador.handlers import HANDLERS
 from generador.messages import GeneradorFailed, GeneratePassword, NothingToRevoke
 from generador.tables import password
-from seedwork import database
-from seedwork.avro import Codec, CommittedSchemas
-from seedwork.broker import Wire
-from seedwork.database import open_database
-from seedwork.delivery import dead_letter, failure, incident, outbox, unpack_delivery
-from seedwork.errors import Unavailable
-from seedwork.inbox import said
-from seedwork.messages import new_id
-from seedwork.relay import QUEUE_LIMIT, SWEEP_PAGE, Relay
-from seedwork.settings import Settings
-from seedwork.unit_of_work import Speaker
+from pulsaga.broker import Wire
+from pulsaga.delivery import database
+from pulsaga.delivery.avro import Codec, CommittedSchemas
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.inbox import said
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.relay import QUEUE_LIMIT, SWEEP_PAGE, Relay
+from pulsaga.delivery.tables import dead_letter, failure, incident, outbox, unpack_delivery
+from pulsaga.delivery.unit_of_work import Speaker
+from pulsaga.errors import Unavailable
+from pulsaga.settings import Settings
 
 
 def test_what_waits_for_the_publisher_is_bounded_and_goes_out_in_pages(tmp_path: Path) -> None:

@@ -26,14 +26,14 @@ from generador.messages import GeneradorRefused, GeneratePassword
 from generador.tables import password
 from protools_saga.handlers import PROBE_EVERY_S, resend_to_silent
 from protools_saga.tables import saga
-from seedwork.broker import Delivery, Wire
-from seedwork.database import now
-from seedwork.delivery import dead_letter, failure, incident
-from seedwork.errors import Unavailable
-from seedwork.inbox import Reader
-from seedwork.loop import Duty, keep_trying
-from seedwork.settings import Settings
-from seedwork.unit_of_work import UnitOfWork
+from pulsaga.broker import Delivery, Wire
+from pulsaga.delivery.database import now
+from pulsaga.delivery.inbox import Reader
+from pulsaga.delivery.loop import Duty, keep_trying
+from pulsaga.delivery.tables import dead_letter, failure, incident
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.errors import Unavailable
+from pulsaga.settings import Settings
 
 SAGAS = 100
 RETRY_S = 5

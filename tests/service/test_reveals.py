@@ -14,8 +14,8 @@ from tests.service.web import serving
 from bff.vault import REVEALS
 from generador import vault
 from generador.tables import password, password_view
-from seedwork.delivery import event
-from seedwork.tokens import service_token
+from pulsaga.delivery.tables import event
+from pulsaga.web.access.tokens import service_token
 
 ROUTE = f"generador POST {REVEALS}"
 TOKEN = vault.new_token()

@@ -26,11 +26,11 @@ from generador.tables import password, rotation
 from generador.verification import verify
 from protools_saga.messages import IssuePassword, RotatePassword
 from protools_saga.tables import saga
-from seedwork.broker import Delivery
-from seedwork.delivery import event
-from seedwork.errors import DomainError
-from seedwork.messages import new_id
-from seedwork.settings import Settings
+from pulsaga.broker import Delivery
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.tables import event
+from pulsaga.errors import DomainError
+from pulsaga.settings import Settings
 
 
 class Company:

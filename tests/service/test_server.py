@@ -20,8 +20,8 @@ from tests.service.web import Serving, read_all
 from bff import waiting as waiters
 from bff.tables import acceptance
 from bff.waiting import ROOM
-from seedwork import server
-from seedwork.errors import SettingError
+from pulsaga.errors import SettingError
+from pulsaga.web.serving import server
 
 GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -162,7 +162,7 @@ def test_a_request_that_will_not_end_does_not_hold_the_server(bff: Room, monkeyp
         entered.set()
         return leave.wait(PATIENCE_S)
 
-    monkeypatch.setattr("seedwork.webapp.is_answering", lambda _engine: stuck())
+    monkeypatch.setattr("pulsaga.web.webapp.is_answering", lambda _engine: stuck())
     web = Serving(bff.app)
     with web.connect() as sock:
         sock.sendall(GET % b"/readyz" + b"\r\n")

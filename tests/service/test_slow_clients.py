@@ -17,7 +17,7 @@ from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving, read_all, serving
 
 from bff.tables import acceptance, password
-from seedwork import connection, server
+from pulsaga.web.serving import connection, server
 
 SLOW = 200
 HIGH_WATER_BYTES = 64 * 1024
@@ -193,7 +193,7 @@ def test_heads_whose_bodies_do_not_come_shut_the_door_to_nobody(
 @pytest.mark.parametrize(("granted", "fit"), [(4096, 3000), (1024, 900)])
 def test_a_process_takes_as_many_connections_as_it_may_have_files(granted: int, fit: int) -> None:
     """A login's 1,024 files are too few for a rush, in which a connection that is cut is a wish that failed."""
-    ask = "from seedwork.server import room_for_connections; print(room_for_connections())"
+    ask = "from pulsaga.web.serving.server import room_for_connections; print(room_for_connections())"
     shell = f"ulimit -Sn 256 && ulimit -Hn {granted} && exec {sys.executable} -c '{ask}'"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert int(done.stdout) == fit

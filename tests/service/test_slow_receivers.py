@@ -21,11 +21,11 @@ from bff import outward
 from bff.outward import receiver_of
 from bff.tables import command, webhook
 from bff.webhooks import Webhooks
-from protools.databases import migrate
-from seedwork.database import open_database
-from seedwork.delivery import incident
-from seedwork.messages import new_id
-from seedwork.text import DETAIL_CHARACTERS
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.tables import incident
+from pulsaga.text import DETAIL_CHARACTERS
+from pulsaga_program.databases import migrate
 
 HUNDRED = 100
 BEFORE = "0001"

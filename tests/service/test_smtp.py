@@ -34,9 +34,9 @@ from correo.smtp import (
     open_postman,
     read_server,
 )
-from seedwork.errors import SettingError, Unavailable
-from seedwork.settings import Settings
-from seedwork.text import DETAIL_CHARACTERS
+from pulsaga.errors import SettingError, Unavailable
+from pulsaga.settings import Settings
+from pulsaga.text import DETAIL_CHARACTERS
 
 SENDER = Mailbox("no-reply", "example.test")
 OK = "250 OK"

@@ -10,11 +10,11 @@ from tests.system.harness import Program
 
 from bff.tables import api_key, command
 from protools_saga.tables import saga
-from seedwork.database import open_database
-from seedwork.delivery import audit, dead_letter, incident
-from seedwork.faults import RuleBook
-from seedwork.messages import new_id
-from seedwork.settings import Settings, Side
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.tables import audit, dead_letter, incident
+from pulsaga.faults import RuleBook
+from pulsaga.settings import Settings, Side
 
 HOSTILE = "a\x1b]P;owned\x07\x1b[J\nfake line\r\x9b31m\x85\u2028\u202eevil\u200f \\x00"
 ESCAPED = "\\x1b]P;owned\\x07"

@@ -32,10 +32,10 @@ from tests.service.web import serving
 
 from bff import keys
 from bff.tables import acceptance
-from seedwork import gatekeeper, jwks, tokens
-from seedwork.errors import SettingError, Unavailable
-from seedwork.settings import Settings
-from seedwork.tokens import LONGEST, Refused, authentication, issue
+from pulsaga.errors import SettingError, Unavailable
+from pulsaga.settings import Settings
+from pulsaga.web.access import gatekeeper, jwks, tokens
+from pulsaga.web.access.tokens import LONGEST, Refused, authentication, issue
 
 SECRET = "correct horse battery staple, 32 bytes and more"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -14,9 +14,9 @@ from tests.service.desk import make_desk
 from tests.service.rooms import Room
 from tests.service.stage import POSTGRESQL, settings_on
 
-from protools.local.process import wait_until
-from seedwork.database import oldest_transaction_s, open_database
-from seedwork.settings import Settings
+from pulsaga.delivery.database import oldest_transaction_s, open_database
+from pulsaga.settings import Settings
+from pulsaga_program.local.process import wait_until
 
 ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 

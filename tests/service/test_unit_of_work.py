@@ -15,13 +15,13 @@ from tests.service.desk import CODEC, KEYS, Desk, deliver, make_desk
 from generador.messages import GeneratePassword, PasswordGenerated
 from generador.tables import password
 from protools_saga.messages import IssuePassword
-from seedwork import database
-from seedwork.delivery import failure, inbox, incident, outbox, unpack
-from seedwork.errors import MessageTooLarge, SettingError, Stale
-from seedwork.inbox import incident_row
-from seedwork.messages import MEMORY_S, Context, new_id
-from seedwork.settings import Settings
-from seedwork.unit_of_work import Speaker, UnitOfWork
+from pulsaga.delivery import database
+from pulsaga.delivery.inbox import incident_row
+from pulsaga.delivery.messages import MEMORY_S, Context, new_id
+from pulsaga.delivery.tables import failure, inbox, incident, outbox, unpack
+from pulsaga.delivery.unit_of_work import Speaker, UnitOfWork
+from pulsaga.errors import MessageTooLarge, SettingError, Stale
+from pulsaga.settings import Settings
 
 ACTOR = Context("", None, "operator-7", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 

@@ -26,11 +26,11 @@ from generador.keys import check_vault_key, reseal
 from generador.messages import GeneratePassword, GenerateSuccessor
 from generador.tables import key_check, password, rotation
 from generador.vault import Sealed, new_token, open_password, seal_token
-from protools.local.process import wait_until
-from protools.vault_commands import vault
-from seedwork.database import open_database
-from seedwork.errors import SettingError
-from seedwork.settings import Settings
+from pulsaga.delivery.database import open_database
+from pulsaga.errors import SettingError
+from pulsaga.settings import Settings
+from pulsaga_program.commands.vault import vault
+from pulsaga_program.local.process import wait_until
 
 OLD, NEW, WRONG = (secrets.token_bytes(32) for _ in range(3))
 SOURCES = Path(__file__).parents[2] / "src"
@@ -197,7 +197,7 @@ def test_a_process_with_a_wrong_key_ends_and_says_so(kept: Desk) -> None:
     """Exit code 2 tells a supervisor that starting it again does not help."""
     environment = {"PROTOOLS_HOME": str(kept.runtime.settings.home), "VAULT_KEY": b64(WRONG)}
     environment |= {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES)}
-    command = [sys.executable, "-m", "protools", "run", "generador", "worker"]
+    command = [sys.executable, "-m", "pulsaga_program", "run", "generador", "worker"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
     assert ended.returncode == 2
     assert "VAULT_KEY: is not the key that this vault is sealed under" in ended.stderr

@@ -23,13 +23,13 @@ from bff.vault import VERIFICATIONS
 from generador import verification
 from generador.domain import destroyed, shown
 from generador.tables import guess_budget, password
-from protools.databases import prepare_databases
-from seedwork.database import now, open_database
-from seedwork.limits import Rate
-from seedwork.rows import Row
-from seedwork.service import load
-from seedwork.settings import Settings
-from seedwork.tokens import issue, service_token
+from pulsaga.delivery.database import now, open_database
+from pulsaga.delivery.rows import Row
+from pulsaga.settings import Settings
+from pulsaga.system import load
+from pulsaga.web.access.limits import Rate
+from pulsaga.web.access.tokens import issue, service_token
+from pulsaga_program.databases import prepare_databases
 
 ROUTE = f"generador POST {VERIFICATIONS}"
 RIGHT = "a-password-that-was-drawn"

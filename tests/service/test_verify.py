@@ -21,21 +21,21 @@ from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, KEYS
 from tests.service.scene import FAR_S, Scene, play
 
-from protools.local import LocalPostgres
-from protools.verify import Report, verify
-from protools.verify.checks import CHECKS
-from protools.verify.scope import Scope, time_of
 from protools_saga.handlers import entries_of, json_of, load_progress, snapshot_of
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.messages import SagaMoved
 from protools_saga.tables import saga
-from seedwork.avro import CommittedSchemas
-from seedwork.database import open_database
-from seedwork.delivery import event, pack, unpack
-from seedwork.errors import Unavailable
-from seedwork.messages import first_id, id_time, new_id
-from seedwork.saga import Entry, Progress, StepState, fold
-from seedwork.settings import Settings, Side
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import first_id, id_time, new_id
+from pulsaga.delivery.tables import event, pack, unpack
+from pulsaga.errors import Unavailable
+from pulsaga.operate.verify import Report, verify
+from pulsaga.operate.verify.checks import CHECKS
+from pulsaga.operate.verify.scope import Scope, time_of
+from pulsaga.saga.log import Entry, Progress, StepState, fold
+from pulsaga.settings import Settings, Side
+from pulsaga_program.local import LocalPostgres
 
 GENERATE, REVOKE = "generador.generate-password", "generador.revoke-password"
 SEND = "correo.send-password-mail"
@@ -982,7 +982,7 @@ def test_since_leaves_out_what_was_accepted_before(stage: Stage) -> None:
 
 def test_since_knows_what_an_older_saga_has_done_since(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its new commands are in the inboxes that are read, and somebody must have issued them."""
-    monkeypatch.setattr("protools.verify.scope.MARGIN_S", 0.0)
+    monkeypatch.setattr("pulsaga.operate.verify.scope.MARGIN_S", 0.0)
     since = id_time(stage.command("late", REVOKE)).timestamp()
     assert stage.ids["late"] < first_id(since)
     assert found(stage, Scope(since=since)) == set()
@@ -990,7 +990,7 @@ def test_since_knows_what_an_older_saga_has_done_since(stage: Stage, monkeypatch
 
 def test_since_takes_an_older_mail_for_a_sign_of_life(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sender is alive, whatever it is busy with."""
-    monkeypatch.setattr("protools.verify.scope.MARGIN_S", 0.0)
+    monkeypatch.setattr("pulsaga.operate.verify.scope.MARGIN_S", 0.0)
     stage.add_mail(stage.command("suspended", SEND), stage.ids["suspended"])
     scope = Scope(since=id_time(identifier := stop_the_sender(stage)).timestamp())
     assert ("stuck/mail", identifier) in found(stage, scope, later_s=120)
@@ -1034,7 +1034,7 @@ def test_it_reads_postgresql_alike(on_postgresql: Stage) -> None:
 
 def program(stage: Stage, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **KEYS, "PROTOOLS_HOME": str(stage.settings.home), **variables}
-    command = [sys.executable, "-m", "protools", "verify", *arguments]
+    command = [sys.executable, "-m", "pulsaga_program", "verify", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 

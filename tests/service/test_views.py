@@ -14,8 +14,8 @@ from correo.tables import mail_view
 from protools_saga.handlers import json_of
 from protools_saga.messages import SagaMoved
 from protools_saga.projections import project_saga
-from seedwork.messages import Context, Message, new_id
-from seedwork.saga import Entry, StepState
+from pulsaga.delivery.messages import Context, Message, new_id
+from pulsaga.saga.log import Entry, StepState
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from bff import outward
 from bff.outward import check_host, is_public, read_url
 from bff.tables import command, webhook
 from bff.webhooks import CLAIM_S, FIRST_DELAY_S, LONGEST_DELAY_S, NotTaken, Webhooks, report_calls, secret_of
-from seedwork import database
-from seedwork.claims import claim
-from seedwork.delivery import incident, outbox
+from pulsaga.delivery import database
+from pulsaga.delivery.claims import claim
+from pulsaga.delivery.tables import incident, outbox
 
 ATTEMPTS = 3
 

@@ -16,23 +16,24 @@ from generador.handlers import HANDLERS as GENERADOR
 from generador.handlers import generate_password
 from generador.messages import GeneradorRefused, GeneratePassword, RevokePassword
 from generador.tables import password, password_view
-from protools.databases import prepare_databases
-from protools.local import LocalPostgres
 from protools_saga.handlers import HANDLERS as COORDINATOR
 from protools_saga.handlers import entries_of, load_progress, wake_due_sagas
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.messages import IssuePassword, SagaMoved
 from protools_saga.tables import saga
-from seedwork.avro import CommittedSchemas
-from seedwork.broker import Delivery
-from seedwork.database import open_database
-from seedwork.delivery import dead_letter, event, failure, inbox, incident, outbox, unpack
-from seedwork.errors import DomainError, Unavailable
-from seedwork.inbox import Handler
-from seedwork.messages import Message, new_id
-from seedwork.saga import Progress, StepState, fold, minutes
-from seedwork.service import load
-from seedwork.settings import Settings
+from pulsaga.broker import Delivery
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.inbox import Handler
+from pulsaga.delivery.messages import Message, new_id
+from pulsaga.delivery.tables import dead_letter, event, failure, inbox, incident, outbox, unpack
+from pulsaga.errors import DomainError, Unavailable
+from pulsaga.saga.definition import minutes
+from pulsaga.saga.log import Progress, StepState, fold
+from pulsaga.settings import Settings
+from pulsaga.system import load
+from pulsaga_program.databases import prepare_databases
+from pulsaga_program.local import LocalPostgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from flask import Flask
 from tests.patience import PATIENCE_S
 
-from seedwork import server
+from pulsaga.web.serving import server
 
 
 class Serving:

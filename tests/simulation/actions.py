@@ -8,9 +8,9 @@ from tests.simulation.faults import Kind, Plan
 from tests.simulation.world import NAMES, World
 
 from bff import acceptance, cancelling
-from protools.services import SERVICES
-from seedwork.errors import Unavailable
-from seedwork.messages import Context
+from pulsaga.delivery.messages import Context
+from pulsaga.errors import Unavailable
+from pulsaga_program.services import SERVICES
 
 MAIL_FAULTS: tuple[Kind, ...] = ("die", "stall", "hang-up")
 JUMPS_S = {1.0: 6, 6.0: 10, 31.0: 5, 61.0: 3, 1200.0: 2, 7200.0: 1}

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from seedwork.avro import CommittedSchemas
-from seedwork.broker import Delivery, Subscription, Wire, check_size
-from seedwork.delivery import pack, unpack
-from seedwork.errors import SchemaIncompatible, Unavailable
-from seedwork.messages import SCHEMA_PREFIX
+from pulsaga.broker import Delivery, Subscription, Wire, check_size
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.delivery.messages import SCHEMA_PREFIX
+from pulsaga.delivery.tables import pack, unpack
+from pulsaga.errors import SchemaIncompatible, Unavailable
 
 SCHEMAS = CommittedSchemas()
 

@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 from tests.service.desk import KEYS
 
-from protools.databases import SIDES, prepare_databases
-from protools.services import SERVICES
-from seedwork.service import Service, load
-from seedwork.settings import Settings, Side
+from pulsaga.settings import Settings, Side
+from pulsaga.system import Service, load
+from pulsaga_program.databases import SIDES, prepare_databases
+from pulsaga_program.services import SERVICES
 
 Seam = Callable[[str], None]
 

@@ -10,8 +10,8 @@ from tests.simulation.disks import Disks
 from tests.simulation.mails import MailServer
 
 from bff.projections import STATUS
-from protools.services import SERVICES
-from seedwork.saga import TERMINAL
+from pulsaga.saga.log import TERMINAL
+from pulsaga_program.services import SERVICES
 
 DUE = {
     "protools_saga": ("saga.wake_at", "saga.resend_at", "target.probe_at"),

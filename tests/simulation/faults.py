@@ -13,9 +13,9 @@ from typing import Any, Literal
 import structlog
 
 import correo.handlers
-import seedwork.loop
-import seedwork.messages
-import seedwork.relay
+import pulsaga.delivery.loop
+import pulsaga.delivery.messages
+import pulsaga.delivery.relay
 
 Kind = Literal["die", "stall", "refuse", "unheard", "cut", "ack-lost", "hang-up"]
 
@@ -75,11 +75,11 @@ def simulated(clock: Callable[[], float], chance: Random, waited: Callable[[Exce
     with ExitStack() as stack:
         stack.enter_context(_silence())
         for owner, name, value in (
-            (seedwork.messages, "time", time),
-            (seedwork.messages, "random", chance),
+            (pulsaga.delivery.messages, "time", time),
+            (pulsaga.delivery.messages, "random", chance),
             (correo.handlers, "time", time),
-            (seedwork.relay, "time", time),
-            (seedwork.loop, "Pause", Pause),
+            (pulsaga.delivery.relay, "time", time),
+            (pulsaga.delivery.loop, "Pause", Pause),
         ):
             stack.enter_context(replaced(owner, name, value))
         yield

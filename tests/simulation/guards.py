@@ -12,14 +12,14 @@ from tests.simulation.faults import replaced
 import correo.handlers
 from correo.smtp import Outcome
 from correo.tables import mail
-from seedwork.broker import Delivery, Wire
-from seedwork.delivery import outbox
-from seedwork.engine import _Turn
-from seedwork.loop import keep_trying
-from seedwork.relay import Relay
-from seedwork.rows import Row
-from seedwork.unit_of_work import UnitOfWork
-from seedwork.worker import Worker
+from pulsaga.broker import Delivery, Wire
+from pulsaga.delivery.loop import keep_trying
+from pulsaga.delivery.relay import Relay
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.tables import outbox
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.worker import Worker
+from pulsaga.saga.engine import _Turn
 
 Removal = Callable[[Disks], AbstractContextManager[None]]
 

@@ -9,11 +9,11 @@ from tests.simulation.disks import Disks
 from tests.simulation.mails import MailServer
 from tests.simulation.replicas import CODEC
 
-from protools.services import SERVICES
 from protools_saga.handlers import DEFINITIONS, entries_of, load_progress
 from protools_saga.messages import SagaMoved
-from seedwork.delivery import hash_of, unpack
-from seedwork.saga import ACTIVE, TERMINAL, Entry, Progress, StepState, fold
+from pulsaga.delivery.tables import hash_of, unpack
+from pulsaga.saga.log import ACTIVE, TERMINAL, Entry, Progress, StepState, fold
+from pulsaga_program.services import SERVICES
 
 SCHEMA = CODEC._schemas[SagaMoved.contract.dataschema]
 

@@ -9,7 +9,7 @@ from typing import Literal
 from tests.simulation.broker import Weather
 
 from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent
-from seedwork.errors import Unavailable
+from pulsaga.errors import Unavailable
 
 Mood = Literal["up", "down", "busy"]
 PATIENCE_S = 30.0

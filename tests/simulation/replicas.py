@@ -11,15 +11,15 @@ from tests.simulation.broker import SCHEMAS, Consumer, Link, Memory
 from tests.simulation.disks import Disks
 from tests.simulation.faults import replaced
 
-from seedwork.avro import Codec
-from seedwork.inbox import Handler, Inbox, Reader, Received
-from seedwork.loop import Duty
-from seedwork.messages import Message
-from seedwork.projection import Projector
-from seedwork.relay import Relay
-from seedwork.service import Runtime
-from seedwork.unit_of_work import Speaker, UnitOfWork
-from seedwork.worker import Worker
+from pulsaga.delivery.avro import Codec
+from pulsaga.delivery.inbox import Handler, Inbox, Reader, Received
+from pulsaga.delivery.loop import Duty
+from pulsaga.delivery.messages import Message
+from pulsaga.delivery.projection import Projector
+from pulsaga.delivery.relay import Relay
+from pulsaga.delivery.unit_of_work import Speaker, UnitOfWork
+from pulsaga.delivery.worker import Worker
+from pulsaga.system import Runtime
 
 Poison = Callable[[str, Message], Exception | None]
 """Say which error a service's handler runs into over a message, if any."""

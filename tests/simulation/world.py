@@ -15,9 +15,9 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.mails import MailServer
 from tests.simulation.replicas import Replica
 
-from protools.services import SERVICES
-from seedwork import loop
-from seedwork.messages import Message
+from pulsaga.delivery import loop
+from pulsaga.delivery.messages import Message
+from pulsaga_program.services import SERVICES
 
 BEGINNING = 1_800_000_000.0
 NAMES = ("ada", "ada", "bob", "eve")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.system.harness import System
 
-from protools.services import SERVICES
+from pulsaga_program.services import SERVICES
 
 LOUD = """
 import logging

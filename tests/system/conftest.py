@@ -14,7 +14,7 @@ import pytest
 from tests.system.harness import LEAVE_S, System
 from tests.system.mailboxes import Mailbox, Maildir, smtp_server
 
-from protools.local import LocalPostgres, LocalPulsar
+from pulsaga_program.local import LocalPostgres, LocalPulsar
 
 KEYS = ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET")
 FAST_FAILURES = {"FAILURE_ATTEMPTS": "3", "FAILURE_DELAY": "0.1"}

@@ -1,4 +1,4 @@
-"""Run the real program, `python -m protools up`, and use it as its users do: over HTTP, by signals, by its mails."""
+"""Run the real program, `python -m pulsaga_program up`, as its users do: over HTTP, by signals, by its mails."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from sqlalchemy import inspect, text
 from tests.patience import PATIENCE_S
 from tests.system.mailboxes import Mail, Mailbox
 
-from protools.databases import SIDES
-from protools.local.process import command_line, port_is_free, send, tail, wait_until
-from protools.services import SERVICES
-from seedwork.avro import CommittedSchemas
-from seedwork.broker import Broker, connect, connect_admin
-from seedwork.database import open_database
-from seedwork.faults import RuleBook, Told
-from seedwork.settings import Settings, Side
+from pulsaga.broker import Broker, connect, connect_admin
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.delivery.database import open_database
+from pulsaga.faults import RuleBook, Told
+from pulsaga.settings import Settings, Side
+from pulsaga_program.databases import SIDES
+from pulsaga_program.local.process import command_line, port_is_free, send, tail, wait_until
+from pulsaga_program.services import SERVICES
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -104,7 +104,7 @@ class Program:
 
 def command(*arguments: str) -> list[str]:
     """Return the command line of the program."""
-    return [sys.executable, "-m", "protools", *arguments]
+    return [sys.executable, "-m", "pulsaga_program", *arguments]
 
 
 class System(Program):

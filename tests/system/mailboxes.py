@@ -15,7 +15,7 @@ from typing import Protocol
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from protools.local.process import free_ports
+from pulsaga_program.local.process import free_ports
 
 LINK = re.compile(r"https?://\S+/reveal#(\S+)")
 

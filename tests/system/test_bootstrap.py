@@ -13,16 +13,16 @@ from sqlalchemy import inspect
 from tests.contract.brokers import EmbeddedServer
 
 from generador.messages import GeneratePassword
-from protools.bootstrap import bootstrap, prepare_broker
-from protools.services import SERVICES
-from seedwork.avro import versions_of
-from seedwork.broker import BrokerAdmin, connect_admin
-from seedwork.database import open_database
-from seedwork.delivery import DELIVERY
-from seedwork.errors import SchemaIncompatible
-from seedwork.messages import Contract, new_id
-from seedwork.service import load
-from seedwork.settings import Settings
+from pulsaga.broker import BrokerAdmin, connect_admin
+from pulsaga.delivery.avro import versions_of
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import Contract, new_id
+from pulsaga.delivery.tables import DELIVERY
+from pulsaga.errors import SchemaIncompatible
+from pulsaga.settings import Settings
+from pulsaga.system import load
+from pulsaga_program.bootstrap import bootstrap, prepare_broker
+from pulsaga_program.services import SERVICES
 
 KEYS = dict.fromkeys(
     ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk="

@@ -24,15 +24,15 @@ from tests.servers import _start
 from tests.system.conftest import KEYS
 from tests.system.harness import READY_S, Program, command, eventually, web_ports
 
-from protools.bootstrap import rights_of
-from protools.local import LocalPulsar
-from protools.local.process import free_ports
-from protools.processes import PROCESSES
-from protools.services import SERVICES
-from seedwork.avro import CommittedSchemas
-from seedwork.broker import BrokerAccess, connect, connect_admin
-from seedwork.errors import Unavailable
-from seedwork.service import load
+from pulsaga.broker import BrokerAccess, connect, connect_admin
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.errors import Unavailable
+from pulsaga.system import load
+from pulsaga_program.bootstrap import rights_of
+from pulsaga_program.local import LocalPulsar
+from pulsaga_program.local.process import free_ports
+from pulsaga_program.processes import PROCESSES
+from pulsaga_program.services import SERVICES
 
 pytestmark = [pytest.mark.pulsar, pytest.mark.slow]
 

@@ -12,9 +12,9 @@ import pytest
 from tests.patience import PATIENCE_S
 from tests.system.harness import Program
 
-from protools.local import LocalPostgres, LocalPulsar, LocalServerError, PortInUse
-from protools.local.process import free_ports, wait_until
-from protools.local.pulsar import JAVA
+from pulsaga_program.local import LocalPostgres, LocalPulsar, LocalServerError, PortInUse
+from pulsaga_program.local.process import free_ports, wait_until
+from pulsaga_program.local.pulsar import JAVA
 
 
 @pytest.mark.pulsar
@@ -35,7 +35,7 @@ def test_a_killed_bookie_leaves_no_registration_to_the_next_one(
 ) -> None:
     """A bookie that finds its own old registration may delete and register itself without end, some 300 times a second;
     while it does, one new topic in two cannot be stored."""
-    monkeypatch.setattr("protools.local.pulsar.JAVA", {**JAVA, "PULSAR_LOG_LEVEL": "info"})
+    monkeypatch.setattr("pulsaga_program.local.pulsar.JAVA", {**JAVA, "PULSAR_LOG_LEVEL": "info"})
     pulsar.kill()
     offset = pulsar.log.stat().st_size
     pulsar.start()
@@ -117,7 +117,7 @@ def test_the_url_that_is_printed_is_one_that_psql_takes(postgres: LocalPostgres,
 def test_what_env_prints_is_in_force_once_a_shell_has_read_it(pulsar: LocalPulsar, postgres: LocalPostgres) -> None:
     """`eval "$(protools env)"` is how a second terminal is pointed at them."""
     program = Program(postgres.folder.parent, {})
-    read = f'eval "$({sys.executable} -m protools env)" && {sys.executable} -m protools config show'
+    read = f'eval "$({sys.executable} -m pulsaga_program env)" && {sys.executable} -m pulsaga_program config show'
     done = subprocess.run(["/bin/sh", "-c", read], env=program.environment, capture_output=True, text=True)
     shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if len(line.split()) > 1)
     told = {**pulsar.environment(), "DB_HOSTNAME": f"127.0.0.1:{postgres.port}", "DB_PASSWORD": "(hidden)"}

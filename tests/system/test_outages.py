@@ -12,8 +12,8 @@ import pytest
 from tests.system.conftest import Mode
 from tests.system.harness import Answer, System, at_once, paused
 
-from protools.local import LocalPulsar
-from protools.local.process import send
+from pulsaga_program.local import LocalPulsar
+from pulsaga_program.local.process import send
 
 BrokerOutage = Callable[[], AbstractContextManager[None]]
 LATER_S = 90

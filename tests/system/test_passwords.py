@@ -13,10 +13,10 @@ from tests.system.canary import leaks, places
 from tests.system.conftest import Mode
 from tests.system.harness import ENDED, System, at_once
 
-from seedwork.broker import Delivery, Wire
-from seedwork.database import open_database
-from seedwork.delivery import failure, identity, pack_delivery
-from seedwork.messages import new_id
+from pulsaga.broker import Delivery, Wire
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.tables import failure, identity, pack_delivery
 
 XML = {"Content_Type": "application/xml", "Accept": "application/xml"}
 SECRET_LENGTH = 25

@@ -14,8 +14,8 @@ import pytest
 from tests.system.conftest import KEYS, Mode
 from tests.system.harness import LEAVE_S, System, at_once, eventually
 
-from protools.home import OURS
-from protools.local.process import command_line, port_is_free, send, wait_until
+from pulsaga_program.home import OURS
+from pulsaga_program.local.process import command_line, port_is_free, send, wait_until
 
 
 @pytest.fixture

@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 from tests.patience import PATIENCE_S
 
-from protools.bootstrap import prepare_broker
-from protools.local import LocalPulsar
-from protools.local.process import free_ports, wait_until
-from protools.services import SERVICES
-from protools.up import accepts
-from seedwork.broker import BrokerAdmin, connect_admin
-from seedwork.messages import new_id
-from seedwork.service import load
-from seedwork.settings import Settings
+from pulsaga.broker import BrokerAdmin, connect_admin
+from pulsaga.delivery.messages import new_id
+from pulsaga.settings import Settings
+from pulsaga.system import load
+from pulsaga_program.bootstrap import prepare_broker
+from pulsaga_program.local import LocalPulsar
+from pulsaga_program.local.process import free_ports, wait_until
+from pulsaga_program.services import SERVICES
+from pulsaga_program.up import accepts
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "generador.generate-password"
@@ -91,7 +91,7 @@ def _embedded() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="testers-") as folder:
         address = Path(folder) / "broker.sock"
         arguments = ["--socket", str(address), "--database", str(Path(folder) / "broker.sqlite")]
-        command = [sys.executable, "-m", "seedwork.broker.embedded_server", *arguments]
+        command = [sys.executable, "-m", "pulsaga.broker.embedded_server", *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as server:
             try:

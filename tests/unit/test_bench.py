@@ -17,7 +17,7 @@ import bff.tables
 import correo.tables
 import generador.tables
 import protools_saga.tables
-from seedwork import delivery
+from pulsaga.delivery import tables as delivery
 
 
 def contestant(name: str, *, peer: bool, **rounds: list[float]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from psycopg import errors
 from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from seedwork.blame import SQLITE, SQLSTATES, verdict
-from seedwork.errors import DomainError, NotConfirmed, Stale, Unavailable
+from pulsaga.delivery.blame import SQLITE, SQLSTATES, verdict
+from pulsaga.errors import DomainError, NotConfirmed, Stale, Unavailable
 
 KNOWN = {
     state: kind

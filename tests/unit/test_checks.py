@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from protools.verify import Finding, Report, judge
-from protools.verify.checks import CHECKS
-from protools.verify.facts import TABLES, Bounds, Facts
-from protools.verify.scope import EVER
-from seedwork.messages import first_id
+from pulsaga.delivery.messages import first_id
+from pulsaga.operate.verify import Finding, Report, judge
+from pulsaga.operate.verify.checks import CHECKS
+from pulsaga.operate.verify.facts import TABLES, Bounds, Facts
+from pulsaga.operate.verify.scope import EVER
 
 A, B, C = (first_id(1_800_000_000 + number) for number in range(3))
 NOW = 1_900_000_000.0

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from protools.local.pulsar import TUNED
-from protools.processes import PROCESSES
-from seedwork.settings import Settings
+from pulsaga.settings import Settings
+from pulsaga_program.local.pulsar import TUNED
+from pulsaga_program.processes import PROCESSES
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVED = {"pulsar", "postgres"}

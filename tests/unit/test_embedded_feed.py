@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from seedwork.broker import embedded_feed
-from seedwork.broker.embedded_feed import Consumer, Feed, Given
-from seedwork.broker.embedded_store import Message
+from pulsaga.broker import embedded_feed
+from pulsaga.broker.embedded_feed import Consumer, Feed, Given
+from pulsaga.broker.embedded_store import Message
 
 KEYS = st.sampled_from("abcd")
 

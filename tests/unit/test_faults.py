@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from protools.cli import commands, plain_errors
-from seedwork import faults
-from seedwork.errors import SettingError
-from seedwork.faults import SEAMS, FaultRuleError, InjectedFault, RuleBook, parse_rule, parse_rules
-from seedwork.settings import Settings
+from pulsaga import faults
+from pulsaga.errors import SettingError
+from pulsaga.faults import SEAMS, FaultRuleError, InjectedFault, RuleBook, parse_rule, parse_rules
+from pulsaga.settings import Settings
+from pulsaga_program.cli import commands, plain_errors
 
 ADA, BOB = {"subject": "ada"}, {"subject": "bob"}
 
@@ -133,7 +133,7 @@ def test_rules_are_added_listed_and_cleared_by_command(tmp_path: Path) -> None:
 
 def test_faults_are_refused_on_anything_but_loopback() -> None:
     """A front door on the open internet must not be told to crash."""
-    from protools.preflight import check_values
+    from pulsaga_program.preflight import check_values
 
     with pytest.raises(SettingError, match="loopback only"):
         check_values(Settings.read({"PROTOOLS_FAULTS": "on", "BIND_HOST": "0.0.0.0"}))

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seedwork import formats
-from seedwork.formats import JSON, NOT_XML, XML, Problem
+from pulsaga.web import formats
+from pulsaga.web.formats import JSON, NOT_XML, XML, Problem
 
 
 def refused(content_type: str, body: bytes) -> Problem:

@@ -7,7 +7,7 @@ import pytest
 from tests.golden.conversations import CONVERSATIONS, FOLDER, folded, kept, record, workflow_of
 
 from protools_saga.handlers import load_progress
-from seedwork.saga import Entry, Progress
+from pulsaga.saga.log import Entry, Progress
 
 NAMES = sorted(path.name.partition(".")[0] for path in FOLDER.glob("*.v1.json"))
 

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 from tests.system.harness import Program
 
-from protools.cli import commands
-from protools.home import keep_private
-from seedwork.errors import SettingError
+from pulsaga.errors import SettingError
+from pulsaga_program.cli import commands
+from pulsaga_program.home import keep_private
 
 NOBODY = 65534
 

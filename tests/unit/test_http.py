@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from bff.schemas import ISSUE_PASSWORD, USERNAME_PATTERN, wish_of
-from seedwork import formats
-from seedwork.contract import load
-from seedwork.formats import JSON, TEXT_XML, XML, Problem
+from pulsaga.web import formats
+from pulsaga.web.contract import load
+from pulsaga.web.formats import JSON, TEXT_XML, XML, Problem
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
-from seedwork.settings import Settings
+from pulsaga.settings import Settings
 
 TOGETHER = 8
 

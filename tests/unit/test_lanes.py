@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from bff.lanes import FIRST_WIDTH, IN_FLIGHT, PER_ACTOR, PER_RECEIVER, REMEMBERED, WIDEST, Lanes
-from seedwork.rows import Row
+from pulsaga.delivery.rows import Row
 
 
 def to(actor: str, receiver: str) -> Row:

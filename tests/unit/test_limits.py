@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from seedwork import limits
-from seedwork.limits import Buckets, Rate, rate_of
+from pulsaga.web.access import limits
+from pulsaga.web.access.limits import Buckets, Rate, rate_of
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from protools.local import LocalPostgres, LocalPulsar, LocalServerError
-from protools.local.distribution import cache_folder
-from protools.local.process import (
+from pulsaga_program.local import LocalPostgres, LocalPulsar, LocalServerError
+from pulsaga_program.local.distribution import cache_folder
+from pulsaga_program.local.process import (
     command_line,
     free_ports,
     only_one,
@@ -23,7 +23,7 @@ from protools.local.process import (
     tail,
     wait_until,
 )
-from protools.local.pulsar import configured
+from pulsaga_program.local.pulsar import configured
 
 
 def test_a_listening_port_is_not_free() -> None:

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from correo.mail import LINE_OCTETS, Mailbox, compose, domain_key, mailbox, sender_mailbox
-from seedwork.errors import DomainError, SettingError
+from pulsaga.errors import DomainError, SettingError
 
 MAIL_ID = "01920000-0000-7000-8000-00000000000a"
 TOKEN = "Jb2-_x" * 7 + "A"

@@ -8,7 +8,7 @@ import sys
 import pytest
 from tests.patience import PATIENCE_S
 
-from seedwork.broker.pulsar_log import TOLD_EVERY_S, Sayings
+from pulsaga.broker.pulsar_log import TOLD_EVERY_S, Sayings
 
 Told = list[tuple[str, str, int]]
 
@@ -68,9 +68,9 @@ def test_whatever_is_no_line_of_the_client_is_counted_together(sayings: Sayings,
 
 PROGRAM = """
 import sys
-from seedwork.broker.pulsar import PulsarBroker
-from seedwork.errors import Unavailable
-from seedwork.telemetry import configure_logging
+from pulsaga.broker.pulsar import PulsarBroker
+from pulsaga.errors import Unavailable
+from pulsaga.telemetry import configure_logging
 configure_logging("json")
 broker = PulsarBroker("pulsar://127.0.0.1:1", {}, "none")
 try:

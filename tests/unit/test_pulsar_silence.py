@@ -5,9 +5,9 @@ from __future__ import annotations
 import pulsar
 import pytest
 
-from seedwork.broker.pulsar import REOPEN_AFTER, _Consumer
+from pulsaga.broker.pulsar import REOPEN_AFTER, _Consumer
 
-CLOCK = "seedwork.broker.pulsar.monotonic"
+CLOCK = "pulsaga.broker.pulsar.monotonic"
 
 
 class Stub:
@@ -35,7 +35,7 @@ class Ear:
         self.opened: list[Stub] = []
         self.now = 0.0
         patch.setattr(CLOCK, lambda: self.now)
-        patch.setattr("seedwork.broker.pulsar._delivery", lambda message, _names: message)
+        patch.setattr("pulsaga.broker.pulsar._delivery", lambda message, _names: message)
 
         def join() -> Stub:
             self.opened.append(Stub(connected=connected))

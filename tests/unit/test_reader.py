@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seedwork.formats import Problem
-from seedwork.request import Reader, Request
+from pulsaga.web.formats import Problem
+from pulsaga.web.serving.request import Reader, Request
 
 LINES = [
     b"GET / HTTP/1.1\r\n", b"POST /passwords HTTP/1.1\r\n", b"GET http://x/ HTTP/1.0\r\n", b"OPTIONS * HTTP/1.1\r\n",

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seedwork.engine import Move, advance, start
-from seedwork.errors import DomainError
-from seedwork.messages import Contract
-from seedwork.saga import (
+from pulsaga.delivery.messages import Contract
+from pulsaga.errors import DomainError
+from pulsaga.saga.definition import Saga, Step, hours, minutes
+from pulsaga.saga.engine import Move, advance, start
+from pulsaga.saga.log import (
     ACTIVE,
     TERMINAL,
     Due,
@@ -26,13 +27,9 @@ from seedwork.saga import (
     Progress,
     Refused,
     Replied,
-    Saga,
     Silent,
-    Step,
     StepState,
     fold,
-    hours,
-    minutes,
 )
 
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from tests.patience import PATIENCE_S
 
-from protools.local.process import command_line, wait_until
-from protools.supervisor import SILENT_SECONDS, STOP_SECONDS, restart_delay, says_ready
+from pulsaga_program.local.process import command_line, wait_until
+from pulsaga_program.supervisor import SILENT_SECONDS, STOP_SECONDS, restart_delay, says_ready
 
 LEAVE_S = 30.0
 """Five seconds are promised, by the supervisor's clock; the deaf sleep for ten minutes."""
 DRIVER = """
 import json, sys
 from pathlib import Path
-from protools.supervisor import Program, Supervisor
+from pulsaga_program.supervisor import Program, Supervisor
 
 def program(name, code, role="worker", gate=None):
     command = [sys.executable, "-c", code]
@@ -36,7 +36,7 @@ FOR_EVER = "import time\nprint('READY')\ntime.sleep(600)"
 DEAF = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('READY')\ntime.sleep(600)"
 WITH_PULSE = """
 import os, time
-from protools.child import show_pulse
+from pulsaga_program.child import show_pulse
 print('pid', os.getpid())
 show_pulse()
 print('READY')
@@ -226,7 +226,10 @@ def test_all_end_even_the_deaf(supervised: Callable[..., Run], number: signal.Si
 
 def test_children_end_with_a_supervisor_that_was_killed(supervised: Callable[..., Run]) -> None:
     """After kill -9 the next `protools up` must find its ports and its home free."""
-    code = "import os; from protools.child import end_with; end_with(os.getppid()); print('pid', os.getpid())\n" + DEAF
+    code = (
+        "import os; from pulsaga_program.child import end_with; end_with(os.getppid()); print('pid', os.getpid())\n"
+        + DEAF
+    )
     run = supervised({"name": "child", "code": code})
     run.read_until("all ready")
     pid = int(next(line for line in run.lines if "pid " in line).split()[-1])

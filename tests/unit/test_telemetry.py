@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from seedwork.telemetry import configure_logging
+from pulsaga.telemetry import configure_logging
 
 HOSTILE = "HTTP/1.1 200 \x1b[2J\x9b\r\n2026-01-01T00:00:00Z [info     ] all is well\u202e\x00"
 

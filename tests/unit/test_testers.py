@@ -15,12 +15,12 @@ from testers.common import registered
 from testers.consumer_tester import Seen, json_of, known_topics, line_of, read
 from testers.producer_tester import Order, body_of, counted, due_now, produce, values_of, wires_of
 
-from protools.services import SERVICES
-from seedwork.avro import Codec, CommittedSchemas
-from seedwork.broker import Delivery, Wire
-from seedwork.errors import Undecodable
-from seedwork.messages import new_id
-from seedwork.service import load
+from pulsaga.broker import Delivery, Wire
+from pulsaga.delivery.avro import Codec, CommittedSchemas
+from pulsaga.delivery.messages import new_id
+from pulsaga.errors import Undecodable
+from pulsaga.system import load
+from pulsaga_program.services import SERVICES
 
 K6 = Path(__file__).parents[2] / "k6" / "password.js"
 PASSWORD = "generador.generate-password"

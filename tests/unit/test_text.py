@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seedwork.text import printable
+from pulsaga.text import printable
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,18 @@ from pathlib import Path
 import pytest
 from tests.system.harness import Program
 
-from protools.local.process import PortInUse, free_ports, only_one
-from protools.preflight import check_system
-from protools.up import WrongReplicas, embedded_broker, refuse_taken_ports, replica_counts, service_programs, try_next
-from seedwork.errors import SettingError
-from seedwork.settings import Settings
+from pulsaga.errors import SettingError
+from pulsaga.settings import Settings
+from pulsaga_program.local.process import PortInUse, free_ports, only_one
+from pulsaga_program.preflight import check_system
+from pulsaga_program.up import (
+    WrongReplicas,
+    embedded_broker,
+    refuse_taken_ports,
+    replica_counts,
+    service_programs,
+    try_next,
+)
 
 PROCESSES = (("generador", "worker"), ("generador", "web"), ("bff", "web"))
 
@@ -153,7 +160,7 @@ def test_a_wrong_setting_ends_with_exit_code_2(tmp_path: Path) -> None:
 
 def _up(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     path = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]}
-    command = [sys.executable, "-m", "protools", "up"]
+    command = [sys.executable, "-m", "pulsaga_program", "up"]
     return subprocess.run(command, env=path | environment, capture_output=True, text=True, timeout=60)
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from protools.local.process import LocalServerError, program, tail
+from pulsaga_program.local.process import LocalServerError, program, tail
 
 VERSION = "4.0.8"
 ARTIFACT = f"org.apache.pulsar:pulsar-server-distribution:{VERSION}:tar.gz:bin"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from protools.local.process import (
+from pulsaga_program.local.process import (
     LocalServerError,
     MissingTool,
     PortInUse,

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from seedwork.errors import ProtoolsError
+from pulsaga.errors import ProtoolsError
 
 POLL_SECONDS = 0.05
 EXEC_SECONDS = 2.0

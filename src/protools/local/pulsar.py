@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from protools.local.distribution import pulsar_distribution
-from protools.local.process import (
+from pulsaga_program.local.distribution import pulsar_distribution
+from pulsaga_program.local.process import (
     LocalServerError,
     PortInUse,
     only_one,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from seedwork.delivery import Id
-from seedwork.forgetting import create_partitions
+from pulsaga.delivery.forgetting import create_partitions
+from pulsaga.delivery.tables import Id
 
 
 def create_delivery_tables() -> None:

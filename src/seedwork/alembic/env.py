@@ -1,4 +1,4 @@
-"""Run migrations on the connection that `protools.databases` hands over; one history per service and side."""
+"""Run migrations on the connection that `pulsaga_program.databases` hands over; one history per service and side."""
 
 from alembic import context
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from seedwork.errors import MessageTooLarge, NotConfirmed, ProtoolsError
+from pulsaga.errors import MessageTooLarge, NotConfirmed, ProtoolsError
 
 Action = Literal["consume", "produce"]
 
@@ -150,10 +150,10 @@ def connect(url: str, schemas: Mapping[str, str], namespace: str, access: Broker
     `schemas` maps every `ce_dataschema` this process may write to its Avro schema (JSON text).
     """
     if url.startswith("unix://"):
-        from seedwork.broker.embedded import EmbeddedBroker
+        from pulsaga.broker.embedded import EmbeddedBroker
 
         return EmbeddedBroker(url, schemas, namespace)
-    from seedwork.broker.pulsar import PulsarBroker
+    from pulsaga.broker.pulsar import PulsarBroker
 
     return PulsarBroker(url, schemas, namespace, access)
 
@@ -166,9 +166,9 @@ def connect_admin(
     Topics are created with so many `partitions` where the broker has such.
     """
     if url.startswith("unix://"):
-        from seedwork.broker.embedded import EmbeddedAdmin
+        from pulsaga.broker.embedded import EmbeddedAdmin
 
         return EmbeddedAdmin(url, namespace)
-    from seedwork.broker.pulsar_admin import PulsarAdmin
+    from pulsaga.broker.pulsar_admin import PulsarAdmin
 
     return PulsarAdmin(admin_url, namespace, access, partitions)

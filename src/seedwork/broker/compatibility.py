@@ -9,7 +9,7 @@ from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibi
 from avro.errors import AvroException
 from avro.schema import Schema, parse
 
-from seedwork.errors import SchemaIncompatible
+from pulsaga.errors import SchemaIncompatible
 
 
 def check_compatible(topic: str, avsc: str, registered: Iterable[str]) -> None:

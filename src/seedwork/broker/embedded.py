@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgpack
 
-from seedwork.broker import Action, Delivery, Wire, check_size, publish_error
-from seedwork.broker.embedded_link import Link, Mailbox, Pushed
-from seedwork.broker.embedded_wire import BROADCAST
-from seedwork.errors import ProtoolsError, SchemaIncompatible, Unavailable
+from pulsaga.broker import Action, Delivery, Wire, check_size, publish_error
+from pulsaga.broker.embedded_link import Link, Mailbox, Pushed
+from pulsaga.broker.embedded_wire import BROADCAST
+from pulsaga.errors import ProtoolsError, SchemaIncompatible, Unavailable
 
 PING_S = 1.0
 CHUNK_BYTES = 8 * 1024 * 1024

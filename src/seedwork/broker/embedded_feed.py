@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from seedwork.broker.embedded_store import Message
+from pulsaga.broker.embedded_store import Message
 
 WINDOW = 2000
 """Messages that one consumer may hold unacknowledged."""

@@ -16,8 +16,8 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
-from seedwork.broker.embedded_wire import ACK, CALL, DONE, HELLO, PUSH, READ_BYTES, Frames, frame
-from seedwork.errors import MessageRejected, ProtoolsError, SchemaIncompatible, Unavailable
+from pulsaga.broker.embedded_wire import ACK, CALL, DONE, HELLO, PUSH, READ_BYTES, Frames, frame
+from pulsaga.errors import MessageRejected, ProtoolsError, SchemaIncompatible, Unavailable
 
 CONNECT_S = 1.0
 """How long a call waits for a broker that is away."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from seedwork.broker.compatibility import check_compatible, same_schema
-from seedwork.broker.embedded_store import Store
-from seedwork.errors import SchemaIncompatible, Unavailable
+from pulsaga.broker.compatibility import check_compatible, same_schema
+from pulsaga.broker.embedded_store import Store
+from pulsaga.errors import SchemaIncompatible, Unavailable
 
 
 def known_topic(store: Store, namespace: str, topic: str) -> int:

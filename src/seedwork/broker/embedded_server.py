@@ -22,12 +22,12 @@ from typing import Any
 
 import structlog
 
-from seedwork.broker.embedded_feed import Consumer, Feed, Given
-from seedwork.broker.embedded_registry import METHODS, known_topic, writable_topic
-from seedwork.broker.embedded_store import Message, Store
-from seedwork.broker.embedded_wire import ACK, BROADCAST, CALL, DONE, HELLO, PUSH, REFUSED, Frames, frame
-from seedwork.errors import ProtoolsError, Unavailable
-from seedwork.text import DETAIL_CHARACTERS, printable
+from pulsaga.broker.embedded_feed import Consumer, Feed, Given
+from pulsaga.broker.embedded_registry import METHODS, known_topic, writable_topic
+from pulsaga.broker.embedded_store import Message, Store
+from pulsaga.broker.embedded_wire import ACK, BROADCAST, CALL, DONE, HELLO, PUSH, REFUSED, Frames, frame
+from pulsaga.errors import ProtoolsError, Unavailable
+from pulsaga.text import DETAIL_CHARACTERS, printable
 
 log = structlog.get_logger()
 ACK_DELAY_S = 0.01
@@ -307,7 +307,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line; exit 1 with the reason when that is impossible."""
-    parser = argparse.ArgumentParser(prog="python -m seedwork.broker.embedded_server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pulsaga.broker.embedded_server", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket to listen on")
     parser.add_argument("--database", type=Path, required=True, help="SQLite file to keep everything in")
     given = parser.parse_args(arguments)

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 import pulsar
 
-from seedwork.broker import OPEN, BrokerAccess, Delivery, Subscription, Wire, check_size, publish_error
-from seedwork.broker.pulsar_admin import TENANT
-from seedwork.broker.pulsar_log import log_file
-from seedwork.errors import ProtoolsError, SchemaIncompatible, Unavailable
-from seedwork.messages import new_id
+from pulsaga.broker import OPEN, BrokerAccess, Delivery, Subscription, Wire, check_size, publish_error
+from pulsaga.broker.pulsar_admin import TENANT
+from pulsaga.broker.pulsar_log import log_file
+from pulsaga.delivery.messages import new_id
+from pulsaga.errors import ProtoolsError, SchemaIncompatible, Unavailable
 
 T = TypeVar("T")
 Pair = tuple[str, str]

@@ -8,9 +8,9 @@ from typing import Any
 
 import urllib3
 
-from seedwork.broker import OPEN, Action, BrokerAccess
-from seedwork.broker.compatibility import check_compatible
-from seedwork.errors import SchemaIncompatible, Unavailable
+from pulsaga.broker import OPEN, Action, BrokerAccess
+from pulsaga.broker.compatibility import check_compatible
+from pulsaga.errors import SchemaIncompatible, Unavailable
 
 TENANT = "protools"
 

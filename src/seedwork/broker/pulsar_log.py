@@ -19,7 +19,7 @@ from time import monotonic
 
 import structlog
 
-from seedwork.text import DETAIL_CHARACTERS, printable
+from pulsaga.text import DETAIL_CHARACTERS, printable
 
 log = structlog.get_logger()
 TOLD_EVERY_S = 60.0

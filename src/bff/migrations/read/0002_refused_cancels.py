@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from seedwork.delivery import Id
+from pulsaga.delivery.tables import Id
 
 revision = "0002"
 down_revision = "0001"

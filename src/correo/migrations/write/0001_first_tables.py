@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from seedwork.alembic.delivery import create_delivery_tables
-from seedwork.delivery import Id
+from pulsaga.alembic.delivery import create_delivery_tables
+from pulsaga.delivery.tables import Id
 
 revision = "0001"
 down_revision = None

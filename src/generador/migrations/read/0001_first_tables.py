@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from seedwork.alembic.delivery import create_failure_table
+from pulsaga.alembic.delivery import create_failure_table
 
 revision = "0001"
 down_revision = None

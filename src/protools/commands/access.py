@@ -1,0 +1,147 @@
+"""Offer `protools keys` for machines, `protools token` for people and demos, `protools webhook-secret` for both."""
+
+from __future__ import annotations
+
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import click
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from bff import keys, webhooks
+from pulsaga.delivery import database
+from pulsaga.delivery.messages import UUID7, new_id
+from pulsaga.delivery.tables import audit
+from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.errors import Unavailable
+from pulsaga.operate.acting import Act, Office, carry_out
+from pulsaga.settings import Settings
+from pulsaga.system import open_runtime
+from pulsaga.web.access.callers import ROLES, Role, caller_of
+from pulsaga.web.access.gatekeeper import KEPT_S
+from pulsaga.web.access.tokens import issue
+from pulsaga_program.commands.operators import NOT_YET_AGREED, acting, operator
+from pulsaga_program.terminal import tell
+
+LIFETIME_H = 8.0
+
+role_option = click.option("--role", type=click.Choice(ROLES), required=True)
+subject_option = click.option("--subject", metavar="NAME", required=True, help="In whose name it asks.")
+
+
+@contextmanager
+def _front_door(settings: Settings) -> Iterator[Connection]:
+    """Hold a transaction on the front door's write database."""
+    engine = database.open_database(settings, "bff", "write", "owner")
+    try:
+        with engine.begin() as tx:
+            yield tx
+    except DBAPIError as error:
+        raise Unavailable(f"the front door's database does not answer as it should: {error.orig}") from error
+    finally:
+        engine.dispose()
+
+
+@click.group("keys")
+def keys_group() -> None:
+    """Make and revoke the keys by which machines are known at the front door."""
+
+
+@keys_group.command("create")
+@role_option
+@subject_option
+@acting
+def create_key(role: Role, subject: str, who: str | None, why: str) -> None:
+    """Make a key and print it, this once: only its hash is kept."""
+    settings = Settings.read()
+    _check(subject, role)
+    act = Act(operator(settings, who, why), "create-key", subject, {"role": role})
+    with _front_door(settings) as tx:
+        now, identifier = database.now(tx, settings.clock_offset), new_id()
+        agreed = carry_out(_office(settings), tx, act, now, key=identifier)
+        key = keys.create(tx, subject, role, now, identifier)[1] if agreed else ""
+    _stop_unless(agreed, f"key for the {role} {subject}")
+    click.echo(key)
+    click.echo(f"{identifier}: {role} {subject}. It is not shown again; send it as `Authorization: Bearer …`", err=True)
+
+
+def _check(subject: str, role: Role) -> None:
+    try:
+        caller_of(subject, role)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--subject") from None
+
+
+def _office(settings: Settings) -> Office:
+    return Office(settings, partial(open_runtime, settings))
+
+
+def _stop_unless(agreed: bool, what: str) -> None:
+    """Exit with 3, and nothing on standard output, while another operator has to agree."""
+    if not agreed:
+        click.echo(f"not done yet, recorded: a second operator has to do the same ({what})", err=True)
+        sys.exit(NOT_YET_AGREED)
+
+
+@keys_group.command("list")
+def list_keys() -> None:
+    """List every key ever made, without what opens."""
+    with _front_door(Settings.read()) as tx:
+        for row in keys.listed(tx):
+            ended = f"revoked {rfc3339(row['revoked_at'])}" if row["revoked_at"] else "good"
+            tell(f"{row['id']}  {row['role']:8}  {row['subject']}  {rfc3339(row['created_at'])}  {ended}")
+
+
+@keys_group.command("revoke")
+@click.argument("identifier", metavar="ID")
+@acting
+def revoke_key(identifier: str, who: str | None, why: str) -> None:
+    """Let a key open nothing any more; processes that saw it lately believe it for some seconds.
+
+    One operator does it, whatever OPERATOR_APPROVALS says: a key that leaked does not wait for a second one.
+    """
+    settings = Settings.read()
+    by = operator(settings, who, why)
+    with _front_door(settings) as tx:
+        now = database.now(tx, settings.clock_offset)
+        if not UUID7.fullmatch(identifier) or not keys.revoke(tx, identifier, now):
+            raise click.ClickException(f"there is no good key {identifier}")
+        tx.execute(audit.insert().values(Act(by, "revoke-key", identifier).row(now)))
+    click.echo(f"{identifier} opens nothing any more, {KEPT_S:.0f} s from now at the latest")
+
+
+@click.group("token")
+def token_group() -> None:
+    """Issue bearer tokens under JWT_SECRET."""
+
+
+@token_group.command("issue")
+@role_option
+@subject_option
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=LIFETIME_H, show_default=True)
+@click.option("--as", "who", metavar="NAME", help="Who acts, where OPERATOR_APPROVALS asks for several.")
+@click.option("--why", default="", help="The reason, for the audit; needed where OPERATOR_APPROVALS asks for several.")
+def issue_token(role: Role, subject: str, hours: float, who: str | None, why: str) -> None:
+    """Print a token; nothing is kept of it, so it cannot be revoked."""
+    settings = Settings.read()
+    _check(subject, role)
+    if settings.operator_approvals > 1:
+        if not why.strip():
+            raise click.UsageError("a reason is needed, --why: OPERATOR_APPROVALS asks for several operators")
+        act = Act(operator(settings, who, why.strip()), "issue-token", subject, {"role": role, "hours": hours})
+        with _front_door(settings) as tx:
+            agreed = carry_out(_office(settings), tx, act, database.now(tx, settings.clock_offset))
+        _stop_unless(agreed, f"token for the {role} {subject}")
+    click.echo(issue(settings, subject, role, hours * 3600))
+
+
+@click.command("webhook-secret")
+@click.argument("subject")
+def webhook_secret(subject: str) -> None:
+    """Print the secret by which SUBJECT checks that a callback is ours (Standard Webhooks)."""
+    secret = webhooks.secret_of(Settings.read(), subject)
+    click.echo(f"whsec_{b64encode(secret).decode()}")

@@ -1,0 +1,99 @@
+"""Turn message bodies into Avro bytes and back, always by the writer's schema version.
+
+Schemas are committed beside their owner as `<owner>/avro/<message-name>.v<version>.avsc`; nothing is derived later.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any
+
+import fastavro
+
+from pulsaga.delivery.messages import SCHEMA_PREFIX, Contract
+from pulsaga.errors import MessageRejected, SchemaIncompatible, Undecodable
+
+
+class CommittedSchemas(Mapping[str, str]):
+    """Map a `ce_dataschema` to the text of its committed `.avsc`; read at first use."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def __getitem__(self, dataschema: str) -> str:
+        if dataschema not in self._texts:
+            self._texts[dataschema] = _read(dataschema)
+        return self._texts[dataschema]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
+def _read(dataschema: str) -> str:
+    name, _, version = dataschema.removeprefix(SCHEMA_PREFIX).rpartition(":")
+    owner, _, message = name.partition(".")
+    try:
+        return (resources.files(owner) / "avro" / f"{message}.v{version}.avsc").read_text()
+    except (FileNotFoundError, ModuleNotFoundError, ValueError, TypeError):
+        raise SchemaIncompatible(f"{name}: no committed schema for version {version or '?'}") from None
+
+
+def versions_of(contract: Contract) -> list[str]:
+    """Return the texts of every committed version of a message up to its current one, oldest first."""
+    return [_read(f"{SCHEMA_PREFIX}{contract.name}:{version}") for version in range(1, contract.version + 1)]
+
+
+class Codec:
+    """Encode and decode message bodies; caches parsed schemas, thread-safe by idempotence."""
+
+    def __init__(self, schemas: Mapping[str, str]) -> None:
+        self._schemas = schemas
+        self._own: dict[type, Any] = {}
+        self._resolved: dict[tuple[type, str], tuple[Any, Any]] = {}
+
+    def encode(self, body: Any) -> bytes:
+        """Return the Avro bytes of a body under its current version; raise MessageRejected when it does not fit."""
+        buffer = io.BytesIO()
+        try:
+            fastavro.schemaless_writer(buffer, self._schema(type(body)), vars(body))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise MessageRejected(f"{body.contract.name}: {error}") from error
+        return buffer.getvalue()
+
+    def decode(self, cls: type, data: bytes, writer: str) -> Any:
+        """Read bytes written under the schema text `writer` as a `cls`; raise Undecodable when they are not that."""
+        try:
+            if (cls, writer) not in self._resolved:
+                self._resolved[cls, writer] = self._resolve(cls, writer)
+            stream = io.BytesIO(data)
+            values: Any = fastavro.schemaless_reader(stream, *self._resolved[cls, writer])
+            if stream.read(1):
+                raise ValueError("bytes are left over: it was written under another schema")
+            _refuse_nul(values)
+            return cls(**values)
+        except Exception as error:  # these are bytes of others, and the reader may raise anything
+            raise Undecodable(f"{cls.contract.name}: {type(error).__name__}: {error}") from error  # type: ignore[attr-defined]
+
+    def _resolve(self, cls: type, writer: str) -> tuple[Any, Any]:
+        """Return the writer's schema and ours; None for ours where they are equal, which is read in half the time."""
+        written, own = fastavro.parse_schema(json.loads(writer)), self._schema(cls)
+        return written, None if written == own else own
+
+    def _schema(self, cls: type) -> Any:
+        if cls not in self._own:
+            contract: Contract = cls.contract  # type: ignore[attr-defined]
+            self._own[cls] = fastavro.parse_schema(json.loads(self._schemas[contract.dataschema]))
+        return self._own[cls]
+
+
+def _refuse_nul(values: Mapping[str, Any]) -> None:
+    """Raise ValueError for text that PostgreSQL cannot keep."""
+    for name, value in values.items():
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"{name} holds a NUL character")

@@ -1,0 +1,225 @@
+"""Describe messages: the dataclasses that services exchange and the CloudEvents 1.0 envelope around them.
+
+Only the standard library is used here, so that importing another service's `messages` loads no framework.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+
+from pulsaga.errors import Undecodable
+
+Kind = Literal["command", "event"]
+T = TypeVar("T")
+
+SCHEMA_PREFIX = "urn:protools:schema:"
+CONTENT_TYPE = "application/avro"
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """Fix how one message class is called on the wire: `owner.message-name`, which is its topic too."""
+
+    name: str
+    version: int
+    kind: Kind
+
+    @property
+    def owner(self) -> str:
+        """The service that receives this command or speaks this event."""
+        return self.name.partition(".")[0]
+
+    @property
+    def dataschema(self) -> str:
+        """The `ce_dataschema` of what this code writes."""
+        return f"{SCHEMA_PREFIX}{self.name}:{self.version}"
+
+
+class Body:
+    """Mark a frozen dataclass as a message body; `contract` is set by `command` or `event`."""
+
+    contract: ClassVar[Contract]
+
+
+def command(name: str, version: int = 1) -> Callable[[type[T]], type[T]]:
+    """Declare a command, named in the imperative and owned by its receiver."""
+    return _declare(Contract(name, version, "command"))
+
+
+def event(name: str, version: int = 1) -> Callable[[type[T]], type[T]]:
+    """Declare an event, named in the past tense and owned by its speaker."""
+    return _declare(Contract(name, version, "event"))
+
+
+def _declare(contract: Contract) -> Callable[[type[T]], type[T]]:
+    def mark(cls: type[T]) -> type[T]:
+        cls.contract = contract  # type: ignore[attr-defined]
+        return cls
+
+    return mark
+
+
+@dataclass(frozen=True)
+class CommandRefused(Body):
+    """Answer a command with a business no. Each service declares its own `<owner>.command-refused`."""
+
+    command: str
+    """Wire name of the refused command."""
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class CommandFailed(Body):
+    """Answer a command that became a dead letter. Each service declares its own `<owner>.command-failed`."""
+
+    command: str
+    code: str
+    detail: str
+
+
+class Context(NamedTuple):
+    """Carry what every message of one saga hands on to the next."""
+
+    saga_id: str
+    causation_id: str | None = None
+    actor: str | None = None
+    traceparent: str | None = None
+
+
+class Message(NamedTuple):
+    """Hold one body in its envelope. `id` is `ce_id`; for a command it *is* the command id, whatever the attempt."""
+
+    body: Any
+    id: str
+    source: str
+    subject: str
+    time: str
+    context: Context
+    command_id: str | None = None
+    """Of a reply: the command it answers."""
+    version: int | None = None
+    """Of an event: the version of its aggregate."""
+    expires_at: str | None = None
+
+    @property
+    def contract(self) -> Contract:
+        """The wire contract of the body."""
+        contract: Contract = self.body.contract
+        return contract
+
+    @property
+    def saga_id(self) -> str:
+        """Correlation id and partition key."""
+        return self.context.saga_id
+
+    def follow(self) -> Context:
+        """Context for a message that this one causes."""
+        return self.context._replace(causation_id=self.id)
+
+
+UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+"""How an id is written; another spelling of the same number would be another text."""
+
+
+def new_id() -> str:
+    """Make a UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, 74 random bits; unique, not secret."""
+    return _uuid7(time.time_ns() // 1_000_000, random.getrandbits(74))
+
+
+def first_id(at: float) -> str:
+    """Return the smallest UUIDv7 of a moment in Unix seconds; what no id can say becomes the nearest one."""
+    return _uuid7(min(max(0, int(at * 1000)), (1 << 48) - 1), 0)
+
+
+def _uuid7(milliseconds: int, chance: int) -> str:
+    text = f"{milliseconds << 80 | 7 << 76 | chance >> 62 << 64 | 2 << 62 | chance & (1 << 62) - 1:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+MEMORY_S = 7 * 24 * 3600.0
+"""Seconds for which a command is good and an id is known again; what is older and unknown is refused as expired."""
+
+LAST_ID = "e677d21f-dbff"
+"""How the last id begins whose time a calendar has: 9999-12-31T23:59:59.999Z."""
+
+
+def check_id(identifier: str) -> None:
+    """Raise Undecodable for what is no UUIDv7 in lower case, or of a time that no calendar has."""
+    if UUID7.fullmatch(identifier) is None:
+        raise Undecodable(f"{identifier!r} is not a UUIDv7 in lower case")
+    if identifier[:13] > LAST_ID:
+        raise Undecodable(f"{identifier!r} is of a time that no calendar has")
+
+
+def id_time(identifier: str) -> datetime:
+    """Tell when a UUIDv7 was made, to the millisecond; raise Undecodable when it is none."""
+    check_id(identifier)
+    return datetime.fromtimestamp(int(identifier[:8] + identifier[9:13], 16) / 1000, UTC)
+
+
+def properties_of(message: Message) -> dict[str, str]:
+    """Write the envelope as CloudEvents attributes in binary mode, absent ones left out."""
+    contract, context = message.contract, message.context
+    properties = {
+        "ce_id": message.id,
+        "ce_source": message.source,
+        "ce_type": contract.name,
+        "ce_specversion": "1.0",
+        "ce_time": message.time,
+        "ce_subject": message.subject,
+        "ce_dataschema": contract.dataschema,
+        "content-type": CONTENT_TYPE,
+        "ce_correlationid": context.saga_id,
+    }
+    optional = (
+        ("ce_causationid", context.causation_id),
+        ("ce_commandid", message.command_id),
+        ("ce_version", None if message.version is None else str(message.version)),
+        ("ce_expirytime", message.expires_at),
+        ("ce_actor", context.actor),
+        ("traceparent", context.traceparent),
+    )
+    properties.update((name, value) for name, value in optional if value is not None)
+    return properties
+
+
+def message_of(properties: Mapping[str, str], body: Any) -> Message:
+    """Read the envelope back; raise Undecodable naming the attribute that is missing or wrong."""
+    try:
+        identifier, version = properties["ce_id"], properties.get("ce_version")
+        if properties["ce_specversion"] != "1.0":
+            raise Undecodable(f"ce_specversion {properties['ce_specversion']!r} is not 1.0")
+        check_id(identifier)
+        check_id(properties["ce_correlationid"])
+        return Message(
+            body=body,
+            id=identifier,
+            source=properties["ce_source"],
+            subject=properties.get("ce_subject", ""),
+            time=properties["ce_time"],
+            context=Context(
+                saga_id=properties["ce_correlationid"],
+                causation_id=properties.get("ce_causationid"),
+                actor=properties.get("ce_actor"),
+                traceparent=properties.get("traceparent"),
+            ),
+            command_id=properties.get("ce_commandid"),
+            version=None if version is None else int(version),
+            expires_at=properties.get("ce_expirytime"),
+        )
+    except KeyError as missing:
+        raise Undecodable(f"CloudEvents attribute {missing.args[0]} is missing") from None
+    except ValueError as error:
+        raise Undecodable(f"ce_version: {error}") from None
+
+
+def unix_seconds(time_text: str) -> float:
+    """Read an RFC 3339 time as Unix seconds."""
+    return datetime.fromisoformat(time_text).timestamp()

@@ -1,0 +1,310 @@
+"""Work on one batch in one transaction: load rows once, buffer what handlers decide, write one statement per table.
+
+A handler reads with `get` and buffers with `put`, `append`, `send`, `record` and `reply`. What one message buffered is
+kept or dropped alone, so a failing message cannot spoil its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, lru_cache
+from typing import Any
+
+from sqlalchemy import Column, Connection, Double, Table, select, text
+
+from pulsaga.broker import Wire, check_size
+from pulsaga.delivery import database
+from pulsaga.delivery.avro import Codec
+from pulsaga.delivery.messages import MEMORY_S, Context, Message, new_id, properties_of
+from pulsaga.delivery.rows import (
+    Change,
+    Delete,
+    Insert,
+    OnTwin,
+    Row,
+    among,
+    array,
+    change,
+    key_of,
+    known_keys,
+    lock_rows,
+)
+from pulsaga.delivery.tables import Seen, event, inbox, outbox, pack, unpack
+from pulsaga.errors import SettingError, Stale, Unavailable
+from pulsaga.settings import KeyName
+
+
+def _no_key(name: KeyName) -> bytes:
+    raise SettingError(name, "no keys were given to this process")
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Say who speaks: the service's name, its codec, the test offset of its clock in seconds, its keys."""
+
+    service: str
+    codec: Codec
+    clock_offset: float = 0.0
+    key: Callable[[KeyName], bytes] = _no_key
+    sweep_after_s: float = 5.0
+    """Seconds an outbox row rests before the sweep publishes it."""
+
+
+class UnitOfWork:
+    """Buffer the work of one transaction. `now` is Unix seconds by the database's clock."""
+
+    def __init__(self, tx: Connection, speaker: Speaker) -> None:
+        self._tx = tx
+        self._speaker = speaker
+        self._rows: dict[Table, dict[Any, Row | None]] = defaultdict(dict)
+        self._changed: dict[Table, dict[Any, Row]] = defaultdict(dict)
+        self._appended: dict[Table, list[Row]] = defaultdict(list)
+        self._removed: dict[Table, list[Any]] = defaultdict(list)
+        self._inbox: dict[str, Seen] = {}
+        self._now: float | None = None
+        self._buffer = _Buffer()
+        self.pass_locked = False
+        """Whether rows that another transaction holds are passed over, and their readers told to wait."""
+        self._held: dict[Table, set[Any]] = defaultdict(set)
+        self.message: Message | None = None
+        self.outgoing: list[Wire] = []
+        """What is to be published after the commit."""
+
+    # --- loading
+
+    @property
+    def tx(self) -> Connection:
+        """The transaction itself, for statements of operators that must not wait for the end."""
+        return self._tx
+
+    @property
+    def now(self) -> float:
+        """Unix seconds by the database's clock, read once per transaction."""
+        if self._now is None:
+            self._now = database.now(self._tx, self._speaker.clock_offset)
+        return self._now
+
+    @property
+    def time(self) -> str:
+        """`now` as RFC 3339."""
+        return rfc3339(self.now)
+
+    def load_inbox(self, ids: Iterable[str]) -> None:
+        """Load what the inbox knows of these ids, with their replies, and the clock: one statement."""
+        query = _inbox_query(self._tx.dialect.name, self._speaker.clock_offset)
+        rows = self._tx.execute(query, {"consumer": self._speaker.service, "keys": array(self._tx, list(ids))})
+        for now, identifier, digest, wire in rows:
+            self._now = now
+            if identifier is not None:
+                self._inbox[identifier] = Seen(digest, unpack(wire) if wire else None)
+
+    def seen(self, identifier: str) -> Seen | None:
+        """Return what the inbox knows of an id, or None."""
+        return self._buffer.inbox.get(identifier) or self._inbox.get(identifier)
+
+    def load(self, wanted: Iterable[tuple[Table, Any]]) -> None:
+        """Load and lock rows by primary key, in key order: one statement per table."""
+        keys: dict[Table, set[Any]] = defaultdict(set)
+        for table, key in wanted:
+            if key not in self._rows[table]:
+                keys[table].add(key)
+        for table in sorted(keys, key=lambda t: t.name):
+            found = lock_rows(self._tx, table, keys[table], pass_locked=self.pass_locked)
+            if self.pass_locked:
+                self._held[table] |= known_keys(self._tx, table, keys[table] - found.keys())
+            self._rows[table] |= dict.fromkeys(keys[table]) | found
+
+    def claim(self, table: Table, condition: Any, order: Column[Any], limit: int) -> list[Row]:
+        """Load and lock rows that match, passing over those a rival holds (SKIP LOCKED)."""
+        query = select(table).where(condition).order_by(order).limit(limit).with_for_update(skip_locked=True)
+        rows = [dict(row) for row in self._tx.execute(query).mappings()]
+        self._rows[table] |= {row[key_of(table).name]: row for row in rows}
+        return rows
+
+    def values(self, statement: Any) -> list[Any]:
+        """Run a statement at once and return its first column; what it reads it does not lock."""
+        return list(self._tx.execute(statement).scalars())
+
+    def get(self, table: Table, key: Any) -> Row | None:
+        """Return a loaded row as this message would see it, or None.
+
+        Raise Unavailable when another transaction holds it and `pass_locked` is set, LookupError when it was not asked
+        for.
+        """
+        if key in self._held[table]:
+            raise Unavailable(f"{table.name} {key!r} is held by another transaction")
+        for rows in (self._buffer.changed[table], self._changed[table], self._rows[table]):
+            if key in rows:
+                row = rows[key]
+                return None if row is None else dict(row)
+        raise LookupError(f"{table.name} {key!r} was not loaded: name it in the handler's reads")
+
+    def key(self, name: KeyName) -> bytes:
+        """Return one of the process's keys."""
+        return self._speaker.key(name)
+
+    # --- buffering
+
+    def put(self, table: Table, row: Row) -> None:
+        """Write a whole row over the one that was loaded, or as a new one."""
+        self._buffer.changed[table][row[key_of(table).name]] = row
+
+    def append(self, table: Table, row: Row) -> None:
+        """Add a row; an equal key already there leaves it as it is where the table is a log of ours."""
+        self._buffer.appended.append((table, row))
+
+    def remove(self, table: Table, key: Any) -> None:
+        """Delete a row by primary key, before anything is written; not undone by `drop`."""
+        self._removed[table].append(key)
+
+    def send(
+        self, body: Any, subject: str, *, command_id: str | None = None, context: Context | None = None
+    ) -> Message:
+        """Send a command; a re-sent one keeps its id."""
+        expires_at = rfc3339(self.now + MEMORY_S)
+        message = self._message(body, subject, context, identifier=command_id, expires_at=expires_at)
+        self._post(message)
+        return message
+
+    def record(
+        self,
+        body: Any,
+        aggregate: str,
+        version: int,
+        *,
+        subject: str | None = None,
+        answers: str | None = None,
+        context: Context | None = None,
+    ) -> Message:
+        """Tell an event: the full state of an aggregate at a version; `answers` makes it the reply to that command."""
+        message = self._message(body, subject or aggregate, context, command_id=answers, version=version)
+        wire = self._post(message)
+        names = {"aggregate": aggregate, "version": version, "id": message.id, "type": body.contract.name}
+        self.append(event, {**names, "answers": answers, "wire": pack(wire), "at": self.now})
+        return message
+
+    def reply(self, body: Any, aggregate: str | None = None, version: int = 1) -> Message:
+        """Answer the command in hand: the reply is the event; one that changes no aggregate is the command's own."""
+        assert self.message is not None
+        command = self.message
+        return self.record(body, aggregate or command.id, version, subject=command.subject, answers=command.id)
+
+    def replay(self, wire: Wire) -> None:
+        """Publish a stored reply again, under the same `ce_id`, without a new outbox row."""
+        self._buffer.outgoing.append(wire)
+
+    def remember(self, identifier: str, digest: bytes | None) -> None:
+        """Note an id as handled; without a digest it is a tombstone that refuses the command later."""
+        self._buffer.inbox[identifier] = Seen(digest, None)
+        self.append(inbox, {"consumer": self._speaker.service, "id": identifier, "hash": digest, "at": self.now})
+
+    def _message(
+        self, body: Any, subject: str, context: Context | None, identifier: str | None = None, **rest: Any
+    ) -> Message:
+        if context is None:
+            assert self.message is not None
+            context = self.message.follow()
+        source = f"/protools/{self._speaker.service}"
+        return Message(body, identifier or new_id(), source, subject, self.time, context, **rest)
+
+    def _post(self, message: Message) -> Wire:
+        body = self._speaker.codec.encode(message.body)
+        wire = Wire(message.contract.name, message.saga_id, properties_of(message), body)
+        check_size(wire)
+        row = {
+            "id": message.id,
+            "topic": wire.topic,
+            "wire": pack(wire),
+            "due_at": self.now + self._speaker.sweep_after_s,
+        }
+        self.append(outbox, row)
+        self._buffer.outgoing.append(wire)
+        return wire
+
+    # --- one message of the batch
+
+    def keep(self) -> None:
+        """Take over what the message in hand buffered."""
+        buffer, self._buffer = self._buffer, _Buffer()
+        for table, rows in buffer.changed.items():
+            self._changed[table] |= rows
+        for table, row in buffer.appended:
+            self._appended[table].append(row)
+        self._inbox |= buffer.inbox
+        self.outgoing += buffer.outgoing
+
+    def drop(self) -> None:
+        """Forget what the message in hand buffered, and only that."""
+        self._buffer = _Buffer()
+
+    # --- the end
+
+    def flush(self) -> None:
+        """Delete, then write everything, in one statement where one table of state changed.
+
+        Raise Stale when a rival changed a row that was loaded.
+        """
+        self.keep()
+        if self._removed:
+            change(self._tx, [Delete(table, keys) for table, keys in self._removed.items()])
+        waiting: list[Change] = [Insert(table, rows, _on_twin(table)) for table, rows in self._appended.items()]
+        for table in sorted(filter(self._changed.get, self._changed), key=lambda t: t.name):
+            rows = self._changed_rows(table)
+            written = change(self._tx, [*waiting, Insert(table, rows, "if-unchanged")])
+            if written != len(rows):
+                raise Stale(f"{len(rows) - written} rows of {table.name} were changed by a rival")
+            waiting = []
+        if waiting:
+            change(self._tx, waiting)
+
+    def touched(self) -> Iterator[Wire | Row]:
+        """Yield what this transaction says and which rows it changes, for the seams."""
+        yield from self.outgoing
+        for rows in self._changed.values():
+            yield from rows.values()
+
+    def _changed_rows(self, table: Table) -> list[Row]:
+        changed = sorted(self._changed[table].items())
+        return [{**row, "revision": self._revision(table, key) + 1} for key, row in changed]
+
+    def _revision(self, table: Table, key: Any) -> int:
+        loaded = self._rows[table].get(key)
+        return loaded["revision"] if loaded else 0
+
+
+class _Buffer:
+    """Hold what one message wants written."""
+
+    def __init__(self) -> None:
+        self.changed: dict[Table, dict[Any, Row]] = defaultdict(dict)
+        self.appended: list[tuple[Table, Row]] = []
+        self.inbox: dict[str, Seen] = {}
+        self.outgoing: list[Wire] = []
+
+
+@lru_cache(64)
+def rfc3339(at: float) -> str:
+    """Write Unix seconds as RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+LOGS = frozenset({"outbox", "failure", "dead_letter", "incident"})
+"""Tables in which the same key again is the same fact again."""
+
+
+def _on_twin(table: Table) -> OnTwin:
+    return "ignore" if table.name in LOGS else "raise"
+
+
+@cache
+def _inbox_query(dialect: str, clock_offset: float) -> Any:
+    clock = database.clock_sql(dialect, clock_offset)
+    known = among("i.id", "uuid", dialect)
+    return text(
+        f"SELECT {clock} AS now, i.id, i.hash, "  # noqa: S608 - no input of others
+        "(SELECT e.wire FROM event e WHERE e.answers = i.id) AS wire FROM (SELECT 1 AS one) AS one "
+        f"LEFT JOIN inbox i ON i.consumer = :consumer AND {known}"
+    ).columns(now=Double, id=inbox.c.id.type, hash=inbox.c.hash.type, wire=event.c.wire.type)

@@ -1,0 +1,1 @@
+"""What operators look at and do; nothing here runs on the message path."""

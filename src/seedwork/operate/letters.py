@@ -1,0 +1,126 @@
+"""Find dead letters in every service and show what they say; nothing is changed here."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import fastavro
+from sqlalchemy import select
+
+from pulsaga.broker import Delivery
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.delivery.inbox import Reader, Received
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.tables import audit, dead_letter, unpack_delivery
+from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.operate.acting import Office, rows
+from pulsaga.operate.sagas import log_of
+from pulsaga.system import load
+from pulsaga_program.services import SERVICES
+
+WORDS = 5
+"""Words of an error that make its group."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """Hold one dead letter with the service in whose database it lies."""
+
+    service: str
+    row: Row
+
+    @property
+    def id(self) -> str:
+        """The message's id, or the hash of what came."""
+        return str(self.row["id"])
+
+    @property
+    def delivery(self) -> Delivery:
+        """The message as it was received, or as it was edited."""
+        return unpack_delivery(self.row["delivery"])
+
+    @property
+    def reason(self) -> str:
+        """The error's class and first words, without what differs from message to message."""
+        said = re.sub(r"\s*\([^()]*:\d+\)$", "", self.row["error"].replace(f"{self.row['topic']}: ", ""))
+        return " ".join("…" if re.search(r"\d", word) else word for word in said.split()[: WORDS + 1])
+
+    def summary(self) -> dict[str, Any]:
+        """Say in one row what it is about."""
+        names = ("id", "topic", "attempts", "error", "saga_id", "outcome")
+        times = {name: self.row[name] and rfc3339(self.row[name]) for name in ("at", "ended_at")}
+        return {"service": self.service, **{name: self.row[name] for name in names}, **times}
+
+
+def letters(office: Office, services: Sequence[str], *, closed: bool = False) -> list[Letter]:
+    """Return the open letters of these services, oldest first; with `closed` also those that were dealt with."""
+    query = select(dead_letter).order_by(dead_letter.c.at)
+    return _read(office, services, query if closed else query.where(dead_letter.c.outcome.is_(None)))
+
+
+def grouped(found: Iterable[Letter]) -> dict[tuple[str, str], list[Letter]]:
+    """Put letters of one topic and reason together, the largest group first."""
+    groups: dict[tuple[str, str], list[Letter]] = defaultdict(list)
+    for letter in found:
+        groups[letter.row["topic"], letter.reason].append(letter)
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+
+
+def find(office: Office, identifier: str, service: str | None = None) -> Letter:
+    """Return the newest letter of this id; raise UsageError when there is none, or when several services hold one."""
+    query = select(dead_letter).where(dead_letter.c.id == identifier).order_by(dead_letter.c.at)
+    newest = {letter.service: letter for letter in _read(office, [service] if service else SERVICES, query)}
+    if not newest:
+        raise click.UsageError(f"there is no dead letter {identifier}{f' in {service}' if service else ''}")
+    if len(newest) > 1:
+        raise click.UsageError(f"{identifier} is a dead letter in {' and '.join(newest)}: say which, by --service")
+    return next(iter(newest.values()))
+
+
+def read(office: Office, letter: Letter) -> Received:
+    """Read a letter just as the worker of its service will."""
+    runtime = office.runtime(letter.service)
+    return Reader(load(letter.service).handlers, runtime.codec, runtime.broker).read([letter.delivery])[0]
+
+
+def show(office: Office, letter: Letter) -> dict[str, Any]:
+    """Return everything that is known of a letter, the log of its saga around it included; needs no broker."""
+    wire = letter.delivery.wire
+    saga_id = letter.row["saga_id"] or wire.properties.get("ce_correlationid")
+    shown = letter.summary() | {"envelope": dict(sorted(wire.properties.items())), "body": _shown_body(letter)}
+    return shown | {"audit": audit_of(office, letter.service, letter.id), "saga": log_of(office, saga_id)}
+
+
+def audit_of(office: Office, service: str, subject: str) -> list[dict[str, Any]]:
+    """Return who did what to it, when and why, oldest first."""
+    query = select(audit).where(audit.c.subject == subject).order_by(audit.c.at)
+    shown = ("who", "action", "why", "detail")
+    return [
+        {"at": rfc3339(row["at"]), **{name: row[name] for name in shown}} for _, row in rows(office, [service], query)
+    ]
+
+
+def decoded(body: bytes, schema: str) -> dict[str, Any]:
+    """Read bytes by their writer's schema, whatever class they belong to; raise what fastavro raises."""
+    values: Any = fastavro.schemaless_reader(io.BytesIO(body), fastavro.parse_schema(json.loads(schema)), None)
+    return dict(values)
+
+
+def _shown_body(letter: Letter) -> dict[str, Any]:
+    wire = letter.delivery.wire
+    try:
+        return decoded(wire.body, CommittedSchemas()[wire.properties.get("ce_dataschema", "")])
+    except Exception as error:  # whatever others wrote: the letter is shown all the same
+        return {"unreadable": f"{type(error).__name__}: {error}", "base64": base64.b64encode(wire.body).decode()}
+
+
+def _read(office: Office, services: Iterable[str], query: Any) -> list[Letter]:
+    return [Letter(service, row) for service, row in rows(office, services, query)]

@@ -1,0 +1,143 @@
+"""Look at sagas in the coordinator's own data, and move them by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import orjson
+from sqlalchemy import CompoundSelect, Connection, delete, select, union_all
+
+from protools_saga.handlers import entries_of, load_progress, next_move, operate
+from protools_saga.messages import SagaMoved
+from protools_saga.tables import event_archive, saga, saga_archive
+from pulsaga.delivery.avro import CommittedSchemas
+from pulsaga.delivery.messages import id_time
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.tables import audit, dead_letter, event, inbox, incident, unpack
+from pulsaga.delivery.unit_of_work import UnitOfWork, rfc3339
+from pulsaga.errors import Undecodable
+from pulsaga.operate import superseding
+from pulsaga.operate.acting import ASKED, COORDINATOR, Act, By, Office
+from pulsaga.saga.log import Action, Operator
+
+NO_ATTEMPT = ("attempt", 0)
+
+
+def sagas(office: Office, status: str | None, limit: int) -> list[dict[str, Any]]:
+    """Return the sagas of one status, or of any, the longest unmoved first."""
+    query = select(saga).order_by(saga.c.moved_at).limit(limit)
+    with office.runtime(COORDINATOR).write.connect() as connection:
+        rows = connection.execute(query.where(saga.c.status == status) if status else query).mappings().all()
+    return [_summary(dict(row)) for row in rows]
+
+
+def _summary(row: Row) -> dict[str, Any]:
+    progress = load_progress(row)
+    return {
+        "id": row["id"],
+        "workflow": row["workflow"],
+        "subject": row["subject"],
+        "status": row["status"],
+        "reason": ": ".join(filter(None, progress.reason)),
+        "moved_at": rfc3339(row["moved_at"]),
+        "wake_at": row["wake_at"] and rfc3339(row["wake_at"]),
+        "steps": orjson.loads(row["progress"])["steps"],
+    }
+
+
+def log_of(office: Office, saga_id: str | None) -> dict[str, Any] | None:
+    """Return where a saga stands, with its log, oldest entry first, and its open incidents; None when there is none."""
+    if not saga_id or not _is_id(saga_id):
+        return None
+    open_ones = select(incident).where(incident.c.subject == saga_id, incident.c.closed_at.is_(None))
+    with office.runtime(COORDINATOR).write.connect() as connection:
+        row = find_row(connection, saga_id)
+        wires = connection.execute(_moves(saga_id)).scalars().all()
+        incidents = [_shown(dict(found)) for found in connection.execute(open_ones).mappings()]
+    if row is None:
+        return None
+    return _summary(row) | {"log": _entries(office, wires), "incidents": incidents}
+
+
+def find_row(connection: Connection, saga_id: str) -> Row | None:
+    """Return a saga's row, of the archive if it was moved there."""
+    for table in (saga, saga_archive):
+        if row := connection.execute(select(table).where(table.c.id == saga_id)).mappings().first():
+            return dict(row)
+    return None
+
+
+def _moves(saga_id: str) -> CompoundSelect[Any]:
+    kept = (
+        select(told.c.wire, told.c.version).where(told.c.aggregate == saga_id, told.c.type == SagaMoved.contract.name)
+        for told in (event, event_archive)
+    )
+    return union_all(*kept).order_by("version")
+
+
+def _entries(office: Office, wires: Sequence[bytes]) -> list[dict[str, Any]]:
+    codec, schemas, entries = office.runtime(COORDINATOR).codec, CommittedSchemas(), []
+    for wire in map(unpack, wires):
+        moved = codec.decode(SagaMoved, wire.body, schemas[wire.properties["ce_dataschema"]])
+        entries += [_shown(entry._asdict()) for entry in entries_of(moved)]
+    return entries
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    """Put the time first, write times as RFC 3339, leave out what does not apply."""
+    told = {
+        name: value for name, value in row.items() if value not in (None, "", -1, {}) and (name, value) != NO_ATTEMPT
+    }
+    times = {name: rfc3339(value) for name, value in told.items() if name in ("at", "wake_at")}
+    return {"at": times["at"], **told, **times}
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return id_time(text) is not None
+    except Undecodable:
+        return False
+
+
+def act(office: Office, saga_id: str, action: Action, by: By) -> bool:
+    """Move a saga by hand: log, row, commands and audit in one transaction, then publish.
+
+    Return False when another operator has to agree first. Raise DomainError for what the saga cannot do.
+    """
+    if not _is_id(saga_id):
+        raise click.UsageError(f"there is no saga {saga_id}")
+    wish, wanted = Operator(action, by.who, by.why), Act(by, action, saga_id)
+
+    def work(uow: UnitOfWork) -> bool:
+        uow.load([(saga, saga_id)])
+        row = uow.get(saga, saga_id) or find_row(uow.tx, saga_id)
+        if row is None:
+            raise click.UsageError(f"there is no saga {saga_id}")
+        next_move(row, wish, uow.now)
+        agreed = wanted.is_agreed(uow.values(wanted.wishes(uow.now)), office.settings.operator_approvals)
+        if agreed:
+            _carry_out(office, uow, row, wish)
+        uow.append(audit, wanted.row(uow.now) if agreed else wanted.wish_row(uow.now))
+        return agreed
+
+    return office.runtime(COORDINATOR).relay.run(work)
+
+
+def _carry_out(office: Office, uow: UnitOfWork, row: Row, wish: Operator) -> None:
+    if wish.action == "resume":
+        _let_go_of_lost_replies(uow, row["id"])
+    else:
+        superseding.close_letter_of(office, load_progress(row), wish)
+    operate(uow, row["id"], wish)
+
+
+def _let_go_of_lost_replies(uow: UnitOfWork, saga_id: str) -> None:
+    """Take the repeat of a reply that became a dead letter here: it comes again under the same id."""
+    reply = ~dead_letter.c.topic.startswith(ASKED)
+    lost = select(dead_letter.c.id).where(dead_letter.c.saga_id == saga_id, reply)
+    ids = uow.values(lost)
+    uow.values(delete(inbox).where(inbox.c.consumer == COORDINATOR, inbox.c.id.in_(ids)).returning(inbox.c.id))
+    for statement in superseding.closing(ids, uow.now):
+        uow.values(statement)

@@ -1,0 +1,66 @@
+"""Close dead letters that something newer has made pointless."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from pulsaga.delivery import database
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.tables import audit, dead_letter, incident
+from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.errors import DomainError
+from pulsaga.operate.acting import COORDINATOR, Act, By, Office
+from pulsaga.saga.log import Operator, Progress
+
+
+def closing(letter_ids: Sequence[str], now: float, outcome: str = "superseded") -> Iterator[Any]:
+    """Yield the statements that close the open letters of these ids, and their incidents; each returns ids."""
+    letters = update(dead_letter).where(dead_letter.c.id.in_(letter_ids), dead_letter.c.outcome.is_(None))
+    yield letters.values(outcome=outcome, ended_at=now).returning(dead_letter.c.id)
+    of_letters = (incident.c.kind == "dead-letter") & incident.c.closed_at.is_(None)
+    known = update(incident).where(incident.c.subject.in_(letter_ids), of_letters)
+    yield known.values(closed_at=now).returning(incident.c.id)
+
+
+def newest(tx: Connection, letter_id: str) -> Row | None:
+    """Return the newest letter of an id, locked."""
+    letters = select(dead_letter).where(dead_letter.c.id == letter_id).order_by(dead_letter.c.at.desc())
+    row = tx.execute(letters.limit(1).with_for_update()).mappings().first()
+    return dict(row) if row else None
+
+
+def close_letter_of(office: Office, progress: Progress, wish: Operator) -> None:
+    """Close the letter of the failed command that a saga stands at, so that nobody replays it beside what comes now.
+
+    It is called while the saga's row is locked, as a replay holds it too: one of the two comes first. Raise
+    DomainError when the letter was replayed already and its answer is still awaited.
+    """
+    failed = _failed_command(progress)
+    if failed is None:
+        return
+    command_id, service = failed
+    by = Act(By(wish.who, wish.why), f"superseded by {wish.action}", command_id)
+    assert service != COORDINATOR, "the coordinator sends itself no commands"
+    with office.runtime(service).write.begin() as tx:
+        row = newest(tx, command_id)
+        if row and row["outcome"] == "replayed":
+            at = rfc3339(row["ended_at"])
+            raise DomainError("replayed", f"command {command_id} was replayed at {at}: its answer is awaited")
+        if row and row["outcome"] is None:
+            now = database.now(tx, office.settings.clock_offset)
+            for statement in closing([command_id], now):
+                tx.execute(statement)
+            tx.execute(audit.insert().values(by.row(now)))
+
+
+def _failed_command(progress: Progress) -> tuple[str, str] | None:
+    """Return id and receiver of the dead command that the saga waits for."""
+    for state in progress.steps:
+        if state.status == "undoing" and state.undo_answer == "failed":
+            return state.undo_id, state.undo.partition(".")[0]
+        if not progress.compensating and state.status == "failed":
+            return state.command_id, state.command.partition(".")[0]
+    return None

@@ -1,0 +1,161 @@
+"""Fold the command log of every saga, streamed in order, into what the checks compare."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import orjson
+
+from protools_saga.handlers import DEFINITIONS, entries_of, load_progress, snapshot_of
+from protools_saga.messages import SagaMoved
+from pulsaga.delivery.avro import Codec, CommittedSchemas
+from pulsaga.delivery.tables import unpack
+from pulsaga.saga.log import Entry, Progress, StepState, fold
+
+SUCCEEDED = ("replied", "undone", "late", "parked")
+DENIED = ("refused", "failed", "undo-refused", "undo-failed")
+Fact = tuple[str, tuple[Any, ...]]
+
+
+@dataclass
+class _Command:
+    name: str
+    at: float
+    succeeded: int = 0
+    denied: int = 0
+
+
+@dataclass
+class _Log:
+    """Collect what the moves of one saga say."""
+
+    id: str
+    progress: Progress | None = None
+    versions: int = 0
+    last_version: int = 0
+    at: float = 0.0
+    said: SagaMoved | None = None
+    counts: dict[str, int] = field(default_factory=lambda: {"started": 0, "ended": 0})
+    commands: dict[str, _Command] = field(default_factory=dict)
+    late: list[Entry] = field(default_factory=list)
+    trouble: str = ""
+
+
+class Logs:
+    """Read moves of sagas: `facts` takes rows (aggregate, version, id, answers, at, wire) in order."""
+
+    def __init__(self) -> None:
+        self._schemas = CommittedSchemas()
+        self._codec = Codec(self._schemas)
+
+    def facts(self, rows: Iterable[Any]) -> Iterator[Fact]:
+        """Yield each move as an event, then its saga's log, commands and late successes."""
+        for saga_id, moves in groupby(rows, key=lambda row: row[0]):
+            log = _Log(saga_id)
+            for move in moves:
+                _, version, identifier, answers, at, wire = move
+                kept = (saga_id, version, identifier, SagaMoved.contract.name, answers, at)
+                yield "event", ("protools_saga", *kept)
+                if version != log.last_version:  # a twin is reported as such; folded, it would hide what else is wrong
+                    self._take(log, version, at, wire)
+            yield from _facts(log)
+
+    def _take(self, log: _Log, version: int, at: float, wire: bytes) -> None:
+        log.versions, log.last_version, log.at = log.versions + 1, version, max(log.at, at)
+        try:
+            moved = self._decode(wire)
+            entries = entries_of(moved)
+            before = log.progress or _beginning(log.id, moved.workflow)
+            log.progress, log.said = fold(before, entries), moved
+            for entry in entries:
+                _note(log, entry)
+        except Exception as error:  # one log that nobody can read is one defect
+            log.trouble = f"move {version} cannot be folded: {type(error).__name__}: {error}"[:300]
+
+    def _decode(self, packed: bytes) -> SagaMoved:
+        wire = unpack(packed)
+        moved = self._codec.decode(SagaMoved, wire.body, self._schemas[wire.properties["ce_dataschema"]])
+        assert isinstance(moved, SagaMoved)
+        return moved
+
+
+def _beginning(saga_id: str, workflow: str) -> Progress:
+    return Progress(saga_id, workflow, steps=tuple(StepState() for _ in DEFINITIONS[workflow].steps))
+
+
+def _note(log: _Log, entry: Entry) -> None:
+    if entry.kind in log.counts:
+        log.counts[entry.kind] += 1
+    if entry.kind in ("issued", "undo-issued"):
+        command = log.commands.setdefault(entry.command_id, _Command(entry.command, entry.at))
+        command.at = entry.at
+    if entry.kind in ("late", "parked"):
+        log.late.append(entry)
+    if command_known := log.commands.get(entry.command_id):
+        command_known.succeeded += entry.kind in SUCCEEDED
+        command_known.denied += entry.kind in DENIED
+
+
+def _facts(log: _Log) -> Iterator[Fact]:
+    yield "log", _log_row(log)
+    for identifier, command in log.commands.items():
+        receiver = command.name.partition(".")[0]
+        yield (
+            "issued",
+            (identifier, log.id, command.name, receiver, command.at, command.succeeded, command.denied),
+        )
+    for entry in log.late:
+        yield "late", (log.id, entry.command_id, entry.kind, entry.code)
+
+
+def _log_row(log: _Log) -> tuple[Any, ...]:
+    counted = (log.versions, log.last_version, log.counts["started"], log.counts["ended"])
+    progress, moved = log.progress, log.said
+    if progress is None or moved is None:
+        return (log.id, None, 0, *counted, None, None, None, None, None, None, log.at, None, None, 0, log.trouble)
+    awaited = progress.outstanding
+    command = log.commands.get(awaited[1]) if awaited else None
+    target = command.name.partition(".")[0] if command and progress.sent_at is not None else None
+    return (
+        log.id,
+        progress.status,
+        progress.seq,
+        *counted,
+        moved.subject,
+        progress.reason[0],
+        progress.cause[0],
+        target,
+        progress.wake_at,
+        progress.moved_at,
+        log.at,
+        awaited[1] if awaited else None,
+        digest(progress),
+        _says_otherwise(moved, progress),
+        log.trouble,
+    )
+
+
+def _says_otherwise(moved: SagaMoved, progress: Progress) -> bool:
+    steps = tuple(StepState(**step) for step in orjson.loads(moved.steps))  # an older version told fewer fields
+    said = (moved.status, moved.reason_code, moved.moved_at, steps)
+    return said != (progress.status, progress.reason[0], progress.moved_at, progress.steps)
+
+
+def digest(progress: Progress) -> bytes:
+    """Shorten a progress to what tells it from another."""
+    return hashlib.blake2b(snapshot_of(progress).encode(), digest_size=16).digest()
+
+
+def snapshot_facts(rows: Iterable[Any]) -> Iterator[Fact]:
+    """Yield saga rows, their progress shortened; one that cannot be read equals no fold."""
+    for row in rows:
+        *columns, progress = row
+        try:
+            shortened: Any = digest(load_progress({"progress": progress}))
+        except Exception as error:
+            shortened = f"{type(error).__name__}: {error}"
+        yield "saga", (*columns, shortened)

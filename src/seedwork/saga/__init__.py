@@ -1,0 +1,1 @@
+"""Workflows: their definition, log, engine and coordinator."""

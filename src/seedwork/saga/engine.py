@@ -1,0 +1,330 @@
+"""Decide what a saga does next; pure: time and ids come in as arguments, entries and commands go out.
+
+Each move is a list of log entries, folded one by one as they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from pulsaga.errors import DomainError
+from pulsaga.saga.definition import Data, Saga
+from pulsaga.saga.log import (
+    ACTIVE,
+    TERMINAL,
+    Cancelled,
+    Due,
+    Entry,
+    Failed,
+    Happening,
+    Operator,
+    Outgoing,
+    Progress,
+    Refused,
+    Replied,
+    Silent,
+    StepState,
+    StepStatus,
+    apply,
+)
+
+CANCELLABLE: tuple[StepStatus, ...] = ("pending",)
+"""What the pivot may be for a saga to be cancelled: not even issued."""
+Move = tuple[Progress, list[Entry], list[Outgoing]]
+
+
+def start(saga: Saga, saga_id: str, data: Data, now: float, new_id: Callable[[], str]) -> Move:
+    """Begin: return progress, log entries and the first command."""
+    progress = Progress(saga_id, saga.key, steps=tuple(StepState() for _ in saga.steps))
+    return _Turn(saga, progress, now, new_id).started(data).move()
+
+
+def advance(saga: Saga, progress: Progress, happening: Happening, now: float, new_id: Callable[[], str]) -> Move:
+    """Take one happening: return the next progress, the log entries and the commands to send.
+
+    No entries means that nothing changed (a duplicate, or a happening that no longer matters). Raise DomainError for
+    what somebody wants and the saga cannot do.
+    """
+    turn = _Turn(saga, progress, now, new_id)
+    match happening:
+        case Replied() | Refused() | Failed() if turn.is_former(happening.command_id):
+            turn.answered_too_late(happening)
+        case Replied():
+            turn.replied(happening)
+        case Refused():
+            turn.refused(happening)
+        case Failed():
+            turn.failed(happening)
+        case Due():
+            turn.due()
+        case Silent():
+            turn.silent()
+        case Operator():
+            turn.operator(happening)
+        case Cancelled():
+            turn.cancelled(happening)
+    return turn.move()
+
+
+def not_to_be_given_up(saga: Saga, progress: Progress, pivot_may_be: Collection[StepStatus]) -> DomainError | None:
+    """Return why a saga cannot be compensated now, or None."""
+    if progress.status in TERMINAL:
+        return DomainError("ended", f"the saga has ended {progress.status}, and that is final")
+    if progress.compensating:
+        return DomainError("compensating", f"the saga is {progress.status} and being compensated already")
+    if saga.pivot == len(saga.steps) or (pivot := progress.steps[saga.pivot]).status in pivot_may_be:
+        return None
+    said = f"the saga is {progress.status}, and {pivot.command}, its pivot, is {pivot.status}"
+    return DomainError("past-pivot", f"{said}: it cannot be called back")
+
+
+def is_cancellable(saga: Saga, progress: Progress) -> bool:
+    """Tell whether `Cancelled` would be taken now."""
+    return not_to_be_given_up(saga, progress, CANCELLABLE) is None
+
+
+class _Turn:
+    """Collect the entries of one move, folding each as it is made."""
+
+    def __init__(self, saga: Saga, progress: Progress, now: float, new_id: Callable[[], str]) -> None:
+        self.saga, self.progress, self.now, self.new_id = saga, progress, now, new_id
+        self.entries: list[Entry] = []
+
+    def move(self) -> Move:
+        if not self.entries:
+            return self.progress, [], []
+        progress = self.progress._replace(seq=self.progress.seq + 1)
+        return progress, self.entries, [self._outgoing(e) for e in self.entries if e.kind in ("issued", "undo-issued")]
+
+    def _outgoing(self, entry: Entry) -> Outgoing:
+        step, data = self.saga.steps[entry.step], self.progress.data
+        if entry.kind == "issued":
+            return Outgoing(entry.command_id, step.command(data))
+        assert step.compensation is not None
+        return Outgoing(entry.command_id, step.compensation(data, self.progress.steps[entry.step].command_id))
+
+    def log(self, kind: Any, step: int = -1, **values: Any) -> None:
+        entry = Entry(kind, self.now, step, **values)
+        self.entries.append(entry)
+        self.progress = apply(self.progress, entry)
+
+    # --- forward
+
+    def started(self, data: Data) -> _Turn:
+        self.log("started", data=dict(data))
+        self.issue(0)
+        return self
+
+    def issue(self, index: int) -> None:
+        if index == len(self.saga.steps):
+            self.log("ended", code="COMPLETED")
+            return
+        step = self.saga.steps[index]
+        name = step.command(self.progress.data).contract.name
+        self.log("issued", index, command=name, command_id=self.new_id(), attempt=1, wake_at=self.now + step.deadline)
+
+    def replied(self, reply: Replied) -> None:
+        index, undo = self._find(reply.command_id)
+        if undo:
+            self._undone(index)
+        elif self._awaits(index):
+            self._resume()
+            self.log("replied", index, command_id=reply.command_id, data=dict(self.saga.steps[index].learn(reply.body)))
+            self.issue(index + 1)
+        elif self.progress.steps[index].status != "done" and not self.progress.steps[index].late:
+            self._late(index, reply.command_id)
+
+    def _late(self, index: int, command_id: str) -> None:
+        step, state = self.saga.steps[index], self.progress.steps[index]
+        undoable = step.compensation is not None and state.status != "refused"
+        policy = "compensate" if undoable else step.late
+        self.log("parked" if policy == "park" else "late", index, command_id=command_id, code=policy)
+
+    def refused(self, no: Refused) -> None:
+        index, undo = self._find(no.command_id)
+        named: dict[str, Any] = {"command_id": no.command_id, "code": no.code, "detail": no.detail}
+        if undo:
+            if self.progress.steps[index].status == "undoing" and self.progress.status != "SUSPENDED":
+                self.log("undo-refused", index, **named)
+                self._suspend(no.code, no.detail)
+        elif self._awaits(index):
+            self._resume()
+            self.log("refused", index, **named)
+            if index > self.saga.pivot:
+                self._suspend(no.code, no.detail)
+            else:
+                self._give_up(no.code, no.detail)
+
+    # --- trouble
+
+    def failed(self, failure: Failed) -> None:
+        index, undo = self._find(failure.command_id)
+        waiting = self.progress.steps[index].status == "undoing" if undo else self._awaits(index)
+        if not waiting or self.progress.status not in ACTIVE:
+            return
+        kind = "reply-lost" if failure.reply_lost else "undo-failed" if undo else "failed"
+        self.log(kind, index, command_id=failure.command_id, code=failure.code, detail=failure.detail)
+        self._suspend(failure.code, failure.detail)
+
+    def due(self) -> None:
+        waiting = self.progress.outstanding
+        if self.progress.status not in ACTIVE or waiting is None:
+            return
+        index, command_id = waiting
+        wait_s, deadline_s = (self.progress.wake_at or 0) - self.now, self.saga.steps[index].deadline
+        if wait_s > deadline_s:  # the clock that said so has been put back: how long it has waited is not known
+            self._send_again(index, command_id, self.now + deadline_s)
+        if wait_s > 0:
+            return
+        detail = f"no answer to {self._command(index)} within its deadline"
+        self.log("timed-out", index, command_id=command_id)
+        if self.progress.compensating or index >= self.saga.pivot:
+            self._suspend("timed-out", detail)
+        else:
+            self._give_up("timed-out", detail)
+
+    def silent(self) -> None:
+        waiting = self.progress.outstanding
+        if self.progress.status not in ACTIVE or waiting is None:
+            return
+        self._send_again(*waiting, self.progress.wake_at)
+
+    def _send_again(self, index: int, command_id: str, wake_at: float | None) -> None:
+        state, command = self.progress.steps[index], self._command(index)
+        kind, attempt = (
+            ("undo-issued", state.undo_attempts) if self.progress.compensating else ("issued", state.attempts)
+        )
+        self.log(kind, index, command=command, command_id=command_id, attempt=attempt + 1, wake_at=wake_at)
+
+    def _suspend(self, code: str, detail: str) -> None:
+        self.log("suspended", code=code, detail=detail)
+
+    def _resume(self) -> None:
+        if self.progress.status == "SUSPENDED":
+            self.log("resumed", wake_at=self.now)
+
+    # --- back
+
+    def _give_up(self, code: str, detail: str) -> None:
+        self.log("compensating", code=code, detail=detail)
+        self._undo_next()
+
+    def _undo_next(self) -> None:
+        for index in reversed(range(len(self.saga.steps))):
+            step, state = self.saga.steps[index], self.progress.steps[index]
+            if step.compensation is not None and state.status in ("issued", "done", "failed"):
+                self._undo(index)
+                return
+        self.log("ended", code="COMPENSATED")
+
+    def _undo(self, index: int) -> None:
+        step = self.saga.steps[index]
+        assert step.compensation is not None
+        name = step.compensation(self.progress.data, self.progress.steps[index].command_id).contract.name
+        wake_at = self.now + step.deadline
+        self.log("undo-issued", index, command=name, command_id=self.new_id(), attempt=1, wake_at=wake_at)
+
+    def _undone(self, index: int) -> None:
+        if self.progress.steps[index].status == "undoing":
+            self._resume()
+            self.log("undone", index, command_id=self.progress.steps[index].undo_id)
+            self._undo_next()
+
+    def cancelled(self, wish: Cancelled) -> None:
+        self._require_way_back(CANCELLABLE)
+        self._give_up("cancelled", f"cancelled by {wish.who}")
+
+    # --- by hand
+
+    def operator(self, wish: Operator) -> None:
+        if self.progress.status in TERMINAL:
+            raise DomainError("ended", f"the saga has ended {self.progress.status}, and that is final")
+        match wish.action:
+            case "resume":
+                self._resume_by(wish)
+            case "retry-step":
+                self._retry_by(wish)
+            case "compensate":
+                self._give_up_by(wish, "operator", "given up by an operator", ("pending", "failed"))
+            case "cancel":
+                self._give_up_by(wish, "cancelled", "cancelled by an operator", CANCELLABLE)
+
+    def _resume_by(self, wish: Operator) -> None:
+        index, answer = self._stands_at(wish)
+        if answer:
+            ways = "`retry-step` issues it anew" + ("; `dead-letters replay` tries it again" * (answer == "failed"))
+            said = f"{self._command(index)} was answered for good ({answer}), asking again would repeat the answer"
+            raise DomainError("answered", f"{said}: {ways}")
+        state = self.progress.steps[index]
+        self._note(wish, index)
+        self._resume()
+        command_id = state.undo_id if self.progress.compensating else state.command_id
+        self._send_again(index, command_id, self.now + self.saga.steps[index].deadline)
+
+    def _retry_by(self, wish: Operator) -> None:
+        index, answer = self._stands_at(wish)
+        if not answer:
+            command = self._command(index)
+            raise DomainError("not-answered", f"{command} may still be answered: `resume` asks again under the same id")
+        self._note(wish, index)
+        self._resume()
+        if self.progress.compensating:
+            self._undo(index)
+        else:
+            self.issue(index)
+
+    def _give_up_by(self, wish: Operator, code: str, detail: str, pivot_may_be: tuple[StepStatus, ...]) -> None:
+        self._require_way_back(pivot_may_be)
+        self._note(wish)
+        self._give_up(code, detail)
+
+    def _require_way_back(self, pivot_may_be: tuple[StepStatus, ...]) -> None:
+        if no := not_to_be_given_up(self.saga, self.progress, pivot_may_be):
+            raise no
+
+    def _note(self, wish: Operator, index: int = -1) -> None:
+        self.log("operator", index, code=wish.action, detail=f"{wish.who}: {wish.why}")
+
+    def _stands_at(self, wish: Operator) -> tuple[int, str]:
+        """Return the step that holds a suspended saga, and `refused` or `failed` if that was answered for good."""
+        if self.progress.status != "SUSPENDED":
+            said = f"the saga is {self.progress.status}: `{wish.action}` is for what is suspended"
+            raise DomainError("not-suspended", said)
+        for index, state in enumerate(self.progress.steps):
+            if state.status == "undoing":
+                return index, state.undo_answer
+            if not self.progress.compensating and state.status in ("issued", "refused", "failed"):
+                return index, "" if state.status == "issued" else state.status
+        raise LookupError(f"saga {self.progress.saga_id} is suspended at no step")
+
+    # --- commands that were replaced
+
+    def is_former(self, command_id: str) -> bool:
+        return self._step_of_former(command_id) is not None
+
+    def answered_too_late(self, happening: Replied | Refused | Failed) -> None:
+        """Nobody waits for it any more; a success that nobody expected is put in front of an operator, once."""
+        index = self._step_of_former(happening.command_id)
+        if isinstance(happening, Replied) and index is not None and not self.progress.steps[index].late:
+            self.log("parked", index, command_id=happening.command_id, code="superseded")
+
+    def _step_of_former(self, command_id: str) -> int | None:
+        steps = enumerate(self.progress.steps)
+        return next((index for index, step in steps if command_id and command_id in step.former.split()), None)
+
+    # --- reading
+
+    def _find(self, command_id: str) -> tuple[int, bool]:
+        for index, step in enumerate(self.progress.steps):
+            if command_id and command_id in (step.command_id, step.undo_id):
+                return index, command_id == step.undo_id
+        raise LookupError(f"saga {self.progress.saga_id} never issued command {command_id}")
+
+    def _awaits(self, index: int) -> bool:
+        waiting = not self.progress.compensating and self.progress.status not in TERMINAL
+        return waiting and self.progress.steps[index].status in ("issued", "failed")
+
+    def _command(self, index: int) -> str:
+        state = self.progress.steps[index]
+        return state.undo if self.progress.compensating else state.command

@@ -1,0 +1,212 @@
+"""Verify and issue bearer tokens: JWT (RFC 7519) by the rules of RFC 8725, and the ones by which services ask services.
+
+The key decides which algorithm is good, never the token; what a token says of keys (jku, jwk, x5u, x5c) is not read.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jwt
+
+from pulsaga.errors import ProtoolsError, SettingError, Unavailable
+from pulsaga.settings import Settings
+from pulsaga.text import printable
+from pulsaga.web.access import jwks
+from pulsaga.web.access.callers import Caller, Role, caller_of
+
+SEGMENT = "(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?"
+"""Base64url as RFC 7515 §2 writes it: without padding, and with no bit that nobody reads (RFC 4648 §3.5)."""
+SPELLING = re.compile(rf"{SEGMENT}\.{SEGMENT}\.{SEGMENT}")
+LONGEST = 4096
+"""Characters of the longest token that is looked at."""
+LEEWAY_S = 5.0
+"""Seconds by which the clock of who issues tokens may differ from ours."""
+SECRET_BYTES = 32
+"""RFC 7518 §3.2: a key of HS256 has at least the size of its hash."""
+INTERNAL_S = 60
+"""Seconds for which a service's token to another service is good."""
+SOURCES = ("JWT_SECRET", "JWKS_URL", "JWKS_FILE")
+NEEDED = ["exp", "sub", "aud", "iss"]
+
+REASONS: dict[type[Exception], str] = {
+    jwt.ExpiredSignatureError: "expired",
+    jwt.ImmatureSignatureError: "not-yet-valid",
+    jwt.InvalidAudienceError: "wrong-audience",
+    jwt.InvalidIssuerError: "wrong-issuer",
+    jwt.InvalidSignatureError: "bad-signature",
+    jwt.InvalidAlgorithmError: "wrong-algorithm",
+    jwt.MissingRequiredClaimError: "missing-claim",
+}
+"""What is said, in the log, of a token that PyJWT refuses; of anything else that it is malformed."""
+TOLD_CHARACTERS = 64
+
+KeyOf = Callable[[str], jwt.PyJWK | None]
+
+
+class Known(NamedTuple):
+    """Hold whom a token proves, and until when (Unix seconds)."""
+
+    caller: Caller
+    until: float
+
+
+class Refused(ProtoolsError):
+    """Raised for a bearer that proves nobody; for the log: callers hear the same whatever the reason is.
+
+    `said` is what it says of its issuer, audience or key, made printable.
+    """
+
+    def __init__(self, reason: str, said: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.said = reason, printable(said, TOLD_CHARACTERS)
+
+
+class Tokens:
+    """Verify the tokens of callers with the key that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._key_of = _key_source(settings)
+        self._audience, self._issuer = settings.jwt_audience, settings.jwt_issuer
+
+    def verify(self, token: str) -> Known:
+        """Return whom a token proves; raise Refused for one that proves nobody, whatever is wrong with it.
+
+        Raise Unavailable while the keys to verify it with cannot be read.
+        """
+        with _refusing(token):
+            claims = self._claims(_spelled(token))
+            return Known(_named(claims), float(claims["exp"]))
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        identifier = jwt.get_unverified_header(token).get("kid", "")
+        key = self._key_of(identifier)
+        if key is None:
+            raise Refused("unknown-key", identifier)
+        return _decoded(token, key, key.algorithm_name, self._audience, self._issuer)
+
+
+def _spelled(token: str) -> str:
+    """Return a token that is written in the one way there is."""
+    if len(token) > LONGEST or not SPELLING.fullmatch(token):
+        raise Refused("malformed")
+    return token
+
+
+def _named(claims: dict[str, Any]) -> Caller:
+    try:
+        return caller_of(claims["sub"], claims.get("role"))
+    except ValueError:
+        raise Refused("no-subject-or-role") from None
+
+
+@contextmanager
+def _refusing(token: str) -> Iterator[None]:
+    """Refuse a token that makes anything raise: it is a stranger's text."""
+    try:
+        yield
+    except (Refused, Unavailable):
+        raise
+    except Exception as error:
+        reason = next((said for kind, said in REASONS.items() if isinstance(error, kind)), "malformed")
+        raise Refused(reason, _claimed(token, reason)) from None
+
+
+def _claimed(token: str, reason: str) -> str:
+    """Return the audience or issuer that is wrong, of a token whose signature is right."""
+    name = {"wrong-audience": "aud", "wrong-issuer": "iss"}.get(reason)
+    return str(jwt.decode(token, options={"verify_signature": False}).get(name)) if name else ""
+
+
+def _decoded(
+    token: str, key: jwt.PyJWK | bytes, algorithm: str, audience: str, issuer: str | None = None
+) -> dict[str, Any]:
+    return jwt.decode(
+        token,
+        key,
+        algorithms=[algorithm],
+        audience=audience,
+        issuer=issuer,
+        leeway=LEEWAY_S,
+        options={"require": NEEDED, "enforce_minimum_key_length": True},
+    )
+
+
+def _key_source(settings: Settings) -> KeyOf:
+    if settings.jwt_secret:
+        secret = _secret_key(settings.jwt_secret)
+        return lambda _identifier: secret
+    if settings.jwks_file:
+        return _file_keys(settings).find
+    assert settings.jwks_url
+    return jwks.KeySet(jwks.from_url(settings.jwks_url)).find
+
+
+def _file_keys(settings: Settings) -> jwks.KeySet:
+    assert settings.jwks_file
+    fetch = jwks.from_file(settings.jwks_file)
+    try:
+        found = jwks.keys_of(fetch())
+    except Exception as error:  # whatever the text of a file makes the parsers raise
+        raise SettingError("JWKS_FILE", f"{type(error).__name__}: {error}") from None
+    if not found:
+        raise SettingError("JWKS_FILE", f"{settings.jwks_file} holds no key with an id for RS256, ES256 or EdDSA")
+    return jwks.KeySet(fetch)
+
+
+def _secret_key(secret: bytes) -> jwt.PyJWK:
+    encoded = base64.urlsafe_b64encode(secret).decode().rstrip("=")
+    return jwt.PyJWK({"kty": "oct", "k": encoded, "alg": "HS256"})
+
+
+def authentication(settings: Settings) -> Tokens | None:
+    """Return what verifies callers; None where AUTH=none was said, on loopback.
+
+    Raise SettingError unless it is clear who may come in: one source of keys, or none and the word.
+    """
+    keys = (settings.jwt_secret, settings.jwks_url, settings.jwks_file)
+    given = [name for name, value in zip(SOURCES, keys, strict=True) if value]
+    if settings.auth == "none":
+        _check_none(settings, given)
+        return None
+    if len(given) != 1:
+        said = f"{' and '.join(given)} are set" if given else "nobody would be asked who they are"
+        raise SettingError("AUTH", f"{said}: set one of {', '.join(SOURCES)}, or say AUTH=none on loopback")
+    return Tokens(settings)
+
+
+def _check_none(settings: Settings, given: list[str]) -> None:
+    if given:
+        raise SettingError("AUTH", f"none is said, and {given[0]} is set: take one of them away")
+    if not settings.on_loopback:
+        raise SettingError("AUTH", f"none is for loopback only, and BIND_HOST is {settings.bind}")
+
+
+def issue(settings: Settings, subject: str, role: Role, lifetime_s: float) -> str:
+    """Issue a token under JWT_SECRET; raise SettingError without it, ValueError for what is no subject."""
+    if not settings.jwt_secret:
+        raise SettingError("JWT_SECRET", "is needed to issue tokens; with a JWKS they come from who holds its keys")
+    caller, now = caller_of(subject, role), int(time.time())
+    claims = {"sub": caller.subject, "role": caller.role, "iat": now, "nbf": now, "exp": now + int(lifetime_s)}
+    about = {"iss": settings.jwt_issuer, "aud": settings.jwt_audience}
+    return jwt.encode(claims | about, settings.jwt_secret, "HS256")
+
+
+# --- between services
+
+
+def service_token(key: bytes, asking: str, route: str) -> str:
+    """Issue what lets one service use one route of another, `SERVICE METHOD /path`, for INTERNAL_S seconds."""
+    claims = {"sub": asking, "iss": asking, "aud": route, "exp": int(time.time()) + INTERNAL_S}
+    return jwt.encode(claims, key, "HS256")
+
+
+def check_service_token(key: bytes, token: str, route: str) -> None:
+    """Raise Refused unless a token lets its bearer use this route of ours."""
+    with _refusing(token):
+        _decoded(_spelled(token), key, "HS256", route)

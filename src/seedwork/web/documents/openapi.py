@@ -1,0 +1,247 @@
+"""Derive the OpenAPI 3.1 document of an app from its routes and what they declare (`pulsaga.web.contract`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from importlib import import_module
+from inspect import cleandoc
+from typing import Any
+
+import orjson
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Flask
+from marshmallow import Schema, fields
+from werkzeug.routing import Rule
+
+from pulsaga.web import formats, problems
+from pulsaga.web.access.rights import PUBLIC, right_to
+from pulsaga.web.contract import (
+    REQUEST_ID,
+    SAME_REQUEST_ID,
+    Answer,
+    Callback,
+    Header,
+    Operation,
+    Parameter,
+    Shape,
+    conditional,
+)
+from pulsaga.web.formats import invalid, problem_of_status
+
+VERSION = "1.0.0"
+"""Of the contract; a change that breaks callers moves its first number (docs/front-door.md)."""
+DIALECT = "3.1.1"
+ABOUT = """Accepts commands, shows where they stand, reveals a password once.
+
+Every request, answer and error is spoken in JSON and in XML, with the same names in the same order: send either by
+`Content-Type`, get either by `Accept`. Times are in UTC."""
+SECURITY = {
+    "bearerAuth": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token, for people."},
+    "apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "ptk_…", "description": "A key, for machines."},
+}
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+Part = dict[str, Any]
+
+
+def derive(app: Flask) -> str:
+    """Return the document as committed: JSON, two spaces, newline at the end."""
+    return orjson.dumps(document(app), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def document(app: Flask) -> Part:
+    """Return the document of all routes of an app but its static files; raise LookupError for one that says nothing."""
+    spec = APISpec("Protools", VERSION, DIALECT, [_Plugin()], **_about())
+    for name, scheme in SECURITY.items():
+        spec.components.security_scheme(name, scheme)
+    for status, reason in sorted(problems.USUAL.items()):
+        spec.components.response(_phrase(status), _problem(status, reason), lazy=True)
+    for rule in routes(app):
+        spec.path(path=template(rule), operations=_operations(app, rule))
+    for name, blueprint in app.blueprints.items():
+        spec.tag({"name": name, "description": (import_module(blueprint.import_name).__doc__ or "").partition("\n")[0]})
+    return {"openapi": DIALECT} | spec.to_dict()
+
+
+def routes(app: Flask) -> list[Rule]:
+    """Return what callers may call, everything but static files: by blueprint as registered, then by path."""
+    order = ["", *app.blueprints]
+    called = (rule for rule in app.url_map.iter_rules() if rule.endpoint != "static")
+    return sorted(called, key=lambda rule: (order.index(rule.endpoint.rpartition(".")[0]), rule.rule))
+
+
+def template(rule: Rule) -> str:
+    """Write a Flask rule as OpenAPI does: `/passwords/<whole:username>` as `/passwords/{username}`."""
+    return re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", rule.rule)
+
+
+def _about() -> Part:
+    return {
+        "info": {"description": ABOUT},
+        "servers": [{"url": "/"}],
+        "security": [{name: []} for name in SECURITY],
+    }
+
+
+def operation_of(app: Flask, rule: Rule) -> Operation:
+    """Return what a route declares; raise LookupError for one that says nothing."""
+    view = app.view_functions[rule.endpoint]
+    declared = getattr(view, "operation", None)
+    if not isinstance(declared, Operation):
+        raise LookupError(f"{rule.rule} is not described: decorate {view.__name__} with pulsaga.web.contract.operation")
+    return declared
+
+
+def _operations(app: Flask, rule: Rule) -> Part:
+    view, declared = app.view_functions[rule.endpoint], operation_of(app, rule)
+    methods = [method for method in METHODS if method in (rule.methods or ())]
+    described = conditional(declared) if "GET" in methods else declared
+    about = {"operationId": view.__name__.strip("_"), "tags": [rule.endpoint.partition(".")[0]], **_said(view)}
+    public = {method: right_to(app.name, method, rule.rule) == PUBLIC for method in methods}
+    return {method.lower(): about | _operation(described, is_public=public[method]) for method in methods}
+
+
+def _said(view: Any) -> Part:
+    summary, _, more = cleandoc(view.__doc__ or "").partition("\n\n")
+    return {"summary": " ".join(summary.split()), **({"description": more} if more else {})}
+
+
+def _operation(declared: Operation, *, is_public: bool) -> Part:
+    reasons = problems.problems_of(declared, is_public=is_public)
+    refusals = {str(status): _refusal(status, reason) for status, reason in reasons.items()}
+    answers = {str(status): _answer(answer) for status, answer in declared.answers.items()}
+    return {
+        **({"security": []} if is_public else {}),
+        "parameters": [_parameter(each) for each in (*declared.parameters, REQUEST_ID)],
+        **({"requestBody": _body(type(declared.takes))} if declared.takes else {}),
+        "responses": dict(sorted((refusals | answers).items())),
+        **({"callbacks": _callback(declared.callback)} if declared.callback else {}),
+    }
+
+
+def _callback(callback: Callback) -> Part:
+    content = _content(callback.shape, example_of(callback.shape))
+    called = {
+        "operationId": callback.name,
+        "summary": callback.description,
+        "security": [],
+        "parameters": [_parameter(each) | {"required": True} for each in callback.headers],
+        "requestBody": {"required": True, "content": {"application/json": content["application/json"]}},
+        "responses": {status: {"description": taken} for status, taken in callback.answers.items()},
+    }
+    return {callback.name: {f"{{{callback.url}}}": {"post": called}}}
+
+
+def _parameter(described: Parameter) -> Part:
+    return {
+        "name": described.name,
+        "in": described.place,
+        "description": described.description,
+        "required": described.place == "path",
+        "schema": dict(described.schema),
+        "example": described.example,
+    }
+
+
+def _body(shape: type[Shape]) -> Part:
+    return {"required": True, "content": _content(shape, example_of(shape))}
+
+
+def _answer(answer: Answer) -> Part:
+    kind = "object" if (answer.media_type or "").endswith("json") else "string"
+    content = {answer.media_type: {"schema": answer.schema or {"type": kind}}} if answer.media_type else {}
+    if answer.shape:
+        example = {**example_of(answer.shape), **answer.example}
+        content = _content(answer.shape, {name: value for name, value in example.items() if value is not None})
+    links = {name: {"operationId": name, "parameters": dict(each)} for name, each in answer.links.items()}
+    return {
+        "description": answer.description,
+        "headers": _headers(*answer.headers),
+        **({"content": content} if content else {}),
+        **({"links": links} if links else {}),
+    }
+
+
+def _headers(*described: Header) -> Part:
+    return {each.name: _header(each) for each in (*described, SAME_REQUEST_ID)}
+
+
+def _header(header: Header) -> Part:
+    return {
+        "description": header.description,
+        "required": header.always,
+        "schema": {"type": "string"},
+        "example": header.example,
+    }
+
+
+def _content(shape: type[Shape], example: Mapping[str, Any]) -> Part:
+    return {
+        "application/json": {"schema": shape, "example": example},
+        "application/xml": {"schema": shape, "example": formats.write_xml(shape.root, example).decode()},
+    }
+
+
+def example_of(shape: type[Schema]) -> Part:
+    """Return a body with the first example of each field that has one."""
+    examples = ((name, _example(field)) for name, field in shape().fields.items())
+    keys = {name: field.data_key or name for name, field in shape().fields.items()}
+    return {keys[name]: example for name, example in examples if example is not None}
+
+
+def _example(field: Any) -> Any:
+    if isinstance(field, fields.Nested):
+        return example_of(type(field.schema))
+    if isinstance(field, fields.List):
+        return [_example(field.inner)]
+    return next(iter(field.metadata.get("examples", ())), None)
+
+
+# --- problems
+
+
+def _phrase(status: int) -> str:
+    return "".join(HTTPStatus(status).phrase.title().split())
+
+
+def _refusal(status: int, reason: str) -> Any:
+    return _phrase(status) if problems.USUAL.get(status) == reason else _problem(status, reason)
+
+
+def _problem(status: int, reason: str) -> Part:
+    example = invalid({"/username": "must have 1 to 254 characters"}) if status == 422 else problem_of_status(status)
+    written = formats.write_problem_xml(example.document).decode()
+    return {
+        "description": reason,
+        "headers": _headers(*problems.HEADERS.get(status, ())),
+        "content": {
+            "application/problem+json": {"schema": problems.Problem, "example": example.document},
+            "application/problem+xml": {"schema": problems.Problem, "example": written},
+        },
+    }
+
+
+# --- XML
+
+
+class _Plugin(MarshmallowPlugin):
+    """Say of each schema what it is and how it is called in XML, and of each list how its items are."""
+
+    def init_spec(self, spec: APISpec) -> None:
+        super().init_spec(spec)
+        if self.converter:
+            self.converter.add_attribute_function(_list_in_xml)  # type: ignore[no-untyped-call]
+
+    def schema_helper(self, name: Any, _: Any, schema: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        described: Part = super().schema_helper(name, _, schema, **kwargs)  # type: ignore[no-untyped-call]
+        namespace = {"namespace": formats.PROBLEM_NAMESPACE} if schema is problems.Problem else {}
+        about = {"description": cleandoc(schema.__doc__), "xml": {"name": schema.root, **namespace}}
+        return about | described
+
+
+def _list_in_xml(_converter: Any, field: Any, **_kwargs: Any) -> Part:
+    if not isinstance(field, fields.List):
+        return {}
+    return {"xml": {"wrapped": field.name != getattr(field.parent, "root", None)}}

@@ -1,0 +1,362 @@
+"""Speak JSON and XML: negotiate by Content-Type and Accept, read requests, write resources and problems (RFC 9457).
+
+Both faces carry the same names in the same order; what either refuses becomes a `Problem`. Flask is not needed here.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from lxml import etree
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header, parse_options_header
+
+from pulsaga.text import printable
+
+Document = Mapping[str, Any]
+PROBLEM_NAMESPACE = "urn:ietf:rfc:7807"
+PROBLEM_TYPE = "urn:protools:problem:"
+SCHEMA_INSTANCE = "{http://www.w3.org/2001/XMLSchema-instance}"
+DEPTH = 32
+"""Levels of nesting that a request may have, in either format."""
+ENCODINGS = ("UTF-8", "UTF8", "US-ASCII", "ASCII", "UTF-16", "UTF-16LE", "UTF-16BE", "ISO-8859-1", "LATIN1")
+"""What XML may be written in. Others exist to get past filters (UTF-7) or by mistake."""
+BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "UTF-8"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
+DECLARED_ENCODING = re.compile(rb"\W*<\?xml[^>]*?\sencoding\s*=\s*[\"']([A-Za-z0-9._-]+)")
+LONGEST_DECLARATION = 1024
+"""Bytes within which an XML declaration that follows a byte order mark is looked for."""
+ERRORS_NAMED, NAME_CHARACTERS, LONGEST_DETAIL = 20, 200, 2000
+"""Errors that one problem names, characters of a name in it, and of its detail: no answer is much larger than what was
+asked."""
+SINGULAR = {"log": "entry"}
+"""Names of an XML list's items, where they are not the list's name without its `s`."""
+
+
+class Problem(Exception):
+    """Refuse a request; becomes an RFC 9457 problem in the caller's format; `code` never changes."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: list[dict[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status, self.code, self.detail = status, code, printable(detail, LONGEST_DETAIL)
+        self.headers = dict(headers or {})
+        self._more = more | ({"errors": errors} if errors else {})
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The members of the problem, in their order."""
+        title = self.code.replace("-", " ").capitalize()
+        known = {"type": PROBLEM_TYPE + self.code, "title": title, "status": self.status, "detail": self.detail}
+        return known | {"code": self.code} | self._more
+
+
+def problem_of_status(status: int, detail: str = "") -> Problem:
+    """Make the problem of an HTTP status that has no code of its own; the code is its name in lower case."""
+    phrase = {413: "Too Large", 500: "Internal Error"}.get(status) or HTTPStatus(status).phrase
+    return Problem(status, re.sub(r"\W+", "-", phrase.lower()), detail or f"{phrase}.")
+
+
+def invalid(errors: Mapping[str, str], place: str = "pointer") -> Problem:
+    """Make the 422 that names each wrong field by its JSON Pointer (RFC 6901), or each query parameter."""
+    named = list(errors.items())[:ERRORS_NAMED]
+    rows = [
+        {place: printable(name, NAME_CHARACTERS), "detail": printable(detail, NAME_CHARACTERS)}
+        for name, detail in named
+    ]
+    said = [f"{row[place] or 'body'}: {row['detail']}" for row in rows]
+    more = [f"{len(errors) - len(rows)} more errors"] if len(errors) > len(rows) else []
+    return Problem(422, "invalid", "; ".join(said + more), errors=rows)
+
+
+# --- writing
+
+
+@dataclass(frozen=True)
+class Face:
+    """Say how one media type is written; `name` is the root element that XML needs and JSON does not."""
+
+    media_type: str
+    content_type: str
+    problem_type: str
+    write: Callable[[str, Document], bytes]
+    write_problem: Callable[[Document], bytes]
+
+
+def write_json(_name: str, document: Document) -> bytes:
+    """Write a resource as JSON."""
+    return orjson.dumps(document)
+
+
+def write_xml(name: str, document: Document) -> bytes:
+    """Write a resource as XML: root `name`, lists as repeated children named in the singular, inside their own element.
+
+    The list that is called like the root is the root itself: `{"passwords": [..]}` gives `<passwords><password/>…`.
+    """
+    return _serialized(_element(name, document, ""))
+
+
+def write_problem_xml(document: Document) -> bytes:
+    """Write a problem as XML (RFC 9457 appendix B): its namespace, list items named `i`."""
+    return _serialized(_element("problem", document, PROBLEM_NAMESPACE))
+
+
+def _serialized(root: Any) -> bytes:
+    written: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8")
+    return written
+
+
+def _element(name: str, value: Any, namespace: str) -> Any:
+    element = _empty(name, namespace)
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            is_root_list = key == name and isinstance(item, list)
+            element.extend(_items(key, item, namespace) if is_root_list else [_element(key, item, namespace)])
+    elif isinstance(value, list):
+        element.extend(_items(name, value, namespace))
+    else:
+        element.text = _text(value)
+    return element
+
+
+def _empty(name: str, namespace: str) -> Any:
+    nsmap: Any = {None: namespace}  # lxml-stubs know no default namespace
+    return etree.Element(f"{{{namespace}}}{name}", nsmap=nsmap) if namespace else etree.Element(name)
+
+
+def _items(name: str, values: list[Any], namespace: str) -> list[Any]:
+    return [_element(item_name(name, namespace), value, namespace) for value in values]
+
+
+def item_name(name: str, namespace: str = "") -> str:
+    """Return what the items of a list are called in XML."""
+    return "i" if namespace else SINGULAR.get(name) or name.removesuffix("s")
+
+
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that no XML 1.0 document can hold."""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return NOT_XML.sub("\ufffd", str(value))
+
+
+def _write_problem_json(document: Document) -> bytes:
+    return orjson.dumps(document)
+
+
+def _xml_face(media_type: str) -> Face:
+    charset = "; charset=utf-8"
+    return Face(media_type, media_type + charset, "application/problem+xml" + charset, write_xml, write_problem_xml)
+
+
+JSON = Face("application/json", "application/json", "application/problem+json", write_json, _write_problem_json)
+XML, TEXT_XML = _xml_face("application/xml"), _xml_face("text/xml")
+FACES = {face.media_type: face for face in (JSON, XML, TEXT_XML)}
+PROBLEM_FACES = {"application/problem+json": JSON, "application/problem+xml": XML, **FACES}
+
+
+# --- negotiation
+
+
+@lru_cache(maxsize=256)
+def face_for(accept: str, content_type: str) -> Face | None:
+    """Choose the face of an answer by Accept, with q-values (RFC 9110 §12.5.1); None when nothing fits.
+
+    Where the caller has no preference, the answer is in the format of the request.
+    """
+    best = _accepted(accept).best_match([face.media_type for face in _offers(content_type)])
+    return FACES[best] if best else None
+
+
+@lru_cache(maxsize=256)
+def problem_face(accept: str, content_type: str) -> Face:
+    """Choose the face of a problem: what is accepted, else the format of the request, else JSON."""
+    first = _offers(content_type)[0]
+    offers = [first.media_type, *(name for name in PROBLEM_FACES if name != first.media_type)]
+    best = _accepted(accept).best_match(offers)
+    return PROBLEM_FACES[best] if best else first
+
+
+def _offers(content_type: str) -> list[Face]:
+    spoken = FACES.get(parse_options_header(content_type)[0].lower(), JSON)
+    return [spoken, *(face for face in FACES.values() if face is not spoken)]
+
+
+def _accepted(accept: str) -> MIMEAccept:
+    utf8 = re.sub(r';\s*charset\s*=\s*"?utf-?8"?', "", accept, flags=re.IGNORECASE)
+    return parse_accept_header(utf8.strip() or "*/*", MIMEAccept)
+
+
+# --- reading
+
+
+def read(content_type: str, body: bytes) -> Any:
+    """Read a request's body; raise the Problem 415 for a type that is not spoken here, 400 for what cannot be read.
+
+    Of JSON members of one name the last counts. XML gives a dict of the root's children, whatever the root's name:
+    a repeated child is a list, an attribute `@name`, text beside either `#text`; namespaces are not looked at.
+    """
+    try:
+        return _read(content_type, body)
+    except Problem:
+        raise
+    except Exception as error:  # whatever a parser raises for what a stranger sent
+        raise Problem(400, "unreadable", "the body is not readable") from error
+
+
+def _read(content_type: str, body: bytes) -> Any:
+    media_type, options = parse_options_header(content_type)
+    charset = options.get("charset", "").upper()
+    if media_type.lower() in ("application/xml", "text/xml") and charset in ("", *ENCODINGS):
+        return _read_xml(body, charset)
+    if media_type.lower() == "application/json" and charset in ("", "UTF-8", "UTF8", "US-ASCII"):
+        return _read_json(body)
+    spoken = ", ".join(FACES)
+    said = f"{content_type!r} is not understood" if content_type else "there is no Content-Type"
+    raise Problem(415, "unsupported-media-type", f"{said}; send one of {spoken} in UTF-8", headers={"Accept": spoken})
+
+
+def _read_json(body: bytes) -> Any:
+    try:
+        text = body.decode()
+        value = orjson.loads(text)
+    except UnicodeDecodeError as error:
+        raise _unreadable("JSON", "it is not UTF-8", *_place(body[: error.start].decode())) from None
+    except orjson.JSONDecodeError as error:
+        raise _unreadable("JSON", error.msg, error.lineno, error.colno) from None
+    if text.count("[") + text.count("{") > DEPTH:
+        _check_depth(text)
+    return value
+
+
+JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+"""A string, or a bracket outside of one, in JSON that is well-formed."""
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for token in JSON_TOKEN.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > DEPTH:
+            raise _unreadable("JSON", f"nested deeper than {DEPTH} levels", *_place(text[: token.start()]))
+
+
+def _place(before: str) -> tuple[int, int]:
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
+
+
+def _read_xml(body: bytes, charset: str) -> Any:
+    try:
+        _stop_at_the_root(body, charset)
+        root = etree.fromstring(body, _parser(charset))
+    except etree.XMLSyntaxError as error:
+        reason = (error.msg or "the body is empty").partition(", line ")[0].strip()
+        raise _unreadable("XML", printable(reason), *(error.position or (1, 1))) from None
+    _check_prolog(root.getroottree().docinfo, body)
+    value = _value(root, 1)
+    return value if isinstance(value, dict) else {"#text": value} if value.strip() else {}
+
+
+class _DocumentType(Exception):
+    """Raised inside the parser when a document type declaration begins."""
+
+
+class _Root(Exception):
+    """Raised inside the parser when the root element begins: the prolog was read and holds no document type."""
+
+
+class _Prolog:
+    """A target for the parser that stops at whichever of the two comes first."""
+
+    def doctype(self, *_: object) -> None:
+        raise _DocumentType
+
+    def start(self, *_: object) -> None:
+        raise _Root
+
+    def close(self) -> None:
+        """End what has no root; the parser raises its own error."""
+
+
+def _stop_at_the_root(body: bytes, charset: str) -> None:
+    """Read the prolog alone; raise the Problem for a document type before the parser declares or opens any of it.
+
+    What a parser loads because of a document type depends on its options in ways that surprise (`collect_ids=False`
+    loads an external DTD), so no document that has one reaches the parser that builds the tree.
+    """
+    try:
+        etree.fromstring(body, _parser(charset, _Prolog()))
+    except _DocumentType:
+        place = _place(body.partition(b"<!DOCTYPE")[0].decode("latin-1"))
+        raise _unreadable("XML", "a document type declaration (DTD, entities) is not allowed", *place) from None
+    except _Root:
+        return
+
+
+def _check_prolog(said: Any, body: bytes) -> None:
+    if said.encoding.upper() not in ENCODINGS:
+        raise _unreadable("XML", f"the encoding {said.encoding} is not spoken, send UTF-8", 1, 1)
+    if said.xml_version != "1.0":
+        raise _unreadable("XML", f"version {said.xml_version} is not spoken, send 1.0", 1, 1)
+    mark = next((name for mark, name in BYTE_ORDER_MARKS if body.startswith(mark)), None)
+    declared = DECLARED_ENCODING.match(body[:LONGEST_DECLARATION].replace(b"\0", b""))
+    if mark and declared and not declared[1].decode().upper().replace("UTF8", "UTF-8").startswith(mark):
+        raise _unreadable("XML", f"the byte order mark says {mark}, the declaration says otherwise", 1, 1)
+
+
+def _parser(charset: str, target: Any = None) -> Any:
+    return etree.XMLParser(
+        target=target,
+        encoding=charset or None,
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+
+
+def _value(element: Any, depth: int) -> Any:
+    fields = {f"@{name}": text for name, text in element.attrib.items() if not name.startswith(SCHEMA_INSTANCE)}
+    if not len(element) and not fields:
+        return element.text or ""
+    if depth > DEPTH:
+        raise _unreadable("XML", f"nested deeper than {DEPTH} levels", element.sourceline, 1)
+    beside = "".join(text or "" for text in (element.text, *(child.tail for child in element))).strip()
+    if beside:
+        fields["#text"] = beside
+    for child in element:
+        _add(fields, etree.QName(child).localname, _value(child, depth + 1))
+    return fields
+
+
+def _add(fields: dict[str, Any], name: str, value: Any) -> None:
+    if name not in fields:
+        fields[name] = value
+    elif isinstance(fields[name], list):
+        fields[name].append(value)
+    else:
+        fields[name] = [fields[name], value]
+
+
+def _unreadable(format_name: str, reason: str, line: int, column: int) -> Problem:
+    detail = f"the body is not readable {format_name}: {reason} (line {line}, column {column})"
+    return Problem(400, "unreadable", detail, line=line, column=column)
