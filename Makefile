@@ -94,7 +94,7 @@ format: .venv/.stamp ## Let ruff put imports and lines in order
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 contract: .venv/.stamp ## Write the documents that callers rely on anew from the code (src/bff/contract)
-	@$(BIN)/python -m pulsaga.web.documents
+	@$(PROTOOLS) make documents
 
 fault-cases: .venv/.stamp ## The original workflow's fault cases in every setting, with a longer overload
 	@FAULT_MODES="pulsar-3 pulsar-1 embedded-1" OVERLOAD_S=30 $(BIN)/pytest tests/faults/test_cases.py -s $(ARGS)

@@ -14,9 +14,8 @@ from sqlalchemy.dialects import postgresql
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.rows import Row
 from pulsaga.settings import Settings
-from pulsaga.system import load
-from pulsaga_program.databases import SIDES, metadata_of
-from pulsaga_program.services import SERVICES
+from pulsaga_program.databases import SIDES, histories_of
+from system import SYSTEM
 
 LEFT_OUT = ("target", "outbox", "key_check")
 """What is no saga's, or for a moment only."""
@@ -38,7 +37,7 @@ class Layout:
 
     def __init__(self, settings: Settings) -> None:
         """Take down all rows there are; to be called while they are that one saga's."""
-        sides = [(service, side) for service in SERVICES for side in SIDES]
+        sides = [(service, side) for service in SYSTEM.names for side in SIDES]
         self._pattern = {
             open_database(settings, service, side, "owner"): _tables(service, side) for service, side in sides
         }
@@ -57,7 +56,8 @@ class Layout:
 
 
 def _tables(service: str, side: Any) -> list[Table]:
-    found = {table.name: table for metadata in metadata_of(load(service), side) for table in metadata.tables.values()}
+    histories = histories_of(SYSTEM, SYSTEM[service], side)
+    found = {table.name: table for history in histories for table in history.tables.tables.values()}
     return [table for name, table in found.items() if name not in LEFT_OUT]
 
 

@@ -20,6 +20,7 @@ from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.rows import among, array
 from pulsaga.delivery.tables import outbox
 from pulsaga.system import open_runtime
+from system import SYSTEM
 
 LOOK = "SELECT id FROM command WHERE {} AND status IN ('completed', 'refused', 'suspended')"
 GIVE_UP_S = 180
@@ -37,7 +38,7 @@ class Watch:
     """Tell which commands have ended, as a web process does: hear of their ends by broadcast, then read them by key."""
 
     def __init__(self, rig: Rig) -> None:
-        self._runtime = open_runtime(rig.settings, "bff")
+        self._runtime = open_runtime(SYSTEM, rig.settings, "bff")
         self._listener = self._runtime.broker.listen(TOPIC)
         self._read = open_database(rig.settings, "bff", "read", "reader")
         self._look = text(LOOK.format(among("id", "uuid", self._read.dialect.name)))
@@ -85,9 +86,9 @@ class Load:
 
     def __init__(self, rig: Rig, names: Iterator[str]) -> None:
         self._rig = rig
-        self._runtime = open_runtime(rig.settings, "bff")
+        self._runtime = open_runtime(SYSTEM, rig.settings, "bff")
         self.watch = Watch(rig)
-        self._poster = Poster(rig.settings.bff_port)
+        self._poster = Poster(SYSTEM.port_of(rig.settings, "bff"))
         self._names = names
         self._stopping = threading.Event()
         threading.Thread(target=self._publish, daemon=True).start()

@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool
 from bench import chart, report
 from bench.rig import WEBS, Rig, rig
 from pulsaga_program.local.process import wait_until
+from system import SYSTEM
 
 K6 = Path(__file__).parents[1] / "k6"
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
@@ -103,7 +104,12 @@ def _capacity(system: Rig) -> float:
 
 def _k6(system: Rig, script: str, **given: object) -> tuple[bool, list[Row]]:
     """Run a script; return whether every threshold held, and the lines of JSON that it printed."""
-    environment = {**os.environ, "K6_NO_USAGE_REPORT": "true", "GOGC": K6_GC, "BFF_PORT": str(system.settings.bff_port)}
+    environment = {
+        **os.environ,
+        "K6_NO_USAGE_REPORT": "true",
+        "GOGC": K6_GC,
+        "BFF_PORT": str(SYSTEM.port_of(system.settings, "bff")),
+    }
     said = system.settings.home.parent / "k6.log"
     command = ["k6", "run", "--quiet", "--log-format", "raw", "--console-output", str(said), str(K6 / script)]
     done = subprocess.run(command, env={**environment, **{name: str(value) for name, value in given.items()}})

@@ -17,8 +17,8 @@ from pulsaga.settings import Settings
 from pulsaga_program.bootstrap import bootstrap
 from pulsaga_program.local import LocalPostgres, LocalPulsar
 from pulsaga_program.local.process import free_ports, wait_until
-from pulsaga_program.processes import PROCESSES
 from pulsaga_program.up import accepts
+from system import SYSTEM
 
 WEBS = ("bff", "protools_saga", "generador", "correo")
 READY_S = 60
@@ -84,7 +84,7 @@ def rig(folder: Path, *, embedded: bool = False, **changes: str) -> Iterator[Rig
     """
     with (_embedded if embedded else servers)(folder, **changes) as system:
         try:
-            for service, kind in PROCESSES:
+            for service, kind in SYSTEM.processes:
                 system.start(service, kind)
             yield system
         finally:
@@ -106,7 +106,7 @@ def servers(folder: Path, **changes: str) -> Iterator[Rig]:
         postgres.start()
         environment = pulsar.environment() | postgres.environment() | _names(folder, web_ports) | changes
         system = Rig(folder, Settings.read(environment), environment, {"pulsar": pulsar, "postgres": postgres})
-        bootstrap(system.settings)
+        bootstrap(SYSTEM, system.settings)
         yield system
 
 
@@ -123,7 +123,7 @@ def _embedded(folder: Path, **changes: str) -> Iterator[Rig]:
     try:
         if not wait_until(lambda: accepts(address), READY_S):
             raise RuntimeError(f"the broker did not become ready: {log.read_text()[-2000:]}")
-        bootstrap(system.settings)
+        bootstrap(SYSTEM, system.settings)
         yield system
     finally:
         system.stop()

@@ -26,7 +26,7 @@ from bench.rig import Rig, rig
 from bench.rounds import Figures
 from bench.system import NOBODY_IS_REFUSED
 from bench.told import Told, verdict
-from pulsaga_program.processes import PROCESSES
+from system import SYSTEM
 
 REPLICAS = (1, 2, 4)
 HELD_S = 0.1
@@ -77,7 +77,7 @@ def main(rounds: int, sagas: int) -> None:
 
 
 def _at(system: Rig, load: Load, replicas: int, sagas: int, rounds: int) -> list[Figures]:
-    for service, kind in PROCESSES:
+    for service, kind in SYSTEM.processes:
         for number in range(2, replicas + 1):
             name = f".{number}"
             if kind == "worker" and f"{service}.{kind}{name}" not in system.processes:

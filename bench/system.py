@@ -21,7 +21,7 @@ from bench.rig import Rig, rig
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.tables import outbox
 from pulsaga_program.local.distribution import VERSION as PULSAR_VERSION
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 NOBODY_IS_REFUSED = "3600"
 """Seconds of ACCEPT_WITHIN: what is measured is how many end, also where admission would let fewer in."""
@@ -57,7 +57,7 @@ class Protools:
         self._rig: Rig = self._stack.enter_context(self._system())
         self._load = Load(self._rig, self._names())
         self._stack.callback(self._load.close)
-        self._outboxes = [open_database(self._rig.settings, name, "write", "owner") for name in SERVICES]
+        self._outboxes = [open_database(self._rig.settings, name, "write", "owner") for name in SYSTEM.names]
 
     def stop(self) -> None:
         self._stack.close()

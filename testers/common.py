@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
+from typing import Any
 
 import click
 
 from pulsaga import broker as brokers
 from pulsaga.broker import Broker
 from pulsaga.delivery.avro import CommittedSchemas
-from pulsaga.delivery.messages import Body
+from pulsaga.delivery.messages import contract_of
 from pulsaga.errors import Unavailable
 from pulsaga.settings import Settings
 from pulsaga_program.cli import plain_errors
-from pulsaga_program.services import SERVICES
+from pulsaga_program.located import the_system
 
 
-def registered() -> dict[str, type[Body]]:
+def registered() -> dict[str, type[Any]]:
     """Return every message class of every service by wire name, sorted."""
-    rooms = [importlib.import_module(f"{name}.messages") for name in SERVICES if find_spec(f"{name}.messages")]
-    classes = {cls.contract.name: cls for room in rooms for cls in room.MESSAGES}
-    return dict(sorted(classes.items()))
+    return dict(sorted((contract_of(cls).name, cls) for cls in the_system().messages))
 
 
 def listed(names: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from testers.common import connected, listed, registered, run, topics_of
 
 from pulsaga.broker import Broker, Wire
 from pulsaga.delivery.avro import Codec, CommittedSchemas
-from pulsaga.delivery.messages import Body, Context, Message, id_time, new_id, properties_of
+from pulsaga.delivery.messages import Context, Message, id_time, new_id, properties_of
 from pulsaga.delivery.unit_of_work import rfc3339
 from pulsaga.errors import MessageRejected, Unavailable
 from pulsaga.settings import Settings
@@ -37,7 +37,7 @@ LONGEST_NAP_S = 0.05
 class Order:
     """Hold what the command line asked for."""
 
-    message: type[Body]
+    message: type[Any]
     values: Mapping[str, Any]
     key: str | None = None
     id: str | None = None
@@ -55,12 +55,12 @@ class Order:
 # --- the command line
 
 
-class MessageName(click.ParamType[type[Body]]):
+class MessageName(click.ParamType[type[Any]]):
     """Read a wire name as its class; list what exists when there is none."""
 
     name = "message"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> type[Body]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> type[Any]:
         """Return the class of a wire name."""
         known = registered()
         if value not in known:
@@ -97,7 +97,7 @@ class Identifier(click.ParamType[str]):
 @click.option("--duplicate", is_flag=True, help="Send each twice under the same ce_id.")
 @click.option("--unknown-type", is_flag=True, help=f"Say a ce_type that nobody knows ({UNKNOWN_TYPE}).")
 @click.option("--corrupt", is_flag=True, help="Send bytes that are not Avro of the schema.")
-def produce(message: type[Body], json_text: str, given: Sequence[str], **rest: Any) -> None:
+def produce(message: type[Any], json_text: str, given: Sequence[str], **rest: Any) -> None:
     """Send MESSAGE (a wire name, such as generador.generate-password) and print what was sent."""
     order = Order(message=message, values=values_of(message, json_text, given), **rest)
     codec = Codec(CommittedSchemas())
@@ -117,7 +117,7 @@ def require_topic(settings: Settings, topic: str) -> None:
 # --- the body
 
 
-def values_of(message: type[Body], json_text: str, given: Sequence[str]) -> dict[str, Any]:
+def values_of(message: type[Any], json_text: str, given: Sequence[str]) -> dict[str, Any]:
     """Read the body's values from JSON and from NAME=VALUE pairs, each by the type of its field."""
     try:
         values = json.loads(json_text)

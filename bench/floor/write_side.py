@@ -35,9 +35,11 @@ from bench.floor.parts import (
 )
 from correo.handlers import unseal_token
 from correo.mail import compose
+from correo.settings import CorreoSettings
 from correo.smtp import Letter, open_postman
 from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
 from pulsaga.delivery.messages import new_id
+from system import SYSTEM
 
 LIFETIME_S, RETRY_S, GENERATE_S, SEND_S, CLAIM_S = 7 * 24 * 3600.0, 5.0, 900.0, 3600.0, 30.0
 WORKFLOW = "issue-password@1"
@@ -166,7 +168,7 @@ def _context(cause: dict[str, str]) -> str:
 
 def _deliver(desk: Desk, mails: Sequence[tuple[str, dict[str, Any]]], created_at: dict[str, float]) -> None:
     settings, letters = desk.settings, []
-    where = {"public_url": settings.public_url, "sender": settings.mail_from}
+    where = {"public_url": SYSTEM.public_url(settings), "sender": settings.of(CorreoSettings).mail_from}
     for mail_id, body in mails:
         username, recipient = body["username"], body["email"]
         token = unseal_token(body["sealed_token"], settings.keys("LINK_KEY"), username)

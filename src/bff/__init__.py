@@ -27,11 +27,11 @@ def create_app(runtime: Runtime, read: Engine) -> Flask:
 
     blueprints = routes.api, events.events, pages.pages, documents.documents
     find_key = partial(keys.find, runtime.write)
-    app = webapp.create("bff", runtime, read, *blueprints, static=True, find_key=find_key)
+    app = webapp.create(runtime, read, *blueprints, static=True, find_key=find_key)
     app.extensions["gate"] = admission = Admission(runtime, read, app.extensions["registry"])
     app.extensions["duties"] += [Duty("admission", admission.look), forgetting(runtime, read)]
     app.extensions["waiting"] = waiting = Waiting(runtime.broker, admission.ended)
     app.extensions["acceptance"] = GroupCommit(runtime.relay, runtime.write)
-    app.extensions["vault"] = Vault(runtime.settings)
+    app.extensions["vault"] = Vault(runtime)
     webapp.on_stopping(app, waiting.release)
     return app

@@ -20,7 +20,7 @@ from bff.schemas import Wish
 from bff.tables import acceptance, visible, webhook
 from protools_saga.messages import IssuePassword, RotatePassword
 from pulsaga.delivery.blame import verdict
-from pulsaga.delivery.messages import Context, id_time, new_id
+from pulsaga.delivery.messages import Context, contract_of, id_time, new_id
 from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.rows import Row
 from pulsaga.delivery.unit_of_work import UnitOfWork
@@ -156,7 +156,7 @@ def _append(uow: UnitOfWork, request: Request) -> Row:
     body = wish(username=request.username, email=request.email)
     row = {
         "id": identifier,
-        "type": body.contract.name.partition(".")[2],
+        "type": contract_of(body).name.partition(".")[2],
         "username": request.username,
         "actor": request.actor,
         "idempotency_key": request.idempotency_key,

@@ -5,12 +5,16 @@ from __future__ import annotations
 from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import IntegrityError
 
+from bff.projections import COORDINATOR
 from bff.tables import cancellation, command, refused_cancel
-from protools_saga.messages import CancelSaga
-from pulsaga.delivery.messages import Context, new_id
+from protools_saga.messages import IssuePassword
+from pulsaga.delivery.messages import Context, new_id, owned
 from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.rows import Row
 from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.saga.messages import CancelSaga
+
+CANCEL = owned(CancelSaga, COORDINATOR, IssuePassword.__module__, "command")
 
 
 def is_cancellable(read: Engine, identifier: str) -> bool:
@@ -29,7 +33,12 @@ def cancel(relay: Relay, read: Engine, context: Context, username: str) -> None:
     def ask(uow: UnitOfWork) -> None:
         command_id = new_id()
         if _note(uow, read, {"id": context.saga_id, "command_id": command_id, "actor": context.actor, "at": uow.now}):
-            uow.send(CancelSaga(context.saga_id), username, command_id=command_id, context=context)
+            uow.send(
+                CANCEL(context.saga_id),
+                username,
+                command_id=command_id,
+                context=context,
+            )
 
     try:
         _, outgoing = relay.commit(ask)

@@ -10,6 +10,7 @@ import orjson
 from flask import Blueprint, Response, render_template
 
 from pulsaga.web import http
+from pulsaga.web.access.rights import PUBLIC, allow
 from pulsaga.web.contract import Answer, operation
 
 documents = Blueprint("documents", __name__)
@@ -24,6 +25,7 @@ PAGE = {
 
 
 @documents.get("/")
+@allow(PUBLIC)
 @operation(answers={200: Answer(description="A page for people.", media_type="text/html")})
 def index() -> Response:
     """Show what is here."""
@@ -31,6 +33,7 @@ def index() -> Response:
 
 
 @documents.get("/docs")
+@allow(PUBLIC)
 @operation(answers={200: Answer(description="A page for people.", media_type="text/html")})
 def docs() -> Response:
     """Show what can be asked here."""
@@ -38,6 +41,7 @@ def docs() -> Response:
 
 
 @documents.get("/docs/messages")
+@allow(PUBLIC)
 @operation(answers={200: Answer(description="A page for people.", media_type="text/html")})
 def docs_of_messages() -> Response:
     """Show the messages that the services exchange."""
@@ -45,6 +49,7 @@ def docs_of_messages() -> Response:
 
 
 @documents.get("/openapi.json")
+@allow(PUBLIC)
 @operation(answers={200: Answer(description="OpenAPI 3.1.", media_type=OPENAPI)})
 def openapi() -> Response:
     """Describe these routes."""
@@ -52,6 +57,7 @@ def openapi() -> Response:
 
 
 @documents.get("/asyncapi.json")
+@allow(PUBLIC)
 @operation(answers={200: Answer(description="AsyncAPI 3.1.", media_type=ASYNCAPI)})
 def asyncapi() -> Response:
     """Describe the messages that the services exchange."""
@@ -59,6 +65,7 @@ def asyncapi() -> Response:
 
 
 @documents.get("/schema.xsd")
+@allow(PUBLIC)
 @operation(answers={200: Answer(description="XML Schema of what is sent and shown.", media_type=XSD)})
 def xml_schema() -> Response:
     """Describe requests and resources in XML."""
@@ -66,6 +73,7 @@ def xml_schema() -> Response:
 
 
 @documents.get("/problem.xsd")
+@allow(PUBLIC)
 @operation(answers={200: Answer(description="XML Schema of problems.", media_type=XSD)})
 def problem_schema() -> Response:
     """Describe problems in XML."""
@@ -77,7 +85,7 @@ def _shown(name: str, media_type: str) -> Response:
 
 
 def _page(template: str, name: str) -> Response:
-    address = http.runtime().settings.public_url.rstrip("/")
+    address = http.runtime().public_url.rstrip("/")
     page = _rendered(template, name, address, is_open=_is_open())
     return Response(page, content_type="text/html; charset=utf-8", headers=PAGE)
 

@@ -22,6 +22,7 @@ from bff.parameters import COMMAND_ID, EVENT, LAST_EVENT_ID, LAST_EVENT_ID_IN_QU
 from bff.queries import Resource
 from bff.waiting import SHARE, Waiting
 from pulsaga.web import http
+from pulsaga.web.access.rights import SEEING, allow
 from pulsaga.web.contract import Answer, operation
 from pulsaga.web.formats import Problem, invalid
 from pulsaga.web.serving.crew import Asker
@@ -39,6 +40,7 @@ UNBUFFERED = {"X-Accel-Buffering": "no"}
 
 
 @events.get("/commands/<identifier>/events")
+@allow(SEEING)
 @operation(
     parameters=(COMMAND_ID, LAST_EVENT_ID, LAST_EVENT_ID_IN_QUERY),
     answers={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, render_template
 
+from pulsaga.web.access.rights import PUBLIC, allow
 from pulsaga.web.contract import Answer, operation
 
 pages = Blueprint("pages", __name__)
@@ -19,6 +20,7 @@ POLICY = {
 
 
 @pages.get("/reveal")
+@allow(PUBLIC)
 @operation(answers={200: Answer(description="A page for people.", media_type="text/html")})
 def reveal_page() -> Response:
     """Serve the page that reads the token from the fragment and asks for the password on a click."""

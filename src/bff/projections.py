@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import Table
 
 from bff.tables import command, command_move, password, refused_cancel
 from bff.waiting import TOPIC, changed_ids_body
-from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked, PasswordRotated
-from protools_saga.messages import SagaFailed, SagaMoved, SagaRefused
-from pulsaga.delivery.messages import Message, id_time, unix_seconds
-from pulsaga.delivery.projection import Changed
+from generador.messages import (
+    PasswordExpired,
+    PasswordGenerated,
+    PasswordRevealed,
+    PasswordRevoked,
+    PasswordRotated,
+    PasswordState,
+)
+from protools_saga.messages import IssuePassword
+from pulsaga.delivery.messages import AnyMessage, CommandFailed, CommandRefused, Message, id_time, owned, unix_seconds
+from pulsaga.delivery.projection import Changed, Projection
 from pulsaga.delivery.rows import Row
+from pulsaga.saga.messages import SagaMoved
 from pulsaga.system import Runtime
 
 STATUS = {
@@ -26,11 +35,11 @@ CANCELLED = "cancelled"
 WITHDRAWN = "withdrawn"
 """Code of what a CancelSaga overtook: it was refused by the tombstone that waited for it."""
 WITH_REASON = ("refused", "suspended")
-UNSTARTED = {SagaFailed: ("suspended", 0), SagaRefused: ("refused", 1)}
+UNSTARTED = {"command-failed": ("suspended", 0), "command-refused": ("refused", 1)}
 """How a command without a saga is shown, and under which version: an operator may still act on a failure."""
 
 
-def project_command(message: Message) -> Iterable[tuple[Table, Row]]:
+def project_command(message: Message[SagaMoved]) -> Iterable[tuple[Table, Row]]:
     """Show where a command stands by the newest move of its saga, and keep every move."""
     moved, status = message.body, STATUS[message.body.status]
     told = status in WITH_REASON
@@ -54,12 +63,12 @@ def _with_move(row: Row) -> Iterable[tuple[Table, Row]]:
     return (command, row), (command_move, {column.name: row[column.name] for column in command_move.columns})
 
 
-def project_unstarted(message: Message) -> Iterable[tuple[Table, Row]]:
+def project_unstarted(message: Message[Any]) -> Iterable[tuple[Table, Row]]:
     """Show a command that ended, or died, before a saga existed; note a cancel that came to nothing."""
     if not _is_of_start(message):  # a CancelSaga that came too late changes nothing, and may be said again
         return ((refused_cancel, {"id": message.command_id, "version": 1}),) if message.command_id else ()
     body, at = message.body, unix_seconds(message.time)
-    status, version = UNSTARTED[type(body)]
+    status, version = UNSTARTED[message.contract.name.partition(".")[2]]
     is_cancelled = body.code == WITHDRAWN
     row = {
         "id": message.command_id,
@@ -77,7 +86,7 @@ def project_unstarted(message: Message) -> Iterable[tuple[Table, Row]]:
     return _with_move(row)
 
 
-def project_password(message: Message) -> Iterable[tuple[Table, Row]]:
+def project_password(message: Message[PasswordState]) -> Iterable[tuple[Table, Row]]:
     """Show a password's newest state, never a secret."""
     state = message.body
     row = {name: getattr(state, name) for name in ("username", "status", "issued_at", "changed_at")}
@@ -87,7 +96,7 @@ def project_password(message: Message) -> Iterable[tuple[Table, Row]]:
 def tell_waiters(runtime: Runtime) -> Changed:
     """Broadcast the ids of a committed batch, changed or not, and which of them ended, to every web process."""
 
-    def tell(messages: Sequence[Message]) -> None:
+    def tell(messages: Sequence[AnyMessage]) -> None:
         ids = {message.saga_id for message in messages}
         ended = {message.saga_id for message in messages if _is_end(message)}
         runtime.broker.broadcast(TOPIC, changed_ids_body(ids, ended))
@@ -95,26 +104,29 @@ def tell_waiters(runtime: Runtime) -> Changed:
     return tell
 
 
-def _is_end(message: Message) -> bool:
+def _is_end(message: AnyMessage) -> bool:
     """Whether nothing more is done for a command, unless an operator acts."""
     if isinstance(message.body, SagaMoved):
         return STATUS[message.body.status] != "running"
-    return isinstance(message.body, SagaRefused | SagaFailed) and _is_of_start(message)
+    return (
+        isinstance(message.body, CommandRefused | CommandFailed)
+        and message.contract.owner == COORDINATOR
+        and _is_of_start(message)
+    )
 
 
-def _is_of_start(message: Message) -> bool:
+def _is_of_start(message: AnyMessage) -> bool:
     """Whether a refusal or failure answers the command that begins the saga."""
     return message.command_id == message.saga_id
 
 
-PROJECTIONS = {
-    SagaMoved: project_command,
-    SagaRefused: project_unstarted,
-    SagaFailed: project_unstarted,
-    PasswordGenerated: project_password,
-    PasswordRevoked: project_password,
-    PasswordRevealed: project_password,
-    PasswordExpired: project_password,
-    PasswordRotated: project_password,
-}
-CHANGED = tell_waiters
+COORDINATOR = "protools_saga"
+MOVED = owned(SagaMoved, COORDINATOR, IssuePassword.__module__)
+REFUSED, FAILED = (owned(answer, COORDINATOR, IssuePassword.__module__) for answer in (CommandRefused, CommandFailed))
+PASSWORDS = (PasswordGenerated, PasswordRevoked, PasswordRevealed, PasswordExpired, PasswordRotated)
+PROJECTIONS: list[Projection[Any]] = [
+    Projection(MOVED, project_command),
+    Projection(REFUSED, project_unstarted),
+    Projection(FAILED, project_unstarted),
+    *(Projection(event, project_password) for event in PASSWORDS),
+]

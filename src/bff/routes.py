@@ -29,10 +29,12 @@ from bff.parameters import (
 )
 from bff.queries import Resource
 from bff.schemas import ISSUE_PASSWORD, REVEAL_REQUEST, VERIFICATION, wish_of
+from bff.settings import BffSettings
 from bff.vault import Vault
 from bff.waiting import Waiting
 from pulsaga.delivery.messages import Context
 from pulsaga.web import http
+from pulsaga.web.access.rights import ASKING, PUBLIC, SEEING, allow
 from pulsaga.web.contract import ETAG, IF_NONE_MATCH, LIMIT, NEXT, RETRY_AFTER, Answer, operation
 from pulsaga.web.formats import Problem
 
@@ -48,6 +50,7 @@ api = http.api("bff")
 
 
 @api.post("/passwords")
+@allow(ASKING)
 @operation(
     takes=ISSUE_PASSWORD,
     parameters=(IDEMPOTENCY_KEY, PREFER),
@@ -76,7 +79,7 @@ api = http.api("bff")
 def issue_password(body: dict[str, Any]) -> Response:
     """Accept a wish for a password; `Prefer: wait` stays for its end."""
     runtime = http.runtime()
-    wish = wish_of(body, runtime.settings.mail_domain)
+    wish = wish_of(body, runtime.settings.of(BffSettings).mail_domain)
     asked = acceptance.Request(
         username=wish.username,
         email=wish.email,
@@ -156,6 +159,7 @@ def _answer(ended: Resource, accepted: acceptance.Accepted, more: dict[str, str]
 
 
 @api.get("/commands/<identifier>")
+@allow(SEEING)
 @operation(
     parameters=(COMMAND_ID, PREFER, IF_NONE_MATCH),
     answers={
@@ -187,6 +191,7 @@ def show_command(identifier: str) -> Response:
 
 
 @api.delete("/commands/<identifier>")
+@allow(ASKING)
 @operation(
     parameters=(COMMAND_ID,),
     answers={
@@ -247,6 +252,7 @@ def _just_accepted(identifier: str, scope: str | None) -> Resource | None:
 
 
 @api.get("/passwords")
+@allow(SEEING)
 @operation(
     parameters=(LIMIT, AFTER),
     answers={200: Answer(description="A page of passwords.", shape=resources.Passwords, headers=(NEXT,))},
@@ -258,6 +264,7 @@ def list_passwords() -> Response:
 
 
 @api.get("/passwords/<whole:username>")
+@allow(SEEING)
 @operation(
     parameters=(USERNAME,),
     answers={200: Answer(description="The user's password.", shape=resources.Password)},
@@ -274,6 +281,7 @@ def show_password(username: str) -> Response:
 
 
 @api.post("/reveals")
+@allow(PUBLIC)
 @operation(
     takes=REVEAL_REQUEST,
     answers={200: Answer(description="The password; it cannot be had again.", shape=resources.Reveal)},
@@ -289,6 +297,7 @@ def _vault() -> Vault:
 
 
 @api.post("/verifications")
+@allow(ASKING)
 @operation(
     takes=VERIFICATION,
     answers={204: Answer(description="It is the user's valid password.")},

@@ -35,6 +35,7 @@ acceptance = Table(
     Column("created_at", Double, nullable=False),
     UniqueConstraint("actor", "idempotency_key", name="acceptance_once_per_key"),
     partial_index("acceptance_keyed", "id", "idempotency_key"),
+    info={"append_only": True},
 )
 
 api_key = Table(
@@ -46,6 +47,7 @@ api_key = Table(
     Column("hash", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the key, which nobody keeps"),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double, comment="null while it is good"),
+    info={"append_only": True},
 )
 
 cancellation = Table(
@@ -55,6 +57,7 @@ cancellation = Table(
     Column("command_id", Id, nullable=False, comment="of the CancelSaga that says so"),
     Column("actor", String, nullable=False, comment="who asked for it"),
     Column("at", Double, nullable=False),
+    info={"append_only": True},
 )
 
 webhook = Table(

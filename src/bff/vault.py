@@ -9,7 +9,7 @@ import orjson
 import structlog
 import urllib3
 
-from pulsaga.settings import Settings
+from pulsaga.system import Runtime
 from pulsaga.web import http
 from pulsaga.web.access.tokens import service_token
 from pulsaga.web.formats import Problem
@@ -28,9 +28,9 @@ HANDED_ON = ("Retry-After", "WWW-Authenticate")
 class Vault:
     """Hold the HTTP client towards generador and the token by which it knows us."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._url = settings.generador_url
-        self._key = settings.key("INTERNAL_TOKEN")
+    def __init__(self, runtime: Runtime) -> None:
+        self._url = runtime.url_of("generador")
+        self._key = runtime.settings.key("INTERNAL_TOKEN")
         timeout = urllib3.Timeout(connect=CONNECT_S, read=READ_S)
         self._pool = urllib3.PoolManager(maxsize=CONNECTIONS, timeout=timeout, retries=False)
 

@@ -7,24 +7,24 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any
 
 import structlog
 
 from correo.mail import compose, domain_key
-from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
+from correo.messages import PasswordMailSent, SendPasswordMail
+from correo.settings import CorreoSettings
 from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
 from correo.suspects import Suspects
 from correo.tables import mail
 from pulsaga import faults
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.claims import claim, held, report_apart
-from pulsaga.delivery.inbox import Handler, Received
+from pulsaga.delivery.inbox import Received
 from pulsaga.delivery.loop import Due, Duty
-from pulsaga.delivery.messages import Message
+from pulsaga.delivery.messages import CommandRefused, Message, contract_of, refused_by
 from pulsaga.delivery.rows import Row
 from pulsaga.delivery.tables import pack_context, unpack_context
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.unit_of_work import UnitOfWork, about
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.sealing import unseal_by_any
 from pulsaga.system import Runtime
@@ -41,7 +41,7 @@ MOST_DOUBLINGS = 10
 """A mail that was cut off waits 1 s, 2 s, 4 s, …: so often doubled, it is more than `LONGEST_DELAY_S`."""
 
 
-def send_password_mail(message: Message, uow: UnitOfWork) -> None:
+def send_password_mail(message: Message[SendPasswordMail], uow: UnitOfWork) -> None:
     """Keep one mail per command; the sender answers the command when the mail has ended."""
     body = message.body
     row = {
@@ -61,13 +61,6 @@ def send_password_mail(message: Message, uow: UnitOfWork) -> None:
     uow.put(mail, row)
 
 
-def _mail_of_command(message: Message) -> Iterable[tuple[Any, Any]]:
-    return ((mail, message.id),)
-
-
-HANDLERS = {SendPasswordMail: Handler(send_password_mail, reads=_mail_of_command)}
-
-
 # --- the sender
 
 
@@ -75,7 +68,8 @@ class Sender:
     """Send due mails: claim them, talk SMTP outside any transaction, report what came of it."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._relay, self._settings = runtime.relay, runtime.settings
+        self._relay, self._runtime = runtime.relay, runtime
+        self._settings = runtime.settings.of(CorreoSettings)
         self._postman = open_postman(runtime.settings)
         self._suspects = Suspects()
         self._is_page_of_resting = False
@@ -118,10 +112,10 @@ class Sender:
         """Send the first of what is claimed; return what came of it, or report it and raise what ended the round."""
         outcomes: dict[str, Outcome] = {}
         letters = self._letters(first, outcomes)
-        faults.reach("claimed", first)
+        faults.reach("claimed", _about(first))
         try:
             self._deliver(letters, outcomes)
-            faults.reach("sent", first)
+            faults.reach("sent", _about(first))
         except BaseException:
             self._report_apart(claimed, outcomes)
             raise
@@ -176,14 +170,14 @@ class Sender:
         return self._suspects.strikes(_domain_of(row)), row["attempts"]
 
     def _letter(self, row: Row) -> Letter:
-        token = unseal_token(row["sealed_token"], self._settings.keys("LINK_KEY"), row["username"])
+        token = unseal_token(row["sealed_token"], self._runtime.settings.keys("LINK_KEY"), row["username"])
         content = compose(
             row["id"],
             row["username"],
             row["recipient"],
             token,
             row["created_at"],
-            public_url=self._settings.public_url,
+            public_url=self._runtime.public_url,
             sender=self._settings.mail_from,
         )
         return Letter(row["id"], row["recipient"], content)
@@ -200,6 +194,10 @@ class Sender:
                 uow.drop()
                 report(uow, row, Delayed(f"not reported: {type(error).__name__}"))
             uow.keep()
+
+
+def _about(rows: Sequence[Row]) -> list[Row]:
+    return [about(mail, row) for row in rows]
 
 
 def _domain_of(row: Row) -> str:
@@ -220,7 +218,7 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
                 "ended_at": uow.now,
                 "error": detail,
             }
-            _answer(uow, row, CorreoRefused(command=SendPasswordMail.contract.name, code=code, detail=detail))
+            _answer(uow, row, refused_by(SendPasswordMail)(contract_of(SendPasswordMail).name, code, detail))
         case Delayed(detail=detail):
             row |= _again(row, uow.now + min(LONGEST_DELAY_S, max(DELAY_S, uow.now - row["created_at"])), detail)
         case CutOff(detail=detail):
@@ -230,7 +228,7 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
     uow.put(mail, row)
 
 
-def _answer(uow: UnitOfWork, row: Row, body: PasswordMailSent | CorreoRefused) -> None:
+def _answer(uow: UnitOfWork, row: Row, body: PasswordMailSent | CommandRefused) -> None:
     context = unpack_context(row["context"])
     uow.record(body, row["id"], 1, subject=row["username"], answers=row["id"], context=context)
 
@@ -263,8 +261,5 @@ def send_mails(runtime: Runtime) -> Duty:
     def brings_mail(batch: Sequence[Received]) -> bool:
         return any(isinstance(received.message.body, SendPasswordMail) for received in batch if received.message)
 
-    longest_s = max(LONGEST_DELAY_S, runtime.settings.mail_claim)
+    longest_s = max(LONGEST_DELAY_S, runtime.settings.of(CorreoSettings).mail_claim)
     return Duty("sender", sender.send_due, woken_by=brings_mail, due=Due(mail.c.due_at, longest_s))
-
-
-DUTIES = (send_mails,)

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pulsaga.delivery.messages import Body, CommandFailed, CommandRefused, command, event
-
-
-@command("correo.send-password-mail")
-@dataclass(frozen=True)
-class SendPasswordMail(Body):
-    """Ask for one mail with the link that reveals a password."""
-
-    username: str
-    email: str
-    sealed_token: str
-    """The link's token, sealed under LINK_KEY (base64)."""
+from pulsaga.delivery.messages import command, event
 
 
 @event("correo.password-mail-sent")
 @dataclass(frozen=True)
-class PasswordMailSent(Body):
+class PasswordMailSent:
     """Tell that a mail was taken by the recipient's server; the reply to SendPasswordMail."""
 
     mail_id: str
@@ -33,14 +22,12 @@ class PasswordMailSent(Body):
     sent_at: float
 
 
-@event("correo.command-refused")
-class CorreoRefused(CommandRefused):
-    """Tell that correo refused a command."""
+@command("correo.send-password-mail", replies=(PasswordMailSent,))
+@dataclass(frozen=True)
+class SendPasswordMail:
+    """Ask for one mail with the link that reveals a password."""
 
-
-@event("correo.command-failed")
-class CorreoFailed(CommandFailed):
-    """Tell that a command became a dead letter at correo."""
-
-
-MESSAGES = (SendPasswordMail, PasswordMailSent, CorreoRefused, CorreoFailed)
+    username: str
+    email: str
+    sealed_token: str
+    """The link's token, sealed under LINK_KEY (base64)."""

@@ -12,7 +12,7 @@ from pulsaga.delivery.messages import Message
 from pulsaga.delivery.rows import Row
 
 
-def project_mail(message: Message) -> Iterable[tuple[Table, Row]]:
+def project_mail(message: Message[PasswordMailSent]) -> Iterable[tuple[Table, Row]]:
     """Show one mail that was sent."""
     sent = message.body
     row = {
@@ -26,6 +26,3 @@ def project_mail(message: Message) -> Iterable[tuple[Table, Row]]:
         "sent_at": sent.sent_at,
     }
     return ((mail_view, row),)
-
-
-PROJECTIONS = {PasswordMailSent: project_mail}

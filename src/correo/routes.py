@@ -10,11 +10,13 @@ from sqlalchemy import RowMapping, select
 from correo.tables import mail_view
 from pulsaga.delivery.unit_of_work import rfc3339
 from pulsaga.web import http
+from pulsaga.web.access.rights import OVERSEEING, allow
 
 api = http.api("correo")
 
 
 @api.get("/mails")
+@allow(OVERSEEING)
 def list_mails() -> Response:
     """List mails, the newest first, a page at a time."""
     limit, before = http.page_limit(), http.argument_id("before")
@@ -28,6 +30,7 @@ def list_mails() -> Response:
 
 
 @api.get("/mails/<identifier>")
+@allow(OVERSEEING)
 def show_mail(identifier: str) -> Response:
     """Show one mail."""
     known = http.identifier(identifier)

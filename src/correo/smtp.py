@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from correo.mail import REFUSED, Mailbox, checked_mail_id, domain_key, mailbox, sender_mailbox
+from correo.settings import CorreoSettings
 from pulsaga.errors import DomainError, SettingError, Unavailable
 from pulsaga.settings import Settings
 from pulsaga.text import DETAIL_CHARACTERS, printable
@@ -97,10 +98,11 @@ class Postman(Protocol):
 
 def open_postman(settings: Settings) -> Postman:
     """Choose SMTP where SMTP_URL is given, else the Maildir in the home folder; raise SettingError, connect nowhere."""
-    refused = frozenset(map(domain_key, settings.mail_refused_domains))
-    _, sender = sender_mailbox(settings.mail_from)
-    if settings.smtp_url:
-        return SmtpPostman(read_server(settings.smtp_url), sender, refused)
+    own = settings.of(CorreoSettings)
+    refused = frozenset(map(domain_key, own.mail_refused_domains))
+    _, sender = sender_mailbox(own.mail_from)
+    if own.smtp_url:
+        return SmtpPostman(read_server(own.smtp_url), sender, refused)
     return MaildirPostman(settings.home / "mail", refused)
 
 

@@ -28,6 +28,7 @@ mail = Table(
     Column("ended_at", Double),
     Column("error", Text, nullable=False),
     partial_index("mail_due", "due_at"),
+    info={"subject": "username"},
 )
 
 mail_view = Table(

@@ -6,6 +6,7 @@ import structlog
 
 from generador.domain import context_of, destroyed, state_of
 from generador.messages import PasswordExpired
+from generador.settings import GeneradorSettings
 from generador.tables import password
 from pulsaga.delivery.loop import Duty
 from pulsaga.delivery.rows import Row
@@ -21,7 +22,7 @@ LOOKS_PER_TTL = 20
 
 def expire_passwords(runtime: Runtime) -> Duty:
     """Destroy every secret that was not revealed within REVEAL_TTL, at most a twentieth of it later, or a minute."""
-    ttl_s = runtime.settings.reveal_ttl
+    ttl_s = runtime.settings.of(GeneradorSettings).reveal_ttl
 
     def work(uow: UnitOfWork) -> int:
         return _expire(uow, ttl_s)

@@ -5,15 +5,8 @@ Of the mail it hears when it was sent: from then on a password expires.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
-from sqlalchemy import Table
-
 from correo.messages import PasswordMailSent
 from generador.domain import VALID, destroyed, state_of
-from generador.expiry import expire_passwords
-from generador.keys import check_vault_key
 from generador.messages import (
     DropSuccessor,
     GeneratePassword,
@@ -29,8 +22,6 @@ from generador.messages import (
 )
 from generador.tables import password, rotation
 from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
-from generador.verification import forget_guesses
-from pulsaga.delivery.inbox import Handler
 from pulsaga.delivery.messages import Message
 from pulsaga.delivery.rows import Row
 from pulsaga.delivery.unit_of_work import UnitOfWork
@@ -38,7 +29,7 @@ from pulsaga.errors import DomainError
 from pulsaga.text import printable
 
 
-def generate_password(message: Message, uow: UnitOfWork) -> None:
+def generate_password(message: Message[GeneratePassword], uow: UnitOfWork) -> None:
     """Generate a password for a username that has none; refuse with `password-exists`."""
     username = message.body.username
     before = uow.get(password, username)
@@ -50,7 +41,7 @@ def generate_password(message: Message, uow: UnitOfWork) -> None:
     uow.reply(PasswordGenerated(**state_of(row), sealed_token=sealed_token), username, row["version"])
 
 
-def _new_secret(message: Message, uow: UnitOfWork) -> tuple[Row, str]:
+def _new_secret(message: Message[GeneratePassword] | Message[GenerateSuccessor], uow: UnitOfWork) -> tuple[Row, str]:
     """Draw a password and the token of its link; return how the vault keeps them, and the token sealed for correo."""
     username, plain, token = message.body.username, new_password(), new_token()
     sealed = seal_password(plain, uow.key("VAULT_KEY"), username)
@@ -70,7 +61,7 @@ def _new_secret(message: Message, uow: UnitOfWork) -> tuple[Row, str]:
     return row, seal_token(token, uow.key("LINK_KEY"), username)
 
 
-def begin_to_expire(message: Message, uow: UnitOfWork) -> None:
+def begin_to_expire(message: Message[PasswordMailSent], uow: UnitOfWork) -> None:
     """Let a password expire from when its mail was sent; one that this mail is not about, or that is gone, stays so."""
     sent = message.body
     row = uow.get(password, sent.username)
@@ -78,7 +69,7 @@ def begin_to_expire(message: Message, uow: UnitOfWork) -> None:
         uow.put(password, {**row, "mailed_at": min(uow.now, max(row["issued_at"], sent.sent_at))})
 
 
-def revoke_password(message: Message, uow: UnitOfWork) -> None:
+def revoke_password(message: Message[RevokePassword], uow: UnitOfWork) -> None:
     """Destroy the password that one GeneratePassword made; when that has not come yet, see to it that it is refused."""
     username, undoes = message.body.username, message.body.undoes
     _withdraw(undoes, uow)
@@ -100,7 +91,7 @@ def _withdraw(command_id: str, uow: UnitOfWork) -> None:
 # --- rotation
 
 
-def generate_successor(message: Message, uow: UnitOfWork) -> None:
+def generate_successor(message: Message[GenerateSuccessor], uow: UnitOfWork) -> None:
     """Generate a next password beside the valid one; refuse with `no-password` or `rotation-running`.
 
     A caller may replace what it asked for itself: with another's it could take the account over.
@@ -116,7 +107,7 @@ def generate_successor(message: Message, uow: UnitOfWork) -> None:
     uow.reply(SuccessorGenerated(username, message.id, sealed_token))
 
 
-def drop_successor(message: Message, uow: UnitOfWork) -> None:
+def drop_successor(message: Message[DropSuccessor], uow: UnitOfWork) -> None:
     """Destroy what one GenerateSuccessor made; when that has not come yet, see to it that it is refused."""
     username, undoes = message.body.username, message.body.undoes
     _withdraw(undoes, uow)
@@ -126,7 +117,7 @@ def drop_successor(message: Message, uow: UnitOfWork) -> None:
     uow.reply(SuccessorDropped(username, undoes))
 
 
-def retire_password(message: Message, uow: UnitOfWork) -> None:
+def retire_password(message: Message[RetirePassword], uow: UnitOfWork) -> None:
     """Make the successor the valid password and destroy the one before it; refuse with `no-successor`."""
     username = message.body.username
     old, new = uow.get(password, username), uow.get(rotation, username)
@@ -139,24 +130,3 @@ def retire_password(message: Message, uow: UnitOfWork) -> None:
     uow.put(password, row)
     uow.put(rotation, {**old, **destroyed("superseded", uow.now)})  # its link is told apart from an unknown one
     uow.reply(PasswordRotated(**state_of(row)), username, row["version"])
-
-
-def _of_username(message: Message) -> Iterable[tuple[Table, Any]]:
-    return ((password, message.body.username),)
-
-
-def _both_of_username(message: Message) -> Iterable[tuple[Table, Any]]:
-    return ((password, message.body.username), (rotation, message.body.username))
-
-
-HANDLERS = {
-    GeneratePassword: Handler(generate_password, reads=_of_username),
-    RevokePassword: Handler(revoke_password, reads=_of_username),
-    GenerateSuccessor: Handler(generate_successor, reads=_both_of_username),
-    DropSuccessor: Handler(drop_successor, reads=_both_of_username),
-    RetirePassword: Handler(retire_password, reads=_both_of_username),
-    PasswordMailSent: Handler(begin_to_expire, reads=_of_username),
-}
-
-CHECK = check_vault_key
-DUTIES = (expire_passwords, forget_guesses)

@@ -11,10 +11,9 @@ from generador.tables import key_check, password, rotation
 from pulsaga.delivery.rows import Insert, change
 from pulsaga.errors import SettingError
 from pulsaga.sealing import seal, unseal, unseal_by_any
-from pulsaga.settings import Rotated
 from pulsaga.system import Runtime
 
-NAME: Rotated = "VAULT_KEY"
+NAME = "VAULT_KEY"
 PAGE = 200
 
 

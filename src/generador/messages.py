@@ -4,57 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pulsaga.delivery.messages import Body, CommandFailed, CommandRefused, command, event
-
-
-@command("generador.generate-password")
-@dataclass(frozen=True)
-class GeneratePassword(Body):
-    """Ask for a new password of a user who has none."""
-
-    username: str
-
-
-@command("generador.revoke-password")
-@dataclass(frozen=True)
-class RevokePassword(Body):
-    """Undo one GeneratePassword: destroy its password, if it made one, and free the username."""
-
-    username: str
-    undoes: str
-    """Command id of the GeneratePassword to undo; no other password is touched."""
-
-
-@command("generador.generate-successor")
-@dataclass(frozen=True)
-class GenerateSuccessor(Body):
-    """Ask for a next password of a user beside the valid one, which stays as it is."""
-
-    username: str
-
-
-@command("generador.drop-successor")
-@dataclass(frozen=True)
-class DropSuccessor(Body):
-    """Undo one GenerateSuccessor: destroy what it made; the valid password stays as it is."""
-
-    username: str
-    undoes: str
-    """Command id of the GenerateSuccessor to undo; nothing else is touched."""
-
-
-@command("generador.retire-password")
-@dataclass(frozen=True)
-class RetirePassword(Body):
-    """Ask for the successor to become the valid password, and for the one before it to be destroyed."""
-
-    username: str
-    successor: str
-    """Command id of the GenerateSuccessor that made it."""
+from pulsaga.delivery.messages import command, event
 
 
 @dataclass(frozen=True)
-class PasswordState(Body):
+class PasswordState:
     """Hold the full state of a user's password, without the secret. Times are Unix seconds; 0 is never."""
 
     username: str
@@ -81,7 +35,7 @@ class PasswordRevoked(PasswordState):
 
 @event("generador.nothing-to-revoke")
 @dataclass(frozen=True)
-class NothingToRevoke(Body):
+class NothingToRevoke:
     """Tell that the command to undo had made no password; the other reply to RevokePassword."""
 
     username: str
@@ -102,7 +56,7 @@ class PasswordExpired(PasswordState):
 
 @event("generador.successor-generated")
 @dataclass(frozen=True)
-class SuccessorGenerated(Body):
+class SuccessorGenerated:
     """Tell that a next password waits beside the valid one; the reply to GenerateSuccessor."""
 
     username: str
@@ -114,7 +68,7 @@ class SuccessorGenerated(Body):
 
 @event("generador.successor-dropped")
 @dataclass(frozen=True)
-class SuccessorDropped(Body):
+class SuccessorDropped:
     """Tell that the successor of one command is gone, or will never be; the reply to DropSuccessor."""
 
     username: str
@@ -127,30 +81,47 @@ class PasswordRotated(PasswordState):
     """Tell that the successor is valid now and the password before it destroyed; the reply to RetirePassword."""
 
 
-@event("generador.command-refused")
-class GeneradorRefused(CommandRefused):
-    """Tell that generador refused a command."""
+@command("generador.generate-password", replies=(PasswordGenerated,))
+@dataclass(frozen=True)
+class GeneratePassword:
+    """Ask for a new password of a user who has none."""
+
+    username: str
 
 
-@event("generador.command-failed")
-class GeneradorFailed(CommandFailed):
-    """Tell that a command became a dead letter at generador."""
+@command("generador.revoke-password", replies=(PasswordRevoked, NothingToRevoke))
+@dataclass(frozen=True)
+class RevokePassword:
+    """Undo one GeneratePassword: destroy its password, if it made one, and free the username."""
+
+    username: str
+    undoes: str
+    """Command id of the GeneratePassword to undo; no other password is touched."""
 
 
-MESSAGES = (
-    GeneratePassword,
-    RevokePassword,
-    GenerateSuccessor,
-    DropSuccessor,
-    RetirePassword,
-    PasswordGenerated,
-    PasswordRevoked,
-    NothingToRevoke,
-    PasswordRevealed,
-    PasswordExpired,
-    SuccessorGenerated,
-    SuccessorDropped,
-    PasswordRotated,
-    GeneradorRefused,
-    GeneradorFailed,
-)
+@command("generador.generate-successor", replies=(SuccessorGenerated,))
+@dataclass(frozen=True)
+class GenerateSuccessor:
+    """Ask for a next password of a user beside the valid one, which stays as it is."""
+
+    username: str
+
+
+@command("generador.drop-successor", replies=(SuccessorDropped,))
+@dataclass(frozen=True)
+class DropSuccessor:
+    """Undo one GenerateSuccessor: destroy what it made; the valid password stays as it is."""
+
+    username: str
+    undoes: str
+    """Command id of the GenerateSuccessor to undo; nothing else is touched."""
+
+
+@command("generador.retire-password", replies=(PasswordRotated,))
+@dataclass(frozen=True)
+class RetirePassword:
+    """Ask for the successor to become the valid password, and for the one before it to be destroyed."""
+
+    username: str
+    successor: str
+    """Command id of the GenerateSuccessor that made it."""

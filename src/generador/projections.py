@@ -6,23 +6,14 @@ from collections.abc import Iterable
 
 from sqlalchemy import Table
 
-from generador.messages import PasswordExpired, PasswordGenerated, PasswordRevealed, PasswordRevoked, PasswordRotated
+from generador.messages import PasswordState
 from generador.tables import password_view
 from pulsaga.delivery.messages import Message
 from pulsaga.delivery.rows import Row
 
 
-def project_password(message: Message) -> Iterable[tuple[Table, Row]]:
+def project_password(message: Message[PasswordState]) -> Iterable[tuple[Table, Row]]:
     """Show a password's newest state."""
     state = message.body
     row = {name: getattr(state, name) for name in ("username", "status", "issued_at", "changed_at")}
     return ((password_view, {**row, "version": message.version}),)
-
-
-PROJECTIONS = {
-    PasswordGenerated: project_password,
-    PasswordRevoked: project_password,
-    PasswordRevealed: project_password,
-    PasswordExpired: project_password,
-    PasswordRotated: project_password,
-}

@@ -6,6 +6,7 @@ from sqlalchemy import select, union_all
 
 from generador.domain import context_of, is_expired, shown, state_of
 from generador.messages import PasswordRevealed
+from generador.settings import GeneradorSettings
 from generador.tables import password, rotation
 from generador.vault import Sealed, open_password, token_hash
 from pulsaga.delivery.rows import Row
@@ -31,7 +32,7 @@ def reveal(runtime: Runtime, token: str) -> tuple[str, str]:
     """
 
     def work(uow: UnitOfWork) -> tuple[str, str]:
-        row = _to_reveal(uow, token_hash(token), runtime.settings.reveal_ttl)
+        row = _to_reveal(uow, token_hash(token), runtime.settings.of(GeneradorSettings).reveal_ttl)
         username = row["username"]
         plain = open_password(
             Sealed(row["sealed_key"], row["sealed_secret"]), runtime.settings.keys("VAULT_KEY"), username

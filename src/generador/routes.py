@@ -13,6 +13,7 @@ from generador.tables import password_view
 from pulsaga.delivery.unit_of_work import rfc3339
 from pulsaga.errors import DomainError
 from pulsaga.web import http
+from pulsaga.web.access.rights import OVERSEEING, SERVICE, allow
 from pulsaga.web.formats import Problem, invalid
 
 STATUS = {"unknown-token": 404, "not-yet-valid": 503}
@@ -22,6 +23,7 @@ api = http.api("generador")
 
 
 @api.get("/passwords/<whole:username>")
+@allow(OVERSEEING)
 def show_password(username: str) -> Response:
     """Show a user's password, never its secret."""
     query = select(password_view).where(password_view.c.username == username)
@@ -33,6 +35,7 @@ def show_password(username: str) -> Response:
 
 
 @api.post("/internal/reveals")
+@allow(SERVICE)
 def reveal_once() -> Response:
     """Reveal the password behind a link's token, once; only services of this installation may ask."""
     from generador.reveal import reveal
@@ -50,6 +53,7 @@ def reveal_once() -> Response:
 
 
 @api.post("/internal/verifications")
+@allow(SERVICE)
 def verify_password() -> Response:
     """Tell whether this is a user's valid password; only services of this installation may ask."""
     from generador.verification import TooManyAttempts, verify

@@ -36,6 +36,7 @@ password = Table(
     *_secret(),
     Column("mailed_at", Double, comment="when its link could be used, from which on it expires; null before"),
     index_where(text("sealed_key IS NOT NULL"), "password_unrevealed", "mailed_at"),
+    info={"subject": "username"},
 )
 
 rotation = Table(
@@ -44,6 +45,7 @@ rotation = Table(
     Column("username", String, primary_key=True),
     Column("revision", Integer, nullable=False),
     *_secret(),
+    info={"subject": "username"},
     comment="the secret beside the password: while a rotation runs the next one, after it the one that went",
 )
 
@@ -69,6 +71,7 @@ key_check = Table(
     WRITE,
     Column("name", String, primary_key=True),
     Column("sealed", LargeBinary, nullable=False, comment="the name, sealed: only the key of that name opens it"),
+    info={"append_only": True},
 )
 
 password_view = Table(

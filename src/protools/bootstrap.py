@@ -9,21 +9,20 @@ import structlog
 
 from pulsaga.broker import Action, BrokerAdmin, connect_admin
 from pulsaga.delivery.avro import versions_of
-from pulsaga.delivery.messages import Contract
+from pulsaga.delivery.messages import Contract, contract_of
 from pulsaga.settings import Settings
-from pulsaga.system import Service, load
+from pulsaga.system import Service, System
 from pulsaga_program.databases import prepare_databases
-from pulsaga_program.services import SERVICES
 
 log = structlog.get_logger()
 
 
-def bootstrap(settings: Settings, names: Sequence[str] = SERVICES) -> None:
+def bootstrap(system: System, settings: Settings, names: Sequence[str] = ()) -> None:
     """Create what is missing: namespace, topics, schemas, subscriptions, databases, roles, tables.
 
     Raise SchemaIncompatible, naming topic and field, before anything is changed; Unavailable when something is down.
     """
-    services = [load(name) for name in names]
+    services = [system[name] for name in names or system.names]
     admin = connect_admin(
         settings.broker_url,
         settings.broker_admin_url,
@@ -34,19 +33,21 @@ def bootstrap(settings: Settings, names: Sequence[str] = SERVICES) -> None:
     try:
         prepare_broker(admin, services)
         if settings.broker_role_prefix is not None:
-            grant_rights(admin, services, settings.broker_role_prefix)
+            grant_rights(admin, system, services, settings.broker_role_prefix)
     finally:
         admin.close()
     for service in services:
-        prepare_databases(settings, service)
-    log.info("bootstrapped", services=",".join(names))
+        prepare_databases(system, settings, service)
+    log.info("bootstrapped", services=",".join(service.name for service in services))
 
 
 def prepare_broker(
     admin: BrokerAdmin, services: Sequence[Service], committed: Callable[[Contract], list[str]] = versions_of
 ) -> None:
     """Check every committed schema, then create namespace, topics with their schemas, and subscriptions."""
-    schemas = [(cls.contract.name, text) for s in services for cls in s.messages for text in committed(cls.contract)]  # type: ignore[attr-defined]
+    schemas = [
+        (contract_of(cls).name, text) for s in services for cls in s.messages for text in committed(contract_of(cls))
+    ]
     for topic, text in schemas:
         admin.check_schema(topic, text)
     admin.prepare_namespace()
@@ -60,26 +61,27 @@ def prepare_broker(
             admin.create_subscription(topic, service.projector)
 
 
-def grant_rights(admin: BrokerAdmin, services: Sequence[Service], prefix: str) -> None:
+def grant_rights(admin: BrokerAdmin, system: System, services: Sequence[Service], prefix: str) -> None:
     """Let each service say what is its own to say, send the commands it sends, and hear what it consumes; no more."""
-    for (service, topic), actions in rights_of(services).items():
+    for (service, topic), actions in rights_of(system, services).items():
         admin.grant(prefix + service, topic, sorted(actions))
     for speaker in services:  # every service looks topics up there, to see whether the broker answers
         admin.grant_live(prefix + speaker.name, ["consume", "produce"] if speaker.changed else ["consume"])
 
 
-def rights_of(services: Sequence[Service]) -> dict[tuple[str, str], set[Action]]:
-    """Return what each service needs on each topic."""
+def rights_of(system: System, services: Sequence[Service]) -> dict[tuple[str, str], set[Action]]:
+    """Return what each service needs on each topic: the coordinator sends commands to all, the front door to it."""
     rights: dict[tuple[str, str], set[Action]] = defaultdict(set)
     for service in services:
-        for contract in (cls.contract for cls in service.messages):  # type: ignore[attr-defined]
-            speaker = _sender_to(service.name) if contract.kind == "command" else service.name
-            rights[speaker, contract.name].add("produce")
+        for contract in (contract_of(cls) for cls in service.messages):
+            rights[_speaker_of(system, contract), contract.name].add("produce")
         for topic in (*service.consumes, *service.projects):
             rights[service.name, topic].add("consume")
     return rights
 
 
-def _sender_to(receiver: str) -> str:
-    """Name who sends a service its commands: the front door to the coordinator, the coordinator to everybody else."""
-    return "bff" if receiver == "protools_saga" else "protools_saga"
+def _speaker_of(system: System, contract: Contract) -> str:
+    if contract.kind == "event":
+        return contract.owner
+    door = system.front_door or system.coordinator
+    return door.name if contract.owner == system.name else system.name

@@ -17,6 +17,7 @@ from pulsaga.text import printable
 
 if TYPE_CHECKING:
     from pulsaga.settings import Settings
+    from pulsaga.system import System
     from pulsaga_program.local import LocalPostgres, LocalPulsar
     from pulsaga_program.local.postgres import StopMode
 
@@ -27,11 +28,11 @@ LAZY = {
     "dead-letters": ("pulsaga_program.commands.operators", "dead_letters"),
     "incidents": ("pulsaga_program.commands.operators", "incidents_group"),
     "sagas": ("pulsaga_program.commands.operators", "sagas_group"),
+    "make": ("pulsaga_program.commands.make", "make"),
     "retention": ("pulsaga_program.commands.retention", "command"),
     "faults": ("pulsaga_program.commands.faults", "faults"),
     "keys": ("pulsaga_program.commands.access", "keys_group"),
     "token": ("pulsaga_program.commands.access", "token_group"),
-    "vault": ("pulsaga_program.commands.vault", "vault"),
     "webhook-secret": ("pulsaga_program.commands.access", "webhook_secret"),
 }
 """Commands that are imported only when somebody calls for them: module and name."""
@@ -46,6 +47,12 @@ def plain_errors() -> Iterator[None]:
         for line in f"protools: {error}".split("\n"):
             click.echo(printable(line), err=True)
         sys.exit(WRONG_SETTING if isinstance(error, SettingError) else 1)
+
+
+def _system() -> System:
+    from pulsaga_program.located import the_system
+
+    return the_system()
 
 
 def _settings() -> Settings:
@@ -64,14 +71,26 @@ class _Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *LAZY])
+        return sorted([*super().list_commands(ctx), *LAZY, *_of_services()])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in LAZY:
-            return super().get_command(ctx, name)
-        module, attribute = LAZY[name]
-        found: click.Command = getattr(import_module(module), attribute)
+        if (known := super().get_command(ctx, name)) is not None:
+            return known
+        module, attribute = LAZY.get(name) or _of_services().get(name, ("", ""))
+        found: click.Command | None = getattr(import_module(module), attribute) if module else None
         return found
+
+
+def _of_services() -> dict[str, tuple[str, str]]:
+    """Return the commands that the system's services add; none where no system is to be had."""
+    try:
+        services = _system().all
+    except ProtoolsError:
+        return {}
+    found = (
+        (name, reference.partition(":")) for service in services for name, reference in service.command_line.items()
+    )
+    return {name: (module, attribute) for name, (module, _, attribute) in found}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -251,11 +270,10 @@ def _kept_keys(settings: Settings) -> dict[str, str]:
     """Return the keys that embedded mode keeps under the home folder, making those it lacks."""
     from base64 import b64encode
 
+    from pulsaga_program.preflight import keys_of
+
     embedded = type(settings).read({"PROTOOLS_HOME": str(settings.home)})
-    return {
-        name: b64encode(embedded.key(name)).decode()
-        for name in ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET")
-    }
+    return {name: b64encode(embedded.key(name)).decode() for name in keys_of(_system())}
 
 
 @commands.group()
@@ -266,7 +284,7 @@ def config() -> None:
 @config.command("show")
 def config_show() -> None:
     """Print every setting in force by the name of its variable, secrets hidden."""
-    shown = _settings().shown()
+    shown = _system().shown(_settings())
     width = max(map(len, shown))
     for variable, value in shown.items():
         click.echo(f"{variable.ljust(width)}  {value}")
@@ -285,7 +303,7 @@ def run(service: str, kind: str, supervisor: int | None) -> None:
         show_pulse()
     from pulsaga_program.processes import run as run_process
 
-    run_process(service, kind, _settings())
+    run_process(_system(), service, kind, _settings())
 
 
 @commands.command("bootstrap")
@@ -296,9 +314,9 @@ def bootstrap_command() -> None:
     from pulsaga_program.preflight import check_values
 
     settings = _settings()
-    check_values(settings)
+    check_values(_system(), settings)
     configure_logging(settings.log_format)
-    bootstrap(settings)
+    bootstrap(_system(), settings)
 
 
 @commands.command("verify")
@@ -324,7 +342,7 @@ def verify_command(since: str | None, live: float | None, as_json: bool) -> None
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--since") from None
     collect_seldom()
-    report = verify(_settings(), scope)
+    report = verify(_system(), _settings(), scope)
     if as_json:
         tell_json(report.document())
     else:
@@ -338,10 +356,10 @@ def verify_command(since: str | None, live: float | None, as_json: bool) -> None
     "--replicas",
     multiple=True,
     metavar="SERVICE[.KIND]=N",
-    help="e.g. generador=3 (its worker), bff.web=2 (on ports 3000, 3100)",
+    help="e.g. stock=3 (its worker), stock.web=2 (both on its port)",
 )
 def up(replicas: tuple[str, ...]) -> None:
     """Run the whole system on this machine until Ctrl-C."""
     from pulsaga_program.up import up as run_all
 
-    sys.exit(run_all(_settings(), replicas))
+    sys.exit(run_all(_system(), _settings(), replicas))

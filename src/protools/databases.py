@@ -3,73 +3,151 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module, resources
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import get_args
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, MetaData, create_engine, text
+from sqlalchemy import Connection, Engine, MetaData, create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 
+from pulsaga.delivery.avro import home_of
 from pulsaga.delivery.database import open_database, role_name
 from pulsaga.delivery.forgetting import forget
 from pulsaga.delivery.tables import DELIVERY, failure
 from pulsaga.errors import Unavailable
 from pulsaga.settings import Role, Settings, Side
-from pulsaga.system import Service
+from pulsaga.system import Service, System
 
 SIDES: tuple[Side, ...] = get_args(Side)
 ROLES: tuple[Role, ...] = get_args(Role)
+OWN = "alembic"
+"""Name of a service's own history; the others are the framework's, each with a version table of its own."""
+FIRST = "0001"
 
 
-def prepare_databases(settings: Settings, service: Service) -> None:
+def prepare_databases(system: System, settings: Settings, service: Service) -> None:
     """Create what is missing of a service's two databases, and migrate both. Idempotent."""
     for side in SIDES:
         url = make_url(settings.database_url(service.name, side))
         if url.get_backend_name() == "postgresql":
             _create_database(settings, service.name, url)
-        migrate(settings, service, side)
+        migrate(system, settings, service, side)
 
 
-def migrate(settings: Settings, service: Service, side: Side) -> None:
-    """Upgrade one database to the newest migration, as its owner, and prepare the inbox of the weeks to come."""
+def migrate(system: System, settings: Settings, service: Service, side: Side) -> None:
+    """Upgrade one database to the newest migrations, as its owner, and prepare the inbox of the weeks to come."""
     engine = open_database(settings, service.name, side, "owner", create=True)
     try:
         with engine.begin() as connection:
-            command.upgrade(_config(service, side, connection), "head")
+            for history in histories_of(system, service, side):
+                _adopt(connection, history)
+                command.upgrade(_config(history, connection), "head")
         if side == "write":
             forget(engine, settings.clock_offset)
     finally:
         engine.dispose()
 
 
-def new_migration(settings: Settings, service: Service, side: Side, message: str) -> None:
-    """Write the next migration of one history from what the tables and the migrated database differ in."""
-    engine = open_database(settings, service.name, side, "owner", create=True)
-    with engine.begin() as connection:
-        command.revision(_config(service, side, connection), message, autogenerate=True)
-    engine.dispose()
+def new_migration(system: System, settings: Settings, service: Service, side: Side, message: str) -> Path | None:
+    """Write the next migration of a service's own history from what its tables and a new database differ in.
+
+    Return its path, or None when they do not differ. It works in a database of its own, an SQLite file.
+    """
+    with TemporaryDirectory() as home:
+        settings = Settings.read({"PROTOOLS_HOME": home})
+        migrate(system, settings, service, side)
+        engine = open_database(settings, service.name, side, "owner")
+        try:
+            with engine.begin() as connection:
+                return _revision(History(OWN, _own_folder(service, side), _tables(service, side)), connection, message)
+        finally:
+            engine.dispose()
 
 
-def metadata_of(service: Service, side: Side) -> list[MetaData]:
-    """Return every table that one side holds: the delivery tables stand in each write database."""
-    if side == "write":
-        return [DELIVERY, service.write]
-    shared = MetaData()
-    failure.to_metadata(shared)
-    return [shared, service.read]
+def _revision(history: History, connection: Connection, message: str) -> Path | None:
+    history.folder.mkdir(parents=True, exist_ok=True)
+    found = len(list(history.folder.glob("*.py"))) + 1
+
+    def keep(_context: Any, _revision: Any, directives: list[Any]) -> None:
+        if directives[0].upgrade_ops.is_empty():
+            directives[:] = []
+
+    config, number = _config(history, connection), f"{found:04}"
+    made = command.revision(config, message, autogenerate=True, rev_id=number, process_revision_directives=keep)
+    return Path(made.path) if made and not isinstance(made, list) else None
 
 
-def _config(service: Service, side: Side, connection: Connection) -> Config:
+@dataclass(frozen=True)
+class History:
+    """A line of migrations of one database: its name, its folder, and the tables that it makes."""
+
+    name: str
+    folder: Path
+    tables: MetaData
+
+    @property
+    def version_table(self) -> str:
+        """Where the database keeps how far it has come."""
+        return f"{self.name}_version"
+
+
+def histories_of(system: System, service: Service, side: Side) -> list[History]:
+    """Return the histories of one database: the framework's for what it keeps there, then the service's own."""
+    of_coordinator = service.name == system.name
+    delivery = MetaData()
+    for table in DELIVERY.tables.values() if side == "write" else [failure]:
+        table.to_metadata(delivery)
+    found = [History("delivery" if side == "write" else "projection", _folder("delivery", side), delivery)]
+    if of_coordinator:
+        found.append(History("coordinator", _folder("saga", side), _tables(service, side)))
+    elif (own := _own_folder(service, side)).exists() or _tables(service, side).tables:
+        found.append(History(OWN, own, _tables(service, side)))
+    return found
+
+
+def _folder(room: str, side: Side) -> Path:
+    return Path(str(resources.files("pulsaga"))) / room / "migrations" / side
+
+
+def _own_folder(service: Service, side: Side) -> Path:
+    return home_of(service.module, service.name, "migrations") / side
+
+
+def _tables(service: Service, side: Side) -> MetaData:
+    return service.tables if side == "write" else service.views
+
+
+def _adopt(connection: Connection, history: History) -> None:
+    """Note how far a database has come that was made when every service's own history held the framework's tables."""
+    inspector = inspect(connection)
+    known = set(inspector.get_table_names())
+    if history.name == OWN or history.version_table in known or not known >= {FIRST_TABLE[history.name], OWN_VERSION}:
+        return
+    version = connection.execute(text(f"SELECT version_num FROM {OWN_VERSION}")).scalar()  # noqa: S608 - our name
+    command.stamp(_config(history, connection), str(version) if history.name == "coordinator" else FIRST)
+
+
+OWN_VERSION = "alembic_version"
+FIRST_TABLE = {"delivery": "inbox", "projection": "failure", "coordinator": "saga"}
+
+
+def _config(history: History, connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(resources.files("pulsaga") / "alembic"))
     config.set_main_option("path_separator", "newline")
-    (package,) = import_module(service.name).__path__
-    folder = Path(package) / "migrations" / side
-    config.set_main_option("version_locations", str(folder))
-    config.attributes |= {"connection": connection, "metadata": metadata_of(service, side)}
+    config.set_main_option("version_locations", str(history.folder))
+    names = frozenset(history.tables.tables)
+    config.attributes |= {
+        "connection": connection,
+        "metadata": history.tables,
+        "version_table": history.version_table,
+        "is_ours": lambda name: name in names,
+    }
     return config
 
 

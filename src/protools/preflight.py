@@ -2,51 +2,71 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
-from correo.smtp import open_postman
 from pulsaga.errors import SettingError
+from pulsaga.faults import FaultRuleError, check_rule
 from pulsaga.operate.retention import SHORTEST_S
 from pulsaga.setting_values import UNITS
-from pulsaga.settings import KeyName, Settings
+from pulsaga.settings import KEYS, Settings
+from pulsaga.system import System
 from pulsaga.web.access.tokens import authentication
 from pulsaga_program.local.process import port_is_free
 
-PORTS = ("bff_port", "protools_saga_port", "generador_port", "correo_port")
-NEEDED: tuple[KeyName, ...] = ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN")
 
-
-def check_values(settings: Settings) -> None:
+def check_values(system: System, settings: Settings) -> None:
     """Raise SettingError for a value that some process could not work with, whichever process this is."""
-    open_postman(settings)
+    for service in system.all:
+        if service.settings:
+            settings.of(service.settings)
+        if service.web:
+            system.port_of(settings, service.name)
+            system.url_of(settings, service.name)
+        if service.preflight:
+            service.preflight(settings)
+    system.public_url(settings)
+    for name in keys_of(system):
+        settings.given_key(name), settings.given_key(f"{name}_OLD")
     if settings.saga_retention < SHORTEST_S:
         raise SettingError("SAGA_RETENTION", f"must be {SHORTEST_S / UNITS['d']:g}d or more: messages may be so late")
     if settings.faults is not None and not settings.on_loopback:
         raise SettingError("PROTOOLS_FAULTS", f"faults are for loopback only, and this is {settings.bind}")
+    _check_faults(system, settings)
 
 
-def check_system(settings: Settings) -> None:
+def keys_of(system: System) -> tuple[str, ...]:
+    """Return the names of all keys of a system, the framework's included."""
+    return tuple(dict.fromkeys((*(key for service in system.all for key in service.keys), *KEYS)))
+
+
+def _check_faults(system: System, settings: Settings) -> None:
+    try:
+        for rule in settings.faults or ():
+            check_rule(rule, system.seams)
+    except FaultRuleError as error:
+        raise SettingError("PROTOOLS_FAULTS", str(error)) from None
+
+
+def check_system(system: System, settings: Settings) -> None:
     """Raise SettingError for what the processes of one machine together could not work with, or lack."""
-    check_values(settings)
+    check_values(system, settings)
     authentication(settings)
     host = "127.0.0.1" if settings.bind == "localhost" else settings.bind
     if not port_is_free(0, host):
         raise SettingError("BIND_HOST", f"{settings.bind} is no address of this machine")
-    _check_ports(settings)
-    _check_keys(settings)
+    _check_ports(system, settings)
+    _check_keys(system, settings)
 
 
-def _check_ports(settings: Settings) -> None:
+def _check_ports(system: System, settings: Settings) -> None:
     taken: dict[int, str] = {}
-    for name in PORTS:
-        port, variable = getattr(settings, name), name.upper()
+    for name, port in system.ports(settings).items():
+        variable = f"{name.upper()}_PORT"
         if port in taken:
             raise SettingError(variable, f"{port} is the port of {taken[port]}, too")
         taken[port] = variable
 
 
-def _check_keys(settings: Settings) -> None:
-    """Read the keys that are given or kept, and make none."""
-    for name in get_args(KeyName) if settings.embedded else NEEDED:
-        if not settings.embedded or settings.key_file(name).exists():
+def _check_keys(system: System, settings: Settings) -> None:
+    """Read the keys that are given or kept, and make none; callers may never ask for a callback, which one is for."""
+    for name in keys_of(system):
+        if settings.key_file(name).exists() if settings.embedded else name != "WEBHOOK_SECRET":
             settings.key(name)

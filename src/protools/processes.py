@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -23,21 +22,9 @@ from pulsaga.delivery.worker import Worker
 from pulsaga.errors import SettingError
 from pulsaga.process import Process, collect_seldom, repeat
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime, Service, load, open_runtime
+from pulsaga.system import Runtime, Service, System, open_runtime
 from pulsaga.telemetry import configure_logging
 from pulsaga_program.preflight import check_values
-
-PROCESSES: tuple[tuple[str, str], ...] = (
-    ("generador", "worker"),
-    ("correo", "worker"),
-    ("protools_saga", "worker"),
-    ("bff", "worker"),
-    ("generador", "web"),
-    ("correo", "web"),
-    ("protools_saga", "web"),
-    ("bff", "web"),
-)
-"""Every kind of process there is, in the order in which they start."""
 
 FORGET_EVERY_S = 3600.0
 UNPROJECTED_LOOK_S = 5.0
@@ -45,19 +32,19 @@ SWITCH_S = 0.0005
 """Seconds after which a thread lets the others run: a message must not wait for a projection's turn (default 5 ms)."""
 
 
-def run(name: str, kind: str, settings: Settings) -> None:
+def run(system: System, name: str, kind: str, settings: Settings) -> None:
     """Run one process in the foreground until SIGTERM; exit 1 when a loop of it broke."""
-    if (name, kind) not in PROCESSES:
-        known = ", ".join(f"{service} {kind}" for service, kind in PROCESSES)
+    if (name, kind) not in system.processes:
+        known = ", ".join(f"{service} {kind}" for service, kind in system.processes)
         raise SettingError(f"{name} {kind}", f"no such process; there are: {known}")
-    check_values(settings)
+    check_values(system, settings)
     configure_logging(settings.log_format)
     allow_faults(name, settings)
     sys.setswitchinterval(SWITCH_S)
     collect_seldom()
-    runtime = open_runtime(settings, name)
+    runtime = open_runtime(system, settings, name)
     keep_trying(threading.Event(), lambda: runtime.write.connect().close())  # refuses what cannot keep our promises
-    if check := load(name).check:
+    if check := system[name].check:
         keep_trying(threading.Event(), lambda: check(runtime))
     process = Process()
     closing = add_worker(process, runtime) if kind == "worker" else add_web(process, runtime)
@@ -77,7 +64,7 @@ def allow_faults(service: str, settings: Settings) -> None:
 
 def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
     """Add the loops of a worker: messages, duties, projections. Return what must be closed after them."""
-    service = load(runtime.service)
+    service = runtime.system[runtime.service]
     closing: list[Callable[[], object]] = []
     duties = [*_housekeeping(runtime), *(make(runtime) for make in service.duties)]
     if service.handlers:
@@ -110,8 +97,10 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
 
     settings, stopping = runtime.settings, threading.Event()
     read = open_database(settings, runtime.service, "read", "reader")
-    app = importlib.import_module(runtime.service).create_app(runtime, read)
-    listener = server.listen(app.name, settings.bind, settings.port(runtime.service))
+    web, port = runtime.system[runtime.service].web, runtime.system.port_of(settings, runtime.service)
+    assert web is not None
+    app = web(runtime, read)
+    listener = server.listen(app.name, settings.bind, port)
     process.add("http", lambda: server.run(app, listener, stopping), stopping.set)
     waiting = app.extensions.get("waiting")
     if waiting is not None:
@@ -158,23 +147,23 @@ def _housekeeping(runtime: Runtime) -> list[Duty]:
 def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], object]]:
     settings = runtime.settings
     inbox = Inbox(
-        service.handlers,
-        service.answer("command-refused"),
-        service.answer("command-failed"),
+        service.handling,
+        service.refused,
+        service.failed,
         attempts=settings.failure_attempts,
         delay_s=settings.failure_delay,
     )
-    reader = Reader(service.handlers, runtime.codec, runtime.broker)
+    reader = Reader(service.handling, runtime.codec, runtime.broker)
     subscription = _subscribe(runtime, service.name, service.consumes)
     return Worker(inbox, reader, runtime.relay, subscription, settings.batch_limit), subscription.close
 
 
 def _projector(service: Service, runtime: Runtime, engine: Engine) -> tuple[Projector, Callable[[], object]]:
-    reader = Reader(service.projections, runtime.codec, runtime.broker)
+    reader = Reader(service.projecting, runtime.codec, runtime.broker)
     subscription = _subscribe(runtime, service.projector, service.projects)
     changed = service.changed(runtime) if service.changed else None
     limit = runtime.settings.batch_limit
-    return Projector(service.projections, reader, engine, subscription, limit, changed), subscription.close
+    return Projector(service.projecting, reader, engine, subscription, limit, changed), subscription.close
 
 
 def _subscribe(runtime: Runtime, name: str, topics: Sequence[str]) -> Subscription:

@@ -8,28 +8,29 @@ from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pulsaga.delivery.messages import Contract
+from pulsaga.delivery.avro import home_of
+from pulsaga.delivery.messages import Contract, contract_of
 
 
 def derive(cls: type) -> str:
     """Return the Avro schema of a message class, as committed: JSON, two spaces, newline at the end."""
-    contract: Contract = cls.contract  # type: ignore[attr-defined]
+    contract = contract_of(cls)
     schema = json.loads(_model(cls).avro_schema())
     schema |= {"name": _record_name(contract), "namespace": f"protools.{contract.owner}"}
     return json.dumps(_without_docs(schema), indent=2) + "\n"
 
 
-def path_of(cls: type, root: Path) -> Path:
-    """Return where the schema of a message's current version is committed, below the source root."""
-    contract: Contract = cls.contract  # type: ignore[attr-defined]
-    owner, _, name = contract.name.partition(".")
-    return root / owner / "avro" / f"{name}.v{contract.version}.avsc"
+def path_of(cls: type) -> Path:
+    """Return where the schema of a message's current version is committed."""
+    contract = contract_of(cls)
+    name = contract.name.partition(".")[2]
+    return home_of(contract.module, contract.owner, "avro").resolve() / f"{name}.v{contract.version}.avsc"
 
 
-def write(classes: Iterable[type], root: Path) -> Iterator[Path]:
+def write(classes: Iterable[type]) -> Iterator[Path]:
     """Write the schemas that are not committed yet, yielding their paths; a committed one is never touched."""
     for cls in classes:
-        path = path_of(cls, root)
+        path = path_of(cls)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(derive(cls))

@@ -12,6 +12,7 @@ from pathlib import Path
 from pulsaga.errors import ProtoolsError
 from pulsaga.faults import RuleBook
 from pulsaga.settings import Settings
+from pulsaga.system import System
 from pulsaga_program.home import keep_private
 from pulsaga_program.local.process import PortInUse, only_one, port_is_free
 from pulsaga_program.supervisor import Program, Role, Supervisor
@@ -24,20 +25,19 @@ class WrongReplicas(ProtoolsError):
     """Say which part of --replicas names no process, or no count from 1 to 99."""
 
 
-def up(settings: Settings, replicas: Sequence[str] = ()) -> int:
+def up(system: System, settings: Settings, replicas: Sequence[str] = ()) -> int:
     """Run the whole system until Ctrl-C; return the exit code. Refuse a home or a port that is taken."""
     from pulsaga_program.preflight import check_system
-    from pulsaga_program.processes import PROCESSES
 
-    check_system(settings)
-    counts = replica_counts(PROCESSES, replicas)
+    check_system(system, settings)
+    counts = replica_counts(system.processes, replicas)
     busy = f"another `protools up` runs on {settings.home}: stop it first, or set PROTOOLS_HOME"
     keep_private(settings.home)
     with only_one(settings.home / "up.lock", busy):
-        refuse_taken_ports(settings, counts)
+        refuse_taken_ports(system, settings, counts)
         _begin_faults(settings)
         programs = [*embedded_broker(settings), _bootstrap(settings), *service_programs(settings, counts)]
-        return Supervisor(programs, when_ready=lambda seconds: try_next(settings, seconds)).run()
+        return Supervisor(programs, when_ready=lambda seconds: try_next(system, settings, seconds)).run()
 
 
 def _begin_faults(settings: Settings) -> None:
@@ -72,32 +72,26 @@ def service_programs(settings: Settings, counts: Mapping[tuple[str, str], int]) 
             )
 
 
-def refuse_taken_ports(settings: Settings, counts: Mapping[tuple[str, str], int]) -> None:
+def refuse_taken_ports(system: System, settings: Settings, counts: Mapping[tuple[str, str], int]) -> None:
     """Raise PortInUse for the first web port on which something listens already; replicas share a port."""
     for service, kind in counts:
         if kind != "web":
             continue
-        port = settings.port(service)
+        port = system.port_of(settings, service)
         if not port_is_free(port, "127.0.0.1" if settings.bind == "localhost" else settings.bind):
             raise PortInUse(port, f"stop what listens there, or set {service.upper()}_PORT")
 
 
-def try_next(settings: Settings, seconds: float) -> str:
-    """Return what to show once everything is ready: how long it took and three commands to try."""
+def try_next(system: System, settings: Settings, seconds: float) -> str:
+    """Return what to show once everything is ready: how long it took and some commands to try."""
     host = "127.0.0.1" if settings.bind in ("0.0.0.0", "localhost") else settings.bind
-    passwords = f"http://{f'[{host}]' if ':' in host else host}:{settings.bff_port}/passwords"
+    door = system.front_door or system.coordinator
+    address = f"http://{f'[{host}]' if ':' in host else host}:{system.port_of(settings, door.name)}"
     issue = f"{this_program()} token issue --role operator --subject me"
     known = "" if settings.auth else ' -H "Authorization: Bearer $TOKEN"'
-    xml = "-H 'Content-Type: application/xml' -H 'Accept: application/xml'"
-    return "\n".join(
-        [
-            f"ready in {seconds:.1f} s. Try:",
-            *([f"  TOKEN=$({issue})"] if settings.jwt_secret else []),
-            f"""  curl -i {passwords}{known} -H 'Content-Type: application/json' -d '{{"username":"ada"}}'""",
-            f"  curl -i {passwords}{known} {xml} -d '<root><username>grace</username></root>'",
-            f"  curl -i {passwords}/ada{known}",
-        ]
-    )
+    steps = door.first_steps(address, known) if door.first_steps else [f"curl -i {address}/health"]
+    token = [f"TOKEN=$({issue})"] if settings.jwt_secret else []
+    return "\n  ".join([f"ready in {seconds:.1f} s. Try:", *token, *steps])
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -1,42 +1,45 @@
-"""Define the workflow `issue-password`: generate a password, then mail its link."""
+"""The workflow `issue-password`: generate a password, then mail its link."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from correo.messages import SendPasswordMail
 from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
-from pulsaga.saga.definition import Data, Every, Saga, Step, hours, minutes
+from protools_saga.messages import IssuePassword
+from pulsaga.saga.definition import Saga, Step, hours, minutes
 
 
-def generate_password(data: Data) -> GeneratePassword:
-    """Ask generador for a password."""
-    return GeneratePassword(username=data["username"])
+@dataclass(frozen=True)
+class Issue(IssuePassword):
+    """What the workflow knows."""
+
+    sealed_token: str = ""
+    """Of the mail's link."""
 
 
-def password_generated(reply: PasswordGenerated) -> Data:
+def note_token(issue: Issue, reply: PasswordGenerated) -> Issue:
     """Learn the sealed token of the link."""
-    return {"sealed_token": reply.sealed_token}
+    return replace(issue, sealed_token=reply.sealed_token)
 
 
-def revoke_password(data: Data, undoes: str) -> RevokePassword:
-    """Ask generador to destroy what the command `undoes` made."""
-    return RevokePassword(username=data["username"], undoes=undoes)
-
-
-def send_mail(data: Data) -> SendPasswordMail:
-    """Ask correo to mail the link."""
-    return SendPasswordMail(username=data["username"], email=data["email"], sealed_token=data["sealed_token"])
-
-
-ISSUE_PASSWORD = Saga(
+ISSUE_PASSWORD = Saga[Issue](
     name="issue-password",
+    starts=IssuePassword,
+    data=Issue,
+    subject=lambda issue: issue.username,
     steps=[
         Step(
-            command=generate_password,
-            learn=password_generated,
-            compensation=revoke_password,
-            retry=Every(seconds=5),
+            lambda issue: GeneratePassword(issue.username),
+            undo=lambda issue, undoes: RevokePassword(issue.username, undoes),
+            learn=note_token,
             deadline=minutes(15),
         ),
-        Step(command=send_mail, pivot=True, retry=Every(seconds=5), deadline=hours(1), late="ignore"),
+        Step(
+            lambda issue: SendPasswordMail(issue.username, issue.email, issue.sealed_token),
+            pivot=True,
+            deadline=hours(1),
+            late="ignore",
+        ),
     ],
 )

@@ -1,46 +1,51 @@
-"""Define the workflow `rotate-password`: make a next password beside the valid one, mail its link, retire the old.
+"""The workflow `rotate-password`: make a next password beside the valid one, mail its link, retire the old.
 
 The old password stays valid until the mail is out; a rotation that is given up leaves it exactly as it was.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
+from correo.messages import SendPasswordMail
 from generador.messages import DropSuccessor, GenerateSuccessor, RetirePassword, SuccessorGenerated
-from protools_saga.issue_password import send_mail
-from pulsaga.saga.definition import Data, Every, Saga, Step, hours, minutes
+from protools_saga.messages import RotatePassword
+from pulsaga.saga.definition import Saga, Step, hours, minutes
 
 
-def generate_successor(data: Data) -> GenerateSuccessor:
-    """Ask generador for a next password."""
-    return GenerateSuccessor(username=data["username"])
+@dataclass(frozen=True)
+class Rotation(RotatePassword):
+    """What the workflow knows."""
+
+    sealed_token: str = ""
+    """Of the mail's link."""
+    successor: str = ""
+    """Command id of what made the next password."""
 
 
-def successor_generated(reply: SuccessorGenerated) -> Data:
-    """Learn the sealed token of the link, and which successor is to be valid in the end."""
-    return {"sealed_token": reply.sealed_token, "successor": reply.successor}
+def note_successor(rotation: Rotation, reply: SuccessorGenerated) -> Rotation:
+    """Learn the sealed token of the link, and which successor becomes valid in the end."""
+    return replace(rotation, sealed_token=reply.sealed_token, successor=reply.successor)
 
 
-def drop_successor(data: Data, undoes: str) -> DropSuccessor:
-    """Ask generador to destroy what the command `undoes` made."""
-    return DropSuccessor(username=data["username"], undoes=undoes)
-
-
-def retire_password(data: Data) -> RetirePassword:
-    """Ask generador to put the successor in the place of the old password."""
-    return RetirePassword(username=data["username"], successor=data["successor"])
-
-
-ROTATE_PASSWORD = Saga(
+ROTATE_PASSWORD = Saga[Rotation](
     name="rotate-password",
+    starts=RotatePassword,
+    data=Rotation,
+    subject=lambda rotation: rotation.username,
     steps=[
         Step(
-            command=generate_successor,
-            learn=successor_generated,
-            compensation=drop_successor,
-            retry=Every(seconds=5),
+            lambda rotation: GenerateSuccessor(rotation.username),
+            undo=lambda rotation, undoes: DropSuccessor(rotation.username, undoes),
+            learn=note_successor,
             deadline=minutes(15),
         ),
-        Step(command=send_mail, pivot=True, retry=Every(seconds=5), deadline=hours(1), late="ignore"),
-        Step(command=retire_password, retry=Every(seconds=5), deadline=hours(24)),
+        Step(
+            lambda rotation: SendPasswordMail(rotation.username, rotation.email, rotation.sealed_token),
+            pivot=True,
+            deadline=hours(1),
+            late="ignore",
+        ),
+        Step(lambda rotation: RetirePassword(rotation.username, rotation.successor), deadline=hours(24)),
     ],
 )

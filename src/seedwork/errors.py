@@ -2,6 +2,7 @@
 
 ProtoolsError
 ├── SettingError          a wrong value in the environment; the program stops at start
+├── DefinitionError       a system that cannot work as it is declared; nothing starts
 ├── DomainError           a business no: it is an answer, never retried
 ├── Unavailable           something else is down: wait, uncounted
 │   └── NotConfirmed      some topics took their messages, others did not
@@ -27,6 +28,10 @@ class SettingError(ProtoolsError):
     def __init__(self, variable: str, problem: str) -> None:
         super().__init__(f"{variable}: {problem}")
         self.variable = variable
+
+
+class DefinitionError(ProtoolsError):
+    """A declaration of a system, service or workflow that cannot work; the message names it."""
 
 
 class DomainError(ProtoolsError):

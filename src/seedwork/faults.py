@@ -2,7 +2,7 @@
 
 A seam is a point at which dying matters, `<service>.<point>`. A rule names a seam and what happens there:
 
-    generador.handled action=crash match=username=ada nth=2 times=1
+    stock.handled action=crash match=sku=tea nth=2 times=1
 
 It fires from the `nth` matching pass on, `times` times, counted over all processes that share a home folder. Without
 an installed file `reach` does nothing. The rules can only take away, never weaken a guard.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pulsaga.broker import Wire
-from pulsaga.delivery.messages import Message
+from pulsaga.delivery.messages import AnyMessage, Message
 from pulsaga.errors import ProtoolsError
 
 Action = Literal["crash", "sleep", "raise", "drop"]
@@ -46,24 +46,11 @@ PROJECTOR = {
     "projecting": "a batch of events has come, nothing is written",
     "projected": "the read model is committed, the batch is not acknowledged",
 }
-FRONT_DOOR = {
-    "telling": "the read model is up to date, who waits has not heard it (drop: nobody hears it)",
-}
-SENDER = {
-    "claimed": "a sender has claimed mails, the mail server has not seen them",
-    "sent": "the mail server took the mails, nothing is recorded",
-}
-SEAMS: Mapping[str, str] = {
-    f"{service}.{point}": words
-    for service, points in {
-        "bff": {**RELAY, **PROJECTOR, **FRONT_DOOR},
-        "protools_saga": {**WORKER, **RELAY, **PROJECTOR},
-        "generador": {**WORKER, **RELAY, **PROJECTOR},
-        "correo": {**WORKER, **RELAY, **PROJECTOR, **SENDER},
-    }.items()
-    for point, words in points.items()
-}
-"""Every seam, with what has happened and what has not when a process passes it."""
+
+
+def seams_of(handles: bool, projects: bool) -> dict[str, str]:
+    """Return the points that every service has, with what has happened and what has not when a process passes one."""
+    return (WORKER if handles else {}) | RELAY | (PROJECTOR if projects else {})
 
 
 class FaultRuleError(ProtoolsError, ValueError):
@@ -105,13 +92,11 @@ class Told:
 
 def parse_rule(text: str) -> Rule:
     """Read a rule; raise FaultRuleError naming the word that cannot be read."""
-    seam, *words = text.split()
-    if seam not in SEAMS:
-        raise FaultRuleError(f"{seam} is no seam: `protools faults seams` lists them")
+    seam, *words = text.split() or [""]
     values = dict(_word(word) for word in words)
     if "action" not in values:
         raise FaultRuleError(f"{text!r} names no action: action={'|'.join(ACTIONS)} is needed")
-    action, seconds = _action(seam, values["action"])
+    action, seconds = _action(values["action"])
     match = values.get("match", "").partition("=") if "match" in values else None
     return Rule(
         seam=seam,
@@ -121,6 +106,15 @@ def parse_rule(text: str) -> Rule:
         nth=_count("nth", values.get("nth", "1")),
         times=_count("times", values.get("times", "1")),
     )
+
+
+def check_rule(text: str, seams: Mapping[str, str]) -> None:
+    """Raise FaultRuleError for a rule that cannot be read, or that names no seam of a system."""
+    rule = parse_rule(text)
+    if rule.seam not in seams:
+        raise FaultRuleError(f"{rule.seam} is no seam: `protools faults seams` lists them")
+    if rule.action == "drop" and "(drop:" not in seams[rule.seam]:
+        raise FaultRuleError(f"nothing can be dropped at {rule.seam}")
 
 
 def parse_rules(text: str) -> tuple[str, ...]:
@@ -138,13 +132,11 @@ def _word(word: str) -> tuple[str, str]:
     return name, value
 
 
-def _action(seam: str, text: str) -> tuple[Action, float]:
+def _action(text: str) -> tuple[Action, float]:
     name, _, seconds = text.partition("=")
     action = next((known for known in ACTIONS if known == name), None)
     if action is None:
         raise FaultRuleError(f"action={text} is none of {', '.join(ACTIONS)}")
-    if action == "drop" and "(drop:" not in SEAMS[seam]:
-        raise FaultRuleError(f"nothing can be dropped at {seam}")
     try:
         return action, float(seconds or "0")
     except ValueError:
@@ -254,7 +246,7 @@ def install(service: str, file: Path) -> None:
     _installed = _Installed(service, RuleBook(file))
 
 
-def reach(point: str, in_hand: Iterable[Message | Wire | Mapping[str, Any]] = ()) -> bool:
+def reach(point: str, in_hand: Iterable[AnyMessage | Wire | Mapping[str, Any]] = ()) -> bool:
     """Pass a seam: die, stall or raise when a rule says so; return True when what is in hand is to be dropped."""
     if _installed is None:
         return False
@@ -265,14 +257,14 @@ def reach(point: str, in_hand: Iterable[Message | Wire | Mapping[str, Any]] = ()
     return dropped
 
 
-def facts_of(one: Message | Wire | Mapping[str, Any]) -> Mapping[str, Any]:
+def facts_of(one: AnyMessage | Wire | Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what a rule can match: `type`, `id`, `saga`, `subject`, and the fields of a message's body or a row."""
     if isinstance(one, Message):
         return {**vars(one.body), "type": one.contract.name, "id": one.id, "saga": one.saga_id, "subject": one.subject}
     if isinstance(one, Wire):
         told = one.properties
         return {"type": one.topic, "id": told["ce_id"], "saga": one.key, "subject": told["ce_subject"]}
-    return {"subject": one.get("username"), **one}
+    return one
 
 
 def _happens(rule: Rule) -> bool:

@@ -7,12 +7,12 @@ import ipaddress
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 from pulsaga import setting_values as values
@@ -23,11 +23,14 @@ from pulsaga.web.access.limits import Rate
 
 Side = Literal["write", "read"]
 Role = Literal["owner", "projector", "reader"]
-KeyName = Literal["VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"]
-Rotated = Literal["VAULT_KEY", "LINK_KEY"]
+S = TypeVar("S")
+DATABASES = ("_DB_URL", "_DB_READ_URL")
+KEYS = ("INTERNAL_TOKEN", "WEBHOOK_SECRET")
+"""Keys that the framework itself uses."""
 
 
-def _from(variable: str, parse: Callable[[str], Any], default: str = "", *, secret: bool = False) -> Any:
+def setting(variable: str, parse: Callable[[str], Any], default: str = "", *, secret: bool = False) -> Any:
+    """Declare a field of a settings dataclass: the variable that it is read from, and how."""
     return field(metadata={"variable": variable, "parse": parse, "default": default, "secret": secret})
 
 
@@ -35,104 +38,88 @@ def _from(variable: str, parse: Callable[[str], Any], default: str = "", *, secr
 class Settings:
     """Hold every setting of one process. Build it with `read`; times are in seconds."""
 
-    home: Path = _from("PROTOOLS_HOME", values.folder, ".protools")
-    bind: str = _from("BIND_HOST", values.address, "127.0.0.1")
-    bff_port: int = _from("BFF_PORT", values.port, "3000")
-    protools_saga_port: int = _from("PROTOOLS_SAGA_PORT", values.port, "3001")
-    generador_port: int = _from("GENERADOR_PORT", values.port, "3002")
-    correo_port: int = _from("CORREO_PORT", values.port, "3003")
-    public_url: str = _from("PUBLIC_URL", values.url("http", "https"), "http://127.0.0.1:{BFF_PORT}")
-    cors_origins: frozenset[str] = _from("CORS_ORIGINS", values.origins)
+    home: Path = setting("PROTOOLS_HOME", values.folder, ".protools")
+    bind: str = setting("BIND_HOST", values.address, "127.0.0.1")
+    cors_origins: frozenset[str] = setting("CORS_ORIGINS", values.origins)
     """Origins whose pages may ask from a browser, `*` for all; none by default."""
-    generador_url: str = _from("GENERADOR_URL", values.url("http", "https"), "http://127.0.0.1:{GENERADOR_PORT}")
 
-    auth: str | None = _from("AUTH", values.auth)
+    auth: str | None = setting("AUTH", values.auth)
     """`none`: nobody is asked who they are, on loopback only."""
-    jwt_secret: bytes | None = _from("JWT_SECRET", values.jwt_secret, secret=True)
-    jwks_url: str | None = _from("JWKS_URL", values.jwks_url)
-    jwks_file: Path | None = _from("JWKS_FILE", values.file)
-    jwt_audience: str = _from("JWT_AUDIENCE", values.text, "protools")
-    jwt_issuer: str = _from("JWT_ISSUER", values.text, "protools")
-    rate_limit: Rate | None = _from("RATE_LIMIT", values.rate, "2000/s burst 4000")
+    jwt_secret: bytes | None = setting("JWT_SECRET", values.jwt_secret, secret=True)
+    jwks_url: str | None = setting("JWKS_URL", values.jwks_url)
+    jwks_file: Path | None = setting("JWKS_FILE", values.file)
+    jwt_audience: str = setting("JWT_AUDIENCE", values.text, "protools")
+    jwt_issuer: str = setting("JWT_ISSUER", values.text, "protools")
+    rate_limit: Rate | None = setting("RATE_LIMIT", values.rate, "2000/s burst 4000")
     """Of each address and each caller, in each web process."""
-    trusted_proxies: frozenset[IPv4Network | IPv6Network] = _from("TRUSTED_PROXIES", values.networks)
+    trusted_proxies: frozenset[IPv4Network | IPv6Network] = setting("TRUSTED_PROXIES", values.networks)
     """Whose X-Forwarded-For is believed."""
 
-    broker_url_given: str | None = _from("BROKER_URL", values.optional)
-    broker_host: str | None = _from("BROKER_HOST", values.optional)
-    broker_admin_url_given: str | None = _from("BROKER_ADMIN_URL", values.optional_url("http", "https"))
-    namespace: str = _from("BROKER_NAMESPACE", values.namespace, "main")
-    broker_token: str | None = _from("BROKER_TOKEN", values.optional, secret=True)
-    broker_tls_trust_certs: Path | None = _from("BROKER_TLS_TRUST_CERTS", values.file)
-    broker_role_prefix: str | None = _from("BROKER_ROLE_PREFIX", values.optional)
+    broker_url_given: str | None = setting("BROKER_URL", values.optional)
+    broker_host: str | None = setting("BROKER_HOST", values.optional)
+    broker_admin_url_given: str | None = setting("BROKER_ADMIN_URL", values.optional_url("http", "https"))
+    namespace: str = setting("BROKER_NAMESPACE", values.namespace, "main")
+    broker_token: str | None = setting("BROKER_TOKEN", values.optional, secret=True)
+    broker_tls_trust_certs: Path | None = setting("BROKER_TLS_TRUST_CERTS", values.file)
+    broker_role_prefix: str | None = setting("BROKER_ROLE_PREFIX", values.optional)
     """With it bootstrap grants each service, as the role of this prefix and its name, what it needs and no more."""
-    partitions: int = _from("BROKER_PARTITIONS", values.count, "1")
+    partitions: int = setting("BROKER_PARTITIONS", values.count, "1")
     """Of each topic that bootstrap creates on Pulsar; topics that are there stay as they are."""
 
-    db_username: str | None = _from("DB_USERNAME", values.optional)
-    db_password: str | None = _from("DB_PASSWORD", values.optional, secret=True)
-    db_hostname: str | None = _from("DB_HOSTNAME", values.optional)
-    db_name: str = _from("DB_NAME", values.database_name, "protools")
-    db_read_hostname: str | None = _from("DB_READ_HOSTNAME", values.optional)
-    db_read_name: str = _from("DB_READ_NAME", values.database_name, "protools_read")
+    db_username: str | None = setting("DB_USERNAME", values.optional)
+    db_password: str | None = setting("DB_PASSWORD", values.optional, secret=True)
+    db_hostname: str | None = setting("DB_HOSTNAME", values.optional)
+    db_name: str = setting("DB_NAME", values.database_name, "protools")
+    db_read_hostname: str | None = setting("DB_READ_HOSTNAME", values.optional)
+    db_read_name: str = setting("DB_READ_NAME", values.database_name, "protools_read")
 
-    mail_domain: str = _from("MAIL_DOMAIN", values.domain, "example.test")
-    mail_from: str = _from("MAIL_FROM", values.text, "Protools <no-reply@example.test>")
-    mail_refused_domains: frozenset[str] = _from("MAIL_REFUSED_DOMAINS", values.domains, "refused.test")
-    smtp_url: str | None = _from("SMTP_URL", values.smtp, secret=True)
-
-    vault_key_given: bytes | None = _from("VAULT_KEY", values.key, secret=True)
-    link_key_given: bytes | None = _from("LINK_KEY", values.key, secret=True)
-    vault_key_old: bytes | None = _from("VAULT_KEY_OLD", values.key, secret=True)
-    link_key_old: bytes | None = _from("LINK_KEY_OLD", values.key, secret=True)
-    internal_token_given: bytes | None = _from("INTERNAL_TOKEN", values.key, secret=True)
-    webhook_secret_given: bytes | None = _from("WEBHOOK_SECRET", values.key, secret=True)
-
-    reveal_ttl: float = _from("REVEAL_TTL", values.duration, "86400")
-    """After which a password that nobody revealed is destroyed."""
-    accept_within: float = _from("ACCEPT_WITHIN", values.duration, "30")
+    accept_within: float = setting("ACCEPT_WITHIN", values.duration, "30")
     """Within which an accepted command is to end; what could not is refused (docs/decisions/0012)."""
-    idempotency_ttl: float = _from("IDEMPOTENCY_TTL", values.duration, "86400")
+    idempotency_ttl: float = setting("IDEMPOTENCY_TTL", values.duration, "86400")
     """For which an idempotency key is kept at least; that of an unfinished command is kept until it has ended."""
-    wait_limit: float = _from("WAIT_LIMIT", values.duration, "30")
+    wait_limit: float = setting("WAIT_LIMIT", values.duration, "30")
     """For which `Prefer: wait` may hold an answer back at most."""
-    events_heartbeat: float = _from("EVENTS_HEARTBEAT", values.duration, "15")
+    events_heartbeat: float = setting("EVENTS_HEARTBEAT", values.duration, "15")
     """After which a silent stream of events says that it is alive."""
-    webhook_private: bool = _from("WEBHOOK_PRIVATE", values.allowed)
+    webhook_private: bool = setting("WEBHOOK_PRIVATE", values.allowed)
     """`allow`: callbacks may go to private networks and to this machine."""
-    webhook_attempts: int = _from("WEBHOOK_ATTEMPTS", values.count, "20")
-    batch_limit: int = _from("BATCH_LIMIT", values.count, "500")
-    failure_attempts: int = _from("FAILURE_ATTEMPTS", values.count, "5")
-    failure_delay: float = _from("FAILURE_DELAY", values.duration, "1")
-    sweep_after: float = _from("SWEEP_AFTER", values.duration, "5")
-    transaction_timeout: float = _from("TRANSACTION_TIMEOUT", values.timeout, "10")
-    lock_timeout: float = _from("LOCK_TIMEOUT", values.timeout, "5")
-    saga_retention: float = _from("SAGA_RETENTION", values.span, "90d")
+    webhook_attempts: int = setting("WEBHOOK_ATTEMPTS", values.count, "20")
+    batch_limit: int = setting("BATCH_LIMIT", values.count, "500")
+    failure_attempts: int = setting("FAILURE_ATTEMPTS", values.count, "5")
+    failure_delay: float = setting("FAILURE_DELAY", values.duration, "1")
+    sweep_after: float = setting("SWEEP_AFTER", values.duration, "5")
+    transaction_timeout: float = setting("TRANSACTION_TIMEOUT", values.timeout, "10")
+    lock_timeout: float = setting("LOCK_TIMEOUT", values.timeout, "5")
+    saga_retention: float = setting("SAGA_RETENTION", values.span, "90d")
     """After which `protools retention` archives a finished saga."""
-    operator: str | None = _from("OPERATOR", values.optional)
-    operator_approvals: int = _from("OPERATOR_APPROVALS", values.count, "1")
-    clock_offset: float = _from("PROTOOLS_CLOCK_OFFSET", values.seconds, "0")
-    mail_claim: float = _from("MAIL_CLAIM", values.duration, "60")
-    """For which claimed mails are left alone by other senders; a killed sender's mails wait as long."""
-    faults: tuple[str, ...] | None = _from("PROTOOLS_FAULTS", values.faults)
-    log_format: str = _from("LOG_FORMAT", values.choice("console", "json"), "console")
+    operator: str | None = setting("OPERATOR", values.optional)
+    operator_approvals: int = setting("OPERATOR_APPROVALS", values.count, "1")
+    clock_offset: float = setting("PROTOOLS_CLOCK_OFFSET", values.seconds, "0")
+    faults: tuple[str, ...] | None = setting("PROTOOLS_FAULTS", values.faults)
+    log_format: str = setting("LOG_FORMAT", values.choice("console", "json"), "console")
 
-    service_urls: Mapping[str, str] = field(default_factory=dict)
-    """`<SERVICE>_DB_URL` and `<SERVICE>_DB_READ_URL` as given, by variable name."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What was read: ports, addresses, keys and each service's own settings are taken from it when asked for."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read the environment; raise SettingError naming the first variable whose value cannot be used."""
-        environment = os.environ if environment is None else environment
-        given: dict[str, Any] = {}
-        for f in filter(lambda f: f.metadata, fields(cls)):
-            ports = {name.upper(): given.get(name) for name in ("bff_port", "generador_port")}
-            given[f.name] = _value(f.metadata, environment, ports)
-        named = [name for name, text in environment.items() if name.endswith(("_DB_URL", "_DB_READ_URL")) and text]
-        urls = {name: _parsed(name, values.database, environment[name]) for name in named}
-        settings = cls(service_urls=urls, **given)
+        environment = dict(os.environ) if environment is None else environment
+        settings = cls(environment=environment, **_values(cls, environment))
+        for name in environment:
+            if name.endswith(DATABASES):
+                settings.database_at(name)
         _check_places(settings)
         return settings
+
+    def of(self, cls: type[S]) -> S:
+        """Read a service's own settings; raise SettingError naming the first variable that cannot be used."""
+        return cls(**_values(cls, self.environment))
+
+    def given(self, variable: str, parse: Callable[[str], Any]) -> Any:
+        """Return what one variable says, or None when it is not set."""
+        text = self.environment.get(variable, "")
+        return _parsed(variable, parse, text) if text else None
 
     @property
     def broker_url(self) -> str:
@@ -167,18 +154,25 @@ class Settings:
         """Whether the web processes listen on this machine only."""
         return self.bind == "localhost" or ipaddress.ip_address(self.bind).is_loopback
 
-    def port(self, service: str) -> int:
-        """Port of a service's web process; raise SettingError for a service that has none."""
-        value = getattr(self, f"{service}_port", None)
-        if value is None:
-            raise SettingError(f"{service.upper()}_PORT", "no such web service")
-        return int(value)
+    def port(self, service: str, default: int) -> int:
+        """Return the port of a service's web process, as `<SERVICE>_PORT` says."""
+        given = self.given(f"{service.upper()}_PORT", values.port)
+        return default if given is None else int(given)
+
+    def url(self, variable: str, default: str) -> str:
+        """Return an HTTP address, as a variable says."""
+        return str(self.given(variable, values.url("http", "https")) or default)
+
+    def database_at(self, variable: str) -> str | None:
+        """Return the URL of a database that a variable such as `<SERVICE>_DB_URL` gives, or None."""
+        found: str | None = self.given(variable, values.database)
+        return found
 
     def database_url(self, service: str, side: Side) -> str:
         """URL of one service's write or read database, without a role."""
         variable = f"{service.upper()}_DB_{'READ_' if side == 'read' else ''}URL"
-        if variable in self.service_urls:
-            return self.service_urls[variable]
+        if given := self.database_at(variable):
+            return given
         if self.db_hostname is None:
             return f"sqlite:///{self.home}/db/{service}-{side}.sqlite"
         host = (self.db_read_hostname or self.db_hostname) if side == "read" else self.db_hostname
@@ -187,35 +181,60 @@ class Settings:
         password = f":{quote(self.db_password, safe='')}" if self.db_password else ""
         return f"postgresql+psycopg://{user}{password}@{host}/{name}"
 
-    def key(self, variable: KeyName) -> bytes:
+    def key(self, variable: str) -> bytes:
         """Return a 32-byte key; embedded mode makes a missing one under home/keys (0600), elsewhere it is refused."""
-        given: bytes | None = getattr(self, f"{variable.lower()}_given")
-        if given is not None:
+        if (given := self.given_key(variable)) is not None:
             return given
         if not self.embedded:
             raise SettingError(variable, f"is missing: {KEY_BYTES} random bytes in base64 are needed")
         return _kept_key(self.key_file(variable))
 
-    def key_file(self, variable: KeyName) -> Path:
+    def given_key(self, variable: str) -> bytes | None:
+        """Return the key that a variable gives, or None."""
+        text = self.environment.get(variable, "")
+        found: bytes | None = _parsed(variable, values.key, text, secret=True)
+        return found
+
+    def key_file(self, variable: str) -> Path:
         """Where embedded mode keeps a key; the one before it lies beside, `_old` behind its name."""
         return self.home / "keys" / variable.lower()
 
-    def keys(self, variable: Rotated) -> tuple[bytes, ...]:
+    def keys(self, variable: str) -> tuple[bytes, ...]:
         """Return the keys that may read what is sealed: the one in force, then the one before, if there is one."""
-        old: bytes | None = getattr(self, f"{variable.lower()}_old")
+        old = self.given_key(f"{variable}_OLD")
         file = old_file(self.key_file(variable))
         if old is None and self.embedded and file.exists():
             old = _read_key(file)
         return (self.key(variable),) if old is None else (self.key(variable), old)
 
-    def shown(self) -> dict[str, str]:
-        """What is in force, by variable name, secrets hidden."""
-        rows = {f.metadata["variable"]: _shown(f.metadata, getattr(self, f.name)) for f in fields(self) if f.metadata}
-        return rows | {name: _without_password(url) for name, url in self.service_urls.items()}
+    def shown(self, own: Iterable[type] = (), keys: Collection[str] = KEYS) -> dict[str, str]:
+        """What is in force, by variable name, secrets hidden; `own` are the settings of services, `keys` their keys."""
+        rows = _rows(self)
+        for cls in own:
+            rows |= _rows(self.of(cls))
+        rotated = [f"{name}_OLD" for name in keys if name not in KEYS]
+        rows |= {name: "(hidden)" if self.environment.get(name) else "" for name in (*keys, *rotated)}
+        databases = {name: self.database_at(name) for name in self.environment if name.endswith(DATABASES)}
+        return rows | {name: _without_password(url) for name, url in databases.items() if url}
 
 
-def _value(meta: Mapping[str, Any], environment: Mapping[str, str], ports: Mapping[str, Any]) -> Any:
-    text = environment.get(meta["variable"], "") or meta["default"].format_map(ports)
+def system_reference() -> str:
+    """Return which system the program runs, as `module:NAME`; empty when the environment does not say."""
+    return os.environ.get("PROTOOLS_SYSTEM", "")
+
+
+def _values(cls: type, environment: Mapping[str, str]) -> dict[str, Any]:
+    declared = [one for one in fields(cls) if one.metadata]
+    return {one.name: _value(one.metadata, environment) for one in declared}
+
+
+def _rows(settings: Any) -> dict[str, str]:
+    declared = [one for one in fields(settings) if one.metadata]
+    return {one.metadata["variable"]: _shown(one.metadata, getattr(settings, one.name)) for one in declared}
+
+
+def _value(meta: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
+    text = environment.get(meta["variable"], "") or meta["default"]
     return _parsed(meta["variable"], meta["parse"], text, secret=meta["secret"])
 
 

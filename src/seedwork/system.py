@@ -1,55 +1,130 @@
-"""Put a service together from its rooms: which module holds what is a convention, an absent room is empty.
+"""A whole system as one explicit object: its services, its workflows, and what follows from them.
 
-`<service>/messages.py` MESSAGES · `handlers.py` HANDLERS, CHECK, DUTIES · `projections.py` PROJECTIONS, CHANGED ·
-`tables.py` WRITE, READ · `__init__.py` create_app.
+A mistake in what is declared is a DefinitionError, which names it, before anything starts.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Engine, MetaData
+from sqlalchemy import Column, Engine, Integer, MetaData
 
 from pulsaga import broker as brokers
+from pulsaga import faults
 from pulsaga.broker import Broker
 from pulsaga.delivery.avro import Codec, CommittedSchemas
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import Handler
 from pulsaga.delivery.loop import Duty
+from pulsaga.delivery.messages import CommandFailed, CommandRefused, contract_of, owned
 from pulsaga.delivery.projection import Changed, Projection
 from pulsaga.delivery.relay import Relay
+from pulsaga.delivery.rows import keyed_alone
 from pulsaga.delivery.unit_of_work import Speaker
-from pulsaga.settings import Settings
+from pulsaga.errors import DefinitionError
+from pulsaga.saga.coordinator import Coordinator
+from pulsaga.saga.definition import Saga
+from pulsaga.settings import KEYS, Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+T = TypeVar("T")
+FIRST_PORT = 3000
+ANSWERS = (CommandRefused, CommandFailed)
+"""Events that every service which handles commands may answer with."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """Hold what a service is made of."""
+    """A service: one literal that names everything it is made of."""
 
     name: str
-    messages: Sequence[type]
-    handlers: Mapping[type, Handler]
-    projections: Mapping[type, Projection]
-    check: Callable[[Runtime], None] | None
-    """What a process makes sure of before it does anything; raises SettingError."""
-    duties: Sequence[DutyMaker]
-    changed: Callable[[Runtime], Changed] | None
-    write: MetaData
-    read: MetaData
+    _: KW_ONLY
+    handlers: Sequence[Handler[Any]] = ()
+    projections: Sequence[Projection[Any]] = ()
+    events: Sequence[type] = ()
+    """Events that it tells beside the replies of its commands."""
+    tables: MetaData = field(default_factory=MetaData)
+    """Of its write database. A table with one key column has a `revision`, which is added where it is not declared;
+    not to one whose `info` says `append_only`."""
+    views: MetaData = field(default_factory=MetaData)
+    """Tables of its read database."""
+    duties: Sequence[DutyMaker] = ()
+    web: Callable[[Runtime, Engine], Flask] | None = None
+    """Makes the app of its web process; imports what it needs inside, so that a worker does not load it."""
+    settings: type | None = None
+    """A dataclass of its own settings (`pulsaga.settings.setting`), read with `settings.of(cls)`."""
+    keys: Sequence[str] = ()
+    """Names of the keys of 32 bytes that it uses."""
+    seams: Mapping[str, str] = field(default_factory=dict)
+    """Points of its own at which faults may happen, beside the framework's, each with what has happened there."""
+    preflight: Callable[[Settings], object] | None = None
+    """Looks at settings before anything starts; raises SettingError."""
+    check: Callable[[Runtime], None] | None = None
+    """Looked at before a process of it does anything; raises SettingError."""
+    changed: Callable[[Runtime], Changed] | None = None
+    """Told of each batch that its projector has committed."""
+    command_line: Mapping[str, str] = field(default_factory=dict)
+    """Commands that it adds to the command line: a name, and a click command as `module:NAME`."""
+    first_steps: Callable[[str, str], Sequence[str]] | None = None
+    """Of a front door: commands to try, given its URL and the option of curl that says who asks."""
+    module: str = ""
+    """Where it is declared: its schemas and migrations lie beside."""
 
-    def answer(self, kind: str) -> type | None:
-        """Return the service's own `<name>.command-refused` or `.command-failed` class, if it declares one."""
-        return next((m for m in self.messages if m.contract.name == f"{self.name}.{kind}"), None)  # type: ignore[attr-defined]
+    def __post_init__(self) -> None:
+        if not self.module:
+            object.__setattr__(self, "module", sys._getframe(2).f_globals["__name__"])
+        for table in self.tables.tables.values():
+            if keyed_alone(table) and "revision" not in table.c and not table.info.get("append_only"):
+                table.append_column(Column("revision", Integer, nullable=False))
+        _refuse_twins(f"service {self.name}: two handlers of", [handler.message for handler in self.handlers])
+        _refuse_twins(f"service {self.name}: two projections of", [each.event for each in self.projections])
+
+    @cached_property
+    def handling(self) -> Mapping[type, Handler[Any]]:
+        """Handlers by the class of what they handle."""
+        return {handler.message: handler for handler in self.handlers}
+
+    @cached_property
+    def projecting(self) -> Mapping[type, Projection[Any]]:
+        """Projections by the class of their event."""
+        return {projection.event: projection for projection in self.projections}
+
+    @cached_property
+    def commands(self) -> tuple[type, ...]:
+        """The commands that it takes."""
+        return tuple(cls for cls in self.handling if contract_of(cls).kind == "command")
+
+    @cached_property
+    def messages(self) -> tuple[type, ...]:
+        """Every message that it owns: the commands it takes and the events it tells."""
+        replies = [reply for cls in self.commands for reply in contract_of(cls).replies]
+        answers = [self._answer(answer) for answer in ANSWERS] if self.commands else []
+        return tuple(dict.fromkeys((*self.commands, *replies, *self.events, *answers)))
+
+    @property
+    def refused(self) -> type[CommandRefused]:
+        """The class of its answer to a command that it refuses."""
+        return self._answer(CommandRefused)
+
+    @property
+    def failed(self) -> type[CommandFailed]:
+        """The class of its answer to a command that became a dead letter."""
+        return self._answer(CommandFailed)
+
+    def _answer(self, answer: type[T]) -> type[T]:
+        module = contract_of(self.commands[0]).module if self.commands else self.module
+        return owned(answer, self.name, module)
 
     @property
     def consumes(self) -> list[str]:
         """Topics its worker reads."""
-        return [cls.contract.name for cls in self.handlers]  # type: ignore[attr-defined]
+        return [contract_of(cls).name for cls in self.handling]
 
     @property
     def projector(self) -> str:
@@ -59,13 +134,155 @@ class Service:
     @property
     def projects(self) -> list[str]:
         """Topics its projector reads."""
-        return [cls.contract.name for cls in self.projections]  # type: ignore[attr-defined]
+        return [contract_of(cls).name for cls in self.projecting]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Its kinds of process."""
+        works = self.handlers or self.projections or self.duties
+        return ("worker",) * bool(works) + ("web",) * (self.web is not None)
+
+
+@dataclass(frozen=True)
+class System:
+    """A whole system. `name` is the coordinator's name, too: it owns the commands that start workflows."""
+
+    name: str
+    _: KW_ONLY
+    services: Sequence[Service] = ()
+    workflows: Sequence[Saga[Any]] = ()
+    front_door: Service | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_twins(f"system {self.name}: two services called", [service.name for service in self.all], str)
+        _refuse_twins(f"system {self.name}: two workflows called", [flow.key for flow in self.workflows], str)
+        self.sagas.check()
+        for workflow in self.workflows:
+            for number, step in enumerate(workflow.steps, start=1):
+                for command in filter(None, (step.sends, step.undoes_by)):
+                    self._check_receiver(f"workflow {workflow.key}, step {number}", command)
+
+    def _check_receiver(self, place: str, command: type) -> None:
+        contract = contract_of(command)
+        receiver = next((service for service in self.all if service.name == contract.owner), None)
+        if receiver is None or command not in receiver.handling:
+            raise DefinitionError(f"{place} sends {contract.name}, which no service of {self.name} handles")
+        for reply in contract.replies:
+            if contract_of(reply).owner != contract.owner:
+                raise DefinitionError(
+                    f"{contract.name} is answered by {contract_of(reply).name}, which is another's to tell"
+                )
+
+    @cached_property
+    def sagas(self) -> Coordinator:
+        """What drives its sagas."""
+        return Coordinator(self.name, self.workflows)
+
+    @cached_property
+    def coordinator(self) -> Service:
+        """The service that drives its sagas."""
+        from pulsaga.saga import timers, views
+        from pulsaga.saga.tables import READ, WRITE
+
+        sagas = self.sagas
+        return Service(
+            self.name,
+            handlers=sagas.handlers(),
+            projections=[Projection(sagas.moved, views.project_saga)],
+            events=[sagas.moved],
+            tables=WRITE,
+            views=READ,
+            duties=(timers.wake_due_sagas, timers.resend_to_silent),
+            web=self._show_sagas,
+            module=sagas.module,
+        )
+
+    @staticmethod
+    def _show_sagas(runtime: Runtime, read: Engine) -> Flask:
+        from pulsaga.web import sagas, webapp
+
+        return webapp.create(runtime, read, sagas.api)
+
+    @cached_property
+    def all(self) -> tuple[Service, ...]:
+        """Every service, coordinator and front door included, in the order in which they start."""
+        return (*self.services, self.coordinator, *([self.front_door] if self.front_door else []))
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Service]:
+        return {service.name: service for service in self.all}
+
+    def __getitem__(self, name: str) -> Service:
+        """Return a service by its name; raise KeyError."""
+        return self._by_name[name]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all services."""
+        return tuple(self._by_name)
+
+    @cached_property
+    def messages(self) -> tuple[type, ...]:
+        """Every message that a service owns."""
+        return tuple(cls for service in self.all for cls in service.messages)
+
+    @cached_property
+    def processes(self) -> tuple[tuple[str, str], ...]:
+        """Every kind of process, as service and kind, in the order in which they start."""
+        kinds = dict.fromkeys(kind for service in self.all for kind in service.kinds)
+        return tuple((service.name, kind) for kind in kinds for service in self.all if kind in service.kinds)
+
+    @cached_property
+    def seams(self) -> Mapping[str, str]:
+        """Every point at which faults may happen, as `<service>.<point>`, with what has happened there."""
+        return {
+            f"{service.name}.{point}": words
+            for service in self.all
+            for points in (faults.seams_of(bool(service.handlers), bool(service.projections)), service.seams)
+            for point, words in points.items()
+        }
+
+    def shown(self, settings: Settings) -> dict[str, str]:
+        """Return every setting in force by its variable, secrets hidden."""
+        own = [service.settings for service in self.all if service.settings]
+        keys = dict.fromkeys((*(key for service in self.all for key in service.keys), *KEYS))
+        ports = {f"{name.upper()}_PORT": str(port) for name, port in self.ports(settings).items()}
+        urls = {f"{name.upper()}_URL": self.url_of(settings, name) for name in self._ports}
+        return ports | urls | {"PUBLIC_URL": self.public_url(settings)} | settings.shown(own, keys)
+
+    # --- places
+
+    @cached_property
+    def _ports(self) -> Mapping[str, int]:
+        first = [self.front_door] if self.front_door else []
+        served = [service for service in (*first, self.coordinator, *self.services) if service.web]
+        return {service.name: FIRST_PORT + number for number, service in enumerate(served)}
+
+    def ports(self, settings: Settings) -> dict[str, int]:
+        """Return the port of every web process by its service, the front door's first."""
+        return {name: self.port_of(settings, name) for name in self._ports}
+
+    def port_of(self, settings: Settings, service: str) -> int:
+        """Return the port of a service's web process: `<SERVICE>_PORT`, else one of its own from 3000 on."""
+        if service not in self._ports:
+            raise DefinitionError(f"{service} has no web process")
+        return settings.port(service, self._ports[service])
+
+    def url_of(self, settings: Settings, service: str) -> str:
+        """Return where a service's web process is reached by others: `<SERVICE>_URL`, else its port on this machine."""
+        return settings.url(f"{service.upper()}_URL", f"http://127.0.0.1:{self.port_of(settings, service)}")
+
+    def public_url(self, settings: Settings) -> str:
+        """Return where people reach the front door: `PUBLIC_URL`, else its port on this machine."""
+        door = self.front_door or self.coordinator
+        return settings.url("PUBLIC_URL", f"http://127.0.0.1:{self.port_of(settings, door.name)}")
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Hold what one process of a service works with: one broker connection, its databases, its relay."""
+    """What one process of a service works with: one broker connection, its databases, its relay."""
 
+    system: System
     settings: Settings
     service: str
     broker: Broker
@@ -73,37 +290,43 @@ class Runtime:
     write: Engine
     relay: Relay
 
+    @property
+    def public_url(self) -> str:
+        """Where people reach the front door."""
+        return self.system.public_url(self.settings)
+
+    def url_of(self, service: str) -> str:
+        """Return where another service's web process is reached."""
+        return self.system.url_of(self.settings, service)
+
 
 DutyMaker = Callable[[Runtime], Duty]
 
 
-def load(name: str) -> Service:
-    """Import the rooms of a service and return what they hold."""
-    return Service(
-        name=name,
-        messages=_room(name, "messages", "MESSAGES", ()),
-        handlers=_room(name, "handlers", "HANDLERS", {}),
-        projections=_room(name, "projections", "PROJECTIONS", {}),
-        check=_room(name, "handlers", "CHECK", None),
-        duties=_room(name, "handlers", "DUTIES", ()),
-        changed=_room(name, "projections", "CHANGED", None),
-        write=_room(name, "tables", "WRITE", MetaData()),
-        read=_room(name, "tables", "READ", MetaData()),
-    )
-
-
-def open_runtime(settings: Settings, service: str) -> Runtime:
+def open_runtime(system: System, settings: Settings, service: str) -> Runtime:
     """Connect to broker and write database, as the owner of the service's data."""
-    schemas = CommittedSchemas()
-    codec = Codec(schemas)
-    broker = brokers.connect(settings.broker_url, schemas, settings.namespace, settings.broker_access)
+    broker = brokers.connect(settings.broker_url, CommittedSchemas(), settings.namespace, settings.broker_access)
     write = open_database(settings, service, "write", "owner")
-    speaker = Speaker(service, codec, settings.clock_offset, cache(settings.key), settings.sweep_after)
-    return Runtime(settings, service, broker, codec, write, Relay(write, broker, speaker))
+    return runtime_of(system, settings, service, broker, write)
 
 
-def _room(service: str, module: str, name: str, empty: Any) -> Any:
-    full = f"{service}.{module}"
-    if importlib.util.find_spec(full) is None:
-        return empty
-    return getattr(importlib.import_module(full), name, empty)
+def runtime_of(system: System, settings: Settings, service: str, broker: Broker, write: Engine) -> Runtime:
+    """Return the runtime of a process that has a broker and a write database."""
+    codec = Codec(CommittedSchemas())
+    speaker = Speaker(service, codec, settings.clock_offset, partial(_key, settings, {}), settings.sweep_after)
+    return Runtime(system, settings, service, broker, codec, write, Relay(write, broker, speaker))
+
+
+def _key(settings: Settings, known: dict[str, bytes], name: str) -> bytes:
+    if name not in known:
+        known[name] = settings.key(name)
+    return known[name]
+
+
+def _refuse_twins(where: str, given: Sequence[Any], named: Callable[[Any], str] | None = None) -> None:
+    for twin in _twins(given):
+        raise DefinitionError(f"{where} {named(twin) if named else contract_of(twin).name}")
+
+
+def _twins(given: Sequence[Any]) -> Iterator[Any]:
+    return (one for number, one in enumerate(given) if one in given[:number])

@@ -12,8 +12,11 @@ import pytest
 
 from pulsaga.web.documents import snapshots
 from pulsaga.web.documents.breaking import breaks
+from system import SYSTEM
 
-OPENAPI, ASYNCAPI = (json.loads((snapshots.FOLDER / f"{name}.json").read_text()) for name in ("openapi", "asyncapi"))
+OPENAPI, ASYNCAPI = (
+    json.loads((snapshots.folder_of(SYSTEM) / f"{name}.json").read_text()) for name in ("openapi", "asyncapi")
+)
 Change = Callable[[Any], object]
 
 

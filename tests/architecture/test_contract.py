@@ -7,43 +7,42 @@ from typing import Any
 
 import pytest
 
-from pulsaga.delivery.messages import Context, Message, new_id, properties_of
-from pulsaga.system import load
+from pulsaga.delivery.messages import Context, Message, contract_of, new_id, properties_of
 from pulsaga.web.documents import asyncapi, openapi, snapshots
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 
 @pytest.fixture(scope="module")
 def derived() -> Any:
-    return snapshots.derive()
+    return snapshots.derive(SYSTEM)
 
 
 def test_every_route_is_described() -> None:
     """A route that the document does not name is one that no client is generated for and no suite calls."""
-    with snapshots.front_door() as app:
+    with snapshots.front_door(SYSTEM) as app:
         rules = {(openapi.template(rule), method.lower()) for rule in openapi.routes(app) for method in rule.methods}
-    paths = json.loads((snapshots.FOLDER / "openapi.json").read_text())["paths"]
+    paths = json.loads((snapshots.folder_of(SYSTEM) / "openapi.json").read_text())["paths"]
     told = {(path, method) for path, methods in paths.items() for method in methods}
     assert {rule for rule in rules if rule[1] not in ("head", "options")} == told
 
 
 def test_a_route_that_says_nothing_would_be_seen() -> None:
     """The proof that nobody can add one beside the document."""
-    with snapshots.front_door() as app:
+    with snapshots.front_door(SYSTEM) as app:
         app.add_url_rule("/beside", view_func=lambda: "")
         with pytest.raises(LookupError, match="/beside"):
             openapi.derive(app)
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in snapshots.FOLDER.iterdir()))
+@pytest.mark.parametrize("name", sorted(path.name for path in snapshots.folder_of(SYSTEM).iterdir()))
 def test_what_is_served_is_what_the_code_says(name: str, derived: dict[str, str]) -> None:
     """The committed document is what callers read; `make contract` writes it."""
-    assert (snapshots.FOLDER / name).read_text() == derived[name], "run `make contract`"
+    assert (snapshots.folder_of(SYSTEM) / name).read_text() == derived[name], "run `make contract`"
 
 
 def test_the_envelope_is_told_as_it_is_written() -> None:
     """Another language builds its headers by this list."""
-    body = next(iter(load("correo").messages))(**dict.fromkeys(("username", "email", "sealed_token"), ""))
+    body = next(iter(SYSTEM["correo"].messages))(**dict.fromkeys(("username", "email", "sealed_token"), ""))
     least = Message(body, new_id(), "correo", "ada", "", Context(new_id()))
     context = Context(new_id(), "cause", "actor", "trace")
     most = Message(body, new_id(), "correo", "ada", "", context, command_id="c", version=1, expires_at="e")
@@ -53,8 +52,8 @@ def test_the_envelope_is_told_as_it_is_written() -> None:
 
 def test_every_message_is_described() -> None:
     """One that is not is a secret between two of our services."""
-    document = asyncapi.document()
-    declared = {cls.contract.name for name in SERVICES for cls in load(name).messages}
+    document = asyncapi.document(SYSTEM)
+    declared = {contract_of(cls).name for name in SYSTEM.names for cls in SYSTEM[name].messages}
     assert declared == document["components"]["messages"].keys() == document["channels"].keys()
-    heard = {f"{name}.takes.{topic}" for name in SERVICES for topic in load(name).consumes}
+    heard = {f"{name}.takes.{topic}" for name in SYSTEM.names for topic in SYSTEM[name].consumes}
     assert heard <= document["operations"].keys()

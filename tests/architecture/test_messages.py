@@ -13,10 +13,11 @@ import pytest
 
 from pulsaga.broker.compatibility import check_compatible
 from pulsaga.delivery.avro import versions_of
+from pulsaga.delivery.messages import contract_of
 from pulsaga.errors import SchemaIncompatible
-from pulsaga.system import Service, load
+from pulsaga.system import Service
 from pulsaga_program.schemas import derive, path_of
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 LOADED = """
@@ -24,14 +25,14 @@ import importlib, sys
 importlib.import_module(sys.argv[1])
 print(*sorted({name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)))
 """
-SPEAKERS = [name for name in SERVICES if load(name).messages]
-MESSAGES: list[Any] = [cls for name in SERVICES for cls in load(name).messages]
-KNOWN = {cls.contract.name for cls in MESSAGES}
+SPEAKERS = [name for name in SYSTEM.names if SYSTEM[name].messages]
+MESSAGES: list[Any] = [cls for name in SYSTEM.names for cls in SYSTEM[name].messages]
+KNOWN = {contract_of(cls).name for cls in MESSAGES}
 
 
 def name_of(cls: Any) -> str:
     """Name a message as the wire does."""
-    return str(cls.contract.name)
+    return str(contract_of(cls).name)
 
 
 def loaded_by(module: str) -> set[str]:
@@ -55,20 +56,20 @@ def test_a_framework_would_be_seen() -> None:
 @pytest.mark.parametrize("cls", MESSAGES, ids=name_of)
 def test_a_message_is_what_its_committed_schema_says(cls: Any) -> None:
     """The schema is what other languages and old replicas read by; a class that drifts from it is not readable."""
-    assert path_of(cls, SOURCES).read_text() == derive(cls)
+    assert path_of(cls).read_text() == derive(cls)
 
 
 @pytest.mark.parametrize("cls", MESSAGES, ids=name_of)
 def test_every_version_of_a_schema_reads_and_is_read_by_every_other(cls: Any) -> None:
     """Topics keep old messages and replicas of two versions run side by side (FULL_TRANSITIVE)."""
-    texts = versions_of(cls.contract)
+    texts = versions_of(contract_of(cls))
     for number, text in enumerate(texts):
-        check_compatible(cls.contract.name, text, texts[:number])
+        check_compatible(contract_of(cls).name, text, texts[:number])
 
 
 def test_an_incompatible_version_would_be_seen() -> None:
     """There is one version of everything so far, so the test above needs its proof: a field without default."""
-    (text,) = versions_of(MESSAGES[0].contract)
+    (text,) = versions_of(contract_of(MESSAGES[0]))
     schema = json.loads(text)
     schema["fields"].append({"name": "reason", "type": "string"})
     with pytest.raises(SchemaIncompatible, match="reason"):
@@ -77,26 +78,26 @@ def test_an_incompatible_version_would_be_seen() -> None:
 
 def test_no_schema_is_committed_that_no_message_has() -> None:
     """A schema left behind would be registered by nobody and believed by somebody."""
-    committed = {path for name in SERVICES for path in (SOURCES / name / "avro").glob("*")}
+    committed = {path for name in SYSTEM.names for path in (SOURCES / name / "avro").glob("*")}
     assert committed == set(_of_all_versions(MESSAGES))
 
 
 def _of_all_versions(messages: Iterable[Any]) -> Iterable[Path]:
     for cls in messages:
-        current = path_of(cls, SOURCES)
-        for version in range(1, cls.contract.version + 1):
-            yield current.with_name(current.name.replace(f".v{cls.contract.version}.", f".v{version}."))
+        current = path_of(cls)
+        for version in range(1, contract_of(cls).version + 1):
+            yield current.with_name(current.name.replace(f".v{contract_of(cls).version}.", f".v{version}."))
 
 
 def test_wire_names_are_unique_and_belong_to_the_service_that_declares_them() -> None:
     """A name is a topic: two classes under one name would read each other's bytes."""
-    declared = [(cls.contract.name, service) for service in SERVICES for cls in load(service).messages]
+    declared = [(contract_of(cls).name, service) for service in SYSTEM.names for cls in SYSTEM[service].messages]
     assert len(KNOWN) == len(declared)
-    assert {name.partition(".")[0] for name, _ in declared} <= set(SERVICES)
+    assert {name.partition(".")[0] for name, _ in declared} <= set(SYSTEM.names)
     assert [name for name, service in declared if name.partition(".")[0] != service] == []
 
 
-@pytest.mark.parametrize("service", [load(name) for name in SERVICES], ids=SERVICES)
+@pytest.mark.parametrize("service", [SYSTEM[name] for name in SYSTEM.names], ids=SYSTEM.names)
 def test_what_a_service_hears_is_a_message_that_somebody_declares(service: Service) -> None:
     """Bootstrap makes topics of declared messages; a subscription on any other would hear nothing for ever."""
     assert set(service.consumes) | set(service.projects) <= KNOWN
@@ -104,14 +105,13 @@ def test_what_a_service_hears_is_a_message_that_somebody_declares(service: Servi
 
 def test_every_command_is_handled_by_its_owner_and_nobody_else() -> None:
     """A command without a handler waits until its saga's deadline; one with two is done twice."""
-    commands = {cls.contract.name: cls.contract.owner for cls in MESSAGES if cls.contract.kind == "command"}
-    handled = [(topic, name) for name in SERVICES for topic in load(name).consumes if topic in commands]
+    commands = {contract_of(cls).name: contract_of(cls).owner for cls in MESSAGES if contract_of(cls).kind == "command"}
+    handled = [(topic, name) for name in SYSTEM.names for topic in SYSTEM[name].consumes if topic in commands]
     assert sorted(handled) == sorted(commands.items())
 
 
-@pytest.mark.parametrize("service", [load(name) for name in SERVICES], ids=SERVICES)
+@pytest.mark.parametrize("service", [SYSTEM[name] for name in SYSTEM.names], ids=SYSTEM.names)
 def test_who_takes_commands_can_refuse_and_fail(service: Service) -> None:
     """Without these answers a saga would wait for a no that nobody can say."""
-    if any(cls.contract.kind == "command" for cls in service.handlers):  # type: ignore[attr-defined]
-        assert service.answer("command-refused")
-        assert service.answer("command-failed")
+    if service.commands:
+        assert {service.refused, service.failed} <= set(service.messages)

@@ -15,7 +15,7 @@ import urllib3
 from tests.patience import PATIENCE_S
 from tests.system.harness import ENDED, System, eventually, paused
 
-from pulsaga.faults import SEAMS
+from system import SYSTEM
 
 Kind = Literal["happy", "compensated"]
 KINDS: tuple[Kind, ...] = ("happy", "compensated")
@@ -72,11 +72,11 @@ def enumerate_points(system: System) -> list[Point]:
 def _passes(system: System, kind: Kind) -> Iterator[Point]:
     subject = new_name()
     with ExitStack() as stack:
-        counts = {seam: stack.enter_context(system.counting(_counting(seam, subject))) for seam in SEAMS}
+        counts = {seam: stack.enter_context(system.counting(_counting(seam, subject))) for seam in SYSTEM.seams}
         run_saga(system, kind, subject)
         settle(system)
         passes = {seam: count().fired for seam, count in counts.items()}
-    for seam in SEAMS:
+    for seam in SYSTEM.seams:
         service, _, place = seam.partition(".")
         number = min(1, passes[f"{service}.publishing"]) if place in PROVOKED else passes[seam]
         for nth in range(1, (min(1, number) if place in UNNAMED else number) + 1):

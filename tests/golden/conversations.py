@@ -16,9 +16,9 @@ from generador.messages import (
     SuccessorDropped,
     SuccessorGenerated,
 )
-from protools_saga.handlers import snapshot_of
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.rotate_password import ROTATE_PASSWORD
+from pulsaga.delivery.messages import contract_of
 from pulsaga.saga.definition import Saga, hours, minutes
 from pulsaga.saga.engine import advance, start
 from pulsaga.saga.log import (
@@ -34,6 +34,7 @@ from pulsaga.saga.log import (
     StepState,
     fold,
 )
+from pulsaga.saga.snapshots import snapshot_of
 
 FOLDER = Path(__file__).parent
 SAGA_ID = "0190a000-0000-7000-8000-000000000000"
@@ -78,7 +79,7 @@ CONVERSATIONS: Mapping[str, Sequence[Said]] = {
 }
 
 
-def workflow_of(name: str) -> Saga:
+def workflow_of(name: str) -> Saga[Any]:
     """Return which workflow a conversation is about."""
     return ROTATE_PASSWORD if name.startswith("rotation-") else ISSUE_PASSWORD
 
@@ -96,7 +97,7 @@ def happening(what: str, command_id: str) -> Happening:
     return made[what]() if what in made else Replied(command_id, REPLIES[what])
 
 
-def told(workflow: Saga, said: Sequence[Said]) -> Iterator[tuple[Progress, list[Entry], list[Any]]]:
+def told(workflow: Saga[Any], said: Sequence[Said]) -> Iterator[tuple[Progress, list[Entry], list[Any]]]:
     """Drive the engine through a conversation; yield each move: progress, entries, commands."""
     numbers, now = count(1), BEGAN
     move = start(workflow, SAGA_ID, DATA, now, lambda: f"c{next(numbers)}")
@@ -107,12 +108,12 @@ def told(workflow: Saga, said: Sequence[Said]) -> Iterator[tuple[Progress, list[
         yield move
 
 
-def blank(workflow: Saga) -> Progress:
+def blank(workflow: Saga[Any]) -> Progress:
     """Return a saga of which nothing is known."""
     return Progress(SAGA_ID, workflow.key, steps=tuple(StepState() for _ in workflow.steps))
 
 
-def folded(workflow: Saga, moves: Sequence[Sequence[Entry]]) -> list[Progress]:
+def folded(workflow: Saga[Any], moves: Sequence[Sequence[Entry]]) -> list[Progress]:
     """Fold a log; return the state after every happening. One that changed nothing is no move."""
     states = [blank(workflow)]
     for entries in moves:
@@ -120,10 +121,10 @@ def folded(workflow: Saga, moves: Sequence[Sequence[Entry]]) -> list[Progress]:
     return states[1:]
 
 
-def record(workflow: Saga, said: Sequence[Said]) -> dict[str, Any]:
+def record(workflow: Saga[Any], said: Sequence[Said]) -> dict[str, Any]:
     """Return a conversation with its log and where it led, as it is kept."""
     moves = list(told(workflow, said))
-    commands = [[[c.command_id, c.body.contract.name, vars(c.body)] for c in commands] for *_, commands in moves]
+    commands = [[[c.command_id, contract_of(c.body).name, vars(c.body)] for c in commands] for *_, commands in moves]
     entries = [[entry._asdict() for entry in entries] for _, entries, _ in moves]
     document = {
         "said": said,

@@ -13,6 +13,7 @@ from tests.servers import cannot_run
 
 from pulsaga.web.documents import snapshots
 from pulsaga_program.local.process import LocalServerError
+from system import SYSTEM
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def linters() -> Path:
 @pytest.mark.parametrize("name", ["openapi.json", "asyncapi.json"])
 def test_outsiders_find_nothing_wrong(linters: Path, name: str) -> None:
     """What only we can read is no contract."""
-    assert findings(linters, snapshots.FOLDER / name) == []
+    assert findings(linters, snapshots.folder_of(SYSTEM) / name) == []
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_outsiders_find_nothing_wrong(linters: Path, name: str) -> None:
 )
 def test_they_would_find_it(linters: Path, tmp_path: Path, name: str, damage: Callable[[Any], object]) -> None:
     """The proof that they look, at examples and at Avro too."""
-    document = json.loads((snapshots.FOLDER / name).read_text())
+    document = json.loads((snapshots.folder_of(SYSTEM) / name).read_text())
     damage(document)
     (tmp_path / name).write_text(json.dumps(document))
     assert findings(linters, tmp_path / name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,14 +15,15 @@ from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.avro import Codec, CommittedSchemas
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import Handler, Inbox, Reader
-from pulsaga.delivery.messages import Context, Message, new_id, properties_of
+from pulsaga.delivery.messages import Context, Message, contract_of, new_id, properties_of
 from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.tables import failure
 from pulsaga.delivery.unit_of_work import Speaker
 from pulsaga.delivery.worker import Worker
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime, Service, load
+from pulsaga.system import Runtime, Service, System
 from pulsaga_program.databases import prepare_databases
+from system import SYSTEM
 
 KEYS = dict.fromkeys(
     ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk="
@@ -95,18 +96,20 @@ class Desk:
             self.worker.retry_failures()
 
 
-def make_desk(settings: Settings, name: str, handlers: dict[type, Handler] | None = None) -> Desk:
-    service = load(name)
-    prepare_databases(settings, service)
-    service = replace(service, handlers=handlers or service.handlers)
+def make_desk(
+    settings: Settings, name: str, handlers: Mapping[type, Handler[Any]] | None = None, system: System = SYSTEM
+) -> Desk:
+    service = system[name]
+    prepare_databases(system, settings, service)
+    service = replace(service, handlers=list(handlers.values())) if handlers else service
     broker, codec = FakeBroker(), Codec(CommittedSchemas())
     write = open_database(settings, name, "write", "owner")
     relay = Relay(write, broker, Speaker(name, codec, settings.clock_offset, settings.key, settings.sweep_after))
-    refused, failed = service.answer("command-refused"), service.answer("command-failed")
-    rules = Inbox(service.handlers, refused, failed, attempts=settings.failure_attempts, delay_s=settings.failure_delay)
+    given = {"attempts": settings.failure_attempts, "delay_s": settings.failure_delay}
+    rules = Inbox(service.handling, service.refused, service.failed, **given)
     acks = Acks()
-    worker = Worker(rules, Reader(service.handlers, codec, broker), relay, acks, settings.batch_limit)
-    return Desk(Runtime(settings, name, broker, codec, write, relay), service, broker, worker, acks)
+    worker = Worker(rules, Reader(service.handling, codec, broker), relay, acks, settings.batch_limit)
+    return Desk(Runtime(system, settings, name, broker, codec, write, relay), service, broker, worker, acks)
 
 
 CODEC = Codec(CommittedSchemas())
@@ -116,8 +119,8 @@ def deliver(body: Any, *, identifier: str = "", saga_id: str = "", **rest: Any) 
     identifier = identifier or new_id()
     context = Context(saga_id or identifier)
     message = Message(body, identifier, "/test", "ada", "2026-01-01T00:00:00.000Z", context, **rest)
-    wire = Wire(body.contract.name, context.saga_id, properties_of(message), CODEC.encode(body))
-    return Delivery(wire, str(body.contract.version), None)
+    wire = Wire(contract_of(body).name, context.saga_id, properties_of(message), CODEC.encode(body))
+    return Delivery(wire, str(contract_of(body).version), None)
 
 
 def arrived(wire: Wire) -> Delivery:

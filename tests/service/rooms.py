@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.tables import DELIVERY
 from pulsaga.delivery.unit_of_work import Speaker
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime, load
+from pulsaga.system import Runtime
+from system import SYSTEM
 
 
 @dataclass
@@ -54,16 +54,17 @@ class Room:
 
 def room(service: str, home: Path, **environment: str) -> Room:
     settings = Settings.read({"PROTOOLS_HOME": str(home), "AUTH": "none", **environment})
-    broker, rooms = FakeBroker(), load(service)
+    broker, declared = FakeBroker(), SYSTEM[service]
     codec = Codec(CommittedSchemas())
     write = open_database(settings, service, "write", "owner", create=True)
     projector = open_database(settings, service, "read", "projector", create=True)
-    for metadata, engine in ((DELIVERY, write), (rooms.write, write), (rooms.read, projector)):
+    for metadata, engine in ((DELIVERY, write), (declared.tables, write), (declared.views, projector)):
         metadata.create_all(engine)
     relay = Relay(write, broker, Speaker(service, codec, 0.0, settings.key, settings.sweep_after))
-    runtime = Runtime(settings, service, broker, codec, write, relay)
+    runtime = Runtime(SYSTEM, settings, service, broker, codec, write, relay)
     read = open_database(settings, service, "read", "reader")
-    return Room(runtime, broker, projector, importlib.import_module(service).create_app(runtime, read))
+    assert declared.web is not None
+    return Room(runtime, broker, projector, declared.web(runtime, read))
 
 
 def keep_password(generador: Room, username: str, plain: str, token: str) -> None:

@@ -14,12 +14,10 @@ from bff.cancelling import cancel
 from correo.handlers import send_mails, unseal_token
 from correo.messages import SendPasswordMail
 from correo.tables import mail
-from generador.handlers import HANDLERS as GENERADOR
 from generador.messages import GeneratePassword, PasswordGenerated
 from generador.reveal import reveal
-from protools_saga.handlers import wake_due_sagas
+from generador.service import GENERADOR
 from protools_saga.messages import IssuePassword
-from protools_saga.tables import saga
 from pulsaga.broker import Delivery
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import Handler, Reader
@@ -30,8 +28,10 @@ from pulsaga.delivery.unit_of_work import UnitOfWork
 from pulsaga.operate import sagas
 from pulsaga.operate.acting import By, Office
 from pulsaga.operate.replaying import discard, replay
+from pulsaga.saga.tables import saga
+from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 BY = By("ada", "the scene needs it")
 FAR_S = 1_000_000.0
@@ -96,7 +96,7 @@ class Scene:
 def play(settings: Settings) -> Scene:
     """Play every ending there is, and every legal way to wait; leave nothing that will be due soon."""
     names = ("bff", "protools_saga", "generador", "correo")
-    assert set(names) == set(SERVICES)
+    assert set(names) == set(SYSTEM.names)
     scene = Scene(settings, {name: make_desk(settings, name) for name in names})
     _given_up_on(scene)
     _ended(scene)
@@ -172,7 +172,7 @@ def _ended_by_operators(scene: Scene) -> None:
     for label, username in (("replayed", "pam"), ("retried", "ned"), ("given-up", "sue")):
         saga_id = scene.accept(label, username)
         scene.begin(saga_id)
-        reads = GENERADOR[GeneratePassword].reads
+        reads = GENERADOR.handling[GeneratePassword].reads
         broken = {GeneratePassword: Handler(_broken, reads)}
         poisoned = scene.lend("generador", replace(scene.settings, failure_attempts=1), broken)
         poisoned.worker.settle([scene.said("protools_saga", "generador.generate-password", saga_id)])
@@ -215,7 +215,7 @@ def _unfinished(scene: Scene) -> None:
 
     failing = scene.accept("failing", "ivy")
     scene.begin(failing)
-    reads = GENERADOR[GeneratePassword].reads
+    reads = GENERADOR.handling[GeneratePassword].reads
     poisoned = scene.lend("generador", scene.settings, {GeneratePassword: Handler(_broken, reads)})
     poisoned.worker.settle([scene.said("protools_saga", "generador.generate-password", failing)])
     _put_away(poisoned)

@@ -17,21 +17,22 @@ from tests.service.desk import CODEC, KEYS, Desk, deliver
 from correo.messages import PasswordMailSent, SendPasswordMail
 from generador.messages import GeneratePassword, PasswordGenerated
 from generador.vault import new_token, seal_token
-from protools_saga.handlers import entries_of
-from protools_saga.messages import IssuePassword, SagaMoved
+from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.avro import CommittedSchemas
-from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.tables import event as events
 from pulsaga.delivery.tables import unpack
 from pulsaga.saga.log import Entry
+from pulsaga.saga.snapshots import entries_of
 from pulsaga.settings import Settings
 from pulsaga_program.local import LocalPostgres
+from system import SYSTEM
 
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgres)
 BOTH = ["sqlite", POSTGRESQL]
 LINK_KEY = Settings.read(KEYS).key("LINK_KEY")
-MOVED = CommittedSchemas()[SagaMoved.contract.dataschema]
+MOVED = CommittedSchemas()[contract_of(SYSTEM.sagas.moved).dataschema]
 
 
 def settings_on(request: pytest.FixtureRequest, home: Path, **environment: str) -> Settings:
@@ -57,7 +58,7 @@ def start_sagas(coordinator: Desk, number: int) -> list[Wire]:
     """Start sagas for u0, u1, … in one batch; return the commands they sent."""
     wishes = [deliver(IssuePassword(f"u{i}", f"u{i}@example.test")) for i in range(number)]
     coordinator.worker.settle(wishes)
-    return coordinator.said(GeneratePassword.contract.name)[-number:]
+    return coordinator.said(contract_of(GeneratePassword).name)[-number:]
 
 
 def answer(command: Wire, body: Any = None) -> Delivery:
@@ -81,7 +82,7 @@ def wish_for_mail(username: str) -> Delivery:
 def log_of(coordinator: Desk, saga_id: str) -> list[Entry]:
     """Read a saga's command log, oldest entry first."""
     moves = [row for row in coordinator.rows(events) if row["aggregate"] == saga_id]
-    bodies = [CODEC.decode(SagaMoved, unpack(row["wire"]).body, MOVED) for row in sorted(moves, key=_version)]
+    bodies = [CODEC.decode(SYSTEM.sagas.moved, unpack(row["wire"]).body, MOVED) for row in sorted(moves, key=_version)]
     return [entry for body in bodies for entry in entries_of(body)]
 
 

@@ -23,9 +23,9 @@ from pulsaga.delivery.tables import audit
 from pulsaga.settings import Settings
 from pulsaga.web.access.callers import ROLES
 from pulsaga.web.access.gatekeeper import KEPT_S
-from pulsaga.web.access.rights import RIGHTS, SERVICE, right_to
+from pulsaga.web.access.rights import SERVICE, Right
 from pulsaga.web.access.tokens import issue, service_token
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 SECRET = "correct horse battery staple, 32 bytes and more"
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "front-door.md"
@@ -41,7 +41,7 @@ SOMETHING = {
 def expected() -> Iterator[tuple[str, str, str, str, bool]]:
     """Read the guide's table: service, method, route, who, and whether they may."""
     for process, method, route, *cells in ROW.findall(GUIDE.read_text()):
-        for service in SERVICES if process == "every" else (process,):
+        for service in SYSTEM.names if process == "every" else (process,):
             for who, cell in zip(WHO, cells, strict=True):
                 yield service, method, route, who, cell != "–"
 
@@ -55,7 +55,9 @@ def token_of(settings: Settings, role: str, subject: str = "shop") -> dict[str, 
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Room]]:
     """Every service, asking who is there."""
     home = tmp_path_factory.mktemp("home")
-    made = {name: room(name, home, AUTH="", JWT_SECRET=SECRET, GENERADOR_URL="http://127.0.0.1:1") for name in SERVICES}
+    made = {
+        name: room(name, home, AUTH="", JWT_SECRET=SECRET, GENERADOR_URL="http://127.0.0.1:1") for name in SYSTEM.names
+    }
     yield made
     for one in made.values():
         one.close()
@@ -75,6 +77,17 @@ def filled(route: str) -> str:
     return re.sub(r"<([\w:]+)>", lambda found: SOMETHING[found[1]], route)
 
 
+def rights_of(served: Room) -> dict[str, Right | None]:
+    """Who may use each route of a service, as its view says."""
+    views, rules = served.app.view_functions, served.app.url_map.iter_rules()
+    return {
+        f"{method} {rule.rule}": getattr(views[rule.endpoint], "right", None)
+        for rule in rules
+        for method in rule.methods or ()
+        if method not in ("HEAD", "OPTIONS")
+    }
+
+
 @pytest.mark.parametrize(("service", "method", "route", "who", "may"), list(expected()))
 def test_a_role_gets_through_exactly_where_the_table_says(
     rooms: dict[str, Room],
@@ -89,7 +102,7 @@ def test_a_role_gets_through_exactly_where_the_table_says(
     """One cell that is wrong is a hole, or somebody who cannot work."""
     headers = token_of(rooms[service].runtime.settings, who)
     answer = client.request(method, doors[service].url + filled(route), headers=headers)
-    is_service = right_to(service, method, route) == SERVICE
+    is_service = rights_of(rooms[service])[f"{method} {route}"] == SERVICE
     assert answer.status not in (404, 405) or "identifier" in route or "username" in route
     assert (answer.status not in (401, 403)) == may
     if not may:
@@ -97,13 +110,12 @@ def test_a_role_gets_through_exactly_where_the_table_says(
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_every_route_is_in_the_table_and_in_the_guide(rooms: dict[str, Room], service: str) -> None:
-    """Who adds a route has to say who may use it: what is in no table is refused to everybody."""
-    rules = [(rule, method) for rule in rooms[service].app.url_map.iter_rules() for method in rule.methods or ()]
-    routes = {f"{method} {rule.rule}" for rule, method in rules if method not in ("HEAD", "OPTIONS")}
-    assert RIGHTS[service].keys() == routes
-    assert {f"{method} {route}" for name, method, route, *_ in expected() if name == service} == routes
+@pytest.mark.parametrize("service", SYSTEM.names)
+def test_every_route_says_who_may_use_it_and_is_in_the_guide(rooms: dict[str, Room], service: str) -> None:
+    """A route that says nothing is refused to everybody."""
+    routes = rights_of(rooms[service])
+    assert [route for route, right in routes.items() if not right] == []
+    assert {f"{method} {route}" for name, method, route, *_ in expected() if name == service} == routes.keys()
 
 
 def test_a_route_that_no_table_names_is_refused_to_everybody(tmp_path: Path) -> None:
@@ -194,7 +206,7 @@ STRANGERS = (
 )
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SYSTEM.names)
 def test_with_none_said_only_this_machines_names_are_answered(tmp_path: Path, service: str) -> None:
     """A page whose name leads to 127.0.0.1 would drive the system from a browser on this machine (DNS rebinding)."""
     made = room(service, tmp_path, PUBLIC_URL="https://passwords.example.test")
@@ -235,7 +247,13 @@ def test_strangers_do_not_use_up_what_callers_may_ask_for(
 def protools(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the program on the databases of a test."""
     path = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]}
-    own = {"PROTOOLS_HOME": str(home), "JWT_SECRET": SECRET, "OPERATOR": "ada", **settings}
+    own = {
+        "PROTOOLS_SYSTEM": "system:SYSTEM",
+        "PROTOOLS_HOME": str(home),
+        "JWT_SECRET": SECRET,
+        "OPERATOR": "ada",
+        **settings,
+    }
     command = [sys.executable, "-m", "pulsaga_program", *arguments]
     return subprocess.run(command, env=path | own, capture_output=True, text=True, timeout=PATIENCE_S)
 

@@ -22,19 +22,20 @@ from bff.queries import find_ended
 from bff.tables import acceptance, cancellation, command
 from correo.messages import SendPasswordMail
 from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
-from protools_saga.messages import CancelSaga, IssuePassword, SagaRefused
-from protools_saga.tables import saga, saga_archive
+from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
 from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.tables import dead_letter, inbox, incident, outbox, unpack
 from pulsaga.errors import DomainError
 from pulsaga.operate import incidents, replaying, sagas
 from pulsaga.operate.retention import SHORTEST_S, archive
 from pulsaga.operate.verify import verify
 from pulsaga.operate.verify.scope import Scope
+from pulsaga.saga.tables import saga, saga_archive
 from pulsaga.settings import Settings
 from pulsaga_program.databases import prepare_databases
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Town:
         return row
 
     def begin(self) -> Delivery:
-        return self.scene.said("bff", IssuePassword.contract.name, self.command_id)
+        return self.scene.said("bff", contract_of(IssuePassword).name, self.command_id)
 
     def settle(self, service: str, *deliveries: Delivery) -> None:
         self.company[service].worker.settle(deliveries)
@@ -81,7 +82,7 @@ class Town:
         assert [line for line in report.lines() if report.defects] == []
         shown = self.shown()
         if shown is not None and shown["status"] == "suspended":
-            told = {row["subject"] for row in incidents.incidents(self.company.office, SERVICES)}
+            told = {row["subject"] for row in incidents.incidents(self.company.office, SYSTEM.names)}
             assert self.command_id in told
 
 
@@ -138,21 +139,21 @@ def dead_in(*broken: type) -> Callable[[Town], None]:
 
 def unreadable_at_its_receiver(town: Town) -> None:
     town.settle("protools_saga", town.begin())
-    asked = arrived(town.company["protools_saga"].said(GeneratePassword.contract.name)[-1])
+    asked = arrived(town.company["protools_saga"].said(contract_of(GeneratePassword).name)[-1])
     town.settle("generador", garbled(asked))
 
 
 def dead_in_its_cancel(town: Town) -> None:
     town.settle("protools_saga", town.begin())
-    town.company.broken.add(CancelSaga)
+    town.company.broken.add(SYSTEM.sagas.cancel)
     town.scene.cancel(town.command_id)
-    town.settle("protools_saga", town.scene.said("bff", CancelSaga.contract.name, town.command_id))
+    town.settle("protools_saga", town.scene.said("bff", contract_of(SYSTEM.sagas.cancel).name, town.command_id))
 
 
 def unreadable_in_its_cancel(town: Town) -> None:
     town.settle("protools_saga", town.begin())
     town.scene.cancel(town.command_id)
-    cancel = town.scene.said("bff", CancelSaga.contract.name, town.command_id)
+    cancel = town.scene.said("bff", contract_of(SYSTEM.sagas.cancel).name, town.command_id)
     town.settle("protools_saga", garbled(cancel))
     town.company["bff"].broker.published.remove(cancel.wire)  # it never comes whole
 
@@ -300,7 +301,7 @@ def test_what_was_discarded_stays_refused_however_it_comes_again(town: Town, sta
     for again in (begin, garbled(begin), begin):
         town.settle("protools_saga", again)
     assert town.company["protools_saga"].rows(saga) == []
-    told = town.company["protools_saga"].said(SagaRefused.contract.name)
+    told = town.company["protools_saga"].said(contract_of(SYSTEM.coordinator.refused).name)
     assert {wire.properties["ce_id"] for wire in told} == {told[0].properties["ce_id"]}
     for action in (replaying.replay, replaying.discard):
         no = refusal(lambda action=action: action(town.company.office, town.command_id, None, BOB))
@@ -314,24 +315,24 @@ def test_a_discard_is_told_by_the_sweep_when_the_broker_is_down(town: Town) -> N
     coordinator.broker.is_up = False
     assert replaying.discard(town.company.office, town.command_id, None, ADA)
     waiting = [unpack(row["wire"]).topic for row in coordinator.rows(outbox)]
-    assert SagaRefused.contract.name in waiting
-    assert coordinator.said(SagaRefused.contract.name) == []
+    assert contract_of(SYSTEM.coordinator.refused).name in waiting
+    assert coordinator.said(contract_of(SYSTEM.coordinator.refused).name) == []
 
 
 def test_a_discard_that_another_operator_has_to_agree_to_tells_nothing_yet(town: Town) -> None:
     """A wish is no end."""
     dead_at_its_beginning(town)
     assert not replaying.discard(town.company.needing(2), town.command_id, None, ADA)
-    assert town.company["protools_saga"].said(SagaRefused.contract.name) == []
+    assert town.company["protools_saga"].said(contract_of(SYSTEM.coordinator.refused).name) == []
     assert replaying.discard(town.company.needing(2), town.command_id, None, BOB)
-    assert len(town.company["protools_saga"].said(SagaRefused.contract.name)) == 1
+    assert len(town.company["protools_saga"].said(contract_of(SYSTEM.coordinator.refused).name)) == 1
 
 
 def test_to_discard_an_unreadable_copy_of_what_has_begun_refuses_nothing(town: Town) -> None:
     """The command came whole as well: its saga speaks for it."""
     begun_beside_an_unreadable_copy(town)
     assert replaying.discard(town.company.office, town.command_id, None, ADA)
-    assert town.company["protools_saga"].said(SagaRefused.contract.name) == []
+    assert town.company["protools_saga"].said(contract_of(SYSTEM.coordinator.refused).name) == []
     town.carry()
     assert town.shown()["status"] == "completed"
 
@@ -346,7 +347,7 @@ def test_an_unreadable_copy_of_a_saga_in_the_archive_refuses_nothing_either(town
         tx.execute(saga.delete())
         tx.execute(inbox.delete())
     assert replaying.discard(town.company.office, town.command_id, None, ADA)
-    assert town.company["protools_saga"].said(SagaRefused.contract.name) == []
+    assert town.company["protools_saga"].said(contract_of(SYSTEM.coordinator.refused).name) == []
 
 
 def test_what_an_operator_replays_is_refused_in_the_end_all_the_same(town: Town) -> None:
@@ -356,7 +357,7 @@ def test_what_an_operator_replays_is_refused_in_the_end_all_the_same(town: Town)
     assert town.shown()["status"] == "suspended"
     replaying.replay(town.company.office, town.command_id, None, ADA)
     town.scene.cancel(town.command_id)
-    town.settle("protools_saga", town.scene.said("bff", CancelSaga.contract.name, town.command_id))
+    town.settle("protools_saga", town.scene.said("bff", contract_of(SYSTEM.sagas.cancel).name, town.command_id))
     town.check()
     assert (town.shown()["status"], town.shown()["reason_code"]) == ("refused", "cancelled")
 
@@ -365,14 +366,14 @@ def test_what_an_operator_replays_is_refused_in_the_end_all_the_same(town: Town)
 
 
 def cancels(town: Town) -> list[str]:
-    return [wire.properties["ce_id"] for wire in town.company["bff"].said(CancelSaga.contract.name)]
+    return [wire.properties["ce_id"] for wire in town.company["bff"].said(contract_of(SYSTEM.sagas.cancel).name)]
 
 
 def test_a_cancel_that_was_refused_may_be_said_again_and_has_its_effect(town: Town) -> None:
     """The command had not begun, and did when an operator replayed it: `202` must not be an empty word."""
     dead_at_its_beginning(town)
     town.scene.cancel(town.command_id)
-    town.settle("protools_saga", town.scene.said("bff", CancelSaga.contract.name, town.command_id))
+    town.settle("protools_saga", town.scene.said("bff", contract_of(SYSTEM.sagas.cancel).name, town.command_id))
     town.scene.cancel(town.command_id)
     assert len(cancels(town)) == 1, "that it was refused is not known at the front door yet"
     town.company.mend()
@@ -424,7 +425,7 @@ def test_a_cancel_is_said_again_by_one_of_those_who_ask_at_the_same_moment(town:
     """They all see that the one before was refused; the row that notes it decides."""
     dead_at_its_beginning(town)
     town.scene.cancel(town.command_id)
-    town.settle("protools_saga", town.scene.said("bff", CancelSaga.contract.name, town.command_id))
+    town.settle("protools_saga", town.scene.said("bff", contract_of(SYSTEM.sagas.cancel).name, town.command_id))
     project(town.scene)
     with ThreadPoolExecutor(rivals) as threads:
         list(threads.map(lambda _: town.scene.cancel(town.command_id), range(rivals)))

@@ -18,8 +18,9 @@ from generador.expiry import expire_passwords
 from generador.messages import PasswordExpired
 from generador.reveal import reveal
 from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import contract_of
 from pulsaga.settings import Settings
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 DAY_S = 86400.0
 
@@ -27,7 +28,7 @@ DAY_S = 86400.0
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     settings = Settings.read({"PROTOOLS_HOME": str(tmp_path), **KEYS})
-    made = Scene(settings, {name: make_desk(settings, name) for name in SERVICES})
+    made = Scene(settings, {name: make_desk(settings, name) for name in SYSTEM.names})
     yield made
     for desk in made.desks.values():
         desk.runtime.write.dispose()
@@ -71,7 +72,7 @@ def test_a_secret_that_expires_is_still_whose_it_was(scene: Scene) -> None:
     pass_time(generador, DAY_S)
     expire_passwords(generador.runtime).work()
     generador.runtime.relay.publish_waiting(0.01)
-    assert generador.said(PasswordExpired.contract.name)
+    assert generador.said(contract_of(PasswordExpired).name)
     assert actors(scene) == {"shop"}
 
 

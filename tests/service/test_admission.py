@@ -23,11 +23,11 @@ from bff.admission import Admission, Place
 from bff.load import DEPTH, FEW
 from bff.projections import tell_waiters
 from bff.tables import acceptance, command
-from protools_saga.messages import SagaMoved, SagaRefused
 from pulsaga.delivery.messages import Context, Message, new_id
 from pulsaga.errors import SettingError
 from pulsaga.settings import Settings
 from pulsaga.web.serving import server
+from system import SYSTEM
 
 ADA = {"username": "ada"}
 
@@ -296,7 +296,7 @@ def test_after_a_restart_what_waits_is_known_at_the_first_look(bff: Room, gate: 
 def test_ends_are_told_by_the_projector_to_every_door(bff: Room, gate: Admission) -> None:
     """Completed, refused or suspended: nobody works on it any more. What only moved has not ended."""
     ids = [new_id() for _ in range(4)]
-    refused = SagaRefused(command="protools_saga.issue-password", code="c", detail="d")
+    refused = SYSTEM.coordinator.refused(command="protools_saga.issue-password", code="c", detail="d")
     bodies = [*map(moved, ids, ("RUNNING", "COMPLETED", "SUSPENDED")), refused]
     messages = [
         Message(body, new_id(), "/x", "ada", "2026-01-01T00:00:00Z", Context(identifier), command_id=identifier)
@@ -313,8 +313,8 @@ def test_ends_are_told_by_the_projector_to_every_door(bff: Room, gate: Admission
         waiting.stop()
 
 
-def moved(identifier: str, status: str) -> SagaMoved:
-    return SagaMoved(identifier, "issue-password@1", "ada", status, "", "", 0.0, 1.0, False, "[]", "[]")
+def moved(identifier: str, status: str) -> SYSTEM.sagas.moved:
+    return SYSTEM.sagas.moved(identifier, "issue-password@1", "ada", status, "", "", 0.0, 1.0, False, "[]", "[]")
 
 
 # --- coming back

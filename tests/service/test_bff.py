@@ -20,7 +20,7 @@ from bff import acceptance as front
 from bff.tables import acceptance, command, password
 from bff.waiting import TOPIC, Waiting, changed_ids_body
 from protools_saga.messages import IssuePassword
-from pulsaga.delivery.messages import message_of, new_id
+from pulsaga.delivery.messages import contract_of, message_of, new_id
 from pulsaga.delivery.tables import outbox, unpack
 from pulsaga.web.serving.crew import Asker
 
@@ -51,7 +51,7 @@ def test_a_202_is_durable_before_it_is_said(bff: Room) -> None:
     (row,) = bff.rows(outbox)
     wire = unpack(row["wire"])
     schema = bff.runtime.codec
-    body = schema.decode(IssuePassword, wire.body, schema._schemas[IssuePassword.contract.dataschema])
+    body = schema.decode(IssuePassword, wire.body, schema._schemas[contract_of(IssuePassword).dataschema])
     message = message_of(wire.properties, body)
     assert body == IssuePassword("ada", "ada@example.test")
     assert (message.id, message.saga_id, message.subject) == (identifier, identifier, "ada")

@@ -16,12 +16,14 @@ from tests.service.stage import BOTH, Gate, answer, kinds_of, log_of, settings_o
 from bff import projections
 from bff.tables import cancellation, command
 from correo.messages import SendPasswordMail
-from generador.messages import GeneradorFailed, GeneratePassword, NothingToRevoke, RevokePassword
-from protools_saga.messages import CancelSaga, IssuePassword, SagaFailed, SagaMoved, SagaRefused
-from protools_saga.tables import saga
+from generador.messages import GeneratePassword, NothingToRevoke, RevokePassword
+from generador.service import GENERADOR
+from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
-from pulsaga.delivery.messages import Context, Message, new_id
+from pulsaga.delivery.messages import Context, Message, contract_of, new_id
 from pulsaga.delivery.tables import failure, inbox, incident, outbox, unpack
+from pulsaga.saga.tables import saga
+from system import SYSTEM
 
 ADA = {"username": "ada"}
 
@@ -46,7 +48,7 @@ def coordinator(desks: tuple[Desk, Desk]) -> Desk:
 
 
 def cancel(saga_id: str) -> Delivery:
-    return deliver(CancelSaga(saga_id), saga_id=saga_id)
+    return deliver(SYSTEM.sagas.cancel(saga_id), saga_id=saga_id)
 
 
 def begin(identifier: str) -> Delivery:
@@ -58,7 +60,7 @@ def status_of(desk: Desk, saga_id: str) -> str | None:
 
 
 def refusals(desk: Desk) -> list[str]:
-    return [wire.properties["ce_commandid"] for wire in desk.said(SagaRefused.contract.name)]
+    return [wire.properties["ce_commandid"] for wire in desk.said(contract_of(SYSTEM.coordinator.refused).name)]
 
 
 def race(desks: tuple[Desk, Desk], *deliveries: Delivery) -> None:
@@ -80,7 +82,7 @@ def test_before_the_pivot_everything_is_undone(coordinator: Desk) -> None:
     (generate,) = start_sagas(coordinator, 1)
     coordinator.worker.settle([cancel(generate.key)])
     assert status_of(coordinator, generate.key) == "COMPENSATING"
-    (undo,) = coordinator.said(RevokePassword.contract.name)
+    (undo,) = coordinator.said(contract_of(RevokePassword).name)
     coordinator.worker.settle([answer(undo, NothingToRevoke("u0", generate.properties["ce_id"]))])
     assert status_of(coordinator, generate.key) == "COMPENSATED"
     ended = log_of(coordinator, generate.key)
@@ -107,7 +109,7 @@ def test_a_cancel_that_overtakes_its_command_is_not_lost(coordinator: Desk) -> N
     coordinator.worker.settle([begin(identifier)])
     coordinator.worker.settle([begin(identifier), cancel(identifier)])
     assert coordinator.count(saga) == 0
-    assert coordinator.said(GeneratePassword.contract.name) == []
+    assert coordinator.said(contract_of(GeneratePassword).name) == []
     assert refusals(coordinator)[0] == identifier
 
 
@@ -118,7 +120,7 @@ def test_both_in_one_batch_have_one_outcome(coordinator: Desk, order: tuple[Call
     coordinator.worker.settle([make(identifier) for make in order])
     expected = "COMPENSATING" if order[0] is begin else None
     assert status_of(coordinator, identifier) == expected
-    assert len(coordinator.said(RevokePassword.contract.name)) == (expected is not None)
+    assert len(coordinator.said(contract_of(RevokePassword).name)) == (expected is not None)
 
 
 @pytest.mark.parametrize("first", [begin, cancel])
@@ -138,14 +140,14 @@ def test_a_cancel_that_races_the_step_before_the_pivot_has_one_outcome(desks: tu
     (generate,) = start_sagas(desks[0], 1)
     deliveries = [answer(generate), cancel(generate.key)]
     race(desks, *(deliveries if first == "reply" else deliveries[::-1]))
-    mailed, undone = (len(desks[0].said(body.contract.name)) for body in (SendPasswordMail, RevokePassword))
+    mailed, undone = (len(desks[0].said(contract_of(body).name)) for body in (SendPasswordMail, RevokePassword))
     assert (mailed, undone, len(refusals(desks[0]))) == ((1, 0, 1) if first == "reply" else (0, 1, 0))
 
 
 def test_what_is_suspended_before_its_pivot_is_undone_and_its_incident_closed(coordinator: Desk) -> None:
     """The caller need not wait for an operator to be rid of it."""
     (generate,) = start_sagas(coordinator, 1)
-    dead = GeneradorFailed(GeneratePassword.contract.name, "dead-letter", "boom")
+    dead = GENERADOR.failed(contract_of(GeneratePassword).name, "dead-letter", "boom")
     coordinator.worker.settle([answer(generate, dead)])
     assert status_of(coordinator, generate.key) == "SUSPENDED"
     coordinator.worker.settle([cancel(generate.key)])
@@ -178,9 +180,9 @@ def test_a_saga_stays_whose_it_was(coordinator: Desk) -> None:
     began = Context(identifier, actor="ada")
     message = Message(IssuePassword("ada", "a@x.test"), identifier, "/test", "ada", "", began)
     coordinator.worker.settle([deliver_as(message)])
-    by_operator = Message(CancelSaga(identifier), new_id(), "/test", "ada", "", began._replace(actor="olga"))
+    by_operator = Message(SYSTEM.sagas.cancel(identifier), new_id(), "/test", "ada", "", began._replace(actor="olga"))
     coordinator.worker.settle([deliver_as(by_operator)])
-    (undo,) = coordinator.said(RevokePassword.contract.name)
+    (undo,) = coordinator.said(contract_of(RevokePassword).name)
     assert undo.properties["ce_actor"] == "ada"
     assert undo.properties["ce_causationid"] == by_operator.id
     assert log_of(coordinator, identifier)[-2].detail == "cancelled by olga"
@@ -201,7 +203,9 @@ def accept(bff: Room) -> str:
 
 def moved(bff: Room, identifier: str, status: str, *, cancellable: bool, code: str = "") -> None:
     """Project the newest move of a saga as the projector does."""
-    body = SagaMoved(identifier, "issue-password@1", "ada", status, code, "", 1.0, 2.0, cancellable, "[]", "[]")
+    body = SYSTEM.sagas.moved(
+        identifier, "issue-password@1", "ada", status, code, "", 1.0, 2.0, cancellable, "[]", "[]"
+    )
     message = Message(body, new_id(), "/test", "ada", "", Context(identifier, actor="nobody"), version=1)
     _write(bff, message)
 
@@ -214,7 +218,7 @@ def _write(bff: Room, message: Message) -> None:
 
 
 def commands_sent(bff: Room) -> list[str]:
-    return [row["id"] for row in bff.rows(outbox) if unpack(row["wire"]).topic == CancelSaga.contract.name]
+    return [row["id"] for row in bff.rows(outbox) if unpack(row["wire"]).topic == contract_of(SYSTEM.sagas.cancel).name]
 
 
 def test_a_cancel_is_durable_and_said_once_however_often_it_is_asked_for(bff: Room) -> None:
@@ -261,7 +265,9 @@ def test_a_cancelled_command_is_shown_as_refused_with_its_reason(bff: Room) -> N
     """Whether a saga had begun or not."""
     begun, unbegun = accept(bff), accept(bff)
     moved(bff, begun, "COMPENSATED", cancellable=False, code="cancelled")
-    body = SagaRefused(command=IssuePassword.contract.name, code="withdrawn", detail="undone before it arrived")
+    body = SYSTEM.coordinator.refused(
+        command=contract_of(IssuePassword).name, code="withdrawn", detail="undone before it arrived"
+    )
     at = "2026-01-01T00:00:00.000Z"
     _write(bff, Message(body, new_id(), "/test", "ada", at, Context(unbegun, actor="nobody"), command_id=unbegun))
     for identifier in (begun, unbegun):
@@ -269,11 +275,11 @@ def test_a_cancelled_command_is_shown_as_refused_with_its_reason(bff: Room) -> N
         assert (shown["status"], shown["reason"]["code"]) == ("refused", "cancelled")
 
 
-@pytest.mark.parametrize("body", [SagaRefused, SagaFailed])
+@pytest.mark.parametrize("body", [SYSTEM.coordinator.refused, SYSTEM.coordinator.failed])
 def test_a_cancel_that_came_too_late_is_no_end_of_its_command(bff: Room, body: type) -> None:
     """It is answered under an id of its own; as a command it would be one that nobody accepted."""
     identifier = accept(bff)
-    no = body(command=CancelSaga.contract.name, code="past-pivot", detail="")
+    no = body(command=contract_of(SYSTEM.sagas.cancel).name, code="past-pivot", detail="")
     message = Message(no, new_id(), "/test", "ada", "", Context(identifier), command_id=new_id())
     assert [table.name for table, _ in projections.PROJECTIONS[body](message)] == ["refused_cancel"]
     assert not projections._is_end(message)

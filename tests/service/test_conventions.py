@@ -21,6 +21,7 @@ from pulsaga.delivery.messages import UUID7
 from pulsaga.settings import SettingError, Settings
 from pulsaga.web.documents import snapshots
 from pulsaga.web.formats import Problem
+from system import SYSTEM
 
 PAGE = "https://page.test"
 
@@ -268,19 +269,19 @@ def test_the_documentation_is_a_page_that_needs_no_script(bff: Room, page: str, 
             assert found.status_code == 200
 
 
-@pytest.mark.parametrize("name", [path.name for path in snapshots.FOLDER.iterdir()])
+@pytest.mark.parametrize("name", [path.name for path in snapshots.folder_of(SYSTEM).iterdir()])
 def test_a_document_is_served_as_committed_and_not_again_to_who_has_it(tmp_path: Path, name: str) -> None:
     """Generators and gateways fetch it at every start."""
     made = room("bff", tmp_path, AUTH="", JWT_SECRET=base64.b64encode(b"s" * 32).decode())
     answer = made.http.get(f"/{name}", headers={"Accept-Encoding": "gzip"})
-    assert gzip.decompress(answer.data) == (snapshots.FOLDER / name).read_bytes()
+    assert gzip.decompress(answer.data) == (snapshots.folder_of(SYSTEM) / name).read_bytes()
     assert made.http.get(f"/{name}", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
     made.close()
 
 
 def test_where_nobody_is_asked_the_document_asks_nobody(bff: Room) -> None:
     """A client generated from it, or a person at `/docs`, would look for a token that nobody gives."""
-    committed = json.loads((snapshots.FOLDER / "openapi.json").read_text())
+    committed = json.loads((snapshots.folder_of(SYSTEM) / "openapi.json").read_text())
     told = bff.http.get("/openapi.json").json
     assert "security" not in told
     assert "securitySchemes" not in told["components"]

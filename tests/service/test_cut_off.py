@@ -24,6 +24,7 @@ from correo.smtp import CutOff, Server, SmtpPostman
 from correo.suspects import IN_A_ROW, MOST_DOMAINS, SHORTEST_REST_S, Suspects
 from correo.tables import mail
 from generador.vault import new_token, seal_token
+from pulsaga.delivery.messages import contract_of
 from pulsaga.errors import Unavailable
 from pulsaga.settings import Settings
 
@@ -244,7 +245,7 @@ def test_one_letter_that_is_cut_off_delays_no_other(settings: Settings, place: s
         assert (counted["recipient"], counted["status"], counted["attempts"]) == (BAD, "waiting", 1)
         assert counted["error"]
         assert counted["error"].isprintable()
-        assert len(correo.desk.said(PasswordMailSent.contract.name)) == OTHERS
+        assert len(correo.desk.said(contract_of(PasswordMailSent).name)) == OTHERS
         assert correo.send(2) == 0
         assert correo.statuses(BAD, *ALL) == {"sent"}
         assert sorted(to for _, to, _ in server.taken) == sorted([BAD, *ALL])
@@ -462,5 +463,5 @@ def test_a_report_that_fails_is_that_mails_alone(settings: Settings, monkeypatch
         here.ask(BAD, *ALL)
         assert here.send() == 0
         assert here.statuses(*ALL) == {"sent"}
-        assert len(here.desk.said(PasswordMailSent.contract.name)) == OTHERS
+        assert len(here.desk.said(contract_of(PasswordMailSent).name)) == OTHERS
         assert (here.mails()[BAD]["status"], here.mails()[BAD]["attempts"]) == ("waiting", 1)

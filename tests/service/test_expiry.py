@@ -38,7 +38,7 @@ from generador.tables import password
 from protools_saga.messages import IssuePassword, RotatePassword
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.avro import CommittedSchemas
-from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.tables import failure
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.settings import Settings
@@ -84,8 +84,8 @@ def mail_sent(generador: Desk, sent_at: float | None = None, saga_id: str = "") 
 
 def token_of(generador: Desk) -> str:
     """Open the newest token as correo does."""
-    wire: Wire = generador.said(PasswordGenerated.contract.name)[-1]
-    body = CODEC.decode(PasswordGenerated, wire.body, CommittedSchemas()[PasswordGenerated.contract.dataschema])
+    wire: Wire = generador.said(contract_of(PasswordGenerated).name)[-1]
+    body = CODEC.decode(PasswordGenerated, wire.body, CommittedSchemas()[contract_of(PasswordGenerated).dataschema])
     return unseal_token(body.sealed_token, generador.runtime.settings.keys("LINK_KEY"), body.username)
 
 
@@ -111,10 +111,10 @@ def test_a_password_that_nobody_revealed_in_time_is_destroyed(generador: Desk) -
     expire(generador)
     (row,) = generador.rows(password)
     assert (row["status"], row["version"], row["sealed_key"], bytes(row["sealed_secret"])) == ("expired", 2, None, b"")
-    assert len(generador.said(PasswordExpired.contract.name)) == 1
+    assert len(generador.said(contract_of(PasswordExpired).name)) == 1
     assert refused(generador, token) == "expired"
     expire(generador)
-    assert len(generador.said(PasswordExpired.contract.name)) == 1
+    assert len(generador.said(contract_of(PasswordExpired).name)) == 1
 
 
 def test_a_link_is_no_longer_good_from_the_moment_on_whenever_the_duty_looks(generador: Desk) -> None:
@@ -352,4 +352,4 @@ def test_a_password_that_cannot_be_expired_keeps_no_other(generador: Desk, monke
     expire(generador)
     states = {row["username"]: row["status"] for row in generador.rows(password)}
     assert states == {"ada": "issued", "bob": "expired", "eve": "expired", "zoe": "expired"}
-    assert len(generador.said(PasswordExpired.contract.name)) == 3
+    assert len(generador.said(contract_of(PasswordExpired).name)) == 3

@@ -18,6 +18,7 @@ from pulsaga.web import problems, webapp
 from pulsaga.web.contract import Shape
 from pulsaga.web.documents import snapshots
 from pulsaga.web.formats import PROBLEM_NAMESPACE, item_name
+from system import SYSTEM
 
 Asked = tuple[str, str, dict[str, Any]]
 SECRET = {"username": "ada", "password": "<&> \u00e9 '\""}
@@ -139,7 +140,7 @@ def test_a_problem_is_the_same_in_both_languages(bff: Room, status: int, method:
 def test_every_example_is_valid(bff: Room) -> None:
     """People copy them."""
     schema, problem = published(bff, "schema.xsd"), published(bff, "problem.xsd")
-    examples = list(_examples(json.loads((snapshots.FOLDER / "openapi.json").read_text())))
+    examples = list(_examples(json.loads((snapshots.folder_of(SYSTEM) / "openapi.json").read_text())))
     assert len(examples) > 40
     for media_type, example in examples:
         if media_type.endswith("xml"):

@@ -30,6 +30,7 @@ from pulsaga.web.access.tokens import issue
 from pulsaga.web.documents import snapshots
 from pulsaga.web.serving.connection import DROP
 from pulsaga.web.serving.crew import Asker
+from system import SYSTEM
 
 ADA = {"username": "ada"}
 SECRET = "correct horse battery staple, 32 bytes and more"
@@ -260,7 +261,7 @@ def test_nobody_follows_what_nobody_accepted(bff: Room, identifier: str) -> None
 
 def test_events_are_what_the_document_says(bff: Room, waiting: Waiting) -> None:
     """A client that is generated from it must be able to read each of them."""
-    document = json.loads((snapshots.FOLDER / "openapi.json").read_text())
+    document = json.loads((snapshots.folder_of(SYSTEM) / "openapi.json").read_text())
     answer = document["paths"]["/commands/{identifier}/events"]["get"]["responses"]["200"]
     schema = answer["content"]["text/event-stream"]["schema"]
     command_schema = {**schema["properties"]["data"]["contentSchema"], "components": document["components"]}

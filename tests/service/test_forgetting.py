@@ -16,19 +16,20 @@ from tests.service.stage import BOTH, settings_on
 
 from generador.messages import GeneratePassword
 from generador.tables import password
-from protools_saga.tables import event_archive, saga, saga_archive
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.forgetting import KEPT_S, forget
 from pulsaga.delivery.inbox import incident_row
 from pulsaga.delivery.messages import MEMORY_S, first_id
 from pulsaga.delivery.tables import event, inbox, incident
 from pulsaga.operate.retention import SHORTEST_S, archive
-from pulsaga.operate.retention import command as retention
 from pulsaga.operate.verify import verify
 from pulsaga.operate.verify.scope import Scope
 from pulsaga.saga.definition import Step
 from pulsaga.saga.log import TERMINAL
+from pulsaga.saga.tables import event_archive, saga, saga_archive
 from pulsaga.settings import Settings
+from pulsaga_program.commands.retention import command as retention
+from system import SYSTEM
 
 DAY_S = 24 * 3600.0
 
@@ -102,7 +103,7 @@ def test_an_id_that_may_be_forgotten_is_refused_and_nothing_is_done(generador: D
 def test_a_step_cannot_wait_longer_than_ids_are_known() -> None:
     """A command sent again after that would be refused, or worse, done twice."""
     with pytest.raises(ValueError, match="deadline"):
-        Step(command=lambda _data: GeneratePassword("ada"), deadline=MEMORY_S + 1)
+        Step(lambda _data: GeneratePassword("ada"), deadline=MEMORY_S + 1)
 
 
 # --- the archive
@@ -129,7 +130,7 @@ def _aggregates(engine: Engine, table: Table) -> set[str]:
 
 def _verified(settings: Settings) -> tuple[int, set[tuple[str, str]]]:
     """How many sagas are judged, and what is found; details tell seconds, which pass."""
-    report = verify(settings, Scope())
+    report = verify(SYSTEM, settings, Scope())
     return report.sagas, {(found.check.name, identifier) for found in report.findings for identifier, _ in found.ids}
 
 
@@ -140,7 +141,7 @@ def test_finished_sagas_go_to_the_archive_and_verify_still_judges_them(played: S
     before, verified = _statuses(engine), _verified(later)
     with engine.begin() as tx:
         tx.execute(insert(incident), [incident_row("parked", played.ids["completed"], "test", "to be looked at", 0.0)])
-    archived = archive(later, SHORTEST_S)
+    archived = archive(SYSTEM, later, SHORTEST_S)
     left, kept = _statuses(engine), _statuses(engine, saga_archive)
     assert archived == len(kept) > 5
     assert left | kept == before
@@ -149,7 +150,7 @@ def test_finished_sagas_go_to_the_archive_and_verify_still_judges_them(played: S
     assert _aggregates(engine, event_archive) == set(kept)
     assert not _aggregates(engine, event) & set(kept)
     assert _verified(later) == verified
-    assert archive(later, SHORTEST_S) == 0
+    assert archive(SYSTEM, later, SHORTEST_S) == 0
     engine.dispose()
 
 
@@ -166,7 +167,7 @@ def test_a_saga_that_the_archive_refuses_keeps_no_other_out(
     with engine.begin() as tx:
         columns = [column.name for column in saga.columns]
         tx.execute(saga_archive.insert().from_select(columns, select(saga).where(saga.c.id == twin)))
-    assert archive(later, SHORTEST_S) > 5
+    assert archive(SYSTEM, later, SHORTEST_S) > 5
     left = _statuses(engine)
     assert [identifier for identifier, status in left.items() if status in TERMINAL] == [twin]
     assert twin in _aggregates(engine, event)

@@ -22,23 +22,24 @@ from tests.service.stage import (
     start_sagas,
 )
 
-from correo.messages import CorreoRefused, SendPasswordMail
+from correo.messages import SendPasswordMail
+from correo.service import CORREO
 from generador.messages import (
-    GeneradorRefused,
     GeneratePassword,
     NothingToRevoke,
     PasswordGenerated,
     PasswordRevoked,
     RevokePassword,
 )
+from generador.service import GENERADOR
 from generador.tables import password
-from protools_saga.handlers import wake_due_sagas
 from protools_saga.messages import IssuePassword
-from protools_saga.tables import saga
 from pulsaga.broker import Delivery, Wire
-from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.tables import dead_letter, failure, incident
 from pulsaga.saga.definition import hours, minutes
+from pulsaga.saga.tables import saga
+from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings
 
 BEGUN = ["started", "issued"]
@@ -86,7 +87,7 @@ def mailing(coordinator: Desk) -> Wire:
     """Bring one saga to its second step; return the SendPasswordMail."""
     (generate,) = start_sagas(coordinator, 1)
     coordinator.worker.settle([answer(generate)])
-    return last(coordinator, SendPasswordMail.contract.name)
+    return last(coordinator, contract_of(SendPasswordMail).name)
 
 
 # --- refused
@@ -108,17 +109,17 @@ def test_the_second_wish_for_a_taken_name_ends_without_touching_the_first_ones_p
     (loser,) = [row for row in coordinator.rows(saga) if row["id"] == second.wire.key]
     assert loser["status"] == "COMPENSATED"
     assert log_of(coordinator, loser["id"])[-2].code == "password-exists"
-    assert coordinator.said(RevokePassword.contract.name) == []
+    assert coordinator.said(contract_of(RevokePassword).name) == []
 
 
 def test_a_refusal_after_the_success_changes_nothing(coordinator: Desk) -> None:
     """The first answer to a command stands: a second one that says otherwise must not undo what was built on it."""
     (generate,) = start_sagas(coordinator, 1)
-    no = GeneradorRefused(GeneratePassword.contract.name, "password-exists", "says a second answer")
+    no = GENERADOR.refused(contract_of(GeneratePassword).name, "password-exists", "says a second answer")
     coordinator.worker.settle([answer(generate)])
     coordinator.worker.settle([answer(generate, no)])
     assert end(coordinator) == ("RUNNING", MAILING)
-    coordinator.worker.settle([mail_sent(last(coordinator, SendPasswordMail.contract.name)), answer(generate, no)])
+    coordinator.worker.settle([mail_sent(last(coordinator, contract_of(SendPasswordMail).name)), answer(generate, no)])
     assert end(coordinator) == ("COMPLETED", [*MAILING, "replied", "ended"])
     assert coordinator.count(failure) == coordinator.count(incident) == 0
 
@@ -131,13 +132,13 @@ def test_a_compensation_that_overtakes_its_command_leaves_nothing_done(settings:
     coordinator, generador = make_desk(settings, "protools_saga"), make_desk(settings, "generador")
     (generate,) = start_sagas(coordinator, 1)
     let_the_deadline_pass(coordinator, minutes(15))
-    undo = last(coordinator, RevokePassword.contract.name)
+    undo = last(coordinator, contract_of(RevokePassword).name)
     for overtaking in (undo, generate):
         generador.worker.settle([arrived(overtaking)])
         coordinator.worker.settle([arrived(generador.broker.published[-1])])
     assert [wire.topic for wire in generador.broker.published] == [
-        NothingToRevoke.contract.name,
-        GeneradorRefused.contract.name,
+        contract_of(NothingToRevoke).name,
+        contract_of(GENERADOR.refused).name,
     ]
     assert generador.count(password) == 0
     assert end(coordinator) == ("COMPENSATED", [*GIVEN_UP, "undone", "ended"])
@@ -151,9 +152,9 @@ def test_a_success_after_the_deadline_is_noted_and_undone(coordinator: Desk) -> 
     coordinator.worker.settle([answer(generate)])
     assert end(coordinator) == ("COMPENSATING", [*GIVEN_UP, "late"])
     assert log_of(coordinator, generate.key)[-1].code == "compensate"
-    coordinator.worker.settle([revoked(last(coordinator, RevokePassword.contract.name))])
+    coordinator.worker.settle([revoked(last(coordinator, contract_of(RevokePassword).name))])
     assert end(coordinator) == ("COMPENSATED", [*GIVEN_UP, "late", "undone", "ended"])
-    assert coordinator.said(SendPasswordMail.contract.name) == []
+    assert coordinator.said(contract_of(SendPasswordMail).name) == []
 
 
 def test_a_success_after_the_deadline_of_the_pivot_completes(coordinator: Desk) -> None:
@@ -170,9 +171,9 @@ def test_a_success_after_the_deadline_of_the_pivot_completes(coordinator: Desk) 
 def test_a_success_after_compensation_began_follows_its_policy(coordinator: Desk, ended: bool) -> None:
     """The mail was refused and then sent: `ignore` says so in the log, once, and goes on compensating."""
     mail = mailing(coordinator)
-    no = CorreoRefused(SendPasswordMail.contract.name, "mailbox-refused", "550")
+    no = CORREO.refused(contract_of(SendPasswordMail).name, "mailbox-refused", "550")
     coordinator.worker.settle([answer(mail, no)])
-    confirmed = revoked(last(coordinator, RevokePassword.contract.name))
+    confirmed = revoked(last(coordinator, contract_of(RevokePassword).name))
     both = [mail_sent(mail), mail_sent(mail)]
     for batch in ([confirmed], both) if ended else (both, [confirmed]):
         coordinator.worker.settle(batch)
@@ -190,7 +191,7 @@ def next_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let the coordinator's next command ids be known beforehand."""
     ids = [new_id() for _ in range(10)]
     given = iter(ids)
-    monkeypatch.setattr("protools_saga.handlers.new_id", lambda: next(given))
+    monkeypatch.setattr("pulsaga.saga.coordinator.new_id", lambda: next(given))
     return ids
 
 
@@ -248,7 +249,7 @@ def test_an_early_reply_that_comes_again_in_time_is_not_done_twice_by_its_retry(
         coordinator.worker.settle(batch)
     assert end(coordinator) == ("RUNNING", MAILING)
     assert heals(coordinator)
-    assert len(coordinator.said(SendPasswordMail.contract.name)) == 1
+    assert len(coordinator.said(contract_of(SendPasswordMail).name)) == 1
 
 
 # --- doubled
@@ -264,7 +265,7 @@ def test_the_same_reply_twice_moves_its_saga_once(coordinator: Desk, same_id: bo
     for batch in [replies] if together else [[reply] for reply in replies]:
         coordinator.worker.settle(batch)
     assert end(coordinator) == ("RUNNING", MAILING)
-    assert len(coordinator.said(SendPasswordMail.contract.name)) == 1
+    assert len(coordinator.said(contract_of(SendPasswordMail).name)) == 1
 
 
 def test_a_whole_conversation_said_twice_ends_as_if_said_once(settings: Settings) -> None:
@@ -272,9 +273,9 @@ def test_a_whole_conversation_said_twice_ends_as_if_said_once(settings: Settings
     coordinator = make_desk(settings, "protools_saga")
     wish = deliver(IssuePassword("u0", "u0@example.test"))
     coordinator.worker.settle([wish, wish])
-    reply = answer(last(coordinator, GeneratePassword.contract.name))
+    reply = answer(last(coordinator, contract_of(GeneratePassword).name))
     coordinator.worker.settle([wish, reply, reply])
-    sent = mail_sent(last(coordinator, SendPasswordMail.contract.name))
+    sent = mail_sent(last(coordinator, contract_of(SendPasswordMail).name))
     coordinator.worker.settle([sent, reply, wish, sent])
     coordinator.worker.settle([sent, reply, wish])
     assert end(coordinator) == ("COMPLETED", [*MAILING, "replied", "ended"])
@@ -315,7 +316,7 @@ def test_a_timeout_passes_over_a_saga_whose_reply_is_being_handled(coordinator: 
         replying.result(PATIENCE_S)
     wake_due_sagas(rival.runtime).work()
     assert end(coordinator) == ("RUNNING", MAILING)
-    assert rival.said(RevokePassword.contract.name) == []
+    assert rival.said(contract_of(RevokePassword).name) == []
 
 
 @pytest.mark.parametrize("settings", BOTH, indirect=True)
@@ -332,4 +333,4 @@ def test_a_reply_waits_for_a_timeout_that_is_being_handled_and_is_late(coordinat
         waking.result(PATIENCE_S)
         replying.result(PATIENCE_S)
     assert end(coordinator) == ("COMPENSATING", [*GIVEN_UP, "late"])
-    assert coordinator.said(SendPasswordMail.contract.name) == []
+    assert coordinator.said(contract_of(SendPasswordMail).name) == []

@@ -31,31 +31,31 @@ from tests.service.stage import (
 )
 
 from correo.handlers import Sender
-from correo.messages import CorreoFailed, CorreoRefused, PasswordMailSent, SendPasswordMail
+from correo.messages import PasswordMailSent, SendPasswordMail
+from correo.service import CORREO
 from correo.smtp import Delayed, Letter, Outcome, RefusedForGood, Sent
 from correo.tables import mail
-from generador.handlers import HANDLERS as GENERADOR
 from generador.handlers import generate_password
-from generador.messages import GeneradorFailed, GeneradorRefused, GeneratePassword, PasswordGenerated, RevokePassword
+from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
+from generador.service import GENERADOR
 from generador.tables import password
-from protools_saga.handlers import HANDLERS as COORDINATOR
-from protools_saga.handlers import resend_to_silent, wake_due_sagas
-from protools_saga.messages import IssuePassword, SagaMoved
-from protools_saga.tables import saga, saga_view
+from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import Handler, Inbox, Reader
 from pulsaga.delivery.loop import keep_trying
-from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.projection import Projector
 from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.tables import dead_letter, failure, inbox, incident, outbox, unpack
 from pulsaga.delivery.tables import event as events
 from pulsaga.delivery.worker import Worker
 from pulsaga.saga.definition import minutes
+from pulsaga.saga.tables import saga, saga_view
+from pulsaga.saga.timers import resend_to_silent, wake_due_sagas
 from pulsaga.settings import Settings
-from pulsaga.system import load
 from pulsaga_program.local import LocalPostgres
+from system import SYSTEM
 
 NUMBER = 20
 OVERDUE_S = minutes(15) + 1
@@ -114,7 +114,7 @@ def test_a_database_that_restarts_while_recovery_runs_delays_it_and_no_more(
         postgres.start()
         waking.result(PATIENCE_S)
     assert {row["status"] for row in coordinator.rows(saga)} == {"COMPENSATING"}
-    undos = ids_said(RevokePassword.contract.name, coordinator)
+    undos = ids_said(contract_of(RevokePassword).name, coordinator)
     assert len(undos) == len(set(undos)) == NUMBER
 
 
@@ -133,8 +133,8 @@ def sweeping(desk: Desk) -> Callable[[], object]:
 
 
 RECOVERIES = {
-    "wake-ups": (wakings, RevokePassword.contract.name),
-    "sweeps": (sweeping, GeneratePassword.contract.name),
+    "wake-ups": (wakings, contract_of(RevokePassword).name),
+    "sweeps": (sweeping, contract_of(GeneratePassword).name),
 }
 
 
@@ -226,7 +226,7 @@ def test_a_coordinator_that_dies_between_two_steps_blocks_neither_this_saga_nor_
     pass_time(successor, 6)
     successor.runtime.relay.sweep()
     assert kinds_of(successor, first.key) == ["started", "issued", "replied", "issued"]
-    assert {wire.key for wire in successor.said(SendPasswordMail.contract.name)} == {first.key, second.key}
+    assert {wire.key for wire in successor.said(contract_of(SendPasswordMail).name)} == {first.key, second.key}
 
 
 @pytest.mark.parametrize("settings", [POSTGRESQL], indirect=True)
@@ -247,17 +247,17 @@ def test_a_coordinator_that_stalls_in_its_transaction_holds_up_its_own_saga_alon
         stalled.result(PATIENCE_S)
     for command in (first, second):
         assert kinds_of(rival, command.key) == ["started", "issued", "replied", "issued"]
-    assert zombie.said(SendPasswordMail.contract.name) == []
+    assert zombie.said(contract_of(SendPasswordMail).name) == []
 
 
 def test_replies_that_waited_through_a_restart_are_heard_with_no_new_saga_started(coordinator: Desk) -> None:
     """eventuate#40: replies were only listened to once the new process had started a saga of its own."""
     (command,) = start_sagas(coordinator, 1)
     restarted = another(coordinator)
-    replies = {PasswordGenerated, PasswordMailSent, GeneradorRefused, GeneradorFailed, CorreoRefused, CorreoFailed}
-    assert {cls.contract.name for cls in replies} <= set(restarted.service.consumes)
+    replies = {PasswordGenerated, PasswordMailSent, GENERADOR.refused, GENERADOR.failed, CORREO.refused, CORREO.failed}
+    assert {contract_of(cls).name for cls in replies} <= set(restarted.service.consumes)
     restarted.worker.settle([answer(command)])
-    (mailing,) = restarted.said(SendPasswordMail.contract.name)
+    (mailing,) = restarted.said(contract_of(SendPasswordMail).name)
     another(coordinator).worker.settle([mail_sent(mailing)])
     assert status_of(restarted, command.key) == "COMPLETED"
 
@@ -294,7 +294,9 @@ def test_an_exception_that_nobody_expected_does_not_stop_the_channel(
             raise error("unexpected")
         generate_password(message, uow)
 
-    desk = make_desk(settings, "generador", {GeneratePassword: replace(GENERADOR[GeneratePassword], function=handle)})
+    desk = make_desk(
+        settings, "generador", {GeneratePassword: replace(GENERADOR.handling[GeneratePassword], function=handle)}
+    )
     batches = [[deliver(GeneratePassword(name))] for name in ("ada", "odd", "bob")]
     assert run_through(desk, *batches)
     assert {row["username"] for row in desk.rows(password)} == {"ada", "bob"}
@@ -487,7 +489,7 @@ def test_heavy_load_while_the_outbox_is_dispatched_hangs_nobody_and_loses_nothin
     for desk in [*desks, dispatcher]:
         run(desk.runtime.relay.sweep)
         run(desk.runtime.relay.clear)
-    said = ids_said(PasswordGenerated.contract.name, *desks, dispatcher)
+    said = ids_said(contract_of(PasswordGenerated).name, *desks, dispatcher)
     assert set(said) == {row["id"] for row in dispatcher.rows(events)}
     assert len(set(said)) == dispatcher.count(password) == 800
     assert dispatcher.count(outbox) == dispatcher.count(failure) == 0
@@ -501,7 +503,7 @@ def moves_swept(coordinator: Desk) -> list[tuple[str, int]]:
     coordinator.broker.is_up = False
     start_sagas(coordinator, NUMBER)
     waiting = [unpack(row["wire"]) for row in coordinator.rows(outbox)]
-    commands = [wire for wire in waiting if wire.topic == GeneratePassword.contract.name]
+    commands = [wire for wire in waiting if wire.topic == contract_of(GeneratePassword).name]
     for command in commands:
         coordinator.worker.settle([answer(command)])
     for _ in range(2):
@@ -510,7 +512,10 @@ def moves_swept(coordinator: Desk) -> list[tuple[str, int]]:
     coordinator.broker.is_up = True
     pass_time(coordinator, 6)
     coordinator.runtime.relay.sweep()
-    return [(wire.key, int(wire.properties["ce_version"])) for wire in coordinator.said(SagaMoved.contract.name)]
+    return [
+        (wire.key, int(wire.properties["ce_version"]))
+        for wire in coordinator.said(contract_of(SYSTEM.sagas.moved).name)
+    ]
 
 
 def test_each_sagas_moves_leave_the_outbox_in_order_even_after_sweeps_in_vain(coordinator: Desk) -> None:
@@ -524,15 +529,15 @@ def moves_of_a_whole_saga(coordinator: Desk) -> list[Delivery]:
     """Bring one saga to its end and return its moves."""
     (command,) = start_sagas(coordinator, 1)
     coordinator.worker.settle([answer(command)])
-    coordinator.worker.settle([mail_sent(coordinator.said(SendPasswordMail.contract.name)[-1])])
-    return [arrived(wire) for wire in coordinator.said(SagaMoved.contract.name)]
+    coordinator.worker.settle([mail_sent(coordinator.said(contract_of(SendPasswordMail).name)[-1])])
+    return [arrived(wire) for wire in coordinator.said(contract_of(SYSTEM.sagas.moved).name)]
 
 
 def test_whatever_order_moves_arrive_in_the_newest_is_shown(coordinator: Desk) -> None:
     """MassTransit#3512, where it matters: what is shown must not go back, however late an older move comes."""
     moves = moves_of_a_whole_saga(coordinator)
     assert len(moves) == 3
-    settings, service = coordinator.runtime.settings, load("protools_saga")
+    settings, service = coordinator.runtime.settings, SYSTEM["protools_saga"]
     engine = open_database(settings, "protools_saga", "read", "projector")
     reader = Reader(service.projections, CODEC, coordinator.broker)
     projector = Projector(service.projections, reader, engine, Acks(), settings.batch_limit)
@@ -585,7 +590,7 @@ def test_a_deferred_retry_races_a_redelivery_of_the_same_command_and_one_passwor
             raise RuntimeError("not yet")
         generate_password(message, uow)
 
-    handlers = {GeneratePassword: replace(GENERADOR[GeneratePassword], function=handle)}
+    handlers = {GeneratePassword: replace(GENERADOR.handling[GeneratePassword], function=handle)}
     desk, rival = (make_desk(settings, "generador", handlers) for _ in range(2))
     command = deliver(GeneratePassword("ada"))
     desk.worker.settle([command])
@@ -601,7 +606,7 @@ def test_a_deferred_retry_races_a_redelivery_of_the_same_command_and_one_passwor
         retried.result(PATIENCE_S)
     assert desk.count(password) == desk.count(events) == desk.count(inbox) == 1
     assert desk.count(failure) == desk.count(dead_letter) == 0
-    assert len(set(ids_said(PasswordGenerated.contract.name, desk, rival))) == 1
+    assert len(set(ids_said(contract_of(PasswordGenerated).name, desk, rival))) == 1
 
 
 def at_once(number: int, work: Callable[[int], object]) -> None:
@@ -631,7 +636,7 @@ def test_three_consumers_of_the_same_poison_make_exactly_one_dead_letter(setting
     assert letter["attempts"] == 3
     assert [row["kind"] for row in desks[0].rows(incident)] == ["dead-letter"]
     assert desks[0].count(failure) == 0
-    assert len(set(ids_said(GeneradorFailed.contract.name, *desks))) == (1 if readable else 0)
+    assert len(set(ids_said(contract_of(GENERADOR.failed).name, *desks))) == (1 if readable else 0)
 
 
 @pytest.mark.parametrize("settings", [POSTGRESQL], indirect=True)
@@ -721,11 +726,11 @@ def ended(coordinator: Desk, status: str) -> list[Delivery]:
     """Bring one saga to its end; return every answer that its commands could still get."""
     (generate,) = start_sagas(coordinator, 1)
     coordinator.worker.settle([answer(generate)])
-    mailing = coordinator.said(SendPasswordMail.contract.name)[-1]
-    no = CorreoRefused(SendPasswordMail.contract.name, "mailbox-refused", "550")
-    failed = CorreoFailed(SendPasswordMail.contract.name, "dead-letter", "boom")
+    mailing = coordinator.said(contract_of(SendPasswordMail).name)[-1]
+    no = CORREO.refused(contract_of(SendPasswordMail).name, "mailbox-refused", "550")
+    failed = CORREO.failed(contract_of(SendPasswordMail).name, "dead-letter", "boom")
     coordinator.worker.settle([mail_sent(mailing) if status == "COMPLETED" else answer(mailing, no)])
-    for undo in coordinator.said(RevokePassword.contract.name):
+    for undo in coordinator.said(contract_of(RevokePassword).name):
         coordinator.worker.settle([answer(undo)])
     return [answer(generate), mail_sent(mailing), answer(mailing, no), answer(mailing, failed)]
 
@@ -735,7 +740,9 @@ def ended(coordinator: Desk, status: str) -> list[Delivery]:
 def test_a_saga_that_has_ended_moves_no_more_whatever_comes(coordinator: Desk, status: str) -> None:
     """Netflix/conductor#3491: a late update of a task took a finished workflow out of its terminal state."""
     late = ended(coordinator, status)
-    said = len(coordinator.said(GeneratePassword.contract.name)) + len(coordinator.said(RevokePassword.contract.name))
+    said = len(coordinator.said(contract_of(GeneratePassword).name)) + len(
+        coordinator.said(contract_of(RevokePassword).name)
+    )
     coordinator.worker.settle(late)
     pass_time(coordinator, 24 * 3600)
     for duty in (wake_due_sagas, resend_to_silent):
@@ -743,9 +750,11 @@ def test_a_saga_that_has_ended_moves_no_more_whatever_comes(coordinator: Desk, s
     (row,) = coordinator.rows(saga)
     assert (row["status"], row["wake_at"], row["resend_at"]) == (status, None, None)
     assert kinds_of(coordinator, row["id"]).count("ended") == 1
-    again = len(coordinator.said(GeneratePassword.contract.name)) + len(coordinator.said(RevokePassword.contract.name))
+    again = len(coordinator.said(contract_of(GeneratePassword).name)) + len(
+        coordinator.said(contract_of(RevokePassword).name)
+    )
     assert again == said
-    assert len(coordinator.said(SendPasswordMail.contract.name)) == 1
+    assert len(coordinator.said(contract_of(SendPasswordMail).name)) == 1
     assert coordinator.count(failure) == 0
 
 
@@ -754,7 +763,7 @@ def test_a_saga_that_has_ended_moves_no_more_whatever_comes(coordinator: Desk, s
 def test_a_reply_that_dies_after_its_saga_has_ended_suspends_nothing(coordinator: Desk, status: str) -> None:
     """Netflix/conductor#3491, by way of the dead letters: the operator sees the letter, the saga stays ended."""
     late = ended(coordinator, status)[0]
-    broken = {PasswordGenerated: replace(COORDINATOR[PasswordGenerated], function=raise_runtime_error)}
+    broken = {PasswordGenerated: replace(SYSTEM.coordinator.handling[PasswordGenerated], function=raise_runtime_error)}
     desk = make_desk(coordinator.runtime.settings, "protools_saga", broken)
     desk.worker.settle([late])
     desk.retry_until_buried()

@@ -14,13 +14,13 @@ from tests.service.desk import Desk, make_desk
 from tests.service.stage import BOTH, POSTGRESQL, counted, settings_on, start_sagas
 from tests.service.test_smtp import free_port
 
-from protools_saga.handlers import UNMOVED_S, resend_to_silent
-from protools_saga.tables import saga
 from pulsaga.delivery.database import glance
 from pulsaga.delivery.loop import Due, Duty, DutyThread, Lookout
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import failure, incident, outbox
 from pulsaga.errors import Unavailable
+from pulsaga.saga.tables import saga
+from pulsaga.saga.timers import UNMOVED_S, resend_to_silent
 from pulsaga_program.local.process import wait_until
 from pulsaga_program.processes import report
 

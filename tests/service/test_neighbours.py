@@ -17,27 +17,27 @@ from tests.service.stage import BOTH, POSTGRESQL, answer, refuse_updates, settin
 
 from correo.handlers import LONGEST_DELAY_S, send_mails
 from correo.tables import mail
-from generador.messages import GeneradorFailed, GeneratePassword, PasswordGenerated
-from generador.projections import PROJECTIONS
+from generador.messages import GeneratePassword, PasswordGenerated
+from generador.service import GENERADOR
 from generador.tables import password, password_view
-from protools_saga.messages import SagaMoved
-from protools_saga.tables import saga
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery import relay
 from pulsaga.delivery.claims import claim, held
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import Reader
-from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.projection import Projector
 from pulsaga.delivery.relay import SWEEP_PAGE, RestingTopics
 from pulsaga.delivery.tables import dead_letter, failure, inbox, incident, outbox
 from pulsaga.delivery.worker import Worker
 from pulsaga.errors import Unavailable
+from pulsaga.saga.tables import saga
 from pulsaga.settings import Settings
 from pulsaga_program.local.process import wait_until
+from system import SYSTEM
 
-CLOSED = GeneratePassword.contract.name
-OPEN = SagaMoved.contract.name
+CLOSED = contract_of(GeneratePassword).name
+OPEN = contract_of(SYSTEM.sagas.moved).name
 
 
 @pytest.fixture(params=BOTH)
@@ -224,7 +224,9 @@ def test_a_locked_row_of_a_read_model_delays_its_own_event_alone(
     settings = settings_on(request, tmp_path, LOCK_TIMEOUT="0.2")
     desk = make_desk(settings, "generador")
     engine = open_database(settings, "generador", "read", "projector")
-    projector = Projector(PROJECTIONS, Reader(PROJECTIONS, CODEC, desk.broker), engine, desk.acks, 500)
+    projector = Projector(
+        GENERADOR.projecting, Reader(GENERADOR.projecting, CODEC, desk.broker), engine, desk.acks, 500
+    )
     projector.settle([issued(number, 1) for number in range(20)])
     with engine.connect() as connection, connection.begin():
         connection.execute(select(password_view).where(password_view.c.username == "u7").with_for_update())
@@ -313,7 +315,7 @@ def test_a_lock_that_a_handler_meets_itself_delays_its_own_saga_alone(
 
 
 def failed(command: Wire) -> Delivery:
-    return answer(command, GeneradorFailed(CLOSED, "dead-letter", "broken"))
+    return answer(command, GENERADOR.failed(CLOSED, "dead-letter", "broken"))
 
 
 def stopped_after(worker: Worker, seconds: float) -> None:

@@ -18,28 +18,27 @@ from tests.contract.brokers import EmbeddedServer
 from tests.service.desk import KEYS, Desk, arrived, deliver, exchange, make_desk
 from tests.system.harness import Program
 
-from correo.handlers import HANDLERS as CORREO
 from correo.handlers import send_mails
-from correo.messages import CorreoRefused, PasswordMailSent, SendPasswordMail
-from generador.handlers import HANDLERS as GENERADOR
+from correo.messages import PasswordMailSent, SendPasswordMail
+from correo.service import CORREO
 from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
+from generador.service import GENERADOR
 from generador.tables import password
-from protools_saga.handlers import HANDLERS as COORDINATOR
-from protools_saga.handlers import wake_due_sagas
 from protools_saga.messages import IssuePassword
-from protools_saga.tables import saga
 from pulsaga.delivery.inbox import Handler
-from pulsaga.delivery.messages import Message, new_id
+from pulsaga.delivery.messages import Message, contract_of, new_id
 from pulsaga.delivery.tables import audit, dead_letter, event, failure, inbox, incident
 from pulsaga.errors import DomainError
 from pulsaga.operate import incidents, letters, replaying, sagas
 from pulsaga.operate.acting import By, Office
 from pulsaga.saga.definition import hours, minutes
+from pulsaga.saga.tables import saga
+from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings
 from pulsaga.system import Runtime
 from pulsaga_program.bootstrap import bootstrap
 from pulsaga_program.local import LocalPostgres
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 ADA, BOB = By("ada", "the vault was full"), By("bob", "ada is right")
 
@@ -101,7 +100,11 @@ class Company:
 
 
 def hire(settings: Settings, broken: set[type]) -> Company:
-    handlers: dict[str, dict[type, Handler]] = {"generador": GENERADOR, "correo": CORREO, "protools_saga": COORDINATOR}
+    handlers: dict[str, dict[type, Handler]] = {
+        "generador": GENERADOR.handling,
+        "correo": CORREO.handling,
+        "protools_saga": SYSTEM.coordinator.handling,
+    }
     desks = {
         name: make_desk(settings, name, {cls: breakable(name, handler, broken) for cls, handler in known.items()})
         for name, known in handlers.items()
@@ -113,7 +116,7 @@ def breakable(service: str, handler: Handler, broken: set[type]) -> Handler:
     """Let a command break where it is handled, and an event at the coordinator: others that hear of it do not."""
 
     def handle(message: Message, uow: Any) -> None:
-        contract = type(message.body).contract
+        contract = contract_of(type(message.body))
         if type(message.body) in broken and (service == "protools_saga" or contract.kind == "command"):
             raise RuntimeError("boom 42")
         handler.function(message, uow)
@@ -470,7 +473,7 @@ def test_letters_are_grouped_by_topic_and_reason(company: Company) -> None:
     for name in ("ada", "bob"):
         company.start(name)
     unreadable(company)
-    groups = letters.grouped(letters.letters(company.office, SERVICES))
+    groups = letters.grouped(letters.letters(company.office, SYSTEM.names))
     assert [(topic, reason.partition(":")[0], len(found)) for (topic, reason), found in groups.items()] == [
         ("generador.generate-password", "RuntimeError", 2),
         ("generador.generate-password", "Undecodable", 1),
@@ -640,7 +643,7 @@ def test_a_refused_mail_is_given_up_without_an_operator(company: Company) -> Non
     suspended_at_the_mail(company)
     (row,) = company["protools_saga"].rows(saga)
     sent = company["protools_saga"].said("correo.send-password-mail")[-1].properties["ce_id"]
-    no = CorreoRefused("correo.send-password-mail", "no-such-mailbox", "no")
+    no = CORREO.refused("correo.send-password-mail", "no-such-mailbox", "no")
     company["protools_saga"].worker.settle([deliver(no, saga_id=row["id"], command_id=sent, version=1)])
     company.carry()
     assert company.status() == "COMPENSATED"
@@ -866,19 +869,19 @@ def a_conflict(company: Company) -> str:
 def test_every_open_incident_is_listed_and_closed_once_with_its_reason(company: Company) -> None:
     """What nothing else ends would be looked at again every night."""
     identifier = a_conflict(company)
-    (shown,) = incidents.incidents(company.office, SERVICES)
+    (shown,) = incidents.incidents(company.office, SYSTEM.names)
     assert (shown["service"], shown["kind"], shown["id"]) == ("generador", "conflict", identifier)
-    assert incidents.close(company.office, SERVICES, identifier, ADA)
-    assert incidents.incidents(company.office, SERVICES) == []
+    assert incidents.close(company.office, SYSTEM.names, identifier, ADA)
+    assert incidents.incidents(company.office, SYSTEM.names) == []
     assert company.audited("generador") == [("close", "ada", "the vault was full")]
-    assert refusal(lambda: incidents.close(company.office, SERVICES, identifier, BOB)).code == "closed"
+    assert refusal(lambda: incidents.close(company.office, SYSTEM.names, identifier, BOB)).code == "closed"
 
 
 def test_an_incident_that_ends_with_its_letter_is_not_closed_by_itself(company: Company) -> None:
     """Closed, it would hide a message that nobody has dealt with."""
     unreadable(company)
-    (shown,) = incidents.incidents(company.office, SERVICES)
-    refused = refusal(lambda: incidents.close(company.office, SERVICES, shown["id"], ADA))
+    (shown,) = incidents.incidents(company.office, SYSTEM.names)
+    refused = refusal(lambda: incidents.close(company.office, SYSTEM.names, shown["id"], ADA))
     assert refused.code == "open"
     assert "protools dead-letters" in refused.detail
 
@@ -886,8 +889,8 @@ def test_an_incident_that_ends_with_its_letter_is_not_closed_by_itself(company: 
 def test_a_second_operator_may_be_needed_to_close_an_incident(company: Company) -> None:
     """The rule is one for everything that operators do."""
     identifier, office = a_conflict(company), company.needing(2)
-    assert not incidents.close(office, SERVICES, identifier, ADA)
-    assert incidents.close(office, SERVICES, identifier, BOB)
+    assert not incidents.close(office, SYSTEM.names, identifier, ADA)
+    assert incidents.close(office, SYSTEM.names, identifier, BOB)
 
 
 def test_the_command_line_lists_and_closes_incidents(company: Company, tmp_path: Path) -> None:

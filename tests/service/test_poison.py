@@ -15,19 +15,20 @@ from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, Acks, Desk, deliver, make_desk
 from tests.service.stage import BOTH, POSTGRESQL, Bill, counted, settings_on
 
-from generador.handlers import HANDLERS, generate_password
-from generador.messages import GeneradorFailed, GeneradorRefused, GeneratePassword, PasswordGenerated, RevokePassword
+from generador.handlers import generate_password
+from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
 from generador.projections import project_password
+from generador.service import GENERADOR
 from generador.tables import password, password_view
 from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import Handler, Reader
-from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.projection import Projector
 from pulsaga.delivery.tables import dead_letter, failure, incident
 from pulsaga.settings import Settings
-from pulsaga.system import load
+from system import SYSTEM
 
 GOOD = 100
 ATTEMPTS = 3
@@ -83,8 +84,8 @@ def poisonous(message: Any, uow: Any) -> None:
         uow.put(password, {**uow.get(password, "refused"), "status": None})
 
 
-HANDLER = replace(HANDLERS[GeneratePassword], function=poisonous)
-GENERADOR = {**HANDLERS, GeneratePassword: HANDLER}
+HANDLER = replace(GENERADOR.handling[GeneratePassword], function=poisonous)
+GENERADOR = {**GENERADOR.handling, GeneratePassword: HANDLER}
 
 
 def around(*bad: Delivery) -> list[Delivery]:
@@ -129,7 +130,7 @@ def test_a_command_that_dies_is_answered_under_one_id(settings: Settings, kind: 
     desk.worker.settle([poison])
     desk.retry_until_buried()
     desk.worker.settle([poison])
-    first, again = desk.said(GeneradorFailed.contract.name)
+    first, again = desk.said(contract_of(GENERADOR.failed).name)
     assert first == again
     assert first.properties["ce_commandid"] == poison.wire.properties["ce_id"]
 
@@ -151,7 +152,7 @@ def test_a_hundred_good_messages_flow_in_the_same_batch_as_poison(settings: Sett
     without = bill_of(desk, around())
     bill = bill_of(desk, around(SPOILED[kind][0]))
     assert desk.count(password) == 2 * GOOD
-    assert len(desk.said(PasswordGenerated.contract.name)) == 2 * GOOD
+    assert len(desk.said(contract_of(PasswordGenerated).name)) == 2 * GOOD
     assert len(desk.acks.acked) == 2 * GOOD + 1
     assert bill.commits <= without.commits + 2 * ceil(log2(GOOD))
     assert bill.rollbacks <= 2 * ceil(log2(GOOD)) + 2
@@ -196,7 +197,7 @@ def test_an_expired_command_is_refused_once_among_good_ones(settings: Settings) 
         desk.worker.settle(around(expired))
     assert desk.count(password) == 3 * GOOD
     assert [row["code"] for row in desk.rows(incident)] == ["expired"]
-    assert len({wire.properties["ce_id"] for wire in desk.said(GeneradorRefused.contract.name)}) == 1
+    assert len({wire.properties["ce_id"] for wire in desk.said(contract_of(GENERADOR.refused).name)}) == 1
     assert desk.count(failure) == desk.count(dead_letter) == 0
 
 
@@ -288,7 +289,7 @@ def test_naming_the_rows_to_read_may_fail_for_one_message_alone(settings: Settin
     def reads(message: Any) -> Any:
         if message.body.username == POISON:
             raise error("cannot say")
-        return HANDLERS[GeneratePassword].reads(message)
+        return GENERADOR.handling[GeneratePassword].reads(message)
 
     desk = make_desk(settings, "generador", {GeneratePassword: Handler(generate_password, reads=reads)})
     desk.worker.settle(around(deliver(A_LETTER)))
@@ -302,7 +303,7 @@ def test_naming_the_rows_to_read_may_fail_for_one_message_alone(settings: Settin
 
 def projector_of(desk: Desk, settings: Settings) -> tuple[Projector, Callable[[Any], list[Any]]]:
     """Make generador's projector over its read database, and a way to read a table there."""
-    service = load("generador")
+    service = SYSTEM["generador"]
     engine = open_database(settings, "generador", "read", "projector")
     reader = Reader(service.projections, CODEC, desk.broker)
 
@@ -361,7 +362,7 @@ def test_what_could_not_be_projected_is_projected_once_that_is_mended(settings: 
             raise RuntimeError("not yet")
         return project_password(message)
 
-    service = load("generador")
+    service = SYSTEM["generador"]
     desk = make_desk(settings, "generador")
     engine = open_database(settings, "generador", "read", "projector")
     reader = Reader(service.projections, CODEC, desk.broker)

@@ -13,7 +13,7 @@ from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, Feed, deliver, make_desk
 
 from generador.messages import PasswordGenerated
-from generador.projections import PROJECTIONS
+from generador.service import GENERADOR
 from pulsaga.broker import Delivery
 from pulsaga.delivery import projection
 from pulsaga.delivery.database import open_database
@@ -43,7 +43,7 @@ def projecting(settings: Settings, feed: Feed) -> Iterator[None]:
     """Run generador's projector over the feed while the block runs; it must leave when asked to."""
     desk = make_desk(settings, "generador")
     engine = open_database(settings, "generador", "read", "projector", create=True)
-    projector = Projector(PROJECTIONS, Reader(PROJECTIONS, CODEC, desk.broker), engine, feed, 500)
+    projector = Projector(GENERADOR.projecting, Reader(GENERADOR.projecting, CODEC, desk.broker), engine, feed, 500)
     thread = threading.Thread(target=projector.run)
     thread.start()
     try:

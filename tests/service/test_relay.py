@@ -14,15 +14,15 @@ from tests.service.desk import CODEC, KEYS, Desk, deliver, make_desk
 from tests.service.fakes import FakeBroker
 from tests.service.stage import pass_time
 
-from generador.handlers import HANDLERS
-from generador.messages import GeneradorFailed, GeneratePassword, NothingToRevoke
+from generador.messages import GeneratePassword, NothingToRevoke
+from generador.service import GENERADOR
 from generador.tables import password
 from pulsaga.broker import Wire
 from pulsaga.delivery import database
 from pulsaga.delivery.avro import Codec, CommittedSchemas
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import said
-from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.relay import QUEUE_LIMIT, SWEEP_PAGE, Relay
 from pulsaga.delivery.tables import dead_letter, failure, incident, outbox, unpack_delivery
 from pulsaga.delivery.unit_of_work import Speaker
@@ -94,7 +94,7 @@ def poisonous(_message: Any, _uow: Any) -> None:
 
 def generador_that(settings: Settings, function: Callable[[Any, Any], None], on_dead: Any = None) -> Desk:
     """Sit generador down with a handler that cannot do its work."""
-    handler = replace(HANDLERS[GeneratePassword], function=function, on_dead=on_dead)
+    handler = replace(GENERADOR.handling[GeneratePassword], function=function, on_dead=on_dead)
     return make_desk(settings, "generador", {GeneratePassword: handler})
 
 
@@ -124,7 +124,7 @@ def clock_of(desk: Desk) -> float:
 def test_the_log_names_what_waits_and_what_failed(settings: Settings) -> None:
     """One message among thousands is found by its id, and its trouble by its words."""
     delivery = deliver(GeneratePassword("ada"))
-    named = {"topic": GeneratePassword.contract.name, "id": delivery.wire.properties["ce_id"]}
+    named = {"topic": contract_of(GeneratePassword).name, "id": delivery.wire.properties["ce_id"]}
     with capture_logs() as lines:
         for function in (down, down, poisonous, poisonous):
             desk = generador_that(settings, function)
@@ -161,10 +161,10 @@ def test_the_answer_of_a_dead_letter_names_the_command_and_what_went_wrong(setti
     desk = generador_that(settings, poisonous)
     desk.worker.settle([deliver(GeneratePassword("ada"))])
     desk.retry_until_buried()
-    (wire,) = desk.said(GeneradorFailed.contract.name)
-    answer = CODEC.decode(GeneradorFailed, wire.body, CommittedSchemas()[GeneradorFailed.contract.dataschema])
+    (wire,) = desk.said(contract_of(GENERADOR.failed).name)
+    answer = CODEC.decode(GENERADOR.failed, wire.body, CommittedSchemas()[contract_of(GENERADOR.failed).dataschema])
     (letter,) = desk.rows(dead_letter)
-    assert answer == GeneradorFailed(GeneratePassword.contract.name, "dead-letter", letter["error"])
+    assert answer == GENERADOR.failed(contract_of(GeneratePassword).name, "dead-letter", letter["error"])
     desk.runtime.write.dispose()
 
 

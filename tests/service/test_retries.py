@@ -21,18 +21,20 @@ from correo.handlers import DELAY_S, report, send_mails
 from correo.messages import SendPasswordMail
 from correo.smtp import CutOff
 from correo.tables import mail
-from generador.handlers import HANDLERS, generate_password
-from generador.messages import GeneradorRefused, GeneratePassword
+from generador.handlers import generate_password
+from generador.messages import GeneratePassword
+from generador.service import GENERADOR
 from generador.tables import password
-from protools_saga.handlers import PROBE_EVERY_S, resend_to_silent
-from protools_saga.tables import saga
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.database import now
 from pulsaga.delivery.inbox import Reader
 from pulsaga.delivery.loop import Duty, keep_trying
+from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.tables import dead_letter, failure, incident
 from pulsaga.delivery.unit_of_work import UnitOfWork
 from pulsaga.errors import Unavailable
+from pulsaga.saga.tables import saga
+from pulsaga.saga.timers import PROBE_EVERY_S, resend_to_silent
 from pulsaga.settings import Settings
 
 SAGAS = 100
@@ -71,7 +73,7 @@ class Coordinator:
     @property
     def commands(self) -> list[Wire]:
         """Every GeneratePassword that it published, first or again."""
-        return self.desk.said(GeneratePassword.contract.name)
+        return self.desk.said(contract_of(GeneratePassword).name)
 
 
 @dataclass
@@ -292,7 +294,7 @@ def test_refusals_are_never_failures(settings: Settings) -> None:
     for _ in range(2):
         coordinator.hear(ask(generador, start_sagas(coordinator.desk, 20)))
     assert {row["status"] for row in coordinator.desk.rows(saga)} == {"COMPENSATED"}
-    assert len(generador.said(GeneradorRefused.contract.name)) == 40
+    assert len(generador.said(contract_of(GENERADOR.refused).name)) == 40
     for desk in (coordinator.desk, generador):
         assert desk.count(failure) == desk.count(dead_letter) == desk.count(incident) == 0
 
@@ -306,7 +308,9 @@ def test_an_outage_between_two_failures_burns_no_attempt(settings: Settings) -> 
         if trouble:
             raise trouble[0]
 
-    desk = make_desk(settings, "generador", {GeneratePassword: replace(HANDLERS[GeneratePassword], function=handle)})
+    desk = make_desk(
+        settings, "generador", {GeneratePassword: replace(GENERADOR.handling[GeneratePassword], function=handle)}
+    )
     trouble[:] = [RuntimeError("broken")]
     desk.worker.settle([deliver(GeneratePassword("ada"))])
     seen = []

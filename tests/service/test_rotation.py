@@ -14,7 +14,6 @@ from correo.handlers import send_mails, unseal_token
 from correo.tables import mail
 from generador.messages import (
     DropSuccessor,
-    GeneradorRefused,
     GeneratePassword,
     GenerateSuccessor,
     PasswordRotated,
@@ -22,14 +21,15 @@ from generador.messages import (
     SuccessorGenerated,
 )
 from generador.reveal import reveal
+from generador.service import GENERADOR
 from generador.tables import password, rotation
 from generador.verification import verify
 from protools_saga.messages import IssuePassword, RotatePassword
-from protools_saga.tables import saga
 from pulsaga.broker import Delivery
-from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.tables import event
 from pulsaga.errors import DomainError
+from pulsaga.saga.tables import saga
 from pulsaga.settings import Settings
 
 
@@ -204,7 +204,7 @@ def generador(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
 
 def refusals(generador: Desk) -> list[Any]:
     """What the vault refused."""
-    return generador.said(GeneradorRefused.contract.name)
+    return generador.said(contract_of(GENERADOR.refused).name)
 
 
 def test_every_command_of_a_rotation_may_come_twice(generador: Desk) -> None:
@@ -220,7 +220,7 @@ def test_every_command_of_a_rotation_may_come_twice(generador: Desk) -> None:
 
 def answers(generador: Desk, cls: Any) -> tuple[int, int]:
     """Count the answers of a kind that went out, and how many of them differ."""
-    ids = [wire.properties["ce_id"] for wire in generador.said(cls.contract.name)]
+    ids = [wire.properties["ce_id"] for wire in generador.said(contract_of(cls).name)]
     return len(ids), len(set(ids))
 
 

@@ -17,7 +17,7 @@ from generador.tables import password
 from protools_saga.messages import IssuePassword
 from pulsaga.delivery import database
 from pulsaga.delivery.inbox import incident_row
-from pulsaga.delivery.messages import MEMORY_S, Context, new_id
+from pulsaga.delivery.messages import MEMORY_S, Context, contract_of, new_id
 from pulsaga.delivery.tables import failure, inbox, incident, outbox, unpack
 from pulsaga.delivery.unit_of_work import Speaker, UnitOfWork
 from pulsaga.errors import MessageTooLarge, SettingError, Stale
@@ -60,13 +60,13 @@ def test_a_reply_says_whom_it_answers_and_why(generador: Desk) -> None:
     saga_id = new_id()
     command = deliver(GeneratePassword("bob"), saga_id=saga_id)
     generador.worker.settle([command])
-    (wire,) = generador.said(PasswordGenerated.contract.name)
+    (wire,) = generador.said(contract_of(PasswordGenerated).name)
     told, asked = wire.properties, command.wire.properties
     assert (wire.key, told["ce_correlationid"]) == (saga_id, saga_id)
     assert told["ce_commandid"] == told["ce_causationid"] == asked["ce_id"]
     assert told["ce_subject"] == asked["ce_subject"] == "ada"
     assert (told["ce_source"], told["ce_version"]) == ("/protools/generador", "1")
-    assert told["ce_dataschema"] == PasswordGenerated.contract.dataschema
+    assert told["ce_dataschema"] == contract_of(PasswordGenerated).dataschema
     assert seconds(told["ce_time"]) == pytest.approx(clock_of(generador), abs=60)
     assert told["ce_time"].endswith("Z")
     assert "ce_expirytime" not in told
@@ -76,7 +76,7 @@ def test_a_command_expires_when_no_inbox_remembers_it_any_more(settings: Setting
     """Older than that it could be done twice."""
     desk = make_desk(settings, "protools_saga")
     desk.worker.settle([deliver(IssuePassword("ada", "ada@example.test"))])
-    (wire,) = desk.said(GeneratePassword.contract.name)
+    (wire,) = desk.said(contract_of(GeneratePassword).name)
     left_s = seconds(wire.properties["ce_expirytime"]) - clock_of(desk)
     assert left_s == pytest.approx(MEMORY_S, abs=60)
     desk.runtime.write.dispose()
@@ -95,7 +95,7 @@ def test_what_a_context_hands_on_reaches_the_message(generador: Desk) -> None:
     for row in generador.rows(outbox):
         properties = unpack(row["wire"]).properties
         assert (properties["ce_actor"], properties["traceparent"]) == (ACTOR.actor, ACTOR.traceparent)
-        assert row["topic"] == GeneratePassword.contract.name
+        assert row["topic"] == contract_of(GeneratePassword).name
 
 
 def replace_saga(context: Context) -> Context:
@@ -228,7 +228,7 @@ def test_the_inbox_knows_a_command_with_its_answer(generador: Desk) -> None:
 
     def look(uow: UnitOfWork) -> None:
         uow.load_inbox([identifier, stranger])
-        assert uow.seen(identifier).reply == generador.said(PasswordGenerated.contract.name)[0]
+        assert uow.seen(identifier).reply == generador.said(contract_of(PasswordGenerated).name)[0]
         assert uow.seen(stranger) is None
 
     work(generador, look)

@@ -22,6 +22,7 @@ from tests.service.stage import BOTH, POSTGRESQL, Gate, settings_on
 
 from correo.handlers import unseal_token
 from generador import keys
+from generador.commands import vault
 from generador.keys import check_vault_key, reseal
 from generador.messages import GeneratePassword, GenerateSuccessor
 from generador.tables import key_check, password, rotation
@@ -29,7 +30,6 @@ from generador.vault import Sealed, new_token, open_password, seal_token
 from pulsaga.delivery.database import open_database
 from pulsaga.errors import SettingError
 from pulsaga.settings import Settings
-from pulsaga_program.commands.vault import vault
 from pulsaga_program.local.process import wait_until
 
 OLD, NEW, WRONG = (secrets.token_bytes(32) for _ in range(3))

@@ -26,10 +26,10 @@ from generador.tables import guess_budget, password
 from pulsaga.delivery.database import now, open_database
 from pulsaga.delivery.rows import Row
 from pulsaga.settings import Settings
-from pulsaga.system import load
 from pulsaga.web.access.limits import Rate
 from pulsaga.web.access.tokens import issue, service_token
 from pulsaga_program.databases import prepare_databases
+from system import SYSTEM
 
 ROUTE = f"generador POST {VERIFICATIONS}"
 RIGHT = "a-password-that-was-drawn"
@@ -455,10 +455,10 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 def test_a_vault_of_the_release_before_is_migrated(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its passwords stay; what was counted by name and address goes, as it would have within the hour."""
-    service, upgrade = load("generador"), command.upgrade
+    service, upgrade = SYSTEM["generador"], command.upgrade
     with monkeypatch.context() as before:
         before.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
-        prepare_databases(settings, service)
+        prepare_databases(SYSTEM, settings, service)
     engine = open_database(settings, "generador", "write", "owner")
     with engine.begin() as tx:
         tx.execute(text("INSERT INTO failed_attempt VALUES ('an HMAC', 1, 7, 1700000000.5)"))

@@ -21,21 +21,21 @@ from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, KEYS
 from tests.service.scene import FAR_S, Scene, play
 
-from protools_saga.handlers import entries_of, json_of, load_progress, snapshot_of
 from protools_saga.issue_password import ISSUE_PASSWORD
-from protools_saga.messages import SagaMoved
-from protools_saga.tables import saga
 from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.messages import first_id, id_time, new_id
+from pulsaga.delivery.messages import contract_of, first_id, id_time, new_id
 from pulsaga.delivery.tables import event, pack, unpack
 from pulsaga.errors import Unavailable
 from pulsaga.operate.verify import Report, verify
 from pulsaga.operate.verify.checks import CHECKS
 from pulsaga.operate.verify.scope import Scope, time_of
 from pulsaga.saga.log import Entry, Progress, StepState, fold
+from pulsaga.saga.snapshots import entries_of, json_of, load_progress, snapshot_of
+from pulsaga.saga.tables import saga
 from pulsaga.settings import Settings, Side
 from pulsaga_program.local import LocalPostgres
+from system import SYSTEM
 
 GENERATE, REVOKE = "generador.generate-password", "generador.revoke-password"
 SEND = "correo.send-password-mail"
@@ -106,14 +106,14 @@ class Stage:
     def rewrite(self, label: str, edit: Callable[[list[Entry]], list[Entry]]) -> None:
         """Edit the entries of a saga's last move, and make the snapshot agree."""
         engine, saga_id = open_database(self.settings, "protools_saga", "write", "owner"), self.ids[label]
-        schema = CommittedSchemas()[SagaMoved.contract.dataschema]
+        schema = CommittedSchemas()[contract_of(SYSTEM.sagas.moved).dataschema]
         moves = event.select().where(event.c.aggregate == saga_id).order_by(event.c.version)
         progress = Progress(saga_id, ISSUE_PASSWORD.key, steps=tuple(StepState() for _ in ISSUE_PASSWORD.steps))
         with engine.begin() as tx:
             rows = tx.execute(moves).all()
             for row in rows:
                 wire = unpack(row.wire)
-                body = CODEC.decode(SagaMoved, wire.body, schema)
+                body = CODEC.decode(SYSTEM.sagas.moved, wire.body, schema)
                 entries = edit(entries_of(body)) if row is rows[-1] else entries_of(body)
                 progress = fold(progress, entries)
             steps = json_of(progress.steps)
@@ -128,13 +128,13 @@ class Stage:
     def say_otherwise(self, label: str) -> None:
         """Let a saga's last event tell a status that its entries do not lead to."""
         engine, saga_id = open_database(self.settings, "protools_saga", "write", "owner"), self.ids[label]
-        schema = CommittedSchemas()[SagaMoved.contract.dataschema]
+        schema = CommittedSchemas()[contract_of(SYSTEM.sagas.moved).dataschema]
         with engine.begin() as tx:
             moves = event.select().where(event.c.aggregate == saga_id).order_by(event.c.version.desc())
             row = tx.execute(moves).first()
             assert row is not None
             wire = unpack(row.wire)
-            body = replace(CODEC.decode(SagaMoved, wire.body, schema), status="RUNNING")
+            body = replace(CODEC.decode(SYSTEM.sagas.moved, wire.body, schema), status="RUNNING")
             spoiled = pack(wire._replace(body=CODEC.encode(body)))
             tx.execute(event.update().where(event.c.id == row.id).values(wire=spoiled))
         engine.dispose()
@@ -800,7 +800,7 @@ def stage(played: Stage, tmp_path: Path) -> Stage:
 
 def found(stage: Stage, scope: Scope = AT_REST, later_s: float = 0.0) -> set[tuple[str, str]]:
     """What is reported beside the one late success of the scene."""
-    report = verify(stage.later(later_s), scope)
+    report = verify(SYSTEM, stage.later(later_s), scope)
     return named(report) - {("late/success", stage.ids["late"])}
 
 
@@ -853,7 +853,7 @@ def test_a_webhook_that_waits_for_its_turn_is_no_defect(stage: Stage) -> None:
 
 def test_the_late_success_of_the_scene_is_told_with_its_policy_and_is_no_defect(stage: Stage) -> None:
     """What the late policy handled is told, not held against the system."""
-    report = verify(stage.later(0), Scope())
+    report = verify(SYSTEM, stage.later(0), Scope())
     (finding,) = report.findings
     assert [(identifier, detail.partition(":")[0]) for identifier, detail in finding.ids] == [
         (stage.ids["late"], "compensate")
@@ -1079,7 +1079,7 @@ def test_a_database_that_is_not_there_or_cannot_be_read_is_named(stage: Stage) -
         found(stage)
     broken.write_bytes(b"no database at all")
     with pytest.raises(Unavailable, match="^bff's read database cannot be read: .*not a database$"):
-        verify(stage.settings, Scope())
+        verify(SYSTEM, stage.settings, Scope())
 
 
 @pytest.mark.parametrize("text", ["soon", "2026-01-01T00:00:00", "2w", "-5m", ""])

@@ -11,11 +11,11 @@ from lxml import etree
 from tests.service.rooms import Room, room
 
 from correo.tables import mail_view
-from protools_saga.handlers import json_of
-from protools_saga.messages import SagaMoved
-from protools_saga.projections import project_saga
 from pulsaga.delivery.messages import Context, Message, new_id
 from pulsaga.saga.log import Entry, StepState
+from pulsaga.saga.snapshots import json_of
+from pulsaga.saga.views import project_saga
+from system import SYSTEM
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def moved(sagas: Room, identifier: str, status: str, version: int = 1) -> None:
     issued = Entry("issued", 2.5, 0, step.command, step.command_id, 1, wake_at=900.0)
     entries = (started, issued) if version == 1 else (issued,)
     reason = ("password-exists", "there is one") if status == "COMPENSATED" else ("", "")
-    body = SagaMoved(
+    body = SYSTEM.sagas.moved(
         identifier,
         "issue-password@1",
         "ada",

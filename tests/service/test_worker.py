@@ -12,28 +12,28 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 from tests.service.desk import CODEC, KEYS, Desk, deliver, make_desk
 
-from generador.handlers import HANDLERS as GENERADOR
 from generador.handlers import generate_password
-from generador.messages import GeneradorRefused, GeneratePassword, RevokePassword
+from generador.messages import GeneratePassword, RevokePassword
+from generador.service import GENERADOR
 from generador.tables import password, password_view
-from protools_saga.handlers import HANDLERS as COORDINATOR
-from protools_saga.handlers import entries_of, load_progress, wake_due_sagas
 from protools_saga.issue_password import ISSUE_PASSWORD
-from protools_saga.messages import IssuePassword, SagaMoved
-from protools_saga.tables import saga
+from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
 from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import Handler
-from pulsaga.delivery.messages import Message, new_id
+from pulsaga.delivery.messages import Message, contract_of, new_id
 from pulsaga.delivery.tables import dead_letter, event, failure, inbox, incident, outbox, unpack
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.saga.definition import minutes
 from pulsaga.saga.log import Progress, StepState, fold
+from pulsaga.saga.snapshots import entries_of, load_progress
+from pulsaga.saga.tables import saga
+from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings
-from pulsaga.system import load
 from pulsaga_program.databases import prepare_databases
 from pulsaga_program.local import LocalPostgres
+from system import SYSTEM
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -66,14 +66,14 @@ def a_poisonous(body: GeneratePassword) -> Handler:
         if message.body.username == body.username:
             raise RuntimeError("poison")
 
-    return Handler(handle, reads=GENERADOR[GeneratePassword].reads)
+    return Handler(handle, reads=GENERADOR.handling[GeneratePassword].reads)
 
 
-def refusal(desk: Desk) -> GeneradorRefused:
+def refusal(desk: Desk) -> GENERADOR.refused:
     """Read the last refusal that generador gave."""
-    body = desk.said(GeneradorRefused.contract.name)[-1].body
-    no = CODEC.decode(GeneradorRefused, body, CommittedSchemas()[GeneradorRefused.contract.dataschema])
-    assert isinstance(no, GeneradorRefused)
+    body = desk.said(contract_of(GENERADOR.refused).name)[-1].body
+    no = CODEC.decode(GENERADOR.refused, body, CommittedSchemas()[contract_of(GENERADOR.refused).dataschema])
+    assert isinstance(no, GENERADOR.refused)
     return no
 
 
@@ -208,7 +208,9 @@ def test_a_failure_that_heals_is_handled_once(settings: Settings) -> None:
             raise RuntimeError("not yet")
         generate_password(message, uow)
 
-    desk = make_desk(settings, "generador", {GeneratePassword: replace(GENERADOR[GeneratePassword], function=handle)})
+    desk = make_desk(
+        settings, "generador", {GeneratePassword: replace(GENERADOR.handling[GeneratePassword], function=handle)}
+    )
     desk.worker.settle([deliver(GeneratePassword("ada"))])
     broken[0] = False
     desk.make_due()
@@ -258,7 +260,7 @@ def test_a_row_the_database_refuses_blames_its_message_alone(settings: Settings)
         if message.body.username == "bob":
             uow.put(password, {**uow.get(password, "bob"), "status": None})
 
-    handlers = {GeneratePassword: replace(GENERADOR[GeneratePassword], function=handle)}
+    handlers = {GeneratePassword: replace(GENERADOR.handling[GeneratePassword], function=handle)}
     desk = make_desk(settings, "generador", handlers)
     desk.worker.settle([deliver(GeneratePassword(name)) for name in ("ada", "bob", "cyd", "dan", "eve")])
     assert {row["username"] for row in desk.rows(password)} == {"ada", "cyd", "dan", "eve"}
@@ -312,7 +314,9 @@ def test_a_rival_that_changed_a_row_first_makes_the_batch_run_again(settings: Se
             uow._tx.execute(text("UPDATE password SET revision = revision + 1"))
         uow.put(password, {**row, "status": "expired"})
 
-    slow = make_desk(settings, "generador", {GeneratePassword: replace(GENERADOR[GeneratePassword], function=handle)})
+    slow = make_desk(
+        settings, "generador", {GeneratePassword: replace(GENERADOR.handling[GeneratePassword], function=handle)}
+    )
     slow.worker.settle([deliver(GeneratePassword("ada"))])
     assert len(runs) == 2, "what was read before the rival wrote was written over it"
     assert [row["status"] for row in slow.rows(password)] == ["expired"]
@@ -340,7 +344,7 @@ def deliver_reply(saga_id: str, command_id: str) -> Delivery:
 def type_of(delivery: Delivery) -> type:
     from generador.messages import MESSAGES
 
-    return next(cls for cls in MESSAGES if cls.contract.name == delivery.wire.topic)
+    return next(cls for cls in MESSAGES if contract_of(cls).name == delivery.wire.topic)
 
 
 def started(coordinator: Desk) -> tuple[str, str]:
@@ -355,7 +359,7 @@ def test_a_reply_that_becomes_a_dead_letter_suspends_its_saga_in_the_same_transa
     """Else the saga would wait for an answer that lies in the dead letters."""
     saga_id, command_id = started(coordinator)
     reply = deliver_reply(saga_id, command_id)
-    broken = replace(COORDINATOR[type_of(reply)], function=raise_runtime_error)
+    broken = replace(SYSTEM.coordinator.handling[type_of(reply)], function=raise_runtime_error)
     desk = make_desk(coordinator.runtime.settings, "protools_saga", {type_of(reply): broken})
     desk.worker.settle([reply])
     desk.retry_until_buried()
@@ -409,7 +413,7 @@ def test_the_database_refuses_to_leave_a_terminal_status(coordinator: Desk) -> N
 
 def test_the_role_that_answers_queries_cannot_write(settings: Settings) -> None:
     """CQRS kept by the database, not by good will."""
-    prepare_databases(settings, load("generador"))
+    prepare_databases(SYSTEM, settings, SYSTEM["generador"])
     reader = open_database(settings, "generador", "read", "reader")
     with reader.connect() as connection:
         assert connection.execute(select(func.count()).select_from(password_view)).scalar() == 0
@@ -424,9 +428,9 @@ def test_folding_the_log_gives_the_row(coordinator: Desk) -> None:
     coordinator.worker.settle([deliver_reply(saga_id, command_id)])
     moves = sorted(coordinator.rows(event), key=lambda row: row["version"])
     progress = Progress(saga_id, ISSUE_PASSWORD.key, steps=tuple(StepState() for _ in ISSUE_PASSWORD.steps))
-    schema = CommittedSchemas()[SagaMoved.contract.dataschema]
+    schema = CommittedSchemas()[contract_of(SYSTEM.sagas.moved).dataschema]
     for row in moves:
-        progress = fold(progress, entries_of(CODEC.decode(SagaMoved, unpack(row["wire"]).body, schema)))
+        progress = fold(progress, entries_of(CODEC.decode(SYSTEM.sagas.moved, unpack(row["wire"]).body, schema)))
     (snapshot,) = coordinator.rows(saga)
     assert load_progress(snapshot) == progress
     assert (len(moves), progress.seq) == (2, 2)

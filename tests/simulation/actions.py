@@ -10,7 +10,7 @@ from tests.simulation.world import NAMES, World
 from bff import acceptance, cancelling
 from pulsaga.delivery.messages import Context
 from pulsaga.errors import Unavailable
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 MAIL_FAULTS: tuple[Kind, ...] = ("die", "stall", "hang-up")
 JUMPS_S = {1.0: 6, 6.0: 10, 31.0: 5, 61.0: 3, 1200.0: 2, 7200.0: 1}
@@ -122,7 +122,7 @@ def poison(world: World) -> bool:
 
 def change(world: World) -> bool:
     """Take something down, or have it back."""
-    choice = world.random.choice(("broker", "mail", *SERVICES))
+    choice = world.random.choice(("broker", "mail", *SYSTEM.names))
     if choice == "broker":
         world.memory.is_up = not world.memory.is_up
     elif choice == "mail":

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 from tests.service.desk import KEYS
 
 from pulsaga.settings import Settings, Side
-from pulsaga.system import Service, load
+from pulsaga.system import Service
 from pulsaga_program.databases import SIDES, prepare_databases
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 Seam = Callable[[str], None]
 
@@ -74,10 +74,10 @@ def open_disks() -> Iterator[Disks]:
     """Migrate every database once, and copy it into memory."""
     with tempfile.TemporaryDirectory() as home:
         settings = Settings.read({"PROTOOLS_HOME": home, "FAILURE_ATTEMPTS": "2", "MAIL_CLAIM": "30", **KEYS})
-        services = {name: load(name) for name in SERVICES}
+        services = {name: SYSTEM[name] for name in SYSTEM.names}
         copies: dict[tuple[str, Side], Disk] = {}
         for service in services.values():
-            prepare_databases(settings, service)
+            prepare_databases(SYSTEM, settings, service)
             copies |= {(service.name, side): _copy(settings, service.name, side) for side in SIDES}
         disks = Disks(settings, services, copies)
         try:

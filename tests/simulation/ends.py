@@ -11,7 +11,7 @@ from tests.simulation.mails import MailServer
 
 from bff.projections import STATUS
 from pulsaga.saga.log import TERMINAL
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 DUE = {
     "protools_saga": ("saga.wake_at", "saga.resend_at", "target.probe_at"),
@@ -24,7 +24,7 @@ EVERYWHERE = ("outbox.due_at", "failure.due_at")
 def unfinished(disks: Disks, memory: Memory) -> dict[str, int]:
     """Count what still waits, by what it is."""
     counts = Counter[str]()
-    for service in SERVICES:
+    for service in SYSTEM.names:
         for table in ("outbox", "failure"):
             counts[f"{service}.{table}"] = _count(disks, service, table)
     counts["mails"] = _count(disks, "correo", "mail WHERE status = 'waiting' OR due_at IS NOT NULL")
@@ -40,7 +40,7 @@ def _count(disks: Disks, service: str, what: str) -> int:
 
 def next_due(disks: Disks, now: float) -> float:
     """Return the next time at which anything wants its turn."""
-    times = [at for service in SERVICES for at in _times(disks, service, now)]
+    times = [at for service in SYSTEM.names for at in _times(disks, service, now)]
     return min(times, default=now + 5.0) + 0.001
 
 
@@ -54,7 +54,7 @@ def check_ends(disks: Disks, memory: Memory, mails: MailServer) -> None:
     """Raise AssertionError for the first promise that does not hold."""
     _check_answers(disks, mails)
     _check_views(disks)
-    for service in SERVICES:
+    for service in SYSTEM.names:
         lost = [i for (i,) in disks.of(service).rows("SELECT id FROM event") if i not in memory.bodies]
         assert not lost, f"{service} never said {lost}"
         ((failed,),) = disks.of(service, "read").rows("SELECT count(*) FROM failure")

@@ -9,13 +9,13 @@ from tests.simulation.disks import Disks
 from tests.simulation.mails import MailServer
 from tests.simulation.replicas import CODEC
 
-from protools_saga.handlers import DEFINITIONS, entries_of, load_progress
-from protools_saga.messages import SagaMoved
+from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.tables import hash_of, unpack
 from pulsaga.saga.log import ACTIVE, TERMINAL, Entry, Progress, StepState, fold
-from pulsaga_program.services import SERVICES
+from pulsaga.saga.snapshots import entries_of, load_progress
+from system import SYSTEM
 
-SCHEMA = CODEC._schemas[SagaMoved.contract.dataschema]
+SCHEMA = CODEC._schemas[contract_of(SYSTEM.sagas.moved).dataschema]
 
 
 class Invariants:
@@ -23,7 +23,7 @@ class Invariants:
 
     def __init__(self, disks: Disks, memory: Memory, mails: MailServer) -> None:
         self._disks, self._memory, self._mails = disks, memory, mails
-        self._read = dict.fromkeys(SERVICES, 0)
+        self._read = dict.fromkeys(SYSTEM.names, 0)
         self._folded: dict[str, Progress] = {}
         self._suspensions: dict[str, int] = defaultdict(int)
 
@@ -38,7 +38,7 @@ class Invariants:
 
     def check(self) -> None:
         """Look at everything that was written since the last time."""
-        for service in SERVICES:
+        for service in SYSTEM.names:
             self._check_said(service)
         self._check_sagas()
         self._check_passwords()
@@ -53,15 +53,15 @@ class Invariants:
             self._read[service] = rowid
             said = identifier in waiting or identifier in self._memory.bodies
             self.expect(said, f"{kind} {identifier} is neither published nor in the outbox")
-            if kind == SagaMoved.contract.name:
-                moved = CODEC.decode(SagaMoved, unpack(packed).body, SCHEMA)
+            if kind == contract_of(SYSTEM.sagas.moved).name:
+                moved = CODEC.decode(SYSTEM.sagas.moved, unpack(packed).body, SCHEMA)
                 self._follow(aggregate, version, moved.workflow, entries_of(moved))
         for identifier, digest in disk.rows("SELECT id, hash FROM inbox WHERE hash IS NOT NULL"):
             body = self._memory.bodies.get(identifier)
             self.expect(body is None or hash_of(body) == digest, f"the inbox knows another body of {identifier}")
 
     def _follow(self, saga_id: str, version: int, workflow: str, entries: list[Entry]) -> None:
-        steps = tuple(StepState() for _ in DEFINITIONS[workflow].steps)
+        steps = tuple(StepState() for _ in SYSTEM.sagas.workflows[workflow].steps)
         before = self._folded.get(saga_id, Progress(saga_id, workflow, steps=steps))
         self._folded[saga_id] = after = fold(before, entries)
         self.expect(version == after.seq, f"move {version} of {saga_id} follows {before.seq}")

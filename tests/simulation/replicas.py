@@ -20,6 +20,7 @@ from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.unit_of_work import Speaker, UnitOfWork
 from pulsaga.delivery.worker import Worker
 from pulsaga.system import Runtime
+from system import SYSTEM
 
 Poison = Callable[[str, Message], Exception | None]
 """Say which error a service's handler runs into over a message, if any."""
@@ -43,7 +44,7 @@ class Replica:
         write = self._disks.engines[name, "write"]
         speaker = Speaker(name, CODEC, 0.0, settings.key, settings.sweep_after)
         self.relay = Relay(write, self.link, speaker)
-        self.runtime = Runtime(settings, name, self.link, CODEC, write, self.relay)
+        self.runtime = Runtime(SYSTEM, settings, name, self.link, CODEC, write, self.relay)
         duties = [make(self.runtime) for make in self.service.duties]
         self.duties = {duty.name: duty.work for duty in duties}
         self.duties |= {"outbox": self.relay.clear, "sweep": self.relay.sweep}
@@ -63,14 +64,14 @@ class Replica:
     def _add_worker(self, duties: list[Duty]) -> None:
         service, settings = self.service, self._disks.settings
         inbox = Inbox(
-            {cls: self._poisonable(handler) for cls, handler in service.handlers.items()},
-            service.answer("command-refused"),
-            service.answer("command-failed"),
+            {cls: self._poisonable(handler) for cls, handler in service.handling.items()},
+            service.refused,
+            service.failed,
             attempts=settings.failure_attempts,
             delay_s=settings.failure_delay,
         )
         consumer = self.link.subscribe(service.name, service.consumes)
-        worker = Worker(inbox, Reader(service.handlers, CODEC, self.link), self.relay, consumer, settings.batch_limit)
+        worker = Worker(inbox, Reader(service.handling, CODEC, self.link), self.relay, consumer, settings.batch_limit)
         worker.handled += [self._listener(duty) for duty in duties]
         self.duties["failures"] = worker.retry_failures
         self.consumers.append((consumer, worker.settle))
@@ -79,8 +80,8 @@ class Replica:
         service = self.service
         consumer = self.link.subscribe(service.projector, service.projects)
         projector = Projector(
-            service.projections,
-            Reader(service.projections, CODEC, self.link),
+            service.projecting,
+            Reader(service.projecting, CODEC, self.link),
             self._disks.engines[service.name, "read"],
             consumer,
             self._disks.settings.batch_limit,

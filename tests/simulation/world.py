@@ -17,7 +17,7 @@ from tests.simulation.replicas import Replica
 
 from pulsaga.delivery import loop
 from pulsaga.delivery.messages import Message
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 BEGINNING = 1_800_000_000.0
 NAMES = ("ada", "ada", "bob", "eve")
@@ -48,7 +48,7 @@ class World:
 
     def begin(self) -> None:
         """Start every process."""
-        kinds = [(service, number) for service in SERVICES for number in range(REPLICAS)]
+        kinds = [(service, number) for service in SYSTEM.names for number in range(REPLICAS)]
         self.replicas = [Replica(self.disks, self.memory, *kind, self.taint) for kind in kinds]
 
     def act(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.system.harness import System
 
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 LOUD = """
 import logging
@@ -34,7 +34,7 @@ def _in_base64(raw: bytes) -> Iterator[bytes]:
 
 def places(system: System, topics: bytes) -> Mapping[str, bytes]:
     """Return all that a system said and stored, but for the mails: their links are there on purpose."""
-    for service in SERVICES:
+    for service in SYSTEM.names:
         for path in ("/metrics", "/health"):
             system.get(path, service)
     return {

@@ -30,7 +30,7 @@ from pulsaga.faults import RuleBook, Told
 from pulsaga.settings import Settings, Side
 from pulsaga_program.databases import SIDES
 from pulsaga_program.local.process import command_line, port_is_free, send, tail, wait_until
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -90,6 +90,7 @@ class Program:
             **kept,
             "PYTHONPATH": str(SOURCES),
             "PROTOOLS_HOME": str(home),
+            "PROTOOLS_SYSTEM": "system:SYSTEM",
             "AUTH": "none",
             **environment,
         }
@@ -225,7 +226,9 @@ class System(Program):
 
     def is_at_rest(self) -> bool:
         """Tell whether every command that was accepted has come to its end, and nothing is left to be said or tried."""
-        waiting = [self.rows(s, f"SELECT 1 FROM {table} LIMIT 1") for s in SERVICES for table in ("outbox", "failure")]
+        waiting = [
+            self.rows(s, f"SELECT 1 FROM {table} LIMIT 1") for s in SYSTEM.names for table in ("outbox", "failure")
+        ]
         return not any(waiting) and not self.rows(
             "protools_saga", "SELECT 1 FROM saga WHERE wake_at IS NOT NULL LIMIT 1"
         )
@@ -359,7 +362,7 @@ class System(Program):
     def everything_stored(self) -> bytes:
         """Return every value of every row of every database, as bytes."""
         values: list[bytes] = []
-        for service in SERVICES:
+        for service in SYSTEM.names:
             for side in SIDES:
                 values += self._values(service, side)
         return b"\n".join(values)

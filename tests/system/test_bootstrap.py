@@ -16,13 +16,12 @@ from generador.messages import GeneratePassword
 from pulsaga.broker import BrokerAdmin, connect_admin
 from pulsaga.delivery.avro import versions_of
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.messages import Contract, new_id
+from pulsaga.delivery.messages import Contract, contract_of, new_id
 from pulsaga.delivery.tables import DELIVERY
 from pulsaga.errors import SchemaIncompatible
 from pulsaga.settings import Settings
-from pulsaga.system import load
 from pulsaga_program.bootstrap import bootstrap, prepare_broker
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 KEYS = dict.fromkeys(
     ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk="
@@ -52,7 +51,7 @@ def admin_of(settings: Settings) -> BrokerAdmin:
 def tables_of(settings: Settings) -> dict[str, list[str]]:
     """Every table of every database, by service and side."""
     found = {}
-    for service in SERVICES:
+    for service in SYSTEM.names:
         for side in ("write", "read"):
             engine = open_database(settings, service, side, "owner")
             found[f"{service} {side}"] = sorted(inspect(engine).get_table_names())
@@ -70,15 +69,15 @@ def what_there_is(settings: Settings) -> dict[str, Any]:
 
 def test_bootstrap_prepares_everything_and_a_second_time_changes_nothing(settings: Settings) -> None:
     """`protools up` runs it at every start."""
-    bootstrap(settings)
+    bootstrap(SYSTEM, settings)
     first = what_there_is(settings)
-    for name in SERVICES:
-        service = load(name)
-        assert {cls.contract.name for cls in service.messages} <= first["topics"].keys()
+    for name in SYSTEM.names:
+        service = SYSTEM[name]
+        assert {contract_of(cls).name for cls in service.messages} <= first["topics"].keys()
         assert all(name in first["topics"][topic] for topic in service.consumes)
         assert all(service.projector in first["topics"][topic] for topic in service.projects)
         assert set(DELIVERY.tables) <= set(first["tables"][f"{name} write"])
-    bootstrap(settings)
+    bootstrap(SYSTEM, settings)
     assert what_there_is(settings) == first
 
 
@@ -86,9 +85,9 @@ def test_a_schema_that_would_break_somebody_stops_bootstrap_by_its_field_and_cha
     settings: Settings,
 ) -> None:
     """A deployment that would make messages unreadable must not begin."""
-    bootstrap(settings, ["generador", "correo"])
+    bootstrap(SYSTEM, settings, ["generador", "correo"])
     before = admin_of(settings).topics()
-    broken = replace(load("generador"), messages=[*load("protools_saga").messages, GeneratePassword])
+    broken = replace(SYSTEM["generador"], messages=[*SYSTEM["protools_saga"].messages, GeneratePassword])
     breaking = json.dumps(
         {
             "type": "record",
@@ -99,7 +98,7 @@ def test_a_schema_that_would_break_somebody_stops_bootstrap_by_its_field_and_cha
     )
 
     def committed(contract: Contract) -> list[str]:
-        return [breaking] if contract == GeneratePassword.contract else versions_of(contract)
+        return [breaking] if contract == contract_of(GeneratePassword) else versions_of(contract)
 
     with pytest.raises(SchemaIncompatible, match=r"generador\.generate-password.*tenant"):
         prepare_broker(admin_of(settings), [broken], committed)

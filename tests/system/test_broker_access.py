@@ -27,12 +27,10 @@ from tests.system.harness import READY_S, Program, command, eventually, web_port
 from pulsaga.broker import BrokerAccess, connect, connect_admin
 from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.errors import Unavailable
-from pulsaga.system import load
 from pulsaga_program.bootstrap import rights_of
 from pulsaga_program.local import LocalPulsar
 from pulsaga_program.local.process import free_ports
-from pulsaga_program.processes import PROCESSES
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 pytestmark = [pytest.mark.pulsar, pytest.mark.slow]
 
@@ -109,12 +107,12 @@ def running(program: Program, guarded: Guarded, folder: Path) -> Iterator[Path]:
     """Run every process under the role of its service; yield the log of all."""
     log = folder / "log"
     with log.open("wb") as output, ExitStack() as stack:
-        for service, kind in PROCESSES:
+        for service, kind in SYSTEM.processes:
             environment = {**program.environment, "BROKER_TOKEN": guarded.token(PREFIX + service)}
             process = subprocess.Popen(command("run", service, kind), env=environment, stdout=output, stderr=output)
             stack.callback(process.wait, READY_S)
             stack.callback(process.terminate)
-        eventually(lambda: log.read_bytes().count(b"] ready") == len(PROCESSES), READY_S, log)
+        eventually(lambda: log.read_bytes().count(b"] ready") == len(SYSTEM.processes), READY_S, log)
         yield log
 
 
@@ -170,7 +168,7 @@ def test_the_broker_is_known_by_its_certificate_and_by_nothing_less(guarded: Gua
 
 def test_nobody_is_granted_more_than_it_uses() -> None:
     """The grants follow the code: a service that hears another's commands would be a leak."""
-    rights: Mapping[tuple[str, str], set[str]] = rights_of([load(name) for name in SERVICES])  # type: ignore[assignment]
+    rights: Mapping[tuple[str, str], set[str]] = rights_of([SYSTEM[name] for name in SYSTEM.names])  # type: ignore[assignment]
     assert rights["protools_saga", TOPIC] == {"produce"}
     assert rights["generador", TOPIC] == {"consume"}
     assert not {service for service, topic in rights if topic == TOPIC} - {"protools_saga", "generador"}

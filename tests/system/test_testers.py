@@ -20,12 +20,11 @@ from tests.patience import PATIENCE_S
 from pulsaga.broker import BrokerAdmin, connect_admin
 from pulsaga.delivery.messages import new_id
 from pulsaga.settings import Settings
-from pulsaga.system import load
 from pulsaga_program.bootstrap import prepare_broker
 from pulsaga_program.local import LocalPulsar
 from pulsaga_program.local.process import free_ports, wait_until
-from pulsaga_program.services import SERVICES
 from pulsaga_program.up import accepts
+from system import SYSTEM
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "generador.generate-password"
@@ -76,7 +75,7 @@ def testers(request: pytest.FixtureRequest) -> Iterator[Terminal]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         settings = Settings.read(environment)
         admin = connect_admin(settings.broker_url, settings.broker_admin_url, settings.namespace)
-        prepare_broker(admin, [load(name) for name in SERVICES])
+        prepare_broker(admin, [SYSTEM[name] for name in SYSTEM.names])
         yield Terminal({**kept, **environment, "PYTHONPATH": str(ROOT / "src")}, admin)
         admin.close()
 

@@ -16,7 +16,7 @@ from sqlalchemy import Column, Double, LargeBinary, MetaData, String, Table
 import bff.tables
 import correo.tables
 import generador.tables
-import protools_saga.tables
+import pulsaga.saga.tables
 from pulsaga.delivery import tables as delivery
 
 
@@ -132,11 +132,11 @@ def test_growth_is_the_slope_between_the_looks() -> None:
     [
         (write_side.ACCEPTANCE, bff.tables.acceptance, {"idempotency_key"}),
         (write_side.PASSWORD, generador.tables.password, {"mailed_at"}),
-        (write_side.SAGA, protools_saga.tables.saga, set()),
+        (write_side.SAGA, pulsaga.saga.tables.saga, set()),
         (parts.OUTBOX, delivery.outbox, set()),
         (parts.EVENT, delivery.event, set()),
-        (read_side.SAGA_VIEW, protools_saga.tables.saga_view, set()),
-        (read_side.SAGA_MOVE, protools_saga.tables.saga_move, set()),
+        (read_side.SAGA_VIEW, pulsaga.saga.tables.saga_view, set()),
+        (read_side.SAGA_MOVE, pulsaga.saga.tables.saga_move, set()),
         (read_side.PASSWORD_VIEW, generador.tables.password_view, set()),
         (read_side.MAIL_VIEW, correo.tables.mail_view, set()),
         (read_side.COMMAND, bff.tables.command, set()),

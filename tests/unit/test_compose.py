@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import yaml
 
 from pulsaga.settings import Settings
 from pulsaga_program.local.pulsar import TUNED
-from pulsaga_program.processes import PROCESSES
+from system import SYSTEM
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVED = {"pulsar", "postgres"}
@@ -40,17 +39,12 @@ def name_of(service: str, kind: str) -> str:
     return service if (service, kind) == ("bff", "web") else f"{service}-{kind}"
 
 
-def variables_of(settings_type: type[Settings]) -> dict[str, str]:
-    """Return every variable that Settings reads, with its default."""
-    return {f.metadata["variable"]: f.metadata["default"] for f in fields(settings_type) if f.metadata}
-
-
 def test_every_process_is_a_service_of_its_own(services: dict[str, Any]) -> None:
     """A process that is missing here is a workflow that stops in a cluster only."""
-    assert set(services) - SERVED - {"bootstrap"} == {name_of(*process) for process in PROCESSES}
+    assert set(services) - SERVED - {"bootstrap"} == {name_of(*process) for process in SYSTEM.processes}
 
 
-@pytest.mark.parametrize(("service", "kind"), PROCESSES)
+@pytest.mark.parametrize(("service", "kind"), SYSTEM.processes)
 def test_every_service_runs_its_process(services: dict[str, Any], service: str, kind: str) -> None:
     """The command line of the image is the one of the program."""
     assert services[name_of(service, kind)]["command"] == ["run", service, kind]
@@ -58,7 +52,7 @@ def test_every_service_runs_its_process(services: dict[str, Any], service: str, 
 
 def test_every_process_waits_for_bootstrap(services: dict[str, Any]) -> None:
     """Topics, subscriptions and tables exist before the first message."""
-    for process in PROCESSES:
+    for process in SYSTEM.processes:
         waits = services[name_of(*process)]["depends_on"]
         assert waits == {"bootstrap": {"condition": "service_completed_successfully"}}
 
@@ -81,16 +75,16 @@ def test_nothing_keeps_a_service_from_scaling(services: dict[str, Any]) -> None:
     assert not [name for name, service in services.items() if "container_name" in service]
 
 
-@pytest.mark.parametrize("service", [service for service, kind in PROCESSES if kind == "web"])
+@pytest.mark.parametrize("service", [service for service, kind in SYSTEM.processes if kind == "web"])
 def test_every_web_process_is_asked_on_its_own_port(services: dict[str, Any], service: str) -> None:
     """A health check of a wrong port restarts a healthy service for ever."""
-    port = variables_of(Settings)[f"{service.upper()}_PORT"]
+    port = SYSTEM.port_of(Settings.read({}), service)
     assert f"http://127.0.0.1:{port}/livez" in services[name_of(service, "web")]["healthcheck"]["test"][-1]
 
 
 def test_every_variable_is_one_that_settings_reads(services: dict[str, Any]) -> None:
     """A misspelt variable would be ignored without a word."""
-    known = set(variables_of(Settings))
+    known = {*SYSTEM.shown(Settings.read({})), "PROTOOLS_SYSTEM"}
     for name, service in services.items():
         if name not in SERVED:
             assert set(service["environment"]) <= known, name

@@ -9,9 +9,11 @@ from click.testing import CliRunner, Result
 
 from pulsaga import faults
 from pulsaga.errors import SettingError
-from pulsaga.faults import SEAMS, FaultRuleError, InjectedFault, RuleBook, parse_rule, parse_rules
+from pulsaga.faults import FaultRuleError, InjectedFault, RuleBook, check_rule, parse_rule, parse_rules
 from pulsaga.settings import Settings
 from pulsaga_program.cli import commands, plain_errors
+from pulsaga_program.preflight import check_values
+from system import SYSTEM
 
 ADA, BOB = {"subject": "ada"}, {"subject": "bob"}
 
@@ -55,7 +57,7 @@ def test_a_rule_reads_as_it_is_written() -> None:
 def test_a_rule_that_cannot_be_read_is_refused_by_its_word(text: str, named: str) -> None:
     """A misspelt rule that silently never fires would prove whatever one likes."""
     with pytest.raises(FaultRuleError, match=named):
-        parse_rule(text)
+        check_rule(text, SYSTEM.seams)
 
 
 def test_a_rule_fires_from_its_nth_matching_pass_as_often_as_it_says(book: RuleBook) -> None:
@@ -105,7 +107,7 @@ def test_the_setting_allows_faults_with_or_without_rules() -> None:
     )
     assert Settings.read({}).faults is None
     with pytest.raises(SettingError, match="PROTOOLS_FAULTS"):
-        Settings.read({"PROTOOLS_FAULTS": "x action=crash"})
+        check_values(SYSTEM, Settings.read({"PROTOOLS_FAULTS": "x action=crash"}))
 
 
 def protools(home: Path, *arguments: str) -> Result:
@@ -128,12 +130,10 @@ def test_rules_are_added_listed_and_cleared_by_command(tmp_path: Path) -> None:
     assert "passes=0 fired=0  generador.handled action=crash" in protools(tmp_path, "faults", "list").output
     protools(tmp_path, "faults", "clear")
     assert protools(tmp_path, "faults", "list").output == ""
-    assert all(seam in protools(tmp_path, "faults", "seams").output for seam in SEAMS)
+    assert all(seam in protools(tmp_path, "faults", "seams").output for seam in SYSTEM.seams)
 
 
 def test_faults_are_refused_on_anything_but_loopback() -> None:
     """A front door on the open internet must not be told to crash."""
-    from pulsaga_program.preflight import check_values
-
     with pytest.raises(SettingError, match="loopback only"):
-        check_values(Settings.read({"PROTOOLS_FAULTS": "on", "BIND_HOST": "0.0.0.0"}))
+        check_values(SYSTEM, Settings.read({"PROTOOLS_FAULTS": "on", "BIND_HOST": "0.0.0.0"}))

@@ -6,8 +6,8 @@ import orjson
 import pytest
 from tests.golden.conversations import CONVERSATIONS, FOLDER, folded, kept, record, workflow_of
 
-from protools_saga.handlers import load_progress
 from pulsaga.saga.log import Entry, Progress
+from pulsaga.saga.snapshots import load_progress
 
 NAMES = sorted(path.name.partition(".")[0] for path in FOLDER.glob("*.v1.json"))
 

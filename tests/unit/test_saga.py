@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pulsaga.delivery.messages import Contract
+from pulsaga.delivery.messages import command, contract_of, event
 from pulsaga.errors import DomainError
 from pulsaga.saga.definition import Saga, Step, hours, minutes
 from pulsaga.saga.engine import Move, advance, start
@@ -33,45 +33,57 @@ from pulsaga.saga.log import (
 )
 
 
-@dataclass(frozen=True)
-class Body:
-    """A command body; `undoes` is empty for a forward command."""
-
-    contract: Contract
-    undoes: str = ""
-
-
+@event("s.done")
 @dataclass(frozen=True)
 class Reply:
     value: str
 
 
-def step(name: str, *, undo: bool = True, **rest: Any) -> Step:
-    def command(_data: Any) -> Body:
-        return Body(Contract(f"s.{name}", 1, "command"))
+def message(name: str) -> type:
+    """A command of this name; `undoes` is empty for a forward command."""
+    made = make_dataclass("Body", [("undoes", str, "")], frozen=True)
+    return command(f"s.{name}", replies=(Reply,))(made)
 
-    def compensation(_data: Any, undoes: str) -> Body:
-        return Body(Contract(f"s.undo-{name}", 1, "command"), undoes)
 
+def step(name: str, *, undo: bool = True, **rest: Any) -> Step[Any]:
+    there, back = message(name), message(f"undo-{name}")
+
+    def forward(_data: Any) -> Any:
+        return there()
+
+    def backward(_data: Any, undoes: str) -> Any:
+        return back(undoes)
+
+    forward.__annotations__["return"], backward.__annotations__["return"] = there, back
     return Step(
-        command=command,
-        learn=lambda reply: {name: reply.value},
-        compensation=compensation if undo else None,
+        forward,
+        undo=backward if undo else None,
+        learn=lambda data, reply: replace(data, **{name: reply.value}),
         deadline=60,
         **rest,
     )
 
 
-TRIP = Saga(
-    name="trip", steps=[step("flight"), step("hotel"), step("pay", undo=False, pivot=True), step("tell", undo=False)]
-)
+@command("s.start")
+@dataclass(frozen=True)
+class Start:
+    who: str
+
+
+def saga_of(name: str, steps: list[Step[Any]]) -> Saga[Any]:
+    learned = [(contract_of(one.sends).name.removeprefix("s."), str, "") for one in steps]
+    data = make_dataclass("Known", [("who", str), *learned], frozen=True)
+    return Saga(name, starts=Start, data=data, subject=lambda data: data.who, steps=steps)
+
+
+TRIP = saga_of("trip", [step("flight"), step("hotel"), step("pay", undo=False, pivot=True), step("tell", undo=False)])
 
 
 @dataclass
 class Talk:
     """A conversation with one saga: say what happens, look at what it sends."""
 
-    saga: Saga = TRIP
+    saga: Saga[Any] = field(default_factory=lambda: TRIP)
     now: float = 1000.0
     progress: Progress = field(init=False)
     log: list[list[Entry]] = field(default_factory=list)
@@ -123,7 +135,7 @@ class Talk:
 
     @property
     def names(self) -> list[str]:
-        return [outgoing.body.contract.name.removeprefix("s.") for outgoing in self.sent]
+        return [contract_of(outgoing.body).name.removeprefix("s.") for outgoing in self.sent]
 
     @property
     def kinds(self) -> list[str]:
@@ -225,7 +237,7 @@ def test_a_success_after_giving_up_is_logged_as_late_and_left_to_its_compensatio
 def test_a_late_success_without_compensation_follows_its_policy() -> None:
     """`park` puts it in front of an operator, `ignore` notes it."""
     for policy, kind in (("park", "parked"), ("ignore", "late")):
-        saga = Saga(name="x", steps=[step("only", undo=False, late=policy)])
+        saga = saga_of("x", [step("only", undo=False, late=policy)])
         talk = Talk(saga).let_time_pass()
         assert talk.progress.status == "COMPENSATED"
         assert talk.reply("c1").kinds[-1] == kind
@@ -239,7 +251,7 @@ def test_a_deadline_of_a_step_behind_the_pivot_suspends() -> None:
 
 def test_while_others_are_undone_a_late_success_does_not_carry_the_saga_on() -> None:
     """Whoever gave up stays with it: the next step of a trip that is being called back is not booked."""
-    talk = Talk(Saga(name="x", steps=[step("first"), step("second", undo=False), step("third")]))
+    talk = Talk(saga_of("x", [step("first"), step("second", undo=False), step("third")]))
     talk.reply().let_time_pass().reply("c2")
     assert (talk.names, talk.kinds[-1]) == (["first", "second", "undo-first"], "parked")
     assert talk.reply("c3").progress.status == "COMPENSATED"
@@ -447,9 +459,9 @@ def sagas(draw: st.DrawFn) -> Saga:
     number = draw(st.integers(1, 4))
     pivot = draw(st.integers(0, number))
     late = st.sampled_from(["ignore", "park"])
-    return Saga(
-        name="any",
-        steps=[
+    return saga_of(
+        "any",
+        [
             step(f"s{i}", undo=i < pivot and draw(st.booleans()), pivot=i == pivot, late=draw(late))
             for i in range(number)
         ],
@@ -513,8 +525,8 @@ def deliver_the_rest(talk: Talk, world: World) -> None:
     while seen != len(talk.log):
         seen = len(talk.log)
         assert seen < 200, "the log grows for ever"
-        for command in list(talk.sent):
-            talk.hear(world.receive(command))
+        for outgoing in list(talk.sent):
+            talk.hear(world.receive(outgoing))
 
 
 @settings(max_examples=400, deadline=None)
@@ -534,7 +546,7 @@ def test_whatever_the_order_every_run_ends_and_nothing_stays_done_that_was_given
     assert progress.status in TERMINAL or (progress.status == "SUSPENDED" and progress.reason[0])
     assert len(world.undone) == len(set(world.undone))
     if progress.status == "COMPENSATED":
-        undoable = [s for s, d in zip(progress.steps, saga.steps, strict=True) if d.compensation and s.command_id]
+        undoable = [s for s, d in zip(progress.steps, saga.steps, strict=True) if d.undo and s.command_id]
         kept = [identifier for s in undoable for identifier in (s.command_id, *s.former.split())]
         assert not any(world.done.get(identifier) for identifier in kept)
 

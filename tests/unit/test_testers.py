@@ -17,10 +17,9 @@ from testers.producer_tester import Order, body_of, counted, due_now, produce, v
 
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.avro import Codec, CommittedSchemas
-from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.errors import Undecodable
-from pulsaga.system import load
-from pulsaga_program.services import SERVICES
+from system import SYSTEM
 
 K6 = Path(__file__).parents[2] / "k6" / "password.js"
 PASSWORD = "generador.generate-password"
@@ -55,7 +54,7 @@ def codec() -> Codec:
 
 def test_every_message_of_every_service_can_be_sent(codec: Codec) -> None:
     """A new message type must be reachable without anybody touching the testers."""
-    declared = {cls.contract.name for name in SERVICES for cls in load(name).messages}  # type: ignore[attr-defined]
+    declared = {contract_of(cls).name for name in SYSTEM.names for cls in SYSTEM[name].messages}
     assert set(registered()) == declared
     assert all(wires_of(order(name), codec, 1)[0].topic == name for name in declared)
 

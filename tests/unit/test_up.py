@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from pulsaga_program.up import (
     service_programs,
     try_next,
 )
+from system import SYSTEM
 
 PROCESSES = (("generador", "worker"), ("generador", "web"), ("bff", "web"))
 
@@ -82,7 +82,7 @@ def test_a_taken_web_port_is_named(tmp_path: Path, listener: socket.socket) -> N
     port = listener.getsockname()[1]
     settings = Settings.read({"PROTOOLS_HOME": str(tmp_path), "BFF_PORT": str(port)})
     with pytest.raises(PortInUse, match=f"{port} is in use.*BFF_PORT"):
-        refuse_taken_ports(settings, {("bff", "web"): 1})
+        refuse_taken_ports(SYSTEM, settings, {("bff", "web"): 1})
 
 
 def test_the_embedded_broker_counts_as_started_once_it_takes_connections(settings: Settings) -> None:
@@ -103,14 +103,14 @@ def test_no_embedded_broker_runs_beside_a_real_one(tmp_path: Path) -> None:
 
 def test_the_commands_to_try_reach_the_front_door(settings: Settings) -> None:
     """The first minute decides whether people stay."""
-    shown = try_next(settings, 3.21)
+    shown = try_next(SYSTEM, settings, 3.21)
     assert "ready in 3.2 s" in shown
-    assert shown.count(f"http://127.0.0.1:{settings.bff_port}/passwords") == 3
+    assert shown.count(f"http://127.0.0.1:{SYSTEM.port_of(settings, 'bff')}/passwords") == 3
 
 
 def test_the_commands_to_try_carry_a_token_where_one_is_asked_for(tmp_path: Path) -> None:
     """A first command that is answered with 401 helps nobody."""
-    shown = try_next(Settings.read({"PROTOOLS_HOME": str(tmp_path), "JWT_SECRET": "x" * 32}), 3.21)
+    shown = try_next(SYSTEM, Settings.read({"PROTOOLS_HOME": str(tmp_path), "JWT_SECRET": "x" * 32}), 3.21)
     assert "protools token issue --role operator" in shown
     assert shown.count('-H "Authorization: Bearer $TOKEN"') == 3
 
@@ -121,7 +121,7 @@ def test_the_command_for_a_token_works_as_it_is_shown(
 ) -> None:
     """Whether or not the program is on the PATH, and where nobody says who $USER is."""
     monkeypatch.setenv("PATH", path)
-    shown = try_next(Settings.read({"PROTOOLS_HOME": str(tmp_path), "JWT_SECRET": "x" * 32}), 3.21)
+    shown = try_next(SYSTEM, Settings.read({"PROTOOLS_HOME": str(tmp_path), "JWT_SECRET": "x" * 32}), 3.21)
     (line,) = (line.strip() for line in shown.splitlines() if "TOKEN=" in line)
     environment = {"PATH": path, "PYTHONPATH": os.pathsep.join(sys.path), "JWT_SECRET": "x" * 32}
     done = subprocess.run(["/bin/sh", "-euc", f"{line}; echo $TOKEN"], env=environment, capture_output=True, text=True)
@@ -131,8 +131,12 @@ def test_the_command_for_a_token_works_as_it_is_shown(
 def test_what_is_told_of_our_own_ports_follows_them() -> None:
     """The link in a mail, and the way to generador, led to the usual ports whatever was set."""
     settings = Settings.read({"BFF_PORT": "7300", "GENERADOR_PORT": "7302"})
-    assert (settings.public_url, settings.generador_url) == ("http://127.0.0.1:7300", "http://127.0.0.1:7302")
-    assert Settings.read({"BFF_PORT": "7300", "PUBLIC_URL": "https://x.test"}).public_url == "https://x.test"
+    assert (SYSTEM.public_url(settings), SYSTEM.url_of(settings, "generador")) == (
+        "http://127.0.0.1:7300",
+        "http://127.0.0.1:7302",
+    )
+    told = Settings.read({"BFF_PORT": "7300", "PUBLIC_URL": "https://x.test"})
+    assert SYSTEM.public_url(told) == "https://x.test"
 
 
 @pytest.mark.parametrize(("host", "auth"), [("0.0.0.0", "none"), ("127.0.0.1", "")])
@@ -232,8 +236,8 @@ PAIRS = [(variable, value) for variable, values in WRONG.items() for value in va
 
 def test_every_setting_that_can_be_wrong_is_tried() -> None:
     """One that nobody looks at before the start is found by some process, after it."""
-    known = {field.metadata["variable"] for field in fields(Settings) if field.metadata}
-    assert known - FREE <= WRONG.keys()
+    known = {*SYSTEM.shown(Settings.read({}))} - {f"{name.upper()}_URL" for name in SYSTEM.names}
+    assert known - FREE <= {*WRONG, "GENERADOR_URL"}
 
 
 @pytest.mark.parametrize(("variable", "value"), PAIRS)
@@ -242,14 +246,14 @@ def test_a_wrong_setting_is_refused_by_its_name_before_anything_is_made(
 ) -> None:
     """Seven processes that each find it after the bootstrap, and print a page, are seven pages too late."""
     home = tmp_path / "home"
-    given = {"PROTOOLS_HOME": str(home), "AUTH": "none", "BFF_PORT": str(settings.bff_port)}
+    given = {"PROTOOLS_HOME": str(home), "AUTH": "none", "BFF_PORT": str(SYSTEM.port_of(settings, "bff"))}
     given |= {variable: value.format(**given) if value.startswith("{") else value}
     if variable in ("JWT_SECRET", "JWKS_URL", "JWKS_FILE", "BIND_HOST"):
         del given["AUTH"]
     if variable == "BIND_HOST":
         given["JWT_SECRET"] = "x" * 32
     with pytest.raises(SettingError) as refused:
-        check_system(Settings.read(given))
+        check_system(SYSTEM, Settings.read(given))
     assert refused.value.variable == variable
     assert str(refused.value).startswith(f"{variable}: ")
     assert str(refused.value).isprintable(), "one line"
@@ -277,7 +281,7 @@ def test_a_kept_key_that_cannot_be_read_is_named(settings: Settings) -> None:
     file.parent.mkdir()
     file.write_text("nonsense")
     with pytest.raises(SettingError, match=f"^VAULT_KEY: {file}: "):
-        check_system(settings)
+        check_system(SYSTEM, settings)
     assert list(file.parent.iterdir()) == [file], "and no other is made"
 
 
@@ -287,7 +291,7 @@ def test_a_key_that_nobody_keeps_is_asked_for_before_the_start(settings: Setting
     keys = {name: KEY for name in ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN") if name != missing}
     given = {"AUTH": "none", "BROKER_URL": "pulsar://127.0.0.1", "PROTOOLS_HOME": str(settings.home), **keys}
     with pytest.raises(SettingError, match=f"^{missing}: is missing"):
-        check_system(Settings.read(given))
+        check_system(SYSTEM, Settings.read(given))
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:p@h:5432/x", "postgresql+psycopg://u:p@h:5432/x"])

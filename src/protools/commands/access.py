@@ -17,14 +17,15 @@ from pulsaga.delivery import database
 from pulsaga.delivery.messages import UUID7, new_id
 from pulsaga.delivery.tables import audit
 from pulsaga.delivery.unit_of_work import rfc3339
-from pulsaga.errors import Unavailable
+from pulsaga.errors import SettingError, Unavailable
 from pulsaga.operate.acting import Act, Office, carry_out
 from pulsaga.settings import Settings
-from pulsaga.system import open_runtime
+from pulsaga.system import Service, open_runtime
 from pulsaga.web.access.callers import ROLES, Role, caller_of
 from pulsaga.web.access.gatekeeper import KEPT_S
 from pulsaga.web.access.tokens import issue
 from pulsaga_program.commands.operators import NOT_YET_AGREED, acting, operator
+from pulsaga_program.located import the_system
 from pulsaga_program.terminal import tell
 
 LIFETIME_H = 8.0
@@ -33,10 +34,17 @@ role_option = click.option("--role", type=click.Choice(ROLES), required=True)
 subject_option = click.option("--subject", metavar="NAME", required=True, help="In whose name it asks.")
 
 
+def _door() -> Service:
+    door = the_system().front_door
+    if door is None:
+        raise SettingError("PROTOOLS_SYSTEM", "this system has no front door")
+    return door
+
+
 @contextmanager
 def _front_door(settings: Settings) -> Iterator[Connection]:
     """Hold a transaction on the front door's write database."""
-    engine = database.open_database(settings, "bff", "write", "owner")
+    engine = database.open_database(settings, _door().name, "write", "owner")
     try:
         with engine.begin() as tx:
             yield tx
@@ -77,7 +85,7 @@ def _check(subject: str, role: Role) -> None:
 
 
 def _office(settings: Settings) -> Office:
-    return Office(settings, partial(open_runtime, settings))
+    return Office(the_system(), settings, partial(open_runtime, the_system(), settings))
 
 
 def _stop_unless(agreed: bool, what: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from pulsaga.faults import SEAMS, FaultRuleError, RuleBook, parse_rule
+from pulsaga.faults import FaultRuleError, RuleBook, check_rule
 from pulsaga.settings import Settings
+from pulsaga_program.located import the_system
 from pulsaga_program.terminal import tell
 
 
@@ -24,16 +25,17 @@ def _rule_book() -> RuleBook:
 @faults.command("seams")
 def seams() -> None:
     """List every seam and what has happened when a process passes it."""
-    width = max(map(len, SEAMS))
-    for name, words in SEAMS.items():
+    known = the_system().seams
+    width = max(map(len, known))
+    for name, words in known.items():
         click.echo(f"{name.ljust(width)}  {words}")
 
 
 @faults.command("add")
 @click.argument("rule")
 def add(rule: str) -> None:
-    """Add a RULE, such as "generador.handled action=crash match=username=ada nth=1 times=1"."""
-    parse_rule(rule)
+    """Add a RULE, such as "stock.handled action=crash match=sku=tea nth=1 times=1"."""
+    check_rule(rule, the_system().seams)
     _rule_book().add(rule)
 
 

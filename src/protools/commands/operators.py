@@ -19,12 +19,12 @@ from sqlalchemy.exc import DBAPIError
 
 from pulsaga.errors import SettingError, Unavailable
 from pulsaga.operate import incidents, letters, replaying, sagas
-from pulsaga.operate.acting import COORDINATOR, By, Office
+from pulsaga.operate.acting import By, Office
 from pulsaga.saga.log import Action, Status
 from pulsaga.settings import Settings
 from pulsaga.system import Runtime, open_runtime
 from pulsaga.text import printable
-from pulsaga_program.services import SERVICES
+from pulsaga_program.located import the_system
 from pulsaga_program.terminal import tell, tell_json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,15 +36,15 @@ BARE = ("at", "kind", "who", "action")
 @contextmanager
 def _office() -> Iterator[Office]:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    settings, opened = Settings.read(), list[Runtime]()
+    system, settings, opened = the_system(), Settings.read(), list[Runtime]()
 
     @cache
     def runtime(service: str) -> Runtime:
-        opened.append(open_runtime(settings, service))
+        opened.append(open_runtime(system, settings, service))
         return opened[-1]
 
     try:
-        yield Office(settings, runtime)
+        yield Office(system, settings, runtime)
     except DBAPIError as error:
         raise Unavailable(f"a database does not answer as it should: {error.orig}") from error
     finally:
@@ -53,7 +53,19 @@ def _office() -> Iterator[Office]:
             one.write.dispose()
 
 
-in_service = click.option("--service", type=click.Choice(SERVICES), help="Look in this service only.")
+class _ServiceName(click.ParamType[str]):
+    """The name of a service of the system."""
+
+    name = "service"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        names = the_system().names
+        if value not in names:
+            self.fail(f"{value!r} is not one of {', '.join(names)}", param, ctx)
+        return str(value)
+
+
+in_service = click.option("--service", type=_ServiceName(), help="Look in this service only.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -101,7 +113,7 @@ def dead_letters() -> None:
 def list_letters(service: str | None, as_json: bool, closed: bool) -> None:
     """List open dead letters, grouped by topic and reason, the largest group first."""
     with _office() as office:
-        found = letters.letters(office, [service] if service else SERVICES, closed=closed)
+        found = letters.letters(office, [service] if service else office.system.names, closed=closed)
     groups = letters.grouped(found)
     if as_json:
         tell_json([_group(key, group) for key, group in groups.items()])
@@ -221,7 +233,7 @@ def show_saga(identifier: str, as_json: bool) -> None:
         shown = sagas.log_of(office, identifier)
         if shown is None:
             raise click.UsageError(f"there is no saga {identifier}")
-        shown["audit"] = letters.audit_of(office, COORDINATOR, identifier)
+        shown["audit"] = letters.audit_of(office, office.system.name, identifier)
     tell_json(shown) if as_json else _print(shown)
 
 
@@ -255,7 +267,7 @@ def incidents_group() -> None:
 def list_incidents(service: str | None, as_json: bool) -> None:
     """List open incidents of all services, the oldest first."""
     with _office() as office:
-        found = incidents.incidents(office, [service] if service else SERVICES)
+        found = incidents.incidents(office, [service] if service else office.system.names)
     if as_json:
         tell_json(found)
         return
@@ -271,7 +283,7 @@ def list_incidents(service: str | None, as_json: bool) -> None:
 def close_incident(identifier: Any, service: str | None, who: str | None, why: str) -> None:
     """Close an incident that was looked into; those of dead letters and suspended sagas end with these."""
     with _office() as office:
-        services = [service] if service else SERVICES
+        services = [service] if service else office.system.names
         done = incidents.close(office, services, str(identifier), operator(office.settings, who, why))
     _tell(done, f"close of incident {identifier}")
 

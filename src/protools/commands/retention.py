@@ -7,6 +7,7 @@ import click
 from pulsaga.operate.retention import archive
 from pulsaga.setting_values import span
 from pulsaga.settings import Settings
+from pulsaga_program.located import the_system
 
 
 @click.command()
@@ -15,7 +16,7 @@ def command(older_than: str | None) -> None:
     """Archive the sagas that ended long ago, with their logs; safe to repeat, and beside the running system."""
     settings = Settings.read()
     try:
-        archived = archive(settings, span(older_than) if older_than else settings.saga_retention)
+        archived = archive(the_system(), settings, span(older_than) if older_than else settings.saga_retention)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--older-than") from None
     click.echo(f"{archived} sagas archived")

@@ -1,19 +1,20 @@
 """Turn message bodies into Avro bytes and back, always by the writer's schema version.
 
-Schemas are committed beside their owner as `<owner>/avro/<message-name>.v<version>.avsc`; nothing is derived later.
+Schemas are committed beside the class, as `avro/<message-name>.v<version>.avsc`; nothing is derived at run time.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Iterator, Mapping
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import fastavro
 
-from pulsaga.delivery.messages import SCHEMA_PREFIX, Contract
+from pulsaga.delivery.messages import SCHEMA_PREFIX, Contract, contract_of, module_of
 from pulsaga.errors import MessageRejected, SchemaIncompatible, Undecodable
 
 
@@ -39,9 +40,19 @@ def _read(dataschema: str) -> str:
     name, _, version = dataschema.removeprefix(SCHEMA_PREFIX).rpartition(":")
     owner, _, message = name.partition(".")
     try:
-        return (resources.files(owner) / "avro" / f"{message}.v{version}.avsc").read_text()
-    except (FileNotFoundError, ModuleNotFoundError, ValueError, TypeError):
+        return (home_of(module_of(name), owner, "avro") / f"{message}.v{version}.avsc").read_text()
+    except (OSError, LookupError, ValueError):
         raise SchemaIncompatible(f"{name}: no committed schema for version {version or '?'}") from None
+
+
+def home_of(module: str, owner: str, kind: str) -> Path:
+    """Return the folder in which files of an owner lie that is declared in this module: its schemas, its migrations.
+
+    That is `<package>/<kind>` where the package bears the owner's name, else `<folder of the module>/<kind>/<owner>`.
+    """
+    package = module.rpartition(".")[0]
+    folder = Path(sys.modules[module].__file__ or "").parent / kind
+    return folder if package.rpartition(".")[2] == owner else folder / owner
 
 
 def versions_of(contract: Contract) -> list[str]:
@@ -63,7 +74,7 @@ class Codec:
         try:
             fastavro.schemaless_writer(buffer, self._schema(type(body)), vars(body))
         except (ValueError, TypeError, AttributeError) as error:
-            raise MessageRejected(f"{body.contract.name}: {error}") from error
+            raise MessageRejected(f"{contract_of(body).name}: {error}") from error
         return buffer.getvalue()
 
     def decode(self, cls: type, data: bytes, writer: str) -> Any:
@@ -78,7 +89,7 @@ class Codec:
             _refuse_nul(values)
             return cls(**values)
         except Exception as error:  # these are bytes of others, and the reader may raise anything
-            raise Undecodable(f"{cls.contract.name}: {type(error).__name__}: {error}") from error  # type: ignore[attr-defined]
+            raise Undecodable(f"{contract_of(cls).name}: {type(error).__name__}: {error}") from error
 
     def _resolve(self, cls: type, writer: str) -> tuple[Any, Any]:
         """Return the writer's schema and ours; None for ours where they are equal, which is read in half the time."""
@@ -87,7 +98,7 @@ class Codec:
 
     def _schema(self, cls: type) -> Any:
         if cls not in self._own:
-            contract: Contract = cls.contract  # type: ignore[attr-defined]
+            contract = contract_of(cls)
             self._own[cls] = fastavro.parse_schema(json.loads(self._schemas[contract.dataschema]))
         return self._own[cls]
 

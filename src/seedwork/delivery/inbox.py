@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import Table, select, update
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from pulsaga import faults
 from pulsaga.broker import Broker, Delivery
 from pulsaga.delivery.avro import Codec
-from pulsaga.delivery.messages import MEMORY_S, Message, first_id, id_time, message_of, new_id
+from pulsaga.delivery.messages import MEMORY_S, AnyMessage, Message, contract_of, first_id, id_time, message_of, new_id
 from pulsaga.delivery.rows import Row
 from pulsaga.delivery.tables import dead_letter, failure, hash_of, identity, incident, pack_delivery, unpack_delivery
 from pulsaga.delivery.unit_of_work import UnitOfWork, rfc3339
@@ -31,21 +31,22 @@ LONGEST_RETRY_S = 60.0
 """Seconds for which a message that failed is left alone at most."""
 LONGEST_ERROR = 2000
 """Characters kept of an error."""
-HandlerFunction = Callable[[Message, UnitOfWork], None]
-Reads = Callable[[Message], Iterable[tuple[Table, Any]]]
+B = TypeVar("B")
 
 
-def _reads_nothing(_message: Message) -> Iterable[tuple[Table, Any]]:
+def _reads_nothing(_message: AnyMessage) -> Iterable[tuple[Table, Any]]:
     return ()
 
 
 @dataclass(frozen=True)
-class Handler:
-    """Bind a function to the rows it reads; `on_dead` hears that the message became a dead letter, and loads itself."""
+class Handler(Generic[B]):
+    """What a service does with one message class: a function and the rows it reads."""
 
-    function: HandlerFunction
-    reads: Reads = _reads_nothing
-    on_dead: Callable[[Message, UnitOfWork, str], None] | None = None
+    message: type[B]
+    function: Callable[[Message[B], UnitOfWork], None]
+    reads: Callable[[Message[B]], Iterable[tuple[Table, Any]]] = _reads_nothing
+    on_dead: Callable[[Message[B], UnitOfWork, str], None] | None = None
+    """Hears that the message became a dead letter; loads what it reads itself."""
 
 
 class Received(NamedTuple):
@@ -53,7 +54,7 @@ class Received(NamedTuple):
 
     delivery: Delivery
     hash: bytes
-    message: Message | None = None
+    message: AnyMessage | None = None
     error: Exception | None = None
 
     @property
@@ -62,7 +63,7 @@ class Received(NamedTuple):
         return self.message.id if self.message else identity(self.delivery)
 
 
-def readable(batch: Iterable[Received]) -> list[Message]:
+def readable(batch: Iterable[Received]) -> list[AnyMessage]:
     """Return the messages of those that could be read."""
     return [received.message for received in batch if received.message]
 
@@ -82,7 +83,7 @@ class Reader:
     """Decode deliveries by their writer's schema version into the classes a service knows."""
 
     def __init__(self, classes: Iterable[type], codec: Codec, broker: Broker) -> None:
-        self._classes: dict[str, type] = {cls.contract.name: cls for cls in classes}  # type: ignore[attr-defined]
+        self._classes = {contract_of(cls).name: cls for cls in classes}
         self._codec = codec
         self._broker = broker
 
@@ -110,7 +111,7 @@ class Inbox:
 
     def __init__(
         self,
-        handlers: Mapping[type, Handler],
+        handlers: Mapping[type, Handler[Any]],
         refused: type | None,
         failed: type | None,
         *,
@@ -209,7 +210,7 @@ class Inbox:
             self._fail(received, error, uow, retry)
         uow.keep()
 
-    def _run(self, message: Message, digest: bytes, uow: UnitOfWork, retry: Retry) -> None:
+    def _run(self, message: AnyMessage, digest: bytes, uow: UnitOfWork, retry: Retry) -> None:
         is_command = message.contract.kind == "command"
         uow.remember(message.id, digest)
         try:
@@ -224,7 +225,7 @@ class Inbox:
             if no.code == "expired":
                 self._report(uow, "expired", message.id, no.code, no.detail)
 
-    def _refuse(self, message: Message, no: DomainError, uow: UnitOfWork) -> None:
+    def _refuse(self, message: AnyMessage, no: DomainError, uow: UnitOfWork) -> None:
         if self._refused is not None and message.contract.kind == "command":
             uow.reply(self._refused(command=message.contract.name, code=no.code, detail=no.detail))
 
@@ -270,7 +271,7 @@ class Inbox:
         if message.contract.kind == "command" and self._failed is not None:
             uow.reply(self._failed(command=message.contract.name, code="dead-letter", detail=said(error)))
 
-    def _tell_of_death(self, message: Message | None, error: Exception, uow: UnitOfWork) -> None:
+    def _tell_of_death(self, message: AnyMessage | None, error: Exception, uow: UnitOfWork) -> None:
         """Let the service react; whatever goes wrong there, the dead letter is kept."""
         on_dead = self._handlers[type(message.body)].on_dead if message else None
         if message is None or on_dead is None:
@@ -286,7 +287,7 @@ class Inbox:
         uow.append(incident, incident_row(kind, subject, code, detail, uow.now))
 
 
-def _check_age(message: Message, uow: UnitOfWork, retry: Retry) -> None:
+def _check_age(message: AnyMessage, uow: UnitOfWork, retry: Retry) -> None:
     """Refuse what has expired, and what may have been handled so long ago that its id is forgotten."""
     if message.expires_at and message.expires_at < uow.time:
         raise DomainError("expired", f"expired at {message.expires_at}")

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from pulsaga.errors import Undecodable
 
 Kind = Literal["command", "event"]
 T = TypeVar("T")
+B = TypeVar("B")
 
 SCHEMA_PREFIX = "urn:protools:schema:"
 CONTENT_TYPE = "application/avro"
@@ -24,11 +25,15 @@ CONTENT_TYPE = "application/avro"
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """Fix how one message class is called on the wire: `owner.message-name`, which is its topic too."""
+    """How one message class is called on the wire: `owner.message-name`, which is its topic too."""
 
     name: str
     version: int
     kind: Kind
+    module: str
+    """Where its class was declared; its schemas lie beside (`pulsaga.delivery.avro.folder_of`)."""
+    replies: tuple[type, ...] = ()
+    """Of a command: the events that answer it, beside the refused, failed and withdrawn answers of its receiver."""
 
     @property
     def owner(self) -> str:
@@ -41,33 +46,60 @@ class Contract:
         return f"{SCHEMA_PREFIX}{self.name}:{self.version}"
 
 
-class Body:
-    """Mark a frozen dataclass as a message body; `contract` is set by `command` or `event`."""
-
-    contract: ClassVar[Contract]
-
-
-def command(name: str, version: int = 1) -> Callable[[type[T]], type[T]]:
-    """Declare a command, named in the imperative and owned by its receiver."""
-    return _declare(Contract(name, version, "command"))
+def command(name: str, version: int = 1, *, replies: tuple[type, ...] = ()) -> Callable[[type[T]], type[T]]:
+    """Declare a command, named in the imperative and owned by its receiver, with the events that answer it."""
+    return _declare("command", name, version, replies)
 
 
 def event(name: str, version: int = 1) -> Callable[[type[T]], type[T]]:
     """Declare an event, named in the past tense and owned by its speaker."""
-    return _declare(Contract(name, version, "event"))
+    return _declare("event", name, version)
 
 
-def _declare(contract: Contract) -> Callable[[type[T]], type[T]]:
+def _declare(kind: Kind, name: str, version: int, replies: tuple[type, ...] = ()) -> Callable[[type[T]], type[T]]:
     def mark(cls: type[T]) -> type[T]:
-        cls.contract = contract  # type: ignore[attr-defined]
+        cls.contract = Contract(name, version, kind, cls.__module__, replies)  # type: ignore[attr-defined]
+        _declared[name] = cls.__module__
         return cls
 
     return mark
 
 
+_declared: dict[str, str] = {}
+
+
+def module_of(name: str) -> str:
+    """Return the module that declares the message of this wire name; raise LookupError for none."""
+    return _declared[name]
+
+
+def contract_of(message: Any) -> Contract:
+    """Return the contract of a message class, or of a body; raise TypeError for what was not declared as a message."""
+    contract = getattr(message, "contract", None)
+    if not isinstance(contract, Contract):
+        cls = message if isinstance(message, type) else type(message)
+        raise TypeError(f"{cls.__qualname__} is no message: decorate it with @command or @event")
+    return contract
+
+
+_owned: dict[tuple[type, str], type] = {}
+
+
+def owned(message: type[T], owner: str, module: str, kind: Kind = "event") -> type[T]:
+    """Return the class by which one owner has a message that every owner has, such as `<owner>.command-refused`.
+
+    Its schemas lie beside those of `module`, or of whatever module was named first for it.
+    """
+    if (message, owner) not in _owned:
+        words = re.sub(r"(?<!^)(?=[A-Z])", "-", message.__name__).lower()
+        made = type(message.__name__, (message,), {"__module__": module, "__doc__": message.__doc__})
+        _owned[message, owner] = _declare(kind, f"{owner}.{words}", 1)(made)
+    return _owned[message, owner]
+
+
 @dataclass(frozen=True)
-class CommandRefused(Body):
-    """Answer a command with a business no. Each service declares its own `<owner>.command-refused`."""
+class CommandRefused:
+    """A business no is the answer to a command."""
 
     command: str
     """Wire name of the refused command."""
@@ -76,12 +108,18 @@ class CommandRefused(Body):
 
 
 @dataclass(frozen=True)
-class CommandFailed(Body):
-    """Answer a command that became a dead letter. Each service declares its own `<owner>.command-failed`."""
+class CommandFailed:
+    """The answer to a command that became a dead letter."""
 
     command: str
     code: str
     detail: str
+
+
+def refused_by(command_class: type) -> type[CommandRefused]:
+    """Return the class by which the receiver of a command refuses it."""
+    contract = contract_of(command_class)
+    return owned(CommandRefused, contract.owner, contract.module)
 
 
 class Context(NamedTuple):
@@ -93,10 +131,10 @@ class Context(NamedTuple):
     traceparent: str | None = None
 
 
-class Message(NamedTuple):
-    """Hold one body in its envelope. `id` is `ce_id`; for a command it *is* the command id, whatever the attempt."""
+class Message(NamedTuple, Generic[B]):
+    """One body in its envelope. `id` is `ce_id`; for a command it *is* the command id, whatever the attempt."""
 
-    body: Any
+    body: B
     id: str
     source: str
     subject: str
@@ -111,8 +149,7 @@ class Message(NamedTuple):
     @property
     def contract(self) -> Contract:
         """The wire contract of the body."""
-        contract: Contract = self.body.contract
-        return contract
+        return contract_of(self.body)
 
     @property
     def saga_id(self) -> str:
@@ -123,6 +160,8 @@ class Message(NamedTuple):
         """Context for a message that this one causes."""
         return self.context._replace(causation_id=self.id)
 
+
+AnyMessage = Message[Any]
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 """How an id is written; another spelling of the same number would be another text."""
@@ -164,7 +203,7 @@ def id_time(identifier: str) -> datetime:
     return datetime.fromtimestamp(int(identifier[:8] + identifier[9:13], 16) / 1000, UTC)
 
 
-def properties_of(message: Message) -> dict[str, str]:
+def properties_of(message: Message[Any]) -> dict[str, str]:
     """Write the envelope as CloudEvents attributes in binary mode, absent ones left out."""
     contract, context = message.contract, message.context
     properties = {
@@ -190,7 +229,7 @@ def properties_of(message: Message) -> dict[str, str]:
     return properties
 
 
-def message_of(properties: Mapping[str, str], body: Any) -> Message:
+def message_of(properties: Mapping[str, str], body: B) -> Message[B]:
     """Read the envelope back; raise Undecodable naming the attribute that is missing or wrong."""
     try:
         identifier, version = properties["ce_id"], properties.get("ce_version")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import structlog
 from sqlalchemy import Engine, Table, select, update
@@ -20,7 +21,7 @@ from pulsaga.delivery import database
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.inbox import Reader, Received, failure_row, readable, said, stored_delivery
 from pulsaga.delivery.loop import keep_trying, receive_until
-from pulsaga.delivery.messages import Message
+from pulsaga.delivery.messages import AnyMessage, Message
 from pulsaga.delivery.rows import Delete, Insert, Row, change
 from pulsaga.delivery.tables import failure
 
@@ -31,9 +32,17 @@ LONGEST_DELAY_S = 3600.0
 BUSY, GATHER_S = 32, 0.1
 """After a batch of so many messages, seconds in which the next ones gather: fewer commits, and little later."""
 
-Projection = Callable[[Message], Iterable[tuple[Table, Row]]]
-Changed = Callable[[Sequence[Message]], None]
+B = TypeVar("B")
+Changed = Callable[[Sequence[AnyMessage]], None]
 Rows = dict[Table, dict[tuple[Any, ...], Row]]
+
+
+@dataclass(frozen=True)
+class Projection(Generic[B]):
+    """How an event becomes rows of a read database; each names its table and is whole."""
+
+    event: type[B]
+    function: Callable[[Message[B]], Iterable[tuple[Table, Row]]]
 
 
 class Projector:
@@ -41,7 +50,7 @@ class Projector:
 
     def __init__(
         self,
-        projections: Mapping[type, Projection],
+        projections: Mapping[type, Projection[Any]],
         reader: Reader,
         engine: Engine,
         subscription: Subscription,
@@ -78,7 +87,7 @@ class Projector:
         self._commit(received)
         return received
 
-    def _tell(self, messages: Sequence[Message]) -> None:
+    def _tell(self, messages: Sequence[AnyMessage]) -> None:
         try:
             if self._changed and not faults.reach("telling", messages):
                 self._changed(messages)
@@ -115,7 +124,7 @@ class Projector:
             try:
                 if received.message is None:
                     raise received.error or ValueError("nothing to read")
-                for table, row in self._projections[type(received.message.body)](received.message):
+                for table, row in self._projections[type(received.message.body)].function(received.message):
                     _keep_newest(rows[table], table, row)
             except Exception as error:
                 failed.append((received, error))

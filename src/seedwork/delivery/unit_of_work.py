@@ -11,20 +11,32 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, overload
 
 from sqlalchemy import Column, Connection, Double, Table, select, text
 
 from pulsaga.broker import Wire, check_size
 from pulsaga.delivery import database
 from pulsaga.delivery.avro import Codec
-from pulsaga.delivery.messages import MEMORY_S, Context, Message, new_id, properties_of
+from pulsaga.delivery.messages import (
+    MEMORY_S,
+    AnyMessage,
+    CommandFailed,
+    CommandRefused,
+    Context,
+    Message,
+    contract_of,
+    new_id,
+    properties_of,
+)
 from pulsaga.delivery.rows import (
     Change,
     Delete,
     Insert,
     OnTwin,
+    R,
     Row,
+    Rows,
     among,
     array,
     change,
@@ -34,10 +46,9 @@ from pulsaga.delivery.rows import (
 )
 from pulsaga.delivery.tables import Seen, event, inbox, outbox, pack, unpack
 from pulsaga.errors import SettingError, Stale, Unavailable
-from pulsaga.settings import KeyName
 
 
-def _no_key(name: KeyName) -> bytes:
+def _no_key(name: str) -> bytes:
     raise SettingError(name, "no keys were given to this process")
 
 
@@ -48,7 +59,7 @@ class Speaker:
     service: str
     codec: Codec
     clock_offset: float = 0.0
-    key: Callable[[KeyName], bytes] = _no_key
+    key: Callable[[str], bytes] = _no_key
     sweep_after_s: float = 5.0
     """Seconds an outbox row rests before the sweep publishes it."""
 
@@ -69,7 +80,7 @@ class UnitOfWork:
         self.pass_locked = False
         """Whether rows that another transaction holds are passed over, and their readers told to wait."""
         self._held: dict[Table, set[Any]] = defaultdict(set)
-        self.message: Message | None = None
+        self.message: AnyMessage | None = None
         self.outgoing: list[Wire] = []
         """What is to be published after the commit."""
 
@@ -128,7 +139,13 @@ class UnitOfWork:
         """Run a statement at once and return its first column; what it reads it does not lock."""
         return list(self._tx.execute(statement).scalars())
 
-    def get(self, table: Table, key: Any) -> Row | None:
+    @overload
+    def get(self, table: Rows[R], key: Any) -> R | None: ...
+
+    @overload
+    def get(self, table: Table, key: Any) -> Row | None: ...
+
+    def get(self, table: Table, key: Any) -> Any:
         """Return a loaded row as this message would see it, or None.
 
         Raise Unavailable when another transaction holds it and `pass_locked` is set, LookupError when it was not asked
@@ -142,13 +159,19 @@ class UnitOfWork:
                 return None if row is None else dict(row)
         raise LookupError(f"{table.name} {key!r} was not loaded: name it in the handler's reads")
 
-    def key(self, name: KeyName) -> bytes:
+    def key(self, name: str) -> bytes:
         """Return one of the process's keys."""
         return self._speaker.key(name)
 
     # --- buffering
 
-    def put(self, table: Table, row: Row) -> None:
+    @overload
+    def put(self, table: Rows[R], row: R) -> None: ...
+
+    @overload
+    def put(self, table: Table, row: Row) -> None: ...
+
+    def put(self, table: Table, row: Any) -> None:
         """Write a whole row over the one that was loaded, or as a new one."""
         self._buffer.changed[table][row[key_of(table).name]] = row
 
@@ -162,7 +185,7 @@ class UnitOfWork:
 
     def send(
         self, body: Any, subject: str, *, command_id: str | None = None, context: Context | None = None
-    ) -> Message:
+    ) -> AnyMessage:
         """Send a command; a re-sent one keeps its id."""
         expires_at = rfc3339(self.now + MEMORY_S)
         message = self._message(body, subject, context, identifier=command_id, expires_at=expires_at)
@@ -178,18 +201,19 @@ class UnitOfWork:
         subject: str | None = None,
         answers: str | None = None,
         context: Context | None = None,
-    ) -> Message:
+    ) -> AnyMessage:
         """Tell an event: the full state of an aggregate at a version; `answers` makes it the reply to that command."""
         message = self._message(body, subject or aggregate, context, command_id=answers, version=version)
         wire = self._post(message)
-        names = {"aggregate": aggregate, "version": version, "id": message.id, "type": body.contract.name}
+        names = {"aggregate": aggregate, "version": version, "id": message.id, "type": contract_of(body).name}
         self.append(event, {**names, "answers": answers, "wire": pack(wire), "at": self.now})
         return message
 
-    def reply(self, body: Any, aggregate: str | None = None, version: int = 1) -> Message:
+    def reply(self, body: Any, aggregate: str | None = None, version: int = 1) -> AnyMessage:
         """Answer the command in hand: the reply is the event; one that changes no aggregate is the command's own."""
         assert self.message is not None
         command = self.message
+        _check_declared(command, body)
         return self.record(body, aggregate or command.id, version, subject=command.subject, answers=command.id)
 
     def replay(self, wire: Wire) -> None:
@@ -203,14 +227,14 @@ class UnitOfWork:
 
     def _message(
         self, body: Any, subject: str, context: Context | None, identifier: str | None = None, **rest: Any
-    ) -> Message:
+    ) -> AnyMessage:
         if context is None:
             assert self.message is not None
             context = self.message.follow()
         source = f"/protools/{self._speaker.service}"
         return Message(body, identifier or new_id(), source, subject, self.time, context, **rest)
 
-    def _post(self, message: Message) -> Wire:
+    def _post(self, message: AnyMessage) -> Wire:
         body = self._speaker.codec.encode(message.body)
         wire = Wire(message.contract.name, message.saga_id, properties_of(message), body)
         check_size(wire)
@@ -263,8 +287,8 @@ class UnitOfWork:
     def touched(self) -> Iterator[Wire | Row]:
         """Yield what this transaction says and which rows it changes, for the seams."""
         yield from self.outgoing
-        for rows in self._changed.values():
-            yield from rows.values()
+        for table, rows in self._changed.items():
+            yield from (about(table, row) for row in rows.values())
 
     def _changed_rows(self, table: Table) -> list[Row]:
         changed = sorted(self._changed[table].items())
@@ -275,6 +299,12 @@ class UnitOfWork:
         return loaded["revision"] if loaded else 0
 
 
+def about(table: Table, row: Row) -> Row:
+    """Return a row with its `subject`: the column that the table's `info` names so."""
+    name = table.info.get("subject")
+    return {"subject": row[name], **row} if name else row
+
+
 class _Buffer:
     """Hold what one message wants written."""
 
@@ -283,6 +313,14 @@ class _Buffer:
         self.appended: list[tuple[Table, Row]] = []
         self.inbox: dict[str, Seen] = {}
         self.outgoing: list[Wire] = []
+
+
+def _check_declared(command: AnyMessage, body: Any) -> None:
+    """Raise TypeError for an answer that the command does not declare: the coordinator would not hear it."""
+    declared = command.contract.replies
+    if type(body) not in declared and not isinstance(body, CommandRefused | CommandFailed):
+        names = ", ".join(contract_of(reply).name for reply in declared) or "none"
+        raise TypeError(f"{command.contract.name} declares the replies {names}, not {contract_of(body).name}")
 
 
 @lru_cache(64)

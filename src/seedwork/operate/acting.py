@@ -14,21 +14,28 @@ from pulsaga.delivery.rows import Row
 from pulsaga.delivery.tables import audit
 from pulsaga.errors import DomainError
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime
+from pulsaga.system import Runtime, System
 
-COORDINATOR = "protools_saga"
-ASKED = f"{COORDINATOR}."
-"""How the topics begin of what the coordinator itself is asked for."""
 WISH_LIFETIME_S = 24 * 3600.0
 """Seconds after which an operator's wish that nobody has seconded no longer counts."""
 
 
 @dataclass(frozen=True)
 class Office:
-    """Reach the data of every service; a runtime connects to the broker only when it is asked to."""
+    """The data of every service; a runtime connects to the broker only when it is asked to."""
 
+    system: System
     settings: Settings
     runtime: Callable[[str], Runtime]
+
+    @property
+    def coordinator(self) -> Runtime:
+        """The data of the service that drives the sagas."""
+        return self.runtime(self.system.name)
+
+    def is_of_coordinator(self, topic: str) -> bool:
+        """Tell whether messages of a topic are asked of the coordinator, or told by it."""
+        return topic.startswith(f"{self.system.name}.")
 
 
 def rows(office: Office, services: Iterable[str], query: Select[Any]) -> list[tuple[str, Row]]:

@@ -23,8 +23,6 @@ from pulsaga.delivery.tables import audit, dead_letter, unpack_delivery
 from pulsaga.delivery.unit_of_work import rfc3339
 from pulsaga.operate.acting import Office, rows
 from pulsaga.operate.sagas import log_of
-from pulsaga.system import load
-from pulsaga_program.services import SERVICES
 
 WORDS = 5
 """Words of an error that make its group."""
@@ -77,7 +75,7 @@ def grouped(found: Iterable[Letter]) -> dict[tuple[str, str], list[Letter]]:
 def find(office: Office, identifier: str, service: str | None = None) -> Letter:
     """Return the newest letter of this id; raise UsageError when there is none, or when several services hold one."""
     query = select(dead_letter).where(dead_letter.c.id == identifier).order_by(dead_letter.c.at)
-    newest = {letter.service: letter for letter in _read(office, [service] if service else SERVICES, query)}
+    newest = {letter.service: letter for letter in _read(office, [service] if service else office.system.names, query)}
     if not newest:
         raise click.UsageError(f"there is no dead letter {identifier}{f' in {service}' if service else ''}")
     if len(newest) > 1:
@@ -88,7 +86,7 @@ def find(office: Office, identifier: str, service: str | None = None) -> Letter:
 def read(office: Office, letter: Letter) -> Received:
     """Read a letter just as the worker of its service will."""
     runtime = office.runtime(letter.service)
-    return Reader(load(letter.service).handlers, runtime.codec, runtime.broker).read([letter.delivery])[0]
+    return Reader(office.system[letter.service].handling, runtime.codec, runtime.broker).read([letter.delivery])[0]
 
 
 def show(office: Office, letter: Letter) -> dict[str, Any]:

@@ -13,21 +13,20 @@ import click
 import fastavro
 from sqlalchemy import Connection, delete, func, select, update
 
-from protools_saga.handlers import load_progress
-from protools_saga.messages import SagaRefused
-from protools_saga.tables import saga
 from pulsaga.broker import Delivery, check_size
 from pulsaga.delivery import database
-from pulsaga.delivery.messages import Message, message_of, unix_seconds
+from pulsaga.delivery.messages import AnyMessage, message_of, unix_seconds
 from pulsaga.delivery.rows import Row, lock_rows
 from pulsaga.delivery.tables import audit, dead_letter, event, failure, inbox, pack_delivery
 from pulsaga.delivery.unit_of_work import UnitOfWork, rfc3339
 from pulsaga.errors import DomainError, Undecodable
-from pulsaga.operate.acting import ASKED, COORDINATOR, Act, By, Office, carry_out
+from pulsaga.operate.acting import Act, By, Office, carry_out
 from pulsaga.operate.letters import Letter, decoded, find, read
 from pulsaga.operate.sagas import find_row
 from pulsaga.operate.superseding import closing, newest
 from pulsaga.saga.log import TERMINAL
+from pulsaga.saga.snapshots import load_progress
+from pulsaga.saga.tables import saga
 
 # --- discard
 
@@ -42,16 +41,16 @@ def discard(office: Office, identifier: str, service: str | None, by: By) -> boo
     def work(uow: UnitOfWork) -> bool:
         row = _still_open(uow.tx, letter)
         done = _carry_out(office, uow.tx, Act(by, "discard", letter.id, _body_hash(row)), "discarded")
-        if done and (command := _unanswered(uow.tx, letter)):
-            _refuse(uow, letter, command)
+        if done and (command := _unanswered(office, uow.tx, letter)):
+            _refuse(office, uow, letter, command)
         return done
 
     return office.runtime(letter.service).relay.run(work)
 
 
-def _unanswered(tx: Connection, letter: Letter) -> Message | None:
+def _unanswered(office: Office, tx: Connection, letter: Letter) -> AnyMessage | None:
     """Return the envelope of a command that whoever asked for it waits on, whether its body can be read or not."""
-    if letter.service != COORDINATOR or not letter.row["topic"].startswith(ASKED):
+    if letter.service != office.system.name or not office.is_of_coordinator(letter.row["topic"]):
         return None
     try:
         envelope = message_of(letter.delivery.wire.properties, None)
@@ -62,13 +61,14 @@ def _unanswered(tx: Connection, letter: Letter) -> Message | None:
     return None if is_copy or has_begun or envelope.id != letter.id else envelope
 
 
-def _refuse(uow: UnitOfWork, letter: Letter, command: Message) -> None:
+def _refuse(office: Office, uow: UnitOfWork, letter: Letter, command: AnyMessage) -> None:
     """Answer for good, in the place of what was answered when it died, and whenever it comes again."""
     uow.message = command
     _take_back_the_answer(uow.tx, letter)
     if not _was_handled(uow.tx, letter):
         uow.remember(letter.id, None)
-    uow.reply(SagaRefused(command=letter.row["topic"], code="discarded", detail="given up by an operator"))
+    refused = office.system.coordinator.refused
+    uow.reply(refused(command=letter.row["topic"], code="discarded", detail="given up by an operator"))
 
 
 # --- replay
@@ -86,14 +86,14 @@ def replay(office: Office, identifier: str, service: str | None, by: By) -> bool
         row = _still_open(tx, letter)
         now = database.now(tx, office.settings.clock_offset)
         _refuse_expired(message, now)
-        _refuse_superseded(tx, letter, message, saga_row)
+        _refuse_superseded(office, tx, letter, message, saga_row)
         done = _carry_out(office, tx, Act(by, "replay", letter.id, _body_hash(row)), "replayed")
         if done:
             _put_back(tx, letter, now)
     return done
 
 
-def _readable(office: Office, letter: Letter) -> Message:
+def _readable(office: Office, letter: Letter) -> AnyMessage:
     received = read(office, letter)
     if received.message is None:
         raise DomainError("unreadable", f"{received.error}; `edit` gives it a body that can be read")
@@ -104,26 +104,28 @@ def _readable(office: Office, letter: Letter) -> Message:
 def _held(office: Office, letter: Letter, saga_id: str) -> Iterator[tuple[Connection, Row | None]]:
     """Hold the saga's row while the letter's transaction runs: no undo can be sent between the look and the act."""
     with ExitStack() as stack:
-        saga_tx = stack.enter_context(office.runtime(COORDINATOR).write.begin())
-        own = letter.service == COORDINATOR
+        saga_tx = stack.enter_context(office.coordinator.write.begin())
+        own = letter.service == office.system.name
         tx = saga_tx if own else stack.enter_context(office.runtime(letter.service).write.begin())
         yield tx, lock_rows(saga_tx, saga, [saga_id]).get(saga_id)
 
 
-def _refuse_expired(message: Message, now: float) -> None:
+def _refuse_expired(message: AnyMessage, now: float) -> None:
     if message.expires_at and unix_seconds(message.expires_at) < now:
         raise DomainError("expired", f"it expired at {message.expires_at}: its receiver would refuse it")
 
 
-def _refuse_superseded(tx: Connection, letter: Letter, message: Message, saga_row: Row | None) -> None:
-    by = _superseded_by(letter, message, saga_row)
+def _refuse_superseded(
+    office: Office, tx: Connection, letter: Letter, message: AnyMessage, saga_row: Row | None
+) -> None:
+    by = _superseded_by(office, letter, message, saga_row)
     if by is None and letter.row["saga_id"] is None and _was_handled(tx, letter):
         by = "the same message, which came again, could be read and was handled"
     if by:
         raise DomainError("superseded", f"it was superseded: {by}")
 
 
-def _superseded_by(letter: Letter, message: Message, saga_row: Row | None) -> str | None:
+def _superseded_by(office: Office, letter: Letter, message: AnyMessage, saga_row: Row | None) -> str | None:
     """Say what has made a message pointless, or None: its saga must wait for it, if there is a saga."""
     awaited = message.id if message.contract.kind == "command" else message.command_id
     if saga_row is None:
@@ -133,7 +135,7 @@ def _superseded_by(letter: Letter, message: Message, saga_row: Row | None) -> st
         return f"its saga has begun and is {progress.status}"
     if progress.status in TERMINAL:
         return f"its saga has ended {progress.status}"
-    if letter.service == COORDINATOR and message.contract.kind == "command":
+    if letter.service == office.system.name and message.contract.kind == "command":
         return None  # a cancel: no saga waits for it, and the saga says whether it is too late
     waits_for = progress.outstanding
     if waits_for is None:

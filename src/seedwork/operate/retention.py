@@ -11,7 +11,6 @@ from functools import partial
 import structlog
 from sqlalchemy import Column, Connection, Engine, String, Table, cast, delete, insert, select
 
-from protools_saga.tables import event_archive, saga, saga_archive
 from pulsaga.delivery import database
 from pulsaga.delivery.blame import by_halves
 from pulsaga.delivery.database import open_database
@@ -20,8 +19,10 @@ from pulsaga.delivery.inbox import said
 from pulsaga.delivery.messages import first_id
 from pulsaga.delivery.tables import dead_letter, event, incident
 from pulsaga.saga.log import TERMINAL
+from pulsaga.saga.tables import event_archive, saga, saga_archive
 from pulsaga.setting_values import UNITS
 from pulsaga.settings import Settings
+from pulsaga.system import System
 
 log = structlog.get_logger()
 PAGE = 500
@@ -30,7 +31,7 @@ SHORTEST_S = KEPT_S
 """A saga may be archived once no message to it can be new: a late one would not find it."""
 
 
-def archive(settings: Settings, older_than_s: float) -> int:
+def archive(system: System, settings: Settings, older_than_s: float) -> int:
     """Archive the sagas that ended and have not moved for so many seconds, page by page; return how many.
 
     Raise ValueError for less than SHORTEST_S. It may run beside the system, be stopped, and be run again.
@@ -38,7 +39,7 @@ def archive(settings: Settings, older_than_s: float) -> int:
     if older_than_s < SHORTEST_S:
         days = SHORTEST_S / UNITS["d"]
         raise ValueError(f"a saga may be archived {days:g} days after its last move: until then a message may be late")
-    engine = open_database(settings, "protools_saga", "write", "owner")
+    engine = open_database(settings, system.name, "write", "owner")
     archived, last = 0, first_id(0)
     try:
         while last:

@@ -12,7 +12,7 @@ from pulsaga.delivery.rows import Row
 from pulsaga.delivery.tables import audit, dead_letter, incident
 from pulsaga.delivery.unit_of_work import rfc3339
 from pulsaga.errors import DomainError
-from pulsaga.operate.acting import COORDINATOR, Act, By, Office
+from pulsaga.operate.acting import Act, By, Office
 from pulsaga.saga.log import Operator, Progress
 
 
@@ -43,7 +43,7 @@ def close_letter_of(office: Office, progress: Progress, wish: Operator) -> None:
         return
     command_id, service = failed
     by = Act(By(wish.who, wish.why), f"superseded by {wish.action}", command_id)
-    assert service != COORDINATOR, "the coordinator sends itself no commands"
+    assert service != office.system.name, "the coordinator sends itself no commands"
     with office.runtime(service).write.begin() as tx:
         row = newest(tx, command_id)
         if row and row["outcome"] == "replayed":

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, fields, is_dataclass
+from functools import cached_property
+from types import ModuleType, UnionType
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pulsaga.delivery.messages import MEMORY_S
+from pulsaga.delivery.messages import MEMORY_S, contract_of
+from pulsaga.errors import DefinitionError
 
-Data = Mapping[str, Any]
+D = TypeVar("D")
+Known = Mapping[str, Any]
+"""A saga's data as its log keeps it: the fields of its dataclass by name."""
 
 
 def minutes(number: float) -> float:
@@ -23,25 +29,25 @@ def hours(number: float) -> float:
 
 @dataclass(frozen=True)
 class Every:
-    """Say after how many seconds of silence a command may be sent again."""
+    """Seconds of silence after which a command may be sent again."""
 
     seconds: float
 
 
-def _learn_nothing(_reply: Any) -> Data:
-    return {}
+@dataclass(frozen=True)
+class Step(Generic[D]):
+    """A step of a workflow, forward and back side by side.
 
+    `command` and `undo` say by their return annotation, or as a lambda by the class that they call, what they send.
+    """
 
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """Describe one step, forward and back side by side."""
-
-    command: Callable[[Data], Any]
+    command: Callable[[D], Any]
     """Saga data → body of the command."""
-    learn: Callable[[Any], Data] = _learn_nothing
-    """Body of the reply → what is added to the saga's data."""
-    compensation: Callable[[Data, str], Any] | None = None
+    _: KW_ONLY
+    undo: Callable[[D, str], Any] | None = None
     """Saga data and the id of the command to undo → body of the compensating command."""
+    learn: Callable[[D, Any], D] | None = None
+    """Saga data and the body of the reply → the data from then on."""
     retry: Every = Every(seconds=5)
     deadline: float
     """Seconds from issuing; before the pivot it compensates, from the pivot on it suspends."""
@@ -53,21 +59,117 @@ class Step:
         if not 0 < self.deadline <= MEMORY_S:
             raise ValueError(f"a deadline of {self.deadline:g} s: a command is good for more than 0 and {MEMORY_S:g} s")
 
+    @cached_property
+    def sends(self) -> type:
+        """The class of its command; raise DefinitionError when the function does not say."""
+        return _sent_by(self.command)
 
-@dataclass(frozen=True, kw_only=True)
-class Saga:
-    """Name a workflow and its steps in order. A running saga finishes on the `name@version` it began with."""
+    @cached_property
+    def undoes_by(self) -> type | None:
+        """The class of its compensating command, or None; raise DefinitionError when the function does not say."""
+        return None if self.undo is None else _sent_by(self.undo)
+
+    @cached_property
+    def unlearned(self) -> tuple[type, ...]:
+        """The replies to its command that its `learn` does not take."""
+        taken = None if self.learn is None else _second_parameter(self.learn)
+        if taken is None:
+            return ()
+        return tuple(reply for reply in contract_of(self.sends).replies if not issubclass(reply, taken))
+
+
+@dataclass(frozen=True)
+class Saga(Generic[D]):
+    """A workflow: its steps in order. A running saga finishes on the `name@version` it began with."""
 
     name: str
-    steps: list[Step]
+    starts: type
+    """The command that starts it; its fields are the first data."""
+    data: type[D]
+    """A frozen dataclass: what the workflow knows. It has the fields of `starts`, the others have defaults."""
+    subject: Callable[[D], str]
+    """What an operator searches for."""
+    steps: list[Step[D]]
     version: int = 1
+
+    def __post_init__(self) -> None:
+        if not is_dataclass(self.data):
+            raise DefinitionError(f"workflow {self.name}: {self.data.__qualname__} is no dataclass")
 
     @property
     def key(self) -> str:
         """Name and version, as stored with every saga."""
         return f"{self.name}@{self.version}"
 
-    @property
+    @cached_property
     def pivot(self) -> int:
         """Index of the pivot; without one, every step may be compensated."""
         return next((index for index, step in enumerate(self.steps) if step.pivot), len(self.steps))
+
+    @cached_property
+    def _hints(self) -> Mapping[str, Any]:
+        return get_type_hints(self.data)
+
+    def load(self, known: Known) -> D:
+        """Return a saga's data from what its log keeps; fields that the dataclass no longer has are left out."""
+        named = {field.name: known[field.name] for field in fields(self.data) if field.name in known}  # type: ignore[arg-type]
+        return self.data(**{name: _loaded(self._hints[name], value) for name, value in named.items()})
+
+    def learned(self, known: Known, index: int, reply: Any) -> dict[str, Any]:
+        """Return the fields that the reply to a step changes."""
+        learn = self.steps[index].learn
+        if learn is None:
+            return {}
+        after = kept(learn(self.load(known), reply))
+        return {name: value for name, value in after.items() if name not in known or known[name] != value}
+
+
+def kept(data: Any) -> dict[str, Any]:
+    """Return a dataclass as a log keeps it: by field, nested ones as mappings."""
+    return asdict(data)
+
+
+def _loaded(hint: Any, value: Any) -> Any:
+    """Return a value of a log as its type says: nested dataclasses are built anew, lists become tuples where asked."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if isinstance(value, Mapping) and is_dataclass(hint):
+        hints = get_type_hints(hint)
+        return hint(**{name: _loaded(hints[name], one) for name, one in value.items()})  # type: ignore[operator]
+    if isinstance(value, list | tuple) and origin in (list, tuple):
+        return origin(_loaded(inner[0], one) for one in value)
+    if origin in (Union, UnionType) and value is not None:
+        return _loaded(next(one for one in inner if one is not type(None)), value)
+    return value
+
+
+def _sent_by(function: Callable[..., Any]) -> type:
+    """Return the command class that a function makes: its return annotation, or the one that its code names."""
+    annotated = _hints_of(function).get("return")
+    if isinstance(annotated, type):
+        return annotated
+    named = list(dict.fromkeys(_commands_named(function)))
+    if len(named) != 1:
+        where = f"{function.__module__}, line {function.__code__.co_firstlineno}"
+        raise DefinitionError(f"{where}: a step's function names {len(named)} commands; annotate what it returns")
+    return named[0]
+
+
+def _commands_named(function: Any) -> Iterator[type]:
+    scope = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
+    modules = [found for name in function.__code__.co_names if isinstance(found := scope.get(name), ModuleType)]
+    for name in function.__code__.co_names:
+        for found in (scope.get(name), *(getattr(module, name, None) for module in modules)):
+            if isinstance(found, type) and getattr(getattr(found, "contract", None), "kind", "") == "command":
+                yield found
+
+
+def _second_parameter(function: Callable[..., Any]) -> Any:
+    """Return the annotation of a function's second parameter as `issubclass` takes it; None where it says nothing."""
+    hints = _hints_of(function)
+    names = list(inspect.signature(function).parameters)
+    found = hints.get(names[1]) if len(names) > 1 else None
+    return None if found is Any else found
+
+
+def _hints_of(function: Any) -> Mapping[str, Any]:
+    return get_type_hints(function) if function.__annotations__ else {}

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+from pulsaga.delivery.messages import contract_of
 from pulsaga.errors import DomainError
-from pulsaga.saga.definition import Data, Saga
+from pulsaga.saga.definition import Known, Saga
 from pulsaga.saga.log import (
     ACTIVE,
     TERMINAL,
@@ -34,13 +35,13 @@ CANCELLABLE: tuple[StepStatus, ...] = ("pending",)
 Move = tuple[Progress, list[Entry], list[Outgoing]]
 
 
-def start(saga: Saga, saga_id: str, data: Data, now: float, new_id: Callable[[], str]) -> Move:
+def start(saga: Saga[Any], saga_id: str, data: Known, now: float, new_id: Callable[[], str]) -> Move:
     """Begin: return progress, log entries and the first command."""
     progress = Progress(saga_id, saga.key, steps=tuple(StepState() for _ in saga.steps))
     return _Turn(saga, progress, now, new_id).started(data).move()
 
 
-def advance(saga: Saga, progress: Progress, happening: Happening, now: float, new_id: Callable[[], str]) -> Move:
+def advance(saga: Saga[Any], progress: Progress, happening: Happening, now: float, new_id: Callable[[], str]) -> Move:
     """Take one happening: return the next progress, the log entries and the commands to send.
 
     No entries means that nothing changed (a duplicate, or a happening that no longer matters). Raise DomainError for
@@ -67,7 +68,7 @@ def advance(saga: Saga, progress: Progress, happening: Happening, now: float, ne
     return turn.move()
 
 
-def not_to_be_given_up(saga: Saga, progress: Progress, pivot_may_be: Collection[StepStatus]) -> DomainError | None:
+def not_to_be_given_up(saga: Saga[Any], progress: Progress, pivot_may_be: Collection[StepStatus]) -> DomainError | None:
     """Return why a saga cannot be compensated now, or None."""
     if progress.status in TERMINAL:
         return DomainError("ended", f"the saga has ended {progress.status}, and that is final")
@@ -79,7 +80,7 @@ def not_to_be_given_up(saga: Saga, progress: Progress, pivot_may_be: Collection[
     return DomainError("past-pivot", f"{said}: it cannot be called back")
 
 
-def is_cancellable(saga: Saga, progress: Progress) -> bool:
+def is_cancellable(saga: Saga[Any], progress: Progress) -> bool:
     """Tell whether `Cancelled` would be taken now."""
     return not_to_be_given_up(saga, progress, CANCELLABLE) is None
 
@@ -87,7 +88,7 @@ def is_cancellable(saga: Saga, progress: Progress) -> bool:
 class _Turn:
     """Collect the entries of one move, folding each as it is made."""
 
-    def __init__(self, saga: Saga, progress: Progress, now: float, new_id: Callable[[], str]) -> None:
+    def __init__(self, saga: Saga[Any], progress: Progress, now: float, new_id: Callable[[], str]) -> None:
         self.saga, self.progress, self.now, self.new_id = saga, progress, now, new_id
         self.entries: list[Entry] = []
 
@@ -98,11 +99,11 @@ class _Turn:
         return progress, self.entries, [self._outgoing(e) for e in self.entries if e.kind in ("issued", "undo-issued")]
 
     def _outgoing(self, entry: Entry) -> Outgoing:
-        step, data = self.saga.steps[entry.step], self.progress.data
+        step, data = self.saga.steps[entry.step], self.saga.load(self.progress.data)
         if entry.kind == "issued":
             return Outgoing(entry.command_id, step.command(data))
-        assert step.compensation is not None
-        return Outgoing(entry.command_id, step.compensation(data, self.progress.steps[entry.step].command_id))
+        assert step.undo is not None
+        return Outgoing(entry.command_id, step.undo(data, self.progress.steps[entry.step].command_id))
 
     def log(self, kind: Any, step: int = -1, **values: Any) -> None:
         entry = Entry(kind, self.now, step, **values)
@@ -111,7 +112,7 @@ class _Turn:
 
     # --- forward
 
-    def started(self, data: Data) -> _Turn:
+    def started(self, data: Known) -> _Turn:
         self.log("started", data=dict(data))
         self.issue(0)
         return self
@@ -121,7 +122,7 @@ class _Turn:
             self.log("ended", code="COMPLETED")
             return
         step = self.saga.steps[index]
-        name = step.command(self.progress.data).contract.name
+        name = contract_of(step.sends).name
         self.log("issued", index, command=name, command_id=self.new_id(), attempt=1, wake_at=self.now + step.deadline)
 
     def replied(self, reply: Replied) -> None:
@@ -130,14 +131,15 @@ class _Turn:
             self._undone(index)
         elif self._awaits(index):
             self._resume()
-            self.log("replied", index, command_id=reply.command_id, data=dict(self.saga.steps[index].learn(reply.body)))
+            learned = self.saga.learned(self.progress.data, index, reply.body)
+            self.log("replied", index, command_id=reply.command_id, data=learned)
             self.issue(index + 1)
         elif self.progress.steps[index].status != "done" and not self.progress.steps[index].late:
             self._late(index, reply.command_id)
 
     def _late(self, index: int, command_id: str) -> None:
         step, state = self.saga.steps[index], self.progress.steps[index]
-        undoable = step.compensation is not None and state.status != "refused"
+        undoable = step.undo is not None and state.status != "refused"
         policy = "compensate" if undoable else step.late
         self.log("parked" if policy == "park" else "late", index, command_id=command_id, code=policy)
 
@@ -213,15 +215,15 @@ class _Turn:
     def _undo_next(self) -> None:
         for index in reversed(range(len(self.saga.steps))):
             step, state = self.saga.steps[index], self.progress.steps[index]
-            if step.compensation is not None and state.status in ("issued", "done", "failed"):
+            if step.undo is not None and state.status in ("issued", "done", "failed"):
                 self._undo(index)
                 return
         self.log("ended", code="COMPENSATED")
 
     def _undo(self, index: int) -> None:
         step = self.saga.steps[index]
-        assert step.compensation is not None
-        name = step.compensation(self.progress.data, self.progress.steps[index].command_id).contract.name
+        assert step.undoes_by is not None
+        name = contract_of(step.undoes_by).name
         wake_at = self.now + step.deadline
         self.log("undo-issued", index, command=name, command_id=self.new_id(), attempt=1, wake_at=wake_at)
 

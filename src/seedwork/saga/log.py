@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from pulsaga.saga.definition import Data
+from pulsaga.saga.definition import Known
 
 Status = Literal["RUNNING", "COMPENSATING", "COMPLETED", "COMPENSATED", "SUSPENDED"]
 StepStatus = Literal["pending", "issued", "done", "refused", "failed", "undoing", "undone"]
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
     code: str = ""
     detail: str = ""
     wake_at: float | None = None
-    data: Data = {}
+    data: Known = {}
 
 
 class Progress(NamedTuple):
@@ -63,7 +63,7 @@ class Progress(NamedTuple):
     status: Status = "RUNNING"
     seq: int = 0
     """Number of moves; the version of every event of this saga."""
-    data: Data = {}
+    data: Known = {}
     steps: tuple[StepState, ...] = ()
     compensating: bool = False
     cause: tuple[str, str] = ("", "")

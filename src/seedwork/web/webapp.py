@@ -27,10 +27,10 @@ from werkzeug.routing import BaseConverter
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.database import is_answering, oldest_transaction_s, takes_writes
 from pulsaga.delivery.unit_of_work import rfc3339
-from pulsaga.settings import Settings
 from pulsaga.system import Runtime
 from pulsaga.web import conventions, formats, http
 from pulsaga.web.access.gatekeeper import FindKey, Gatekeeper
+from pulsaga.web.access.rights import OVERSEEING, PUBLIC, allow
 from pulsaga.web.contract import Answer, Shape, operation
 from pulsaga.web.formats import Problem
 from pulsaga.web.http import BODY_LIMIT_BYTES
@@ -53,18 +53,19 @@ class Whole(BaseConverter):
 
 
 def create(
-    service: str,
     runtime: Runtime,
     read: Engine,
     *blueprints: Blueprint,
     static: bool = False,
     find_key: FindKey | None = None,
 ) -> Flask:
-    """Return the app of one service, its package being the root of templates and static files.
+    """Return the app of a service's web process; templates and static files lie beside where the service is declared.
 
     `find_key` makes it take the keys of machines, too. Raise SettingError unless it is clear who may come in.
     """
-    app = Flask(service, static_folder="static" if static else None)
+    module = runtime.system[runtime.service].module
+    app = Flask(module, static_folder="static" if static else None)
+    app.name = runtime.service
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT_BYTES
     app.url_map.merge_slashes = False
     app.url_map.converters["whole"] = Whole
@@ -72,13 +73,15 @@ def create(
     _count_requests(app)
     app.extensions["registry"].register(_OpenTransactions({"write": runtime.write, "read": read}))
     conventions.keep(app, runtime.settings.cors_origins)
-    _harden(app, runtime.settings)
+    _harden(app, runtime.public_url)
     if runtime.settings.auth == "none":
-        _keep_to_this_machine(app, runtime.settings)
-    Gatekeeper(service, runtime.settings, find_key).guard(app)
+        _keep_to_this_machine(app, runtime)
+    Gatekeeper(runtime.service, runtime.settings, find_key).guard(app)
     _answer_errors(app)
     for blueprint in (*blueprints, health_blueprint()):
         app.register_blueprint(blueprint)
+    if static:
+        allow(PUBLIC)(app.view_functions["static"])
     return app
 
 
@@ -90,11 +93,11 @@ def on_stopping(app: Flask, action: Callable[[], None]) -> None:
 # --- security headers
 
 
-def _harden(app: Flask, settings: Settings) -> None:
+def _harden(app: Flask, public_url: str) -> None:
     """Tell browsers what they may do with an answer; whoever wrote a page has said more."""
     always = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     page = {"Content-Security-Policy": NOTHING, "Referrer-Policy": "no-referrer", "Permissions-Policy": NO_FEATURES}
-    if settings.public_url.startswith("https://"):
+    if public_url.startswith("https://"):
         always |= {"Strict-Transport-Security": HSTS}
 
     @app.after_request
@@ -104,12 +107,12 @@ def _harden(app: Flask, settings: Settings) -> None:
         return response
 
 
-def _keep_to_this_machine(app: Flask, settings: Settings) -> None:
+def _keep_to_this_machine(app: Flask, runtime: Runtime) -> None:
     """Answer to this machine's names only: nobody is asked who they are, and a browser here opens strangers' pages.
 
     The name of such a page may lead to 127.0.0.1 (DNS rebinding); then the page's own name stands in Host.
     """
-    ours = {"localhost", settings.bind, urlsplit(settings.public_url).hostname}
+    ours = {"localhost", runtime.settings.bind, urlsplit(runtime.public_url).hostname}
 
     @app.before_request
     def refuse_others() -> None:
@@ -199,12 +202,14 @@ UNWELL = Answer(description="It is not, and a check says why.", shape=Health, ex
 
 
 @operation(answers={200: HEALTHY})
+@allow(PUBLIC)
 def _livez() -> Response:
     """Tell that the process answers."""
     return http.reply("health", {"status": "ok"})
 
 
 @operation(answers={200: HEALTHY, 503: UNWELL})
+@allow(PUBLIC)
 def _readyz() -> Response:
     """Tell whether this process can do its work; for load balancers."""
     checks = _checked(_required())
@@ -213,6 +218,7 @@ def _readyz() -> Response:
 
 
 @operation(answers={200: HEALTHY, 503: UNWELL})
+@allow(PUBLIC)
 def _health() -> Response:
     """Tell how everything is that this process needs; for people."""
     needed = _checked(_required())
@@ -249,6 +255,7 @@ def _passes(check: Check) -> bool:
 @operation(
     answers={200: Answer(description="Prometheus text format.", media_type="text/plain")},
 )
+@allow(OVERSEEING)
 def _metrics() -> Response:
     """Tell what is counted and measured, for Prometheus."""
     return Response(generate_latest(current_app.extensions["registry"]), content_type=CONTENT_TYPE_LATEST)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from pulsaga.alembic.delivery import create_failure_table
-
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -14,7 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    create_failure_table()
     op.create_table(
         "password_view",
         sa.Column("username", sa.String(), nullable=False),

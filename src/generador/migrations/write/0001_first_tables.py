@@ -7,7 +7,6 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from pulsaga.alembic.delivery import create_delivery_tables
 from pulsaga.delivery.tables import Id
 
 revision = "0001"
@@ -47,7 +46,6 @@ def _secret() -> list[sa.Column[Any]]:
 
 
 def upgrade() -> None:
-    create_delivery_tables()
     op.create_table(
         "password",
         sa.Column("username", sa.String(), nullable=False),

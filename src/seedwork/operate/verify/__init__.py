@@ -20,6 +20,7 @@ from pulsaga.operate.verify.extract import extract
 from pulsaga.operate.verify.facts import Facts
 from pulsaga.operate.verify.scope import Scope
 from pulsaga.settings import Settings
+from pulsaga.system import System
 
 SHOWN = 3
 """Ids of one check that the table names; `--json` gives all."""
@@ -72,7 +73,7 @@ class Report:
         return self.sagas / self.seconds if self.seconds else 0.0
 
 
-def verify(settings: Settings, scope: Scope) -> Report:
+def verify(system: System, settings: Settings, scope: Scope) -> Report:
     """Look at every database, read-only, and report; raise Unavailable when one cannot be read."""
     began = time.monotonic()
     with (
@@ -80,7 +81,7 @@ def verify(settings: Settings, scope: Scope) -> Report:
         closing(sqlite3.connect(Path(folder) / "facts.sqlite", isolation_level=None)) as file,
     ):
         facts = Facts(file)
-        sagas = extract(settings, facts, scope)
+        sagas = extract(system, settings, facts, scope)
         findings = judge(facts)
     return Report(findings, sagas, time.monotonic() - began)
 

@@ -20,17 +20,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from bff import tables as bff
 from correo import tables as correo
 from generador import tables as generador
-from protools_saga import tables as coordinator
-from protools_saga.messages import SagaMoved
 from pulsaga.delivery import database
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.messages import MEMORY_S, first_id
+from pulsaga.delivery.messages import MEMORY_S, contract_of, first_id
 from pulsaga.delivery.tables import dead_letter, event, failure, inbox, incident, outbox, unpack
 from pulsaga.errors import Unavailable
 from pulsaga.operate.verify.facts import Bounds, Facts, rows_of
 from pulsaga.operate.verify.logs import Fact, Logs, snapshot_facts
 from pulsaga.operate.verify.scope import EVER, Scope
+from pulsaga.saga import tables as coordinator
 from pulsaga.settings import Settings, Side
+from pulsaga.system import System
 
 PAGE = 1000
 ORDER: tuple[tuple[str, Side], ...] = (
@@ -54,13 +54,13 @@ class Feed:
     facts: Callable[[Iterable[Any]], Iterator[Fact]]
 
 
-def extract(settings: Settings, facts: Facts, scope: Scope) -> int:
+def extract(system: System, settings: Settings, facts: Facts, scope: Scope) -> int:
     """Read every database once; return how many sagas are judged."""
     began = _coordinator_time(settings)
     for service, side in ORDER:
         with _Reading(settings, service, side) as connection:
             facts.add("clock", (service, side, database.now(connection, settings.clock_offset)))
-            for feed in _feeds(service, side, scope):
+            for feed in _feeds(system, service, side, scope):
                 for table, row in feed.facts(_streamed(connection, feed.query)):
                     facts.add(table, row)
     cutoff = EVER if scope.live_s is None else began - scope.live_s
@@ -69,7 +69,7 @@ def extract(settings: Settings, facts: Facts, scope: Scope) -> int:
         cutoff=cutoff,
         cutoff_id=first_id(cutoff - settings.clock_offset),  # ids know no test offset
         known=first_id(began - settings.clock_offset - MEMORY_S),
-        ttl=settings.reveal_ttl,
+        ttl=float(settings.environment.get("REVEAL_TTL") or 86400),
     )
     return facts.complete(bounds)
 
@@ -111,14 +111,14 @@ def _streamed(connection: Connection, query: Select[Any]) -> Iterator[Any]:
     yield from connection.execute(query, execution_options=options)
 
 
-def _feeds(service: str, side: Side, scope: Scope) -> Iterator[Feed]:
+def _feeds(system: System, service: str, side: Side, scope: Scope) -> Iterator[Feed]:
     own = _OWN[service, side](scope.floor)
     yield from (Feed(query, partial(_kept, table)) for table, query in own)
     yield Feed(_failures(), partial(_failure_facts, service, side))
     if side == "write":
-        yield from _delivery(service, scope.floor)
+        yield from _delivery(system, service, scope.floor)
     if (service, side) == ("protools_saga", "write"):
-        yield from _sagas(scope.floor)
+        yield from _sagas(system, scope.floor)
 
 
 def _kept(table: str, rows: Iterable[Any]) -> Iterator[Fact]:
@@ -218,22 +218,22 @@ def _constant(text: str) -> Any:
 # --- what has to be read first: logs, snapshots, wires
 
 
-def _sagas(floor: float) -> Iterator[Feed]:
+def _sagas(system: System, floor: float) -> Iterator[Feed]:
     """Give the sagas that began since, and the log of those that moved since: to them a new command may belong."""
     names = ("id", "status", "seq", "subject", "target", "resend_at", "wake_at", "moved_at", "progress")
     for row, told in ((coordinator.saga, event), (coordinator.saga_archive, coordinator.event_archive)):
         yield Feed(_columns(row, *names).where(_since(row, floor)), snapshot_facts)
         log = _columns(told, "aggregate", "version", "id", "answers", "at", "wire")
-        log = log.where(told.c.type == SagaMoved.contract.name).order_by(told.c.aggregate, told.c.version)
+        log = log.where(told.c.type == contract_of(system.sagas.moved).name).order_by(told.c.aggregate, told.c.version)
         if floor:
             of_moved = told.c.aggregate.in_(select(cast(row.c.id, String)).where(row.c.moved_at >= floor))
             log = log.where(or_(told.c.aggregate >= first_id(floor), of_moved))
-        yield Feed(log, Logs().facts)
+        yield Feed(log, Logs(system).facts)
 
 
-def _delivery(service: str, floor: float) -> Iterator[Feed]:
+def _delivery(system: System, service: str, floor: float) -> Iterator[Feed]:
     told = _columns(event, "aggregate", "version", "id", "type", "answers", "at")
-    told = told.where(event.c.at >= floor, event.c.type != SagaMoved.contract.name)
+    told = told.where(event.c.at >= floor, event.c.type != contract_of(system.sagas.moved).name)
     yield Feed(told, lambda rows: rows_of("event", rows, service))
     met = select(inbox.c.id, inbox.c.hash.is_(None)).where(inbox.c.consumer == service, _since(inbox, floor))
     yield Feed(met, partial(_met_facts, service))

@@ -10,11 +10,13 @@ from typing import Any
 
 import orjson
 
-from protools_saga.handlers import DEFINITIONS, entries_of, load_progress, snapshot_of
-from protools_saga.messages import SagaMoved
 from pulsaga.delivery.avro import Codec, CommittedSchemas
+from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.tables import unpack
 from pulsaga.saga.log import Entry, Progress, StepState, fold
+from pulsaga.saga.messages import SagaMoved
+from pulsaga.saga.snapshots import entries_of, load_progress, snapshot_of
+from pulsaga.system import System
 
 SUCCEEDED = ("replied", "undone", "late", "parked")
 DENIED = ("refused", "failed", "undo-refused", "undo-failed")
@@ -48,7 +50,8 @@ class _Log:
 class Logs:
     """Read moves of sagas: `facts` takes rows (aggregate, version, id, answers, at, wire) in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, system: System) -> None:
+        self._system = system
         self._schemas = CommittedSchemas()
         self._codec = Codec(self._schemas)
 
@@ -58,8 +61,8 @@ class Logs:
             log = _Log(saga_id)
             for move in moves:
                 _, version, identifier, answers, at, wire = move
-                kept = (saga_id, version, identifier, SagaMoved.contract.name, answers, at)
-                yield "event", ("protools_saga", *kept)
+                kept = (saga_id, version, identifier, contract_of(self._system.sagas.moved).name, answers, at)
+                yield "event", (self._system.name, *kept)
                 if version != log.last_version:  # a twin is reported as such; folded, it would hide what else is wrong
                     self._take(log, version, at, wire)
             yield from _facts(log)
@@ -69,22 +72,23 @@ class Logs:
         try:
             moved = self._decode(wire)
             entries = entries_of(moved)
-            before = log.progress or _beginning(log.id, moved.workflow)
+            before = log.progress or self._beginning(log.id, moved.workflow)
             log.progress, log.said = fold(before, entries), moved
             for entry in entries:
                 _note(log, entry)
         except Exception as error:  # one log that nobody can read is one defect
             log.trouble = f"move {version} cannot be folded: {type(error).__name__}: {error}"[:300]
 
+    def _beginning(self, saga_id: str, workflow: str) -> Progress:
+        return Progress(
+            saga_id, workflow, steps=tuple(StepState() for _ in self._system.sagas.workflows[workflow].steps)
+        )
+
     def _decode(self, packed: bytes) -> SagaMoved:
         wire = unpack(packed)
-        moved = self._codec.decode(SagaMoved, wire.body, self._schemas[wire.properties["ce_dataschema"]])
+        moved = self._codec.decode(self._system.sagas.moved, wire.body, self._schemas[wire.properties["ce_dataschema"]])
         assert isinstance(moved, SagaMoved)
         return moved
-
-
-def _beginning(saga_id: str, workflow: str) -> Progress:
-    return Progress(saga_id, workflow, steps=tuple(StepState() for _ in DEFINITIONS[workflow].steps))
 
 
 def _note(log: _Log, entry: Entry) -> None:

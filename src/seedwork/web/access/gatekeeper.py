@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from math import ceil
 
 import structlog
-from flask import Flask, Response, g, has_request_context, request
+from flask import Flask, Response, current_app, g, has_request_context, request
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as Counted
 
@@ -97,7 +97,8 @@ class Gatekeeper:
         if request.path in UNLIMITED:
             return
         g.address = address_of(self._settings.trusted_proxies)
-        right = right_to(self._service, request.method, request.url_rule.rule) if request.url_rule else PUBLIC
+        view = current_app.view_functions.get(request.endpoint or "")
+        right = right_to(view, request.method) if request.url_rule else PUBLIC
         if right == SERVICE:
             self._require_service(f"{self._service} {request.method} {request.path}")
             return

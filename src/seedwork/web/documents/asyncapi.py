@@ -12,9 +12,8 @@ from typing import Any
 import orjson
 
 from pulsaga.delivery.avro import versions_of
-from pulsaga.delivery.messages import CONTENT_TYPE, Contract
-from pulsaga.system import Service, load
-from pulsaga_program.services import SERVICES
+from pulsaga.delivery.messages import CONTENT_TYPE, Contract, contract_of
+from pulsaga.system import Service, System
 
 VERSION = "1.0.0"
 """Of the contract; a change that breaks who reads or writes messages moves its first number."""
@@ -52,15 +51,14 @@ ALWAYS = tuple(ENVELOPE)[:9]
 Part = dict[str, Any]
 
 
-def derive() -> str:
+def derive(system: System) -> str:
     """Return the document as committed: JSON, two spaces, newline at the end."""
-    return orjson.dumps(document(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+    return orjson.dumps(document(system), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
-def document() -> Part:
+def document(system: System) -> Part:
     """Return the document of every message that a service declares."""
-    services = [load(name) for name in SERVICES]
-    messages = [cls for service in services for cls in service.messages]
+    services, messages = system.all, system.messages
     return {
         "asyncapi": DIALECT,
         "info": {"title": "Protools", "version": VERSION, "description": ABOUT},
@@ -76,7 +74,7 @@ def document() -> Part:
 
 
 def _name(cls: type) -> str:
-    contract: Contract = cls.contract  # type: ignore[attr-defined]
+    contract: Contract = contract_of(cls)
     return contract.name
 
 
@@ -98,7 +96,7 @@ def _channel(cls: type) -> Part:
 
 def _operations(services: Iterable[Service]) -> Iterator[tuple[str, Part]]:
     for service in services:
-        spoken = [_name(cls) for cls in service.messages if cls.contract.kind == "event"]  # type: ignore[attr-defined]
+        spoken = [_name(cls) for cls in service.messages if contract_of(cls).kind == "event"]
         for verb, action, names in (
             ("takes", "receive", service.consumes),
             ("follows", "receive", service.projects),
@@ -119,7 +117,7 @@ def _operation(service: str, verb: str, action: str, name: str) -> Part:
 
 
 def _message(cls: type) -> Part:
-    contract: Contract = cls.contract  # type: ignore[attr-defined]
+    contract: Contract = contract_of(cls)
     summary, _, more = inspect.cleandoc(cls.__doc__ or "").partition("\n\n")
     return {
         "name": contract.name,
@@ -146,7 +144,7 @@ def _payload(cls: type, contract: Contract) -> Part:
 def _said_of_fields(cls: type) -> dict[str, str]:
     """Read the text that stands under each field of a class and of those that it extends."""
     said: dict[str, str] = {}
-    for each in reversed(cls.__mro__[:-1]):
+    for each in (one for one in reversed(cls.__mro__[:-1]) if one.__dict__.get("__annotations__")):
         (body,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):

@@ -99,7 +99,7 @@ def _operations(app: Flask, rule: Rule) -> Part:
     methods = [method for method in METHODS if method in (rule.methods or ())]
     described = conditional(declared) if "GET" in methods else declared
     about = {"operationId": view.__name__.strip("_"), "tags": [rule.endpoint.partition(".")[0]], **_said(view)}
-    public = {method: right_to(app.name, method, rule.rule) == PUBLIC for method in methods}
+    public = {method: right_to(view, method) == PUBLIC for method in methods}
     return {method.lower(): about | _operation(described, is_public=public[method]) for method in methods}
 
 

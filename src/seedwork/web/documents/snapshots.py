@@ -10,28 +10,32 @@ from tempfile import TemporaryDirectory
 
 from flask import Flask
 
-import bff
+from pulsaga.delivery.avro import home_of
 from pulsaga.delivery.database import open_database
 from pulsaga.settings import Settings
-from pulsaga.system import open_runtime
+from pulsaga.system import System, open_runtime
 from pulsaga.web.documents import asyncapi, openapi, xsd
 from pulsaga.web.documents.breaking import breaks, is_allowed
 
-FOLDER = Path(bff.__file__).parent / "contract"
+
+def folder_of(system: System) -> Path:
+    """Return where the documents are committed: beside the front door."""
+    assert system.front_door is not None
+    return home_of(system.front_door.module, system.front_door.name, "contract")
 
 
-def derive() -> Mapping[str, str]:
+def derive(system: System) -> Mapping[str, str]:
     """Return every document by its file name."""
-    with front_door() as app:
+    with front_door(system) as app:
         return {
             "openapi.json": openapi.derive(app),
-            "asyncapi.json": asyncapi.derive(),
+            "asyncapi.json": asyncapi.derive(system),
             "schema.xsd": xsd.derive(app),
             "problem.xsd": xsd.derive_problem(),
         }
 
 
-def write(documents: Mapping[str, str], folder: Path = FOLDER) -> Iterator[Path]:
+def write(documents: Mapping[str, str], folder: Path) -> Iterator[Path]:
     """Write the documents that changed, yielding their paths; raise Breaking, writing none, when one must not."""
     for name, text in documents.items():
         check(folder / name, text)
@@ -56,13 +60,16 @@ def check(path: Path, text: str) -> None:
 
 
 @contextmanager
-def front_door() -> Iterator[Flask]:
+def front_door(system: System) -> Iterator[Flask]:
     """Build the front door's app in a folder of its own; nothing is asked of it but its routes."""
     with TemporaryDirectory() as home:
         settings = Settings.read({"PROTOOLS_HOME": home, "AUTH": "none"})
-        runtime, read = open_runtime(settings, "bff"), open_database(settings, "bff", "read", "reader")
+        door = system.front_door
+        assert door is not None
+        assert door.web is not None
+        runtime, read = open_runtime(system, settings, door.name), open_database(settings, door.name, "read", "reader")
         try:
-            yield bff.create_app(runtime, read)
+            yield door.web(runtime, read)
         finally:
             runtime.broker.close()
             runtime.write.dispose()

@@ -1,4 +1,4 @@
-"""Offer on the command line what is done to the vault as a whole."""
+"""Commands of the command line that concern the vault as a whole."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def rotate() -> None:
 
 def _begin(settings: Settings) -> str:
     """Make the next key where embedded mode keeps it, once; return how the old one is called."""
-    if settings.vault_key_old:
+    if settings.given_key("VAULT_KEY_OLD"):
         return "VAULT_KEY_OLD"
-    if settings.vault_key_given or not settings.embedded:
+    if settings.given_key("VAULT_KEY") or not settings.embedded:
         raise SettingError("VAULT_KEY_OLD", "is missing: the key to rotate from; VAULT_KEY is the one to rotate to")
     file = settings.key_file("VAULT_KEY")
     if not old_file(file).exists():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from pulsaga.alembic.delivery import create_failure_table
 from pulsaga.delivery.tables import Id
 
 revision = "0001"
@@ -15,7 +14,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    create_failure_table()
     op.create_table(
         "saga_move",
         sa.Column("id", Id, nullable=False),

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import orjson
 from sqlalchemy import Table
 
-from protools_saga.messages import SagaMoved
-from protools_saga.tables import saga_move, saga_view
 from pulsaga.delivery.messages import Message
 from pulsaga.delivery.rows import Row
+from pulsaga.saga.messages import SagaMoved
+from pulsaga.saga.tables import saga_move, saga_view
 
 
-def project_saga(message: Message) -> Iterable[tuple[Table, Row]]:
+def project_saga(message: Message[SagaMoved]) -> Iterable[tuple[Table, Row]]:
     """Show a saga's newest state and keep every move; what the entries learned stays in the log."""
     moved = message.body
     shown = ("workflow", "subject", "status", "reason_code", "reason_detail", "started_at", "moved_at")
@@ -26,6 +26,3 @@ def project_saga(message: Message) -> Iterable[tuple[Table, Row]]:
         (saga_view, {**key, **view, "actor": message.context.actor, "steps": moved.steps}),
         (saga_move, {**key, "entries": orjson.dumps(entries).decode()}),
     )
-
-
-PROJECTIONS = {SagaMoved: project_saga}

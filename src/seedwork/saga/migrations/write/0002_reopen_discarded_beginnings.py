@@ -10,7 +10,7 @@ branch_labels = None
 depends_on = None
 
 LETTERS = """
-outcome = 'discarded' AND topic LIKE 'protools_saga.%' AND topic <> 'protools_saga.cancel-saga'
+outcome = 'discarded' AND topic NOT LIKE '%.cancel-saga'
 AND EXISTS (SELECT 1 FROM event WHERE CAST(answers AS VARCHAR) = dead_letter.id AND type LIKE '%.command-failed')
 """
 INCIDENTS = """

@@ -9,16 +9,18 @@ import orjson
 from flask import Response
 from sqlalchemy import RowMapping, select
 
-from protools_saga.tables import saga_move, saga_view
 from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.saga.tables import saga_move, saga_view
 from pulsaga.web import http
+from pulsaga.web.access.rights import OVERSEEING, allow
 from pulsaga.web.formats import invalid
 
 STATUSES = ("RUNNING", "COMPENSATING", "COMPLETED", "COMPENSATED", "SUSPENDED")
-api = http.api("protools_saga")
+api = http.api("sagas")
 
 
 @api.get("/sagas")
+@allow(OVERSEEING)
 def list_sagas() -> Response:
     """List sagas, the newest first, a page at a time; `status` picks those in one status."""
     limit, status, before = http.page_limit(), _status(), http.argument_id("before")
@@ -34,6 +36,7 @@ def list_sagas() -> Response:
 
 
 @api.get("/sagas/<identifier>")
+@allow(OVERSEEING)
 def show_saga(identifier: str) -> Response:
     """Show one saga with its steps and the whole log."""
     known = http.identifier(identifier)

@@ -1,0 +1,35 @@
+"""Declare the front door: it accepts commands over HTTP, shows where they stand, reveals a password once."""
+
+from __future__ import annotations
+
+from bff import create_app
+from bff.projections import PROJECTIONS, tell_waiters
+from bff.settings import BffSettings
+from bff.tables import READ, WRITE
+from bff.webhooks import call_webhooks
+from pulsaga.system import Service
+
+XML = "-H 'Content-Type: application/xml' -H 'Accept: application/xml'"
+
+
+def first_steps(address: str, known: str) -> list[str]:
+    """Return three commands to try."""
+    return [
+        f"""curl -i {address}/passwords{known} -H 'Content-Type: application/json' -d '{{"username":"ada"}}'""",
+        f"curl -i {address}/passwords{known} {XML} -d '<root><username>grace</username></root>'",
+        f"curl -i {address}/passwords/ada{known}",
+    ]
+
+
+BFF = Service(
+    "bff",
+    tables=WRITE,
+    views=READ,
+    projections=PROJECTIONS,
+    duties=[call_webhooks],
+    web=create_app,
+    settings=BffSettings,
+    seams={"telling": "the read model is up to date, who waits has not heard it (drop: nobody hears it)"},
+    changed=tell_waiters,
+    first_steps=first_steps,
+)

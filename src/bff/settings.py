@@ -1,0 +1,16 @@
+"""The settings of the front door's own routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pulsaga import setting_values as values
+from pulsaga.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class BffSettings:
+    """What is assumed of callers."""
+
+    mail_domain: str = setting("MAIL_DOMAIN", values.domain, "example.test")
+    """Where a mail goes, behind the username, when no address is given."""

@@ -1,0 +1,16 @@
+"""The settings of generador."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pulsaga import setting_values as values
+from pulsaga.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneradorSettings:
+    """What the vault is told; times are in seconds."""
+
+    reveal_ttl: float = setting("REVEAL_TTL", values.duration, "86400")
+    """After which a password that nobody revealed is destroyed."""

@@ -1,0 +1,236 @@
+"""The coordinator of a system: it starts sagas by commands and moves them on by replies.
+
+Which replies it hears follows from the workflows: those that their commands declare, beside the refused and failed
+answers of their receivers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Table
+
+from pulsaga.delivery.inbox import Handler, close_incidents, incident_row
+from pulsaga.delivery.messages import (
+    AnyMessage,
+    CommandFailed,
+    CommandRefused,
+    Context,
+    Message,
+    contract_of,
+    new_id,
+    owned,
+)
+from pulsaga.delivery.rows import Row
+from pulsaga.delivery.tables import incident, pack_context, unpack_context
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.errors import DefinitionError, DomainError
+from pulsaga.saga.definition import Saga, kept
+from pulsaga.saga.engine import Move, advance, is_cancellable, start
+from pulsaga.saga.log import Cancelled, Entry, Failed, Happening, Operator, Progress, Refused, Replied
+from pulsaga.saga.messages import CancelSaga, SagaMoved
+from pulsaga.saga.snapshots import json_of, load_progress, snapshot_of
+from pulsaga.saga.tables import saga
+
+
+class Coordinator:
+    """What drives the sagas of one system, under the system's name."""
+
+    def __init__(self, name: str, workflows: Sequence[Saga[Any]]) -> None:
+        self.name, self.workflows = name, {workflow.key: workflow for workflow in workflows}
+        self.module = next((workflow.starts.__module__ for workflow in workflows), __name__)
+        self.moved = owned(SagaMoved, name, self.module)
+        self.cancel = owned(CancelSaga, name, self.module, "command")
+
+    def check(self) -> None:
+        """Raise DefinitionError for workflows that cannot work, naming the step and the message."""
+        for workflow in self.workflows.values():
+            self._check_start(workflow)
+            for number, step in enumerate(workflow.steps, start=1):
+                place = f"workflow {workflow.key}, step {number}"
+                for command in filter(None, (step.sends, step.undoes_by)):
+                    if not contract_of(command).replies:
+                        raise DefinitionError(f"{place} sends {contract_of(command).name}, which declares no replies")
+                for reply in step.unlearned:
+                    raise DefinitionError(
+                        f"{place}: nobody handles the reply {contract_of(reply).name}; its `learn` takes others"
+                    )
+
+    def _check_start(self, workflow: Saga[Any]) -> None:
+        contract = contract_of(workflow.starts)
+        if contract.kind != "command" or contract.owner != self.name:
+            raise DefinitionError(
+                f"workflow {workflow.key} is started by {contract.name}: a command of {self.name} is needed"
+            )
+        for other in self.workflows.values():
+            if other.starts is workflow.starts and other.name != workflow.name:
+                raise DefinitionError(f"{contract.name} starts two workflows, {workflow.name} and {other.name}")
+
+    @cached_property
+    def starting(self) -> Mapping[type, Saga[Any]]:
+        """The workflow that each command starts: of several versions the newest."""
+        ordered = sorted(self.workflows.values(), key=lambda workflow: workflow.version)
+        return {workflow.starts: workflow for workflow in ordered}
+
+    def handlers(self) -> list[Handler[Any]]:
+        """Return what it handles, each message once, in the order of the workflows."""
+        handlers = [Handler(starts, self.start) for starts in self.starting]
+        handlers.append(Handler(self.cancel, self.cancel_saga, reads=_undone_saga))
+        sent = [command for flow in self.workflows.values() for step in flow.steps for command in _sent(step)]
+        replies = dict.fromkeys(reply for command in sent for reply in contract_of(command).replies)
+        handlers += [self._reply(reply, self.on_reply) for reply in replies]
+        receivers = dict.fromkeys((contract_of(command).owner, contract_of(command).module) for command in sent)
+        for answer, function in ((CommandRefused, self.on_refused), (CommandFailed, self.on_failed)):
+            answers = dict.fromkeys(owned(answer, owner, module) for owner, module in receivers)
+            handlers += [self._reply(cls, function) for cls in answers]
+        return handlers
+
+    def _reply(self, cls: type, function: Any) -> Handler[Any]:
+        return Handler(cls, function, reads=_saga_of, on_dead=self.on_dead_reply)
+
+    # --- messages
+
+    def start(self, message: AnyMessage, uow: UnitOfWork) -> None:
+        """Begin the workflow that this command asks for; its id is the command's."""
+        workflow = self.starting[type(message.body)]
+        self._save(uow, start(workflow, message.saga_id, kept(message.body), uow.now, new_id), message.follow())
+
+    def cancel_saga(self, message: Message[CancelSaga], uow: UnitOfWork) -> None:
+        """Give up a saga; when it has not begun yet, see to it that it does not."""
+        begins = message.body.undoes
+        if uow.get(saga, begins):
+            self.happen(uow, begins, Cancelled(message.context.actor or "nobody"), message.follow())
+        elif uow.seen(begins):
+            raise DomainError("no-saga", "what begins it was refused, or became a dead letter")
+        else:
+            uow.remember(begins, None)
+
+    def on_reply(self, message: AnyMessage, uow: UnitOfWork) -> None:
+        """Move a saga on by a success."""
+        self.happen(uow, message.saga_id, Replied(message.command_id or "", message.body), message.follow())
+
+    def on_refused(self, message: Message[CommandRefused], uow: UnitOfWork) -> None:
+        """Move a saga on by a business no."""
+        no = message.body
+        self.happen(uow, message.saga_id, Refused(message.command_id or "", no.code, no.detail), message.follow())
+
+    def on_failed(self, message: Message[CommandFailed], uow: UnitOfWork) -> None:
+        """Suspend a saga whose command became a dead letter."""
+        body = message.body
+        self.happen(uow, message.saga_id, Failed(message.command_id or "", body.code, body.detail), message.follow())
+
+    def on_dead_reply(self, message: AnyMessage, uow: UnitOfWork, error: str) -> None:
+        """Suspend a saga whose reply became a dead letter here."""
+        uow.load([(saga, message.saga_id)])
+        if uow.get(saga, message.saga_id):
+            lost = Failed(message.command_id or "", "reply-failed", error, reply_lost=True)
+            self.happen(uow, message.saga_id, lost, message.follow())
+
+    # --- moves
+
+    def happen(self, uow: UnitOfWork, saga_id: str, happening: Happening, context: Context) -> Progress:
+        """Move a saga, whose row is loaded, by what happened; return where it stands then."""
+        row = uow.get(saga, saga_id)
+        if row is None:
+            raise LookupError(f"no saga {saga_id}")
+        move = self.next_move(row, happening, uow.now)
+        if row["status"] == "SUSPENDED" and any(entry.kind in ("resumed", "compensating") for entry in move[1]):
+            close_incidents(uow, "suspended", saga_id)  # the new one of a saga that is suspended again stays open
+        self._save(uow, move, context._replace(actor=unpack_context(row["context"]).actor))  # a reply changes no owner
+        return move[0]
+
+    def next_move(self, row: Row, happening: Happening, now: float) -> Move:
+        """Return what a happening would do to the saga of this row; raise DomainError for what it cannot do."""
+        progress = load_progress(row)
+        return advance(self.workflows[progress.workflow], progress, happening, now, new_id)
+
+    def operate(self, uow: UnitOfWork, saga_id: str, wish: Operator) -> None:
+        """Move a saga, whose row is loaded, by an operator's hand; raise DomainError for what it cannot do."""
+        row = uow.get(saga, saga_id)
+        assert row is not None
+        self.happen(uow, saga_id, wish, unpack_context(row["context"]))
+
+    def subject_of(self, progress: Progress) -> str:
+        """Return whom or what a saga is for."""
+        workflow = self.workflows[progress.workflow]
+        return str(workflow.subject(workflow.load(progress.data)))
+
+    def _save(self, uow: UnitOfWork, move: Move, context: Context) -> None:
+        progress, entries, commands = move
+        if not entries:
+            return
+        subject = self.subject_of(progress)
+        uow.put(saga, self._row(progress, subject, context))
+        for command in commands:  # before the event: what is sent first is published first, and the next step waits
+            uow.send(command.body, subject, command_id=command.command_id, context=context)
+        moved = self._moved(progress, subject, entries)
+        uow.record(moved, progress.saga_id, progress.seq, subject=subject, context=context)
+        for entry in entries:
+            if entry.kind in ("suspended", "parked"):
+                uow.append(incident, incident_row(entry.kind, progress.saga_id, entry.code, entry.detail, uow.now))
+
+    def _row(self, progress: Progress, subject: str, context: Context) -> Row:
+        waiting = progress.outstanding if progress.sent_at is not None else None
+        return {
+            "id": progress.saga_id,
+            "workflow": progress.workflow,
+            "status": progress.status,
+            "seq": progress.seq,
+            "subject": subject,
+            "progress": snapshot_of(progress),
+            "context": pack_context(context),
+            "target": _target(progress, waiting[0]) if waiting else None,
+            "resend_at": self._resend_at(progress, waiting[0]) if waiting else None,
+            "wake_at": progress.wake_at,
+            "moved_at": progress.moved_at,
+        }
+
+    def _resend_at(self, progress: Progress, index: int) -> float | None:
+        silence_s = self.workflows[progress.workflow].steps[index].retry.seconds
+        return progress.sent_at + silence_s if progress.sent_at else None
+
+    def _moved(self, progress: Progress, subject: str, entries: Sequence[Entry]) -> SagaMoved:
+        return self.moved(
+            saga_id=progress.saga_id,
+            workflow=progress.workflow,
+            subject=subject,
+            status=progress.status,
+            reason_code=progress.reason[0],
+            reason_detail=progress.reason[1],
+            started_at=progress.started_at,
+            moved_at=progress.moved_at,
+            cancellable=is_cancellable(self.workflows[progress.workflow], progress),
+            steps=json_of(progress.steps),
+            entries=json_of(entries),
+        )
+
+    # --- times
+
+    @property
+    def longest_deadline_s(self) -> float:
+        """Seconds of the longest deadline of any step."""
+        return max((step.deadline for flow in self.workflows.values() for step in flow.steps), default=0.0)
+
+    @property
+    def longest_silence_s(self) -> float:
+        """Seconds of the longest silence after which any step sends again."""
+        return max((step.retry.seconds for flow in self.workflows.values() for step in flow.steps), default=0.0)
+
+
+def _sent(step: Any) -> Iterable[type]:
+    return filter(None, (step.sends, step.undoes_by))
+
+
+def _target(progress: Progress, index: int) -> str:
+    state = progress.steps[index]
+    return (state.undo if progress.compensating else state.command).partition(".")[0]
+
+
+def _saga_of(message: AnyMessage) -> Iterable[tuple[Table, Any]]:
+    return ((saga, message.saga_id),)
+
+
+def _undone_saga(message: Message[CancelSaga]) -> Iterable[tuple[Table, Any]]:
+    return ((saga, message.body.undoes),)

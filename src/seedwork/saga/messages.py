@@ -1,0 +1,34 @@
+"""What every coordinator understands and tells: each system has classes of its own of these (`owned`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CancelSaga:
+    """Ask for a saga to be given up; refused from its pivot on. Ahead of what begins the saga, it prevents that."""
+
+    undoes: str
+    """Id of the command that begins the saga."""
+
+
+@dataclass(frozen=True)
+class SagaMoved:
+    """One move of a saga: its full state and the log entries that led there."""
+
+    saga_id: str
+    workflow: str
+    subject: str
+    """Whom or what the workflow is for."""
+    status: str
+    reason_code: str
+    reason_detail: str
+    started_at: float
+    moved_at: float
+    cancellable: bool
+    """Whether a CancelSaga would be taken now."""
+    steps: str
+    """JSON list of `pulsaga.saga.log.StepState`: where each step stands."""
+    entries: str
+    """JSON list of `pulsaga.saga.log.Entry`: what this move adds to the command log."""
