@@ -173,7 +173,7 @@ def _ended_by_operators(scene: Scene) -> None:
         saga_id = scene.accept(label, username)
         scene.begin(saga_id)
         reads = GENERADOR.handling[GeneratePassword].reads
-        broken = {GeneratePassword: Handler(_broken, reads)}
+        broken = {GeneratePassword: Handler(GeneratePassword, _broken, reads)}
         poisoned = scene.lend("generador", replace(scene.settings, failure_attempts=1), broken)
         poisoned.worker.settle([scene.said("protools_saga", "generador.generate-password", saga_id)])
         _put_away(poisoned)
@@ -189,7 +189,7 @@ def _ended_by_operators(scene: Scene) -> None:
 
 def _dead_before_they_began(scene: Scene) -> None:
     """Bury what begins a saga: once it is discarded, once it lies there still."""
-    broken = {IssuePassword: Handler(_broken)}
+    broken = {IssuePassword: Handler(IssuePassword, _broken)}
     poisoned = scene.lend("protools_saga", replace(scene.settings, failure_attempts=1), broken)
     for label, username in (("discarded", "lia"), ("dead", "kai")):
         saga_id = scene.accept(label, username)
@@ -199,13 +199,15 @@ def _dead_before_they_began(scene: Scene) -> None:
 
 
 def _office(scene: Scene) -> Office:
-    return Office(scene.settings, lambda service: scene.desks[service].runtime)
+    return Office(SYSTEM, scene.settings, lambda service: scene.desks[service].runtime)
 
 
 def _unfinished(scene: Scene) -> None:
     suspended = scene.accept("suspended", "cyd")
     _answered_by_generador(scene, suspended)
-    impatient = scene.lend("correo", replace(scene.settings, failure_attempts=1), {SendPasswordMail: Handler(_broken)})
+    impatient = scene.lend(
+        "correo", replace(scene.settings, failure_attempts=1), {SendPasswordMail: Handler(SendPasswordMail, _broken)}
+    )
     impatient.worker.settle([scene.said("protools_saga", "correo.send-password-mail", suspended)])
     _put_away(impatient)
 
@@ -216,14 +218,14 @@ def _unfinished(scene: Scene) -> None:
     failing = scene.accept("failing", "ivy")
     scene.begin(failing)
     reads = GENERADOR.handling[GeneratePassword].reads
-    poisoned = scene.lend("generador", scene.settings, {GeneratePassword: Handler(_broken, reads)})
+    poisoned = scene.lend("generador", scene.settings, {GeneratePassword: Handler(GeneratePassword, _broken, reads)})
     poisoned.worker.settle([scene.said("protools_saga", "generador.generate-password", failing)])
     _put_away(poisoned)
 
     deaf = scene.accept("deaf", "mia")
     scene.begin(deaf)
     scene.settle("generador", scene.said("protools_saga", "generador.generate-password", deaf))
-    hearing = replace(scene.desks["protools_saga"].service.handlers[PasswordGenerated], function=_broken)
+    hearing = replace(scene.desks["protools_saga"].service.handling[PasswordGenerated], function=_broken)
     deafened = scene.lend("protools_saga", replace(scene.settings, failure_attempts=1), {PasswordGenerated: hearing})
     deafened.worker.settle([scene.said("generador", "generador.password-generated", deaf)])
     _put_away(deafened)
@@ -280,8 +282,8 @@ def project(scene: Scene) -> None:
         topics = set(desk.service.projects)
         heard = [arrived(wire) for wire in said if wire.topic in topics]
         engine = open_database(scene.settings, name, "read", "projector")
-        reader = Reader(desk.service.projections, desk.runtime.codec, desk.broker)
-        Projector(desk.service.projections, reader, engine, Acks(), 500).settle(heard)
+        reader = Reader(desk.service.projecting, desk.runtime.codec, desk.broker)
+        Projector(desk.service.projecting, reader, engine, Acks(), 500).settle(heard)
         engine.dispose()
 
 

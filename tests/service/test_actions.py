@@ -78,7 +78,7 @@ class Town:
     def check(self) -> None:
         """Nothing is reported, and what waits at the front door is told where it stands."""
         project(self.scene)
-        report = verify(self.company.settings, Scope())
+        report = verify(SYSTEM, self.company.settings, Scope())
         assert [line for line in report.lines() if report.defects] == []
         shown = self.shown()
         if shown is not None and shown["status"] == "suspended":
@@ -234,7 +234,7 @@ def cancel_as_its_caller(town: Town) -> None:
 
 
 def archive_what_ended(town: Town) -> None:
-    archive(town.company.later(2 * SHORTEST_S).settings, SHORTEST_S)
+    archive(SYSTEM, town.company.later(2 * SHORTEST_S).settings, SHORTEST_S)
 
 
 ACTIONS = [
@@ -416,7 +416,8 @@ def test_a_saga_that_is_resumed_keeps_its_dead_cancel_in_front_of_operators(town
     dead_in_its_cancel(town)
     town.carry()
     town.company.broken.discard(GeneratePassword)
-    town.company["protools_saga"].runtime.relay.run(lambda uow: sagas._let_go_of_lost_replies(uow, town.command_id))
+    office, relay = town.company.office, town.company["protools_saga"].runtime.relay
+    relay.run(lambda uow: sagas._let_go_of_lost_replies(office, uow, town.command_id))
     assert ("protools_saga", "dead-letter") in town.company.open_incidents()
 
 
@@ -439,7 +440,7 @@ def test_a_saga_is_shown_from_the_archive_with_its_log_and_moved_by_nobody(town:
     """`GET /sagas/{id}` shows it for ever; an operator who is asked about it must find it, too."""
     completed(town)
     before = sagas.log_of(town.company.office, town.command_id)
-    assert archive(town.company.later(2 * SHORTEST_S).settings, SHORTEST_S) == 1
+    assert archive(SYSTEM, town.company.later(2 * SHORTEST_S).settings, SHORTEST_S) == 1
     assert town.company["protools_saga"].rows(saga) == []
     shown = sagas.log_of(town.company.office, town.command_id)
     assert shown == before
@@ -456,9 +457,9 @@ def test_beginnings_that_an_older_release_discarded_are_put_in_front_of_operator
     with write.begin() as tx:
         tx.execute(dead_letter.update().values(outcome="discarded", ended_at=1.0))
         tx.execute(incident.update().values(closed_at=1.0))
-        tx.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        tx.execute(text("UPDATE coordinator_version SET version_num = '0001'"))
     assert town.company.open_incidents() == set()
-    prepare_databases(town.company.settings, town.company["protools_saga"].service)
+    prepare_databases(SYSTEM, town.company.settings, town.company["protools_saga"].service)
     assert town.company.open_incidents() == {("protools_saga", "dead-letter")}
     assert replaying.discard(town.company.office, town.command_id, None, ADA)
     town.check()

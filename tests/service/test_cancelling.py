@@ -211,7 +211,7 @@ def moved(bff: Room, identifier: str, status: str, *, cancellable: bool, code: s
 
 
 def _write(bff: Room, message: Message) -> None:
-    for table, row in projections.PROJECTIONS[type(message.body)](message):
+    for table, row in SYSTEM["bff"].projecting[type(message.body)].function(message):
         with bff.projector.begin() as tx:
             tx.execute(table.delete().where(table.c.id == row["id"]))
             tx.execute(table.insert().values(row))
@@ -281,7 +281,7 @@ def test_a_cancel_that_came_too_late_is_no_end_of_its_command(bff: Room, body: t
     identifier = accept(bff)
     no = body(command=contract_of(SYSTEM.sagas.cancel).name, code="past-pivot", detail="")
     message = Message(no, new_id(), "/test", "ada", "", Context(identifier), command_id=new_id())
-    assert [table.name for table, _ in projections.PROJECTIONS[body](message)] == ["refused_cancel"]
+    assert [table.name for table, _ in SYSTEM["bff"].projecting[body].function(message)] == ["refused_cancel"]
     assert not projections._is_end(message)
     with bff.projector.connect() as connection:
         assert connection.execute(command.select()).all() == []

@@ -228,7 +228,7 @@ def test_a_connection_that_breaks_is_cut_and_named_in_one_line(
     web: Serving, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, method: str, sent: bytes
 ) -> None:
     """A fault of ours costs the one client its connection: no other, and no page in the log."""
-    monkeypatch.setattr(f"pulsaga.{method}", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(f"pulsaga.web.serving.{method}", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(connection, "IDLE_S", 0.1)
     with structlog.testing.capture_logs() as logged, web.connect() as sock, suppress(ConnectionError):
         sock.sendall(sent)

@@ -20,6 +20,7 @@ import correo.handlers
 from correo import smtp
 from correo.handlers import LONGEST_DELAY_S, ROUNDS_OF_A_CLAIM, Sender, report
 from correo.messages import PasswordMailSent, SendPasswordMail
+from correo.settings import CorreoSettings
 from correo.smtp import CutOff, Server, SmtpPostman
 from correo.suspects import IN_A_ROW, MOST_DOMAINS, SHORTEST_REST_S, Suspects
 from correo.tables import mail
@@ -329,7 +330,7 @@ def test_what_was_sent_is_reported_before_a_suspect_is_tried(settings: Settings)
 
 def test_a_letter_that_hangs_at_any_one_place_is_reported_within_its_claim() -> None:
     """Else another sender takes it and sends it, too; neither may report it, and it is never tried more rarely."""
-    claim_s = Settings.read({}).mail_claim
+    claim_s = Settings.read({}).of(CorreoSettings).mail_claim
     assert claim_s / ROUNDS_OF_A_CLAIM + smtp.TIMEOUT_S + smtp.CONTENT_TIMEOUT_S <= claim_s
 
 

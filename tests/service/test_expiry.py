@@ -43,6 +43,7 @@ from pulsaga.delivery.tables import failure
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.settings import Settings
 from pulsaga_program.databases import migrate
+from system import SYSTEM
 
 DAY_S = 86400.0
 
@@ -250,7 +251,13 @@ class Company:
     def send(self, server: MailServer) -> None:
         """Send what waits by this server, and let everybody hear of it."""
         runtime = self.correo.runtime
-        by = replace(runtime, settings=replace(runtime.settings, smtp_url=f"smtp://127.0.0.1:{server.port}"))
+        by = replace(
+            runtime,
+            settings=replace(
+                runtime.settings,
+                environment={**runtime.settings.environment, "SMTP_URL": f"smtp://127.0.0.1:{server.port}"},
+            ),
+        )
         try:
             send_mails(by).work()
         finally:
@@ -325,7 +332,7 @@ def test_a_password_issued_before_the_upgrade_keeps_its_time(generador: Desk) ->
         tx.execute(text("DROP TABLE guess_budget"))
         tx.execute(text("CREATE TABLE failed_attempt (key VARCHAR PRIMARY KEY)"))
         tx.execute(text("UPDATE alembic_version SET version_num = '0001'"))
-    migrate(settings, generador.service, "write")
+    migrate(SYSTEM, settings, generador.service, "write")
     pass_time(generador, DAY_S / 2 + 1)
     expire(generador)
     assert {row["username"]: row["status"] for row in generador.rows(password)} == {"ada": "expired", "bob": "issued"}

@@ -176,7 +176,7 @@ def test_a_saga_that_the_archive_refuses_keeps_no_other_out(
 
 def test_what_ended_lately_stays(played: Scene) -> None:
     """A message to it may still be on its way."""
-    assert archive(_later(played, SHORTEST_S - DAY_S), SHORTEST_S) == 0
+    assert archive(SYSTEM, _later(played, SHORTEST_S - DAY_S), SHORTEST_S) == 0
 
 
 def test_archiving_sooner_than_messages_expire_is_refused(tmp_path: Path) -> None:

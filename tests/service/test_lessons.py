@@ -33,6 +33,7 @@ from tests.service.stage import (
 from correo.handlers import Sender
 from correo.messages import PasswordMailSent, SendPasswordMail
 from correo.service import CORREO
+from correo.settings import CorreoSettings
 from correo.smtp import Delayed, Letter, Outcome, RefusedForGood, Sent
 from correo.tables import mail
 from generador.handlers import generate_password
@@ -170,8 +171,8 @@ def test_two_recoverers_that_see_the_same_rows_share_them_without_waiting(coordi
 
 def test_two_who_retry_the_same_failures_count_each_attempt_once(settings: Settings) -> None:
     """Durable-execution engines: the same failure taken twice would burn two of its attempts."""
-    desk = make_desk(settings, "generador", {GeneratePassword: Handler(raise_runtime_error)})
-    rival = make_desk(settings, "generador", {GeneratePassword: Handler(raise_runtime_error)})
+    desk = make_desk(settings, "generador", {GeneratePassword: Handler(GeneratePassword, raise_runtime_error)})
+    rival = make_desk(settings, "generador", {GeneratePassword: Handler(GeneratePassword, raise_runtime_error)})
     desk.worker.settle([deliver(GeneratePassword(f"u{i}")) for i in range(NUMBER)])
     desk.make_due()
     race(desk, desk.worker.retry_failures, rival.worker.retry_failures)
@@ -386,7 +387,7 @@ def fill(desk: Desk) -> set[str]:
         "id": f"CAST({name} AS uuid)" if is_postgresql else name,
         "blob": r"CAST('\x00' AS bytea)" if is_postgresql else "x'00'",
     }
-    tables = {"inbox", "event", "dead_letter", "outbox", "failure"} | HISTORY.keys() & desk.service.write.tables.keys()
+    tables = {"inbox", "event", "dead_letter", "outbox", "failure"} | HISTORY.keys() & desk.service.tables.tables.keys()
     with desk.runtime.write.begin() as tx:
         for table in sorted(tables):
             rows = WAITING_ROWS if table in ("outbox", "failure", "dead_letter") else ROWS
@@ -539,8 +540,8 @@ def test_whatever_order_moves_arrive_in_the_newest_is_shown(coordinator: Desk) -
     assert len(moves) == 3
     settings, service = coordinator.runtime.settings, SYSTEM["protools_saga"]
     engine = open_database(settings, "protools_saga", "read", "projector")
-    reader = Reader(service.projections, CODEC, coordinator.broker)
-    projector = Projector(service.projections, reader, engine, Acks(), settings.batch_limit)
+    reader = Reader(service.projecting, CODEC, coordinator.broker)
+    projector = Projector(service.projecting, reader, engine, Acks(), settings.batch_limit)
     for order in permutations(moves):
         with engine.begin() as tx:
             tx.execute(saga_view.delete())
@@ -565,7 +566,7 @@ def test_the_same_event_is_handled_by_each_of_two_services(coordinator: Desk) ->
     (command,) = start_sagas(coordinator, 1)
     told = answer(command)
     auditor = Relay(runtime.write, coordinator.broker, replace(runtime.relay._speaker, service="auditor"))
-    handlers = {PasswordGenerated: Handler(listen)}
+    handlers = {PasswordGenerated: Handler(PasswordGenerated, listen)}
     reader = Reader(handlers, CODEC, coordinator.broker)
     rules = Inbox(handlers, None, None, attempts=3, delay_s=1)
     auditing = Worker(rules, reader, auditor, coordinator.acks, 500)
@@ -624,7 +625,7 @@ def at_once(number: int, work: Callable[[int], object]) -> None:
 @pytest.mark.parametrize("readable", [True, False])
 def test_three_consumers_of_the_same_poison_make_exactly_one_dead_letter(settings: Settings, readable: bool) -> None:
     """pulsar#6960: each of several consumers sent the message it could not handle to the dead letters."""
-    handlers = {GeneratePassword: Handler(raise_runtime_error)}
+    handlers = {GeneratePassword: Handler(GeneratePassword, raise_runtime_error)}
     desks = [make_desk(settings, "generador", handlers) for _ in range(3)]
     poison = deliver(GeneratePassword("ada"))
     poison = poison if readable else poison._replace(schema="")
@@ -644,7 +645,10 @@ def test_three_consumers_of_the_same_poison_make_exactly_one_dead_letter(setting
 def test_two_who_bury_the_same_poison_at_once_call_the_operator_once(settings: Settings, readable: bool) -> None:
     """pulsar#6960, with a single attempt: nothing but the dead letter's own row can tell the second that it is one."""
     single = replace(settings, failure_attempts=1)
-    desk, rival = (make_desk(single, "generador", {GeneratePassword: Handler(raise_runtime_error)}) for _ in range(2))
+    desk, rival = (
+        make_desk(single, "generador", {GeneratePassword: Handler(GeneratePassword, raise_runtime_error)})
+        for _ in range(2)
+    )
     poison = deliver(GeneratePassword("ada"))
     poison = poison if readable else poison._replace(schema="")
     gate = Gate(desk)
@@ -793,7 +797,7 @@ class SlowPostman:
 def test_a_sender_that_lost_its_claim_cannot_finish(settings: Settings, first: Outcome, second: Outcome) -> None:
     """Lease-based queues: one that woke up after its lease ran out reported over the head of its successor."""
     slow, quick = make_desk(settings, "correo"), make_desk(settings, "correo")
-    pass_time(quick, quick.runtime.settings.mail_claim + 1)
+    pass_time(quick, quick.runtime.settings.of(CorreoSettings).mail_claim + 1)
     successor, sleeper = Sender(quick.runtime), Sender(slow.runtime)
     reported: list[Any] = []
 

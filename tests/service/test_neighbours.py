@@ -259,7 +259,7 @@ def rows(engine: Engine, table: Table) -> list[RowMapping]:
 def test_a_message_whose_schema_cannot_be_had_waits_alone(tmp_path: Path, error: Exception) -> None:
     """The version that it names may be gone from the registry for good; the batch must not wait for it."""
     desk = make_desk(Settings.read({"PROTOOLS_HOME": str(tmp_path), "FAILURE_ATTEMPTS": "3", **KEYS}), "generador")
-    desk.worker._reader = Reader(desk.service.handlers, CODEC, Registry(desk, error))
+    desk.worker._reader = Reader(desk.service.handling, CODEC, Registry(desk, error))
     strange = deliver(GeneratePassword("u50"))._replace(schema="999")
     batch = [deliver(GeneratePassword(f"u{number}")) for number in range(50)]
     desk.worker.settle([*batch, strange])

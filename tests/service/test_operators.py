@@ -56,7 +56,7 @@ class Company:
 
     @property
     def office(self) -> Office:
-        return Office(self.settings, lambda service: self.desks[service].runtime)
+        return Office(SYSTEM, self.settings, lambda service: self.desks[service].runtime)
 
     def needing(self, approvals: int) -> Office:
         return replace(self.office, settings=replace(self.settings, operator_approvals=approvals))
@@ -286,7 +286,7 @@ def test_no_saga_moves_between_the_look_at_it_and_the_replay(company: Company) -
             held.append(is_held(company.settings.home / "db" / "protools_saga-write.sqlite"))
         return company.office.runtime(service)
 
-    replaying.replay(Office(company.settings, runtime), company.letter("generador"), None, ADA)
+    replaying.replay(Office(SYSTEM, company.settings, runtime), company.letter("generador"), None, ADA)
     assert (held[0], held[-1]) == (False, True)
 
 
@@ -738,7 +738,7 @@ def broker(tmp_path: Path, company: Company) -> Iterator[EmbeddedServer]:
     """The embedded broker of that home, with every topic and schema."""
     server = EmbeddedServer(tmp_path)
     server.start()
-    bootstrap(company.settings)
+    bootstrap(SYSTEM, company.settings)
     yield server
     server.stop()
 

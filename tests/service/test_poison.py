@@ -25,7 +25,7 @@ from pulsaga.broker import Delivery
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import Handler, Reader
 from pulsaga.delivery.messages import contract_of, new_id
-from pulsaga.delivery.projection import Projector
+from pulsaga.delivery.projection import Projection, Projector
 from pulsaga.delivery.tables import dead_letter, failure, incident
 from pulsaga.settings import Settings
 from system import SYSTEM
@@ -85,7 +85,7 @@ def poisonous(message: Any, uow: Any) -> None:
 
 
 HANDLER = replace(GENERADOR.handling[GeneratePassword], function=poisonous)
-GENERADOR = {**GENERADOR.handling, GeneratePassword: HANDLER}
+POISONED = {**GENERADOR.handling, GeneratePassword: HANDLER}
 
 
 def around(*bad: Delivery) -> list[Delivery]:
@@ -110,7 +110,7 @@ def has_buried_once(desk: Desk) -> str:
 def test_poison_is_one_dead_letter_with_its_reason_however_often_it_comes(settings: Settings, kind: str) -> None:
     """Redeliveries and re-sends are not attempts: they must neither hasten the end nor call the operator twice."""
     poison, reason = SPOILED[kind]
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     for attempts in range(1, ATTEMPTS):
         desk.worker.settle([poison])
         desk.worker.settle([poison, poison])
@@ -126,7 +126,7 @@ def test_poison_is_one_dead_letter_with_its_reason_however_often_it_comes(settin
 def test_a_command_that_dies_is_answered_under_one_id(settings: Settings, kind: str) -> None:
     """The saga must hear of it once, and again whenever the command is sent again: its first answer may be lost."""
     poison, _ = SPOILED[kind]
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     desk.worker.settle([poison])
     desk.retry_until_buried()
     desk.worker.settle([poison])
@@ -148,7 +148,7 @@ def bill_of(desk: Desk, batch: list[Delivery]) -> Bill:
 @pytest.mark.parametrize(("settings", "kind"), CASES, indirect=["settings"])
 def test_a_hundred_good_messages_flow_in_the_same_batch_as_poison(settings: Settings, kind: str) -> None:
     """Who shares a topic with a broken message gets its password now, at the cost of a bounded number of commits."""
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     without = bill_of(desk, around())
     bill = bill_of(desk, around(SPOILED[kind][0]))
     assert desk.count(password) == 2 * GOOD
@@ -166,7 +166,7 @@ def test_a_hundred_good_messages_flow_in_the_same_batch_as_poison(settings: Sett
 
 def test_only_a_row_that_the_database_refuses_costs_its_neighbours_anything(settings: Settings) -> None:
     """What fails in Python is undone in Python: its neighbours' batch stays one transaction of as many statements."""
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     without = bill_of(desk, around())
     bill = bill_of(desk, around(SPOILED["handler raises"][0], SPOILED["corrupt bytes"][0]))
     assert (bill.commits, bill.rollbacks) == (without.commits, without.rollbacks) == (1, 0)
@@ -175,7 +175,7 @@ def test_only_a_row_that_the_database_refuses_costs_its_neighbours_anything(sett
 
 def test_retries_of_poison_do_not_hold_up_the_channel(settings: Settings) -> None:
     """Each due failure runs alone, in transactions of its own."""
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     poisons = [poison for poison, _ in SPOILED.values()]
     desk.worker.settle(poisons)
     for _ in range(ATTEMPTS):
@@ -192,7 +192,7 @@ def test_retries_of_poison_do_not_hold_up_the_channel(settings: Settings) -> Non
 def test_an_expired_command_is_refused_once_among_good_ones(settings: Settings) -> None:
     """It is nobody's fault and no failure; a redelivery repeats the answer, not the incident."""
     expired = deliver(A_LETTER, expires_at="2026-01-02T00:00:00.000Z")
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     for _ in range(3):
         desk.worker.settle(around(expired))
     assert desk.count(password) == 3 * GOOD
@@ -206,7 +206,7 @@ def test_another_body_under_a_known_id_is_refused_among_good_ones(settings: Sett
     """The first body stands, whether the second comes in the same batch or a later one."""
     identifier = new_id()
     first, second = (deliver(GeneratePassword(name), identifier=identifier) for name in ("ada", "eve"))
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     for batch in [around(first), around(second)] if apart else [around(first, second)]:
         desk.worker.settle(batch)
     names = {row["username"] for row in desk.rows(password)}
@@ -220,7 +220,7 @@ def test_a_conflict_that_is_redelivered_is_no_news(settings: Settings) -> None:
     """Redelivery is normal: an operator must not be called again for what is known."""
     identifier = new_id()
     first, second = (deliver(GeneratePassword(name), identifier=identifier) for name in ("ada", "eve"))
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     for delivery in (first, second, second):
         desk.worker.settle([delivery])
     assert desk.count(incident) == 1
@@ -229,7 +229,7 @@ def test_a_conflict_that_is_redelivered_is_no_news(settings: Settings) -> None:
 def test_another_body_under_the_id_of_a_failure_is_not_lost_without_a_word(settings: Settings) -> None:
     """What waits to be retried owns its id: a second body under it is a conflict and not a redelivery."""
     identifier = new_id()
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     desk.worker.settle([deliver(A_LETTER, identifier=identifier)])
     desk.worker.settle([deliver(GeneratePassword("refused"), identifier=identifier)])
     assert [row["code"] for row in desk.rows(incident)] == ["same-id-other-body"]
@@ -240,7 +240,7 @@ def test_another_body_under_the_id_of_a_failure_is_not_lost_without_a_word(setti
 
 def test_bytes_of_another_schema_are_not_taken_for_a_command(settings: Settings) -> None:
     """Avro reads a longer record as a shorter one; who would act on it acts on something that nobody said."""
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     wrong = with_body(deliver(A_LETTER), CODEC.encode(IssuePassword("ada", "ada@example.test")))
     desk.worker.settle(around(wrong))
     desk.retry_until_buried()
@@ -264,7 +264,7 @@ def settles(desk: Desk, batch: list[Delivery]) -> bool:
 @pytest.mark.parametrize("end", ["-zzzz-zzzzzzzzzzzz", "-8000-" + "\0" * 12], ids=["letters", "NUL"])
 def test_an_id_that_only_begins_like_one_stops_nobody(settings: Settings, attribute: str, end: str) -> None:
     """One message with a strange id must not hold up a topic: not for a second, let alone for ever."""
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     strange = with_properties(deliver(GeneratePassword("eve")), **{attribute: new_id()[:18] + end})
     assert settles(desk, around(strange))
     desk.retry_until_buried()
@@ -275,7 +275,7 @@ def test_an_id_that_only_begins_like_one_stops_nobody(settings: Settings, attrib
 @pytest.mark.parametrize("settings", [POSTGRESQL], indirect=True)
 def test_an_undo_of_what_is_no_id_stops_nobody(settings: Settings) -> None:
     """The inbox is asked for whatever a body says it undoes, and PostgreSQL refuses to look for what is no UUID."""
-    desk = make_desk(settings, "generador", GENERADOR)
+    desk = make_desk(settings, "generador", POISONED)
     assert settles(desk, around(deliver(RevokePassword("ada", undoes="whatever it was"))))
     desk.retry_until_buried()
     assert desk.count(password) == GOOD
@@ -291,7 +291,9 @@ def test_naming_the_rows_to_read_may_fail_for_one_message_alone(settings: Settin
             raise error("cannot say")
         return GENERADOR.handling[GeneratePassword].reads(message)
 
-    desk = make_desk(settings, "generador", {GeneratePassword: Handler(generate_password, reads=reads)})
+    desk = make_desk(
+        settings, "generador", {GeneratePassword: Handler(GeneratePassword, generate_password, reads=reads)}
+    )
     desk.worker.settle(around(deliver(A_LETTER)))
     desk.retry_until_buried()
     assert desk.count(password) == GOOD
@@ -305,13 +307,13 @@ def projector_of(desk: Desk, settings: Settings) -> tuple[Projector, Callable[[A
     """Make generador's projector over its read database, and a way to read a table there."""
     service = SYSTEM["generador"]
     engine = open_database(settings, "generador", "read", "projector")
-    reader = Reader(service.projections, CODEC, desk.broker)
+    reader = Reader(service.projecting, CODEC, desk.broker)
 
     def rows(table: Any) -> list[Any]:
         with engine.connect() as connection:
             return list(connection.execute(table.select()).mappings())
 
-    return Projector(service.projections, reader, engine, Acks(), settings.batch_limit), rows
+    return Projector(service.projecting, reader, engine, Acks(), settings.batch_limit), rows
 
 
 def generated(username: str, version: int = 1) -> Delivery:
@@ -365,8 +367,8 @@ def test_what_could_not_be_projected_is_projected_once_that_is_mended(settings: 
     service = SYSTEM["generador"]
     desk = make_desk(settings, "generador")
     engine = open_database(settings, "generador", "read", "projector")
-    reader = Reader(service.projections, CODEC, desk.broker)
-    projector = Projector({PasswordGenerated: project}, reader, engine, Acks(), 10)
+    reader = Reader(service.projecting, CODEC, desk.broker)
+    projector = Projector({PasswordGenerated: Projection(PasswordGenerated, project)}, reader, engine, Acks(), 10)
     projector.settle([generated("ada")])
     projector.retry_failures()
     with engine.connect() as connection:

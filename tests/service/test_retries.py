@@ -57,7 +57,7 @@ class Coordinator:
     def __init__(self, settings: Settings) -> None:
         self.desk = make_desk(settings, "protools_saga")
         self.duty: Duty = resend_to_silent(self.desk.runtime)
-        self._heard = Reader(self.desk.service.handlers, CODEC, self.desk.broker)
+        self._heard = Reader(self.desk.service.handling, CODEC, self.desk.broker)
 
     def hear(self, replies: Sequence[Delivery]) -> None:
         """Handle replies as a process does: the duty is told of every batch."""
@@ -220,7 +220,8 @@ def server() -> Iterator[MailServer]:
 
 def correo_of(settings: Settings, server: MailServer) -> Desk:
     """Sit correo down with this mail server."""
-    return make_desk(replace(settings, smtp_url=f"smtp://127.0.0.1:{server.port}"), "correo")
+    environment = {**settings.environment, "SMTP_URL": f"smtp://127.0.0.1:{server.port}"}
+    return make_desk(replace(settings, environment=environment), "correo")
 
 
 def statuses(correo: Desk) -> dict[str, str]:

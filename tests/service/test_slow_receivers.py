@@ -26,6 +26,7 @@ from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import incident
 from pulsaga.text import DETAIL_CHARACTERS
 from pulsaga_program.databases import migrate
+from system import SYSTEM
 
 HUNDRED = 100
 BEFORE = "0001"
@@ -539,7 +540,7 @@ def test_a_row_of_before_is_called_as_any_other(
     undone = ("ALTER TABLE webhook DROP COLUMN receiver", f"UPDATE alembic_version SET version_num = '{BEFORE}'")
     with misbehaving(hang, over) as url:
         _without_receiver(desk, read, "ada", [url] * HUNDRED + [receiver.url], *undone)
-        migrate(desk.runtime.settings, desk.service, "write")
+        migrate(SYSTEM, desk.runtime.settings, desk.service, "write")
         assert {row["receiver"] for row in desk.rows(webhook)} == {receiver_of(url), receiver_of(receiver.url)}
         later = _without_receiver(desk, read, "ada", [receiver.url], "SELECT 1")
         with calling(sender, over):

@@ -37,10 +37,16 @@ SOURCES = Path(__file__).parents[2] / "src"
 NAMES = ("ada", "bob", "cyd")
 
 
+def keyed(settings: Settings, *given: bytes) -> Settings:
+    """Settings with these keys: the one in force, and the one before."""
+    names = {name: b64(key) for name, key in zip(("VAULT_KEY", "VAULT_KEY_OLD"), given, strict=False)}
+    return replace(settings, environment={**settings.environment, "VAULT_KEY_OLD": "", **names})
+
+
 @pytest.fixture(params=BOTH)
 def generador(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     """A vault under the old key, with three passwords, one of which is being rotated."""
-    desk = make_desk(replace(settings_on(request, tmp_path), vault_key_given=OLD), "generador")
+    desk = make_desk(keyed(settings_on(request, tmp_path), OLD), "generador")
     check_vault_key(desk.runtime)
     desk.worker.settle([deliver(GeneratePassword(name)) for name in NAMES])
     desk.worker.settle([deliver(GenerateSuccessor("ada"))])
@@ -62,10 +68,7 @@ def _opens(row: dict[str, bytes], by: tuple[bytes, ...]) -> bool:
 
 def started(desk: Desk, *given: bytes) -> None:
     """Start a process with these keys: the one in force, and the one before."""
-    old = given[1] if len(given) > 1 else None
-    check_vault_key(
-        replace(desk.runtime, settings=replace(desk.runtime.settings, vault_key_given=given[0], vault_key_old=old))
-    )
+    check_vault_key(replace(desk.runtime, settings=keyed(desk.runtime.settings, *given)))
 
 
 @pytest.mark.parametrize("generador", [POSTGRESQL], indirect=True)

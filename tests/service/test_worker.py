@@ -66,7 +66,7 @@ def a_poisonous(body: GeneratePassword) -> Handler:
         if message.body.username == body.username:
             raise RuntimeError("poison")
 
-    return Handler(handle, reads=GENERADOR.handling[GeneratePassword].reads)
+    return Handler(GeneratePassword, handle, reads=GENERADOR.handling[GeneratePassword].reads)
 
 
 def refusal(desk: Desk) -> GENERADOR.refused:
@@ -225,7 +225,7 @@ def test_an_outage_behind_a_handler_is_waited_for_and_never_counted(settings: Se
     def handle(_message: Message, _uow: Any) -> None:
         raise Unavailable("the mail server is down")
 
-    desk = make_desk(settings, "generador", {GeneratePassword: Handler(handle)})
+    desk = make_desk(settings, "generador", {GeneratePassword: Handler(GeneratePassword, handle)})
     desk.worker.settle([deliver(GeneratePassword("ada"))])
     desk.retry_until_buried()
     (kept,) = desk.rows(failure)
@@ -329,7 +329,7 @@ def test_a_domain_error_of_an_event_handler_is_a_failure(coordinator: Desk) -> N
         raise DomainError("no", "no")
 
     reply = deliver_reply(new_id(), new_id())
-    desk = make_desk(coordinator.runtime.settings, "protools_saga", {type_of(reply): Handler(handle)})
+    desk = make_desk(coordinator.runtime.settings, "protools_saga", {type_of(reply): Handler(type_of(reply), handle)})
     desk.worker.settle([reply])
     assert desk.count(failure) == 1
 
@@ -342,9 +342,8 @@ def deliver_reply(saga_id: str, command_id: str) -> Delivery:
 
 
 def type_of(delivery: Delivery) -> type:
-    from generador.messages import MESSAGES
 
-    return next(cls for cls in MESSAGES if contract_of(cls).name == delivery.wire.topic)
+    return next(cls for cls in SYSTEM.messages if contract_of(cls).name == delivery.wire.topic)
 
 
 def started(coordinator: Desk) -> tuple[str, str]:

@@ -107,4 +107,4 @@ def _engine(disk: Disk) -> Engine:
 
 def _tables_of(disk: Disk) -> list[str]:
     names = disk.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
-    return [name for (name,) in names if name != "alembic_version"]
+    return [name for (name,) in names if not name.endswith("_version")]

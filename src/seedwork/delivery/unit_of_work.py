@@ -317,8 +317,10 @@ class _Buffer:
 
 def _check_declared(command: AnyMessage, body: Any) -> None:
     """Raise TypeError for an answer that the command does not declare: the coordinator would not hear it."""
+    if isinstance(body, CommandRefused | CommandFailed):
+        return
     declared = command.contract.replies
-    if type(body) not in declared and not isinstance(body, CommandRefused | CommandFailed):
+    if type(body) not in declared:
         names = ", ".join(contract_of(reply).name for reply in declared) or "none"
         raise TypeError(f"{command.contract.name} declares the replies {names}, not {contract_of(body).name}")
 
