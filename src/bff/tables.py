@@ -18,12 +18,13 @@ from sqlalchemy import (
     true,
 )
 
+from pulsaga.delivery.rows import Row, Rows
 from pulsaga.delivery.tables import Id, partial_index
 
 WRITE = MetaData()
 READ = MetaData()
 
-acceptance = Table(
+acceptance = Rows[Row](
     "acceptance",
     WRITE,
     Column("id", Id, primary_key=True, comment="command id and saga id"),
@@ -38,7 +39,7 @@ acceptance = Table(
     info={"append_only": True},
 )
 
-api_key = Table(
+api_key = Rows[Row](
     "api_key",
     WRITE,
     Column("id", Id, primary_key=True),
@@ -50,7 +51,7 @@ api_key = Table(
     info={"append_only": True},
 )
 
-cancellation = Table(
+cancellation = Rows[Row](
     "cancellation",
     WRITE,
     Column("id", Id, primary_key=True, comment="of the command that is to be cancelled"),
@@ -60,7 +61,7 @@ cancellation = Table(
     info={"append_only": True},
 )
 
-webhook = Table(
+webhook = Rows[Row](
     "webhook",
     WRITE,
     Column("id", Id, primary_key=True, comment="of the command whose end is told"),
@@ -78,7 +79,7 @@ webhook = Table(
     partial_index("webhook_due", "due_at"),
 )
 
-command = Table(
+command = Rows[Row](
     "command",
     READ,
     Column("id", Id, primary_key=True),
@@ -94,14 +95,14 @@ command = Table(
     Column("updated_at", Double, nullable=False),
 )
 
-refused_cancel = Table(
+refused_cancel = Rows[Row](
     "refused_cancel",
     READ,
     Column("id", Id, primary_key=True, comment="of a CancelSaga that came to nothing: it may be said again"),
     Column("version", Integer, nullable=False),
 )
 
-command_move = Table(
+command_move = Rows[Row](
     "command_move",
     READ,
     Column("id", Id, primary_key=True),
@@ -112,7 +113,7 @@ command_move = Table(
     Column("updated_at", Double, nullable=False),
 )
 
-password = Table(
+password = Rows[Row](
     "password",
     READ,
     Column("username", String, primary_key=True),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Double, Integer, MetaData, String, Table, Text
+from sqlalchemy import Column, Double, Integer, MetaData, String, Text
 
+from pulsaga.delivery.rows import Row, Rows
 from pulsaga.delivery.tables import Id, partial_index
 
 WRITE = MetaData()
 READ = MetaData()
 
-mail = Table(
+mail = Rows[Row](
     "mail",
     WRITE,
     Column("id", Id, primary_key=True, comment="command id of the SendPasswordMail"),
@@ -31,7 +32,7 @@ mail = Table(
     info={"subject": "username"},
 )
 
-mail_view = Table(
+mail_view = Rows[Row](
     "mail_view",
     READ,
     Column("id", Id, primary_key=True),

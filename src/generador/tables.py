@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, text
+from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, text
 
+from pulsaga.delivery.rows import Row, Rows
 from pulsaga.delivery.tables import Id, index_where
 
 WRITE = MetaData()
@@ -27,7 +28,7 @@ def _secret() -> list[Column[Any]]:
     ]
 
 
-password = Table(
+password = Rows[Row](
     "password",
     WRITE,
     Column("username", String, primary_key=True),
@@ -39,7 +40,7 @@ password = Table(
     info={"subject": "username"},
 )
 
-rotation = Table(
+rotation = Rows[Row](
     "rotation",
     WRITE,
     Column("username", String, primary_key=True),
@@ -49,7 +50,7 @@ rotation = Table(
     comment="the secret beside the password: while a rotation runs the next one, after it the one that went",
 )
 
-guess_budget = Table(
+guess_budget = Rows[Row](
     "guess_budget",
     WRITE,
     Column(
@@ -66,7 +67,7 @@ guess_budget = Table(
     Index("guess_budget_over", "known_until", "full_at"),
 )
 
-key_check = Table(
+key_check = Rows[Row](
     "key_check",
     WRITE,
     Column("name", String, primary_key=True),
@@ -74,7 +75,7 @@ key_check = Table(
     info={"append_only": True},
 )
 
-password_view = Table(
+password_view = Rows[Row](
     "password_view",
     READ,
     Column("username", String, primary_key=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -137,7 +138,7 @@ FIRST_TABLE = {"delivery": "inbox", "projection": "failure", "coordinator": "sag
 
 
 def _config(history: History, connection: Connection) -> Config:
-    config = Config()
+    config = Config(stdout=StringIO())  # alembic prints what it does
     config.set_main_option("script_location", str(resources.files("pulsaga") / "alembic"))
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", str(history.folder))

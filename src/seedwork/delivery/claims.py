@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 import structlog
-from sqlalchemy import Table, update
+from sqlalchemy import update
 
 from pulsaga.delivery.blame import by_halves
 from pulsaga.delivery.inbox import incident_row, said
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.relay import Relay
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.rows import Row, Rows
 from pulsaga.delivery.tables import incident
 from pulsaga.delivery.unit_of_work import UnitOfWork
 from pulsaga.errors import Unavailable
@@ -25,7 +25,7 @@ ClaimReport = Callable[[UnitOfWork, Sequence[Row]], object]
 """Write what came of claimed rows, of those that are still held."""
 
 
-def claim(uow: UnitOfWork, table: Table, limit: int, for_s: float, but: Collection[str] = ()) -> list[Row]:
+def claim(uow: UnitOfWork, table: Rows[Row], limit: int, for_s: float, but: Collection[str] = ()) -> list[Row]:
     """Take rows that are due, under one token; others leave them alone for so many seconds.
 
     `but` names rows that this transaction has just reported on: in the database they are due still.
@@ -39,7 +39,7 @@ def claim(uow: UnitOfWork, table: Table, limit: int, for_s: float, but: Collecti
     return claimed
 
 
-def held(uow: UnitOfWork, table: Table, claimed: Sequence[Row]) -> Iterator[Row]:
+def held(uow: UnitOfWork, table: Rows[Row], claimed: Sequence[Row]) -> Iterator[Row]:
     """Yield the rows that are still held, as they are now, without their token; another's are left to that one.
 
     So are rows that another transaction has locked: the others' reports must not wait for it, or be lost with it.
@@ -54,7 +54,7 @@ def held(uow: UnitOfWork, table: Table, claimed: Sequence[Row]) -> Iterator[Row]
             yield {**row, "claim": None}
 
 
-def report_apart(relay: Relay, table: Table, claimed: Sequence[Row], report: ClaimReport, rest_s: float) -> None:
+def report_apart(relay: Relay, table: Rows[Row], claimed: Sequence[Row], report: ClaimReport, rest_s: float) -> None:
     """Report on claimed rows in one transaction; when the database refuses that, by halves, down to the row at fault.
 
     That one is put off for `rest_s` seconds, with an incident: what came of it cannot be kept, so it is done again.
@@ -66,14 +66,14 @@ def report_apart(relay: Relay, table: Table, claimed: Sequence[Row], report: Cla
     )
 
 
-def _put_off(table: Table, row: Row, error: Exception, rest_s: float, uow: UnitOfWork) -> None:
+def _put_off(table: Rows[Row], row: Row, error: Exception, rest_s: float, uow: UnitOfWork) -> None:
     log.error("not reported", table=table.name, id=row["id"], error=said(error))
     uow.append(incident, incident_row("unreported", row["id"], type(error).__name__, said(error), uow.now))
     ours = (table.c.id == row["id"]) & (table.c.claim == row["claim"])
     uow.values(update(table).where(ours).values(due_at=uow.now + rest_s, claim=None).returning(table.c.id))
 
 
-def _unlocked(uow: UnitOfWork, table: Table, key: str) -> Row | None:
+def _unlocked(uow: UnitOfWork, table: Rows[Row], key: str) -> Row | None:
     try:
         return uow.get(table, key)
     except Unavailable:

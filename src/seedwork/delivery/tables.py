@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import msgpack
 import orjson
-from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, Uuid, text
+from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, Text, Uuid, text
 from sqlalchemy.sql.elements import TextClause
 
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.messages import Context
+from pulsaga.delivery.rows import Row, Rows
 
 DELIVERY = MetaData()
 Id = String(36).with_variant(Uuid(as_uuid=False), "postgresql")
@@ -31,7 +32,7 @@ def index_where(condition: TextClause, name: str, *columns: str, unique: bool = 
     return Index(name, *columns, unique=unique, postgresql_where=condition, sqlite_where=condition)
 
 
-inbox = Table(
+inbox = Rows[Row](
     "inbox",
     DELIVERY,
     Column("id", Id, primary_key=True),
@@ -41,7 +42,7 @@ inbox = Table(
     postgresql_partition_by="RANGE (id)",
 )
 
-event = Table(
+event = Rows[Row](
     "event",
     DELIVERY,
     Column("aggregate", String, primary_key=True),
@@ -53,7 +54,7 @@ event = Table(
     Column("at", Double, nullable=False),
 )
 
-outbox = Table(
+outbox = Rows[Row](
     "outbox",
     DELIVERY,
     Column("id", Id, primary_key=True),
@@ -63,7 +64,7 @@ outbox = Table(
     Index("outbox_due", "due_at"),
 )
 
-failure = Table(
+failure = Rows[Row](
     "failure",
     DELIVERY,
     Column("id", String, primary_key=True, comment="ce_id, or the hash of bytes that have none"),
@@ -76,7 +77,7 @@ failure = Table(
     Index("failure_due", "due_at"),
 )
 
-dead_letter = Table(
+dead_letter = Rows[Row](
     "dead_letter",
     DELIVERY,
     Column("id", String, primary_key=True, comment="a message that is replayed may die again: an open letter at most"),
@@ -91,7 +92,7 @@ dead_letter = Table(
     index_where(text("outcome IS NULL"), "dead_letter_open", "id", unique=True),
 )
 
-incident = Table(
+incident = Rows[Row](
     "incident",
     DELIVERY,
     Column("id", Id, primary_key=True),
@@ -104,7 +105,7 @@ incident = Table(
     index_where(text("closed_at IS NULL"), "incident_open", "subject", "kind", unique=True),
 )
 
-audit = Table(
+audit = Rows[Row](
     "audit",
     DELIVERY,
     Column("id", Id, primary_key=True),

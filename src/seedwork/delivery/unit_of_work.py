@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Any, overload
+from typing import Any, Never, cast
 
 from sqlalchemy import Column, Connection, Double, Table, select, text
 
@@ -128,10 +128,10 @@ class UnitOfWork:
                 self._held[table] |= known_keys(self._tx, table, keys[table] - found.keys())
             self._rows[table] |= dict.fromkeys(keys[table]) | found
 
-    def claim(self, table: Table, condition: Any, order: Column[Any], limit: int) -> list[Row]:
+    def claim(self, table: Rows[R], condition: Any, order: Column[Any], limit: int) -> list[R]:
         """Load and lock rows that match, passing over those a rival holds (SKIP LOCKED)."""
         query = select(table).where(condition).order_by(order).limit(limit).with_for_update(skip_locked=True)
-        rows = [dict(row) for row in self._tx.execute(query).mappings()]
+        rows: list[Any] = [dict(row) for row in self._tx.execute(query).mappings()]
         self._rows[table] |= {row[key_of(table).name]: row for row in rows}
         return rows
 
@@ -139,13 +139,7 @@ class UnitOfWork:
         """Run a statement at once and return its first column; what it reads it does not lock."""
         return list(self._tx.execute(statement).scalars())
 
-    @overload
-    def get(self, table: Rows[R], key: Any) -> R | None: ...
-
-    @overload
-    def get(self, table: Table, key: Any) -> Row | None: ...
-
-    def get(self, table: Table, key: Any) -> Any:
+    def get(self, table: Rows[R], key: Any) -> R | None:
         """Return a loaded row as this message would see it, or None.
 
         Raise Unavailable when another transaction holds it and `pass_locked` is set, LookupError when it was not asked
@@ -155,8 +149,8 @@ class UnitOfWork:
             raise Unavailable(f"{table.name} {key!r} is held by another transaction")
         for rows in (self._buffer.changed[table], self._changed[table], self._rows[table]):
             if key in rows:
-                row = rows[key]
-                return None if row is None else dict(row)
+                row: Any = rows[key]
+                return None if row is None else cast(R, dict(row))
         raise LookupError(f"{table.name} {key!r} was not loaded: name it in the handler's reads")
 
     def key(self, name: str) -> bytes:
@@ -165,19 +159,18 @@ class UnitOfWork:
 
     # --- buffering
 
-    @overload
-    def put(self, table: Rows[R], row: R) -> None: ...
+    def put(self, table: Rows[R], row: R | Callable[[R], Never]) -> None:
+        """Write a whole row over the one that was loaded, or as a new one.
 
-    @overload
-    def put(self, table: Table, row: Row) -> None: ...
+        A function is never given. Its type makes mypy look at the table's first, and so check the keys of a row that
+        is written as a dictionary in the call.
+        """
+        whole = cast(Row, row)
+        self._buffer.changed[table][whole[key_of(table).name]] = whole
 
-    def put(self, table: Table, row: Any) -> None:
-        """Write a whole row over the one that was loaded, or as a new one."""
-        self._buffer.changed[table][row[key_of(table).name]] = row
-
-    def append(self, table: Table, row: Row) -> None:
+    def append(self, table: Rows[R], row: R | Callable[[R], Never]) -> None:
         """Add a row; an equal key already there leaves it as it is where the table is a log of ours."""
-        self._buffer.appended.append((table, row))
+        self._buffer.appended.append((table, cast(Row, row)))
 
     def remove(self, table: Table, key: Any) -> None:
         """Delete a row by primary key, before anything is written; not undone by `drop`."""

@@ -145,7 +145,7 @@ def _loaded(hint: Any, value: Any) -> Any:
 def _sent_by(function: Callable[..., Any]) -> type:
     """Return the command class that a function makes: its return annotation, or the one that its code names."""
     annotated = _hints_of(function).get("return")
-    if isinstance(annotated, type):
+    if isinstance(annotated, type) and hasattr(annotated, "contract"):
         return annotated
     named = list(dict.fromkeys(_commands_named(function)))
     if len(named) != 1:

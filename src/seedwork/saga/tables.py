@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text
 
+from pulsaga.delivery.rows import Row, Rows
 from pulsaga.delivery.tables import Id, event, partial_index
 
 WRITE = MetaData()
 READ = MetaData()
 
-saga = Table(
+saga = Rows[Row](
     "saga",
     WRITE,
     Column("id", Id, primary_key=True),
@@ -34,7 +35,7 @@ saga = Table(
     partial_index("saga_resend", "target", "resend_at"),
 )
 
-target = Table(
+target = Rows[Row](
     "target",
     WRITE,
     Column("name", String, primary_key=True, comment="a service that commands are sent to"),
@@ -51,7 +52,7 @@ def _archive_of(table: Table) -> Table:
 
 saga_archive, event_archive = _archive_of(saga), _archive_of(event)
 
-saga_view = Table(
+saga_view = Rows[Row](
     "saga_view",
     READ,
     Column("id", Id, primary_key=True),
@@ -68,7 +69,7 @@ saga_view = Table(
     Index("saga_view_started", "started_at"),
 )
 
-saga_move = Table(
+saga_move = Rows[Row](
     "saga_move",
     READ,
     Column("id", Id, primary_key=True),

@@ -1,0 +1,194 @@
+"""Declare systems that cannot work, and see each refused by its name before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, MetaData, String, Table
+
+from pulsaga import DefinitionError, Handler, Message, Saga, Service, Step, System, UnitOfWork, command, event
+
+
+@event("stock.reserved")
+@dataclass(frozen=True)
+class Reserved:
+    """Stock is set aside."""
+
+
+@event("stock.short")
+@dataclass(frozen=True)
+class Short:
+    """Less is set aside than was asked for."""
+
+
+@command("stock.reserve", replies=(Reserved,))
+@dataclass(frozen=True)
+class Reserve:
+    """Set stock aside."""
+
+
+@command("stock.reserve-some", replies=(Reserved, Short))
+@dataclass(frozen=True)
+class ReserveSome:
+    """Set aside what there is."""
+
+
+@command("stock.release")
+@dataclass(frozen=True)
+class Release:
+    """Undo a reservation; it declares no reply."""
+
+    undoes: str
+
+
+@event("mail.sent")
+@dataclass(frozen=True)
+class Sent:
+    """A mail was sent."""
+
+
+@command("stock.tell", replies=(Sent,))
+@dataclass(frozen=True)
+class Tell:
+    """A command that another service would answer."""
+
+
+@command("shop.order")
+@dataclass(frozen=True)
+class Order:
+    """Ask for goods."""
+
+
+@command("other.order")
+@dataclass(frozen=True)
+class OrderElsewhere:
+    """Ask another system for goods."""
+
+
+def handle(_message: Message[Any], _uow: UnitOfWork) -> None: ...
+
+
+def learn_reserved(order: Order, _reply: Reserved) -> Order:
+    return order
+
+
+def learn_both(order: Order, _reply: Reserved | Short) -> Order:
+    return order
+
+
+def stock(*commands: type) -> Service:
+    return Service("stock", handlers=[Handler(each, handle) for each in commands])
+
+
+def flow(*steps: Step[Order], name: str = "order", starts: type = Order, version: int = 1) -> Saga[Any]:
+    return Saga(name, starts=starts, data=Order, subject=lambda _order: "o-1", steps=list(steps), version=version)
+
+
+def two(_order: Order) -> Any:
+    return Reserve() if _order else ReserveSome()
+
+
+RESERVE = Step[Order](lambda _order: Reserve(), deadline=60)
+WRONG: dict[str, tuple[Callable[[], object], str]] = {
+    "a command without a receiver": (
+        lambda: System("shop", workflows=[flow(RESERVE)]),
+        r"order@1, step 1 sends stock\.reserve, which no service of shop handles",
+    ),
+    "a command that its service does not handle": (
+        lambda: System("shop", services=[stock(ReserveSome)], workflows=[flow(RESERVE)]),
+        r"sends stock\.reserve, which no service of shop handles",
+    ),
+    "a reply that nobody handles": (
+        lambda: System(
+            "shop",
+            services=[stock(ReserveSome)],
+            workflows=[flow(Step(lambda _order: ReserveSome(), learn=learn_reserved, deadline=60))],
+        ),
+        r"order@1, step 1: nobody handles the reply stock\.short",
+    ),
+    "a compensation without replies": (
+        lambda: System(
+            "shop",
+            services=[stock(Reserve, Release)],
+            workflows=[flow(Step(lambda _o: Reserve(), undo=lambda _o, undoes: Release(undoes), deadline=60))],
+        ),
+        r"order@1, step 1 sends stock\.release, which declares no replies",
+    ),
+    "two workflows of one command": (
+        lambda: System("shop", services=[stock(Reserve)], workflows=[flow(RESERVE), flow(RESERVE, name="again")]),
+        r"shop\.order starts two workflows, order and again",
+    ),
+    "a start that belongs to another": (
+        lambda: System("shop", services=[stock(Reserve)], workflows=[flow(RESERVE, starts=OrderElsewhere)]),
+        r"order@1 is started by other\.order: a command of shop is needed",
+    ),
+    "a reply that is another's to tell": (
+        lambda: System("shop", services=[stock(Tell)], workflows=[flow(Step(lambda _order: Tell(), deadline=60))]),
+        r"stock\.tell is answered by mail\.sent, which is another's to tell",
+    ),
+    "a step that does not say what it sends": (
+        lambda: System("shop", services=[stock(Reserve)], workflows=[flow(Step(two, deadline=60))]),
+        r"a step's function names 2 commands; annotate what it returns",
+    ),
+    "two services of one name": (
+        lambda: System("shop", services=[stock(Reserve), stock(Reserve)]),
+        r"two services called stock",
+    ),
+    "two workflows of one name": (
+        lambda: System("shop", services=[stock(Reserve)], workflows=[flow(RESERVE), flow(RESERVE)]),
+        r"two workflows called order@1",
+    ),
+    "two handlers of one message": (lambda: stock(Reserve, Reserve), r"service stock: two handlers of stock\.reserve"),
+}
+
+
+@pytest.mark.parametrize(("declare", "named"), WRONG.values(), ids=WRONG)
+def test_a_system_that_cannot_work_is_refused_by_name(declare: Callable[[], object], named: str) -> None:
+    """Otherwise its sagas would hang until their deadlines, and nobody would know why."""
+    with pytest.raises(DefinitionError, match=named):
+        declare()
+
+
+def test_a_learn_that_takes_every_reply_is_taken() -> None:
+    """The refusal above is of the reply that is left out, not of having two."""
+    step = Step[Order](lambda _order: ReserveSome(), learn=learn_both, deadline=60)
+    system = System("shop", services=[stock(ReserveSome)], workflows=[flow(step)])
+    assert {Reserved, Short} <= set(system.coordinator.handling)
+
+
+def test_the_coordinator_hears_every_answer_to_every_version_and_starts_the_newest() -> None:
+    """A saga of an older version still runs to its end."""
+    newer = flow(Step(lambda _order: ReserveSome(), deadline=60), version=2)
+    system = System("shop", services=[stock(Reserve, ReserveSome)], workflows=[flow(RESERVE), newer])
+    assert system.sagas.starting[Order] is newer
+    heard = set(system.coordinator.consumes)
+    assert {"stock.reserved", "stock.short", "stock.command-refused", "stock.command-failed"} <= heard
+
+
+def test_a_table_gets_its_revision_but_for_what_is_only_added_to() -> None:
+    """A row that two transactions write at once is found by its revision."""
+    tables = MetaData()
+    Table("item", tables, Column("sku", String, primary_key=True))
+    Table("note", tables, Column("id", String, primary_key=True), info={"append_only": True})
+    Service("stock", tables=tables)
+    assert "revision" in tables.tables["item"].c
+    assert "revision" not in tables.tables["note"].c
+
+
+def test_ports_are_assigned_or_given_and_every_process_is_named() -> None:
+    """A new service needs no line in a list of ports."""
+    from pulsaga.settings import Settings
+
+    def web(_runtime: Any, _read: Any) -> Any:
+        raise AssertionError("not asked for")
+
+    door = Service("door", web=web)
+    system = System("shop", services=[Service("stock", web=web), Service("quiet", handlers=[])], front_door=door)
+    assert system.ports(Settings.read({})) == {"door": 3000, "shop": 3001, "stock": 3002}
+    assert system.port_of(Settings.read({"STOCK_PORT": "7000"}), "stock") == 7000
+    assert ("quiet", "worker") not in system.processes
+    with pytest.raises(DefinitionError, match="quiet has no web process"):
+        system.port_of(Settings.read({}), "quiet")
