@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from sqlalchemy import Engine
@@ -22,7 +22,7 @@ from pulsaga.delivery.worker import Worker
 from pulsaga.errors import SettingError
 from pulsaga.process import Process, collect_seldom, repeat
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime, Service, System, open_runtime
+from pulsaga.system import AddLoops, Runtime, Service, System, open_runtime
 from pulsaga.telemetry import configure_logging
 from pulsaga_program.preflight import check_values
 
@@ -47,7 +47,8 @@ def run(system: System, name: str, kind: str, settings: Settings) -> None:
     if check := system[name].check:
         keep_trying(threading.Event(), lambda: check(runtime))
     process = Process()
-    closing = add_worker(process, runtime) if kind == "worker" else add_web(process, runtime)
+    adds: Mapping[str, AddLoops] = {"worker": add_worker, "web": add_web, **system[name].processes}
+    closing = adds[kind](process, runtime)
     intact = process.run()
     for close in [*closing, runtime.broker.close]:
         close()

@@ -67,7 +67,7 @@ def service_programs(settings: Settings, counts: Mapping[tuple[str, str], int]) 
             yield Program(
                 name=f"{service}.{kind}" + (f".{replica + 1}" if count > 1 else ""),
                 command=_protools("run", service, kind, "--supervisor", str(os.getpid())),
-                role="web" if kind == "web" else "worker",
+                role="worker" if kind == "worker" else "web",
                 environment=_environment(settings),
             )
 

@@ -26,6 +26,7 @@ from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.rows import keyed_alone
 from pulsaga.delivery.unit_of_work import Speaker
 from pulsaga.errors import DefinitionError
+from pulsaga.process import Process
 from pulsaga.saga.coordinator import Coordinator
 from pulsaga.saga.definition import Saga
 from pulsaga.settings import KEYS, Settings
@@ -57,6 +58,8 @@ class Service:
     duties: Sequence[DutyMaker] = ()
     web: Callable[[Runtime, Engine], Flask] | None = None
     """Makes the app of its web process; imports what it needs inside, so that a worker does not load it."""
+    processes: Mapping[str, AddLoops] = field(default_factory=dict)
+    """Kinds of process of its own beside `worker` and `web`, by name: each adds its loops to a process."""
     settings: type | None = None
     """A dataclass of its own settings (`pulsaga.settings.setting`), read with `settings.of(cls)`."""
     keys: Sequence[str] = ()
@@ -82,6 +85,8 @@ class Service:
         for table in self.tables.tables.values():
             if keyed_alone(table) and "revision" not in table.c and not table.info.get("append_only"):
                 table.append_column(Column("revision", Integer, nullable=False))
+        if taken := {"worker", "web"} & self.processes.keys():
+            raise DefinitionError(f"service {self.name}: {' and '.join(taken)} is a kind of process of every service")
         _refuse_twins(f"service {self.name}: two handlers of", [handler.message for handler in self.handlers])
         _refuse_twins(f"service {self.name}: two projections of", [each.event for each in self.projections])
 
@@ -140,7 +145,7 @@ class Service:
     def kinds(self) -> tuple[str, ...]:
         """Its kinds of process."""
         works = self.handlers or self.projections or self.duties
-        return ("worker",) * bool(works) + ("web",) * (self.web is not None)
+        return ("worker",) * bool(works) + ("web",) * (self.web is not None) + tuple(self.processes)
 
 
 @dataclass(frozen=True)
@@ -229,7 +234,8 @@ class System:
     @cached_property
     def processes(self) -> tuple[tuple[str, str], ...]:
         """Every kind of process, as service and kind, in the order in which they start."""
-        kinds = dict.fromkeys(kind for service in self.all for kind in service.kinds)
+        own = (kind for service in self.all for kind in service.processes)
+        kinds = dict.fromkeys(("worker", *own, "web"))
         return tuple((service.name, kind) for kind in kinds for service in self.all if kind in service.kinds)
 
     @cached_property
@@ -301,6 +307,8 @@ class Runtime:
 
 
 DutyMaker = Callable[[Runtime], Duty]
+AddLoops = Callable[[Process, Runtime], Sequence[Callable[[], object]]]
+"""Adds the loops of one kind of process; returns what is closed after them."""
 
 
 def open_runtime(system: System, settings: Settings, service: str) -> Runtime:

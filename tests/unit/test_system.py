@@ -141,6 +141,10 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: System("shop", services=[stock(Reserve)], workflows=[flow(RESERVE), flow(RESERVE)]),
         r"two workflows called order@1",
     ),
+    "a kind of process that every service has": (
+        lambda: Service("stock", processes={"web": lambda _process, _runtime: []}),
+        r"service stock: web is a kind of process of every service",
+    ),
     "two handlers of one message": (lambda: stock(Reserve, Reserve), r"service stock: two handlers of stock\.reserve"),
 }
 
@@ -192,3 +196,13 @@ def test_ports_are_assigned_or_given_and_every_process_is_named() -> None:
     assert ("quiet", "worker") not in system.processes
     with pytest.raises(DefinitionError, match="quiet has no web process"):
         system.port_of(Settings.read({}), "quiet")
+
+
+def test_a_service_may_have_a_kind_of_process_of_its_own() -> None:
+    """Not every server speaks HTTP."""
+    stock_by_grpc = Service("stock", processes={"grpc": lambda _process, _runtime: []})
+    assert System("shop", services=[stock_by_grpc]).processes == (
+        ("shop", "worker"),
+        ("stock", "grpc"),
+        ("shop", "web"),
+    )
