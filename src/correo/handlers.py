@@ -15,7 +15,7 @@ from correo.messages import PasswordMailSent, SendPasswordMail
 from correo.settings import CorreoSettings
 from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
 from correo.suspects import Suspects
-from correo.tables import mail
+from correo.tables import MailRow, mail
 from pulsaga import faults
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.claims import claim, held, report_apart
@@ -44,7 +44,7 @@ MOST_DOUBLINGS = 10
 def send_password_mail(message: Message[SendPasswordMail], uow: UnitOfWork) -> None:
     """Keep one mail per command; the sender answers the command when the mail has ended."""
     body = message.body
-    row = {
+    row: MailRow = {
         "id": message.id,
         "username": body.username,
         "recipient": body.email,
@@ -83,7 +83,7 @@ class Sender:
             while rows:
                 rows = self._round(rows)
 
-    def _round(self, rows: list[Row]) -> list[Row]:
+    def _round(self, rows: list[MailRow]) -> list[MailRow]:
         """Send what is under the least suspicion, and report it; return what is claimed and to be sent next."""
         least = min(map(self._suspicion_of, rows))
         first = [row for row in rows if self._suspicion_of(row) == least]
@@ -101,14 +101,14 @@ class Sender:
                 raise
         return self._report_then_claim(rows, outcomes)
 
-    def _report_then_claim(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> list[Row]:
+    def _report_then_claim(self, rows: Sequence[MailRow], outcomes: dict[str, Outcome]) -> list[MailRow]:
         self._report_apart(rows, outcomes)
         return self._relay.run(self._claim)
 
-    def _report_apart(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> None:
+    def _report_apart(self, rows: Sequence[MailRow], outcomes: dict[str, Outcome]) -> None:
         report_apart(self._relay, mail, rows, partial(self._report, outcomes), LONGEST_DELAY_S)
 
-    def _send(self, first: Sequence[Row], claimed: Sequence[Row]) -> dict[str, Outcome]:
+    def _send(self, first: Sequence[MailRow], claimed: Sequence[MailRow]) -> dict[str, Outcome]:
         """Send the first of what is claimed; return what came of it, or report it and raise what ended the round."""
         outcomes: dict[str, Outcome] = {}
         letters = self._letters(first, outcomes)
@@ -121,7 +121,7 @@ class Sender:
             raise
         return outcomes
 
-    def _go_on(self, rows: Sequence[Row], outcomes: dict[str, Outcome], uow: UnitOfWork) -> list[Row]:
+    def _go_on(self, rows: Sequence[MailRow], outcomes: dict[str, Outcome], uow: UnitOfWork) -> list[MailRow]:
         """Report and claim what is due next in one transaction: a claim passes over what is locked and never waits."""
         self._report(outcomes, uow, rows)
         return self._claim(uow, reported={row["id"] for row in rows})
@@ -140,7 +140,7 @@ class Sender:
                 if isinstance(outcome, CutOff) or time.monotonic() > ends_at:
                     return
 
-    def _letters(self, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> list[Letter]:
+    def _letters(self, rows: Sequence[MailRow], outcomes: dict[str, Outcome]) -> list[Letter]:
         """Compose what can be composed; what cannot is an outcome of that mail alone."""
         letters = []
         for row in rows:
@@ -154,7 +154,7 @@ class Sender:
                 outcomes[row["id"]] = Delayed(f"not composed: {type(error).__name__}")
         return letters
 
-    def _claim(self, uow: UnitOfWork, reported: Collection[str] = ()) -> list[Row]:
+    def _claim(self, uow: UnitOfWork, reported: Collection[str] = ()) -> list[MailRow]:
         """Claim what is due, but for what rests with its domain."""
         rows, due = [], claim(uow, mail, PAGE, self._settings.mail_claim, but=reported)
         for row in due:
@@ -166,10 +166,10 @@ class Sender:
         self._is_page_of_resting = not rows and len(due) + len(reported) >= PAGE
         return rows
 
-    def _suspicion_of(self, row: Row) -> tuple[int, int]:
+    def _suspicion_of(self, row: MailRow) -> tuple[int, int]:
         return self._suspects.strikes(_domain_of(row)), row["attempts"]
 
-    def _letter(self, row: Row) -> Letter:
+    def _letter(self, row: MailRow) -> Letter:
         token = unseal_token(row["sealed_token"], self._runtime.settings.keys("LINK_KEY"), row["username"])
         content = compose(
             row["id"],
@@ -182,13 +182,13 @@ class Sender:
         )
         return Letter(row["id"], row["recipient"], content)
 
-    def _report(self, outcomes: dict[str, Outcome], uow: UnitOfWork, rows: Sequence[Row]) -> None:
+    def _report(self, outcomes: dict[str, Outcome], uow: UnitOfWork, rows: Sequence[MailRow]) -> None:
         for row in held(uow, mail, rows):
             outcome = outcomes.get(row["id"])
             if outcome is not None:
                 self._suspects.note(row["id"], _domain_of(row), outcome, uow.now)
             try:
-                report(uow, dict(row), outcome)
+                report(uow, row.copy(), outcome)
             except Exception as error:  # one mail that cannot be reported must not undo the report of the others
                 log.exception("mail not reported", mail=row["id"])
                 uow.drop()
@@ -196,15 +196,15 @@ class Sender:
             uow.keep()
 
 
-def _about(rows: Sequence[Row]) -> list[Row]:
+def _about(rows: Sequence[MailRow]) -> list[Row]:
     return [about(mail, row) for row in rows]
 
 
-def _domain_of(row: Row) -> str:
+def _domain_of(row: MailRow) -> str:
     return domain_key(row["recipient"].rpartition("@")[2])
 
 
-def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
+def report(uow: UnitOfWork, row: MailRow, outcome: Outcome | None) -> None:
     """Write what came of one claimed mail: None means that it was not tried, and it is due again soon."""
     match outcome:
         case Sent():
@@ -220,24 +220,24 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None) -> None:
             }
             _answer(uow, row, refused_by(SendPasswordMail)(contract_of(SendPasswordMail).name, code, detail))
         case Delayed(detail=detail):
-            row |= _again(row, uow.now + min(LONGEST_DELAY_S, max(DELAY_S, uow.now - row["created_at"])), detail)
+            row = _again(row, uow.now + min(LONGEST_DELAY_S, max(DELAY_S, uow.now - row["created_at"])), detail)
         case CutOff(detail=detail):
-            row |= _again(row, uow.now + min(LONGEST_DELAY_S, 2.0 ** min(row["attempts"], MOST_DOUBLINGS)), detail)
+            row = _again(row, uow.now + min(LONGEST_DELAY_S, 2.0 ** min(row["attempts"], MOST_DOUBLINGS)), detail)
         case None:
             row |= {"due_at": uow.now}
     uow.put(mail, row)
 
 
-def _answer(uow: UnitOfWork, row: Row, body: PasswordMailSent | CommandRefused) -> None:
+def _answer(uow: UnitOfWork, row: MailRow, body: PasswordMailSent | CommandRefused) -> None:
     context = unpack_context(row["context"])
     uow.record(body, row["id"], 1, subject=row["username"], answers=row["id"], context=context)
 
 
-def _again(row: Row, due_at: float, detail: str) -> Row:
-    return {"attempts": row["attempts"] + 1, "due_at": due_at, "error": detail}
+def _again(row: MailRow, due_at: float, detail: str) -> MailRow:
+    return {**row, "attempts": row["attempts"] + 1, "due_at": due_at, "error": detail}
 
 
-def _sent(row: Row) -> PasswordMailSent:
+def _sent(row: MailRow) -> PasswordMailSent:
     return PasswordMailSent(
         mail_id=row["id"],
         username=row["username"],
@@ -245,7 +245,7 @@ def _sent(row: Row) -> PasswordMailSent:
         status=row["status"],
         attempts=row["attempts"],
         created_at=row["created_at"],
-        sent_at=row["ended_at"],
+        sent_at=row["ended_at"] or 0.0,
     )
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Table
-
 from correo.messages import PasswordMailSent
-from correo.tables import mail_view
+from correo.tables import MailViewRow, mail_view
 from pulsaga.delivery.messages import Message
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.rows import Rows
 
 
-def project_mail(message: Message[PasswordMailSent]) -> Iterable[tuple[Table, Row]]:
+def project_mail(message: Message[PasswordMailSent]) -> Iterable[tuple[Rows[MailViewRow], MailViewRow]]:
     """Show one mail that was sent."""
     sent = message.body
-    row = {
+    row: MailViewRow = {
         "id": sent.mail_id,
         "version": message.version,
         "username": sent.username,

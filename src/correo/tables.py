@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypedDict
+
 from sqlalchemy import Column, Double, Integer, MetaData, String, Text
 
-from pulsaga.delivery.rows import Row, Rows
+from pulsaga.delivery.rows import Rows
 from pulsaga.delivery.tables import Id, partial_index
 
 WRITE = MetaData()
 READ = MetaData()
 
-mail = Rows[Row](
+
+class MailRow(TypedDict):
+    """A mail that waits to be sent, or was."""
+
+    id: str
+    username: str
+    recipient: str
+    sealed_token: str
+    context: str
+    status: Literal["waiting", "sent", "refused"]
+    attempts: int
+    claim: str | None
+    due_at: float | None
+    created_at: float
+    ended_at: float | None
+    error: str
+
+
+class MailViewRow(TypedDict):
+    """A mail that was sent, as it is shown."""
+
+    id: str
+    version: int | None
+    username: str
+    recipient: str
+    status: str
+    attempts: int
+    created_at: float
+    sent_at: float
+
+
+mail = Rows[MailRow](
     "mail",
     WRITE,
     Column("id", Id, primary_key=True, comment="command id of the SendPasswordMail"),
@@ -32,7 +65,7 @@ mail = Rows[Row](
     info={"subject": "username"},
 )
 
-mail_view = Rows[Row](
+mail_view = Rows[MailViewRow](
     "mail_view",
     READ,
     Column("id", Id, primary_key=True),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from typing import cast
 
 import structlog
 from sqlalchemy import update
@@ -15,17 +16,17 @@ from pulsaga.delivery.blame import by_halves
 from pulsaga.delivery.inbox import incident_row, said
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.relay import Relay
-from pulsaga.delivery.rows import Row, Rows
+from pulsaga.delivery.rows import R, Rows
 from pulsaga.delivery.tables import incident
 from pulsaga.delivery.unit_of_work import UnitOfWork
 from pulsaga.errors import Unavailable
 
 log = structlog.get_logger()
-ClaimReport = Callable[[UnitOfWork, Sequence[Row]], object]
+ClaimReport = Callable[[UnitOfWork, Sequence[R]], object]
 """Write what came of claimed rows, of those that are still held."""
 
 
-def claim(uow: UnitOfWork, table: Rows[Row], limit: int, for_s: float, but: Collection[str] = ()) -> list[Row]:
+def claim(uow: UnitOfWork, table: Rows[R], limit: int, for_s: float, but: Collection[str] = ()) -> list[R]:
     """Take rows that are due, under one token; others leave them alone for so many seconds.
 
     `but` names rows that this transaction has just reported on: in the database they are due still.
@@ -33,13 +34,13 @@ def claim(uow: UnitOfWork, table: Rows[Row], limit: int, for_s: float, but: Coll
     due = (table.c.due_at.is_not(None)) & (table.c.due_at <= uow.now)
     rows = [row for row in uow.claim(table, due, table.c.due_at, limit) if row["id"] not in but]
     token = new_id()
-    claimed = [{**row, "claim": token, "due_at": uow.now + for_s} for row in rows]
+    claimed = [cast(R, {**row, "claim": token, "due_at": uow.now + for_s}) for row in rows]
     for row in claimed:
         uow.put(table, row)
     return claimed
 
 
-def held(uow: UnitOfWork, table: Rows[Row], claimed: Sequence[Row]) -> Iterator[Row]:
+def held(uow: UnitOfWork, table: Rows[R], claimed: Sequence[R]) -> Iterator[R]:
     """Yield the rows that are still held, as they are now, without their token; another's are left to that one.
 
     So are rows that another transaction has locked: the others' reports must not wait for it, or be lost with it.
@@ -51,10 +52,10 @@ def held(uow: UnitOfWork, table: Rows[Row], claimed: Sequence[Row]) -> Iterator[
         if row is None or row["claim"] != before["claim"]:
             log.warning("claim lost, not reported", table=table.name, id=before["id"])
         else:
-            yield {**row, "claim": None}
+            yield cast(R, {**row, "claim": None})
 
 
-def report_apart(relay: Relay, table: Rows[Row], claimed: Sequence[Row], report: ClaimReport, rest_s: float) -> None:
+def report_apart(relay: Relay, table: Rows[R], claimed: Sequence[R], report: ClaimReport[R], rest_s: float) -> None:
     """Report on claimed rows in one transaction; when the database refuses that, by halves, down to the row at fault.
 
     That one is put off for `rest_s` seconds, with an incident: what came of it cannot be kept, so it is done again.
@@ -66,14 +67,14 @@ def report_apart(relay: Relay, table: Rows[Row], claimed: Sequence[Row], report:
     )
 
 
-def _put_off(table: Rows[Row], row: Row, error: Exception, rest_s: float, uow: UnitOfWork) -> None:
+def _put_off(table: Rows[R], row: R, error: Exception, rest_s: float, uow: UnitOfWork) -> None:
     log.error("not reported", table=table.name, id=row["id"], error=said(error))
     uow.append(incident, incident_row("unreported", row["id"], type(error).__name__, said(error), uow.now))
     ours = (table.c.id == row["id"]) & (table.c.claim == row["claim"])
     uow.values(update(table).where(ours).values(due_at=uow.now + rest_s, claim=None).returning(table.c.id))
 
 
-def _unlocked(uow: UnitOfWork, table: Rows[Row], key: str) -> Row | None:
+def _unlocked(uow: UnitOfWork, table: Rows[R], key: str) -> R | None:
     try:
         return uow.get(table, key)
     except Unavailable:

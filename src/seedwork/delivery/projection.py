@@ -42,7 +42,7 @@ class Projection(Generic[B]):
     """How an event becomes rows of a read database; each names its table and is whole."""
 
     event: type[B]
-    function: Callable[[Message[B]], Iterable[tuple[Table, Row]]]
+    function: Callable[[Message[B]], Iterable[tuple[Table, Mapping[str, Any]]]]
 
 
 class Projector:
@@ -125,7 +125,7 @@ class Projector:
                 if received.message is None:
                     raise received.error or ValueError("nothing to read")
                 for table, row in self._projections[type(received.message.body)].function(received.message):
-                    _keep_newest(rows[table], table, row)
+                    _keep_newest(rows[table], table, dict(row))
             except Exception as error:
                 failed.append((received, error))
         return rows, failed

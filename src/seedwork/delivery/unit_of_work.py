@@ -7,7 +7,7 @@ kept or dropped alone, so a failing message cannot spoil its neighbours.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -292,10 +292,10 @@ class UnitOfWork:
         return loaded["revision"] if loaded else 0
 
 
-def about(table: Table, row: Row) -> Row:
+def about(table: Table, row: Mapping[str, Any]) -> Row:
     """Return a row with its `subject`: the column that the table's `info` names so."""
     name = table.info.get("subject")
-    return {"subject": row[name], **row} if name else row
+    return {"subject": row[name], **row} if name else dict(row)
 
 
 class _Buffer:
