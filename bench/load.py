@@ -13,13 +13,14 @@ from sqlalchemy import func, select, text
 from bench.contest import Run
 from bench.poster import Poster
 from bench.rig import Rig
-from bff.acceptance import Request, accept_many
-from bff.waiting import ENDED, TOPIC
+from protools_saga.messages import IssuePassword
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.rows import among, array
 from pulsaga.delivery.tables import outbox
 from pulsaga.system import open_runtime
+from pulsaga.web.front_door.acceptance import Request, accept_many
+from pulsaga.web.front_door.commands.waiting import ENDED, topic_of
 from system import SYSTEM
 
 LOOK = "SELECT id FROM command WHERE {} AND status IN ('completed', 'refused', 'suspended')"
@@ -39,7 +40,7 @@ class Watch:
 
     def __init__(self, rig: Rig) -> None:
         self._runtime = open_runtime(SYSTEM, rig.settings, "bff")
-        self._listener = self._runtime.broker.listen(TOPIC)
+        self._listener = self._runtime.broker.listen(topic_of("bff"))
         self._read = open_database(rig.settings, "bff", "read", "reader")
         self._look = text(LOOK.format(among("id", "uuid", self._read.dialect.name)))
         self._mentioned: set[str] = set()
@@ -76,6 +77,11 @@ class Watch:
         return ended
 
 
+def _wish(name: str) -> Request:
+    command = IssuePassword(name, f"{name}@example.test")
+    return Request(command=command, workflow="issue-password", subject=name, body_hash="")
+
+
 def names() -> Iterator[str]:
     """Yield usernames that no other load uses."""
     return (f"u{new_id()[-6:]}-{n}" for n in count())
@@ -110,7 +116,7 @@ class Load:
     def accept(self, number: int) -> list[str]:
         """Accept this many commands in one commit; return their ids."""
         names = [next(self._names) for _ in range(number)]
-        requests = [Request(username=name, email=f"{name}@example.test", body_hash="") for name in names]
+        requests = [_wish(name) for name in names]
         return [accepted.id for accepted in accept_many(self._runtime.relay, requests)]
 
     def sustained(self, sagas: int, in_flight: int) -> Run:

@@ -31,7 +31,7 @@ MAIL_VIEW = view(
 )
 COMMAND = view(
     "command",
-    "id uuid, version int, type text, username text, actor text, status text, reason_code text, reason_detail text, "
+    "id uuid, version int, type text, subject text, actor text, status text, reason_code text, reason_detail text, "
     "cancellable bool, created_at float8, updated_at float8",
 )
 COMMAND_MOVE = Table(

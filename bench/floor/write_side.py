@@ -62,7 +62,7 @@ def heard(batch: Sequence[Any], envelopes: Sequence[dict[str, str]]) -> tuple[li
 
 # --- bff
 
-ACCEPTANCE = Table("acceptance", "id uuid, type text, username text, actor text, body_hash text, created_at float8")
+ACCEPTANCE = Table("acceptance", "id uuid, type text, subject text, actor text, body_hash text, created_at float8")
 
 
 def accept(desk: Desk, usernames: Sequence[str]) -> list[str]:

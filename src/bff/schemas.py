@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from marshmallow import ValidationError, fields
 from marshmallow.validate import Email, Length
 
-from bff.outward import URL_LENGTH, read_url
 from pulsaga.web.contract import Shape
 from pulsaga.web.formats import NOT_XML, invalid
+from pulsaga.web.front_door.shapes import callback_field
 
 USERNAME_LENGTH = 254
 USERNAME_PATTERN = r"^(?!\s|\.{1,2}$)[^\u0000-\u001f\u007f-\u009f\u2028\u2029\ufffe\uffff]*(?<!\s)$"
@@ -23,16 +22,6 @@ LOCAL_PART_LENGTH = 64
 """RFC 5321 §4.5.3.1.1."""
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories of control characters, surrogates, line and paragraph separators."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """Hold what a caller asks for: `asked` is what was said, `email` where the mail goes."""
-
-    username: str
-    email: str
-    rotate: bool
-    asked: dict[str, Any]
 
 
 class _Username(fields.String):
@@ -76,14 +65,6 @@ class _Flag(fields.Boolean):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
-def check_callback(url: str) -> None:
-    """Raise ValidationError unless this may be called back, as far as its text tells."""
-    try:
-        read_url(url)
-    except ValueError as error:
-        raise ValidationError(str(error)) from None
-
-
 class IssuePassword(Shape):
     """Describe the body of `POST /passwords`."""
 
@@ -104,15 +85,7 @@ class IssuePassword(Shape):
             "examples": [False],
         },
     )
-    callback = fields.String(
-        validate=check_callback,
-        metadata={
-            "description": "Is told of the end by a signed POST (Standard Webhooks): https, or http to loopback.",
-            "format": "uri",
-            "maxLength": URL_LENGTH,
-            "examples": ["https://caller.example/hooks/passwords"],
-        },
-    )
+    callback = callback_field("https://caller.example/hooks/passwords")
 
 
 class RevealRequest(Shape):
@@ -146,10 +119,9 @@ REVEAL_REQUEST = RevealRequest()
 VERIFICATION = Verification()
 
 
-def wish_of(asked: dict[str, Any], mail_domain: str) -> Wish:
-    """Say what a loaded wish means; without an email the mail goes to `<username>@<mail_domain>`."""
-    email = asked.get("email") or _default_email(asked["username"], mail_domain)
-    return Wish(asked["username"], email, asked.get("rotate", False), asked)
+def email_of(asked: Mapping[str, Any], mail_domain: str) -> str:
+    """Return where the mail of a loaded wish goes; without an email that is `<username>@<mail_domain>`."""
+    return asked.get("email") or _default_email(asked["username"], mail_domain)
 
 
 def _default_email(username: str, mail_domain: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from bff import create_app
-from bff.projections import PROJECTIONS, tell_waiters
+from bff.door import ENTRANCES
+from bff.projections import PROJECTIONS
 from bff.settings import BffSettings
 from bff.tables import READ, WRITE
-from bff.webhooks import call_webhooks
 from pulsaga.system import Service
+from pulsaga.web.front_door.callbacks.webhooks import calling
+from pulsaga.web.front_door.commands.projections import tell_waiters
 
 XML = "-H 'Content-Type: application/xml' -H 'Accept: application/xml'"
 
@@ -26,7 +28,7 @@ BFF = Service(
     tables=WRITE,
     views=READ,
     projections=PROJECTIONS,
-    duties=[call_webhooks],
+    duties=[calling(ENTRANCES)],
     web=create_app,
     settings=BffSettings,
     seams={"telling": "the read model is up to date, who waits has not heard it (drop: nobody hears it)"},

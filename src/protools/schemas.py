@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import make_dataclass
+from dataclasses import is_dataclass, make_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from pulsaga.delivery.avro import home_of
 from pulsaga.delivery.messages import Contract, contract_of
@@ -37,11 +39,22 @@ def write(classes: Iterable[type]) -> Iterator[Path]:
             yield path
 
 
-def _model(cls: type) -> Any:
+@cache
+def _model(cls: Any) -> Any:
     from dataclasses_avroschema import AvroModel
 
-    fields = [(name, hint) for name, hint in get_type_hints(cls).items() if name != "contract"]
+    fields = [(name, _with_models(hint)) for name, hint in get_type_hints(cls).items() if name != "contract"]
     return make_dataclass(cls.__name__, fields, bases=(AvroModel,))
+
+
+def _with_models(hint: Any) -> Any:
+    """Return a type in which a model stands for each dataclass."""
+    if is_dataclass(hint):
+        return _model(cast(Any, hint))
+    if isinstance(hint, UnionType):
+        return Union[tuple(map(_with_models, get_args(hint)))]  # noqa: UP007 - the members are known at run time only
+    inner = tuple(map(_with_models, get_args(hint)))
+    return get_origin(hint)[inner] if inner else hint
 
 
 def _record_name(contract: Contract) -> str:

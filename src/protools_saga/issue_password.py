@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from correo.messages import SendPasswordMail
 from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
 from protools_saga.messages import IssuePassword
-from pulsaga.saga.definition import Saga, Step, hours, minutes
+from pulsaga.saga.definition import Access, Saga, Step, hours, minutes
+
+ACCESS = Access(start=("caller", "operator", "admin"), subject="username")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ ISSUE_PASSWORD = Saga[Issue](
     starts=IssuePassword,
     data=Issue,
     subject=lambda issue: issue.username,
+    access=ACCESS,
     steps=[
         Step(
             lambda issue: GeneratePassword(issue.username),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from correo.messages import SendPasswordMail
 from generador.messages import DropSuccessor, GenerateSuccessor, RetirePassword, SuccessorGenerated
+from protools_saga.issue_password import ACCESS
 from protools_saga.messages import RotatePassword
 from pulsaga.saga.definition import Saga, Step, hours, minutes
 
@@ -33,6 +34,7 @@ ROTATE_PASSWORD = Saga[Rotation](
     starts=RotatePassword,
     data=Rotation,
     subject=lambda rotation: rotation.username,
+    access=ACCESS,
     steps=[
         Step(
             lambda rotation: GenerateSuccessor(rotation.username),

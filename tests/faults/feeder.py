@@ -68,11 +68,11 @@ class Census:
 
     def completed_names(self) -> set[str]:
         """Return whose command has completed."""
-        return set(self._ids("read", "SELECT username FROM command WHERE status = 'completed'"))
+        return set(self._ids("read", "SELECT subject FROM command WHERE status = 'completed'"))
 
     def whereabouts(self, settings: Settings, most: int = 5) -> Iterator[str]:
         """Tell of some open commands where they stand: the saga's row, and the mail's."""
-        names = "SELECT id, username FROM acceptance"
+        names = "SELECT id, subject FROM acceptance"
         open_ids = set(self.open_ids()[:most])
         for _, identifier, username in self._rows("bff", settings, names, {}):
             if str(identifier) in open_ids:

@@ -17,11 +17,13 @@ import tests.service.desk
 from sqlalchemy import text
 
 import correo.handlers
-from bff import acceptance, admission, load, waiting
 from pulsaga.delivery import inbox, messages, relay, rows, unit_of_work, worker
 from pulsaga.delivery.tables import Seen
 from pulsaga.saga import engine
 from pulsaga.web import formats
+from pulsaga.web.front_door import acceptance
+from pulsaga.web.front_door.commands import waiting
+from pulsaga.web.front_door.overload import admission, load
 from pulsaga.web.serving import connection, server
 
 

@@ -12,7 +12,7 @@ from tests.service.certificates import Certificate, make_certificate
 from tests.service.rooms import Room, room
 from tests.service.web import Serving, serving
 
-from bff.waiting import Waiting
+from pulsaga.web.front_door.commands.waiting import Waiting
 
 
 @pytest.fixture

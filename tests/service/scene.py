@@ -8,9 +8,8 @@ from typing import Any
 
 from sqlalchemy import update
 from tests.service.desk import Acks, Desk, arrived, exchange, make_desk
+from tests.service.wishes import wish
 
-from bff.acceptance import Request, accept
-from bff.cancelling import cancel
 from correo.handlers import send_mails, unseal_token
 from correo.messages import SendPasswordMail
 from correo.tables import mail
@@ -31,6 +30,8 @@ from pulsaga.operate.replaying import discard, replay
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings
+from pulsaga.web.front_door.acceptance import accept
+from pulsaga.web.front_door.commands.cancelling import cancel
 from system import SYSTEM
 
 BY = By("ada", "the scene needs it")
@@ -50,15 +51,15 @@ class Scene:
 
     def accept(self, label: str, username: str, email: str = "", key: str | None = None, **more: Any) -> str:
         relay, write = self.desks["bff"].runtime.relay, self.desks["bff"].runtime.write
-        wish = {"username": username, "email": email or f"{username}@example.test", "body_hash": "hash"}
-        self.ids[label] = accept(relay, write, Request(**wish, idempotency_key=key, **more)).id
+        asked = wish(username, email, body_hash="hash", idempotency_key=key, **more)
+        self.ids[label] = accept(relay, write, asked).id
         relay.publish_waiting(0.01)
         return self.ids[label]
 
     def cancel(self, saga_id: str) -> None:
         relay = self.desks["bff"].runtime.relay
         read = open_database(self.settings, "bff", "read", "reader")
-        cancel(relay, read, Context(saga_id, actor="ada"), "x")
+        cancel(relay, read, Context(saga_id, actor="ada"), SYSTEM.sagas.cancel(saga_id), "x")
         read.dispose()
         relay.publish_waiting(0.01)
 

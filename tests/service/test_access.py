@@ -16,15 +16,17 @@ from tests.service.rooms import Room, eventually, room
 from tests.service.stage import counted
 from tests.service.web import Serving
 
-from bff import keys
-from bff.tables import acceptance, api_key, command, password
+from bff.tables import password
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import audit
 from pulsaga.settings import Settings
+from pulsaga.web.access import keys
 from pulsaga.web.access.callers import ROLES
 from pulsaga.web.access.gatekeeper import KEPT_S
+from pulsaga.web.access.keys import api_key
 from pulsaga.web.access.rights import SERVICE, Right
 from pulsaga.web.access.tokens import issue, service_token
+from pulsaga.web.front_door.tables import acceptance, command
 from system import SYSTEM
 
 SECRET = "correct horse battery staple, 32 bytes and more"
@@ -156,7 +158,7 @@ def test_anothers_command_is_not_found(bff: Room) -> None:
     mine = token_of(bff.runtime.settings, "caller", "shop")
     path = bff.http.post("/passwords", json={"username": "ada"}, headers=mine).headers["Location"]
     assert [shown(bff, "caller", name, path) for name in ("shop", "rival")] == [200, 404]
-    row = {"version": 1, "type": "issue-password", "username": "ada", "status": "running", "cancellable": True}
+    row = {"version": 1, "type": "issue-password", "subject": "ada", "status": "running", "cancellable": True}
     rest = {"reason_code": "", "reason_detail": "", "created_at": 1.0, "updated_at": 2.0}
     bff.write_view(command, id=path.rpartition("/")[2], actor="shop", **row, **rest)
     assert [shown(bff, "caller", name, path) for name in ("shop", "rival")] == [200, 404]

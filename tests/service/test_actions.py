@@ -17,9 +17,6 @@ from tests.service.scene import Scene, project
 from tests.service.stage import BOTH, settings_on
 from tests.service.test_operators import ADA, BOB, Company, hire, refusal
 
-from bff.forgetting import forget_keys
-from bff.queries import find_ended
-from bff.tables import acceptance, cancellation, command
 from correo.messages import SendPasswordMail
 from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
 from protools_saga.messages import IssuePassword
@@ -34,6 +31,9 @@ from pulsaga.operate.verify import verify
 from pulsaga.operate.verify.scope import Scope
 from pulsaga.saga.tables import saga, saga_archive
 from pulsaga.settings import Settings
+from pulsaga.web.front_door.commands.queries import find_ended
+from pulsaga.web.front_door.forgetting import forget_keys
+from pulsaga.web.front_door.tables import acceptance, cancellation, command
 from pulsaga_program.databases import prepare_databases
 from system import SYSTEM
 

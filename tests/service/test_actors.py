@@ -11,7 +11,7 @@ from tests.service.desk import KEYS, make_desk
 from tests.service.scene import Scene, project
 from tests.service.stage import pass_time
 
-from bff.tables import acceptance, command, password
+from bff.tables import password
 from correo.handlers import unseal_token
 from correo.tables import mail
 from generador.expiry import expire_passwords
@@ -20,6 +20,7 @@ from generador.reveal import reveal
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import contract_of
 from pulsaga.settings import Settings
+from pulsaga.web.front_door.tables import acceptance, command
 from system import SYSTEM
 
 DAY_S = 86400.0

@@ -16,16 +16,17 @@ from sqlalchemy.event import listen
 from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually
 from tests.service.web import Serving, read_all
+from tests.service.wishes import wish
 
-from bff import acceptance as front
-from bff import admission
-from bff.admission import Admission, Place
-from bff.load import DEPTH, FEW
-from bff.projections import tell_waiters
-from bff.tables import acceptance, command
 from pulsaga.delivery.messages import Context, Message, new_id
 from pulsaga.errors import SettingError
 from pulsaga.settings import Settings
+from pulsaga.web.front_door import acceptance as front
+from pulsaga.web.front_door.commands.projections import tell_waiters
+from pulsaga.web.front_door.overload import admission
+from pulsaga.web.front_door.overload.admission import Admission, Place
+from pulsaga.web.front_door.overload.load import DEPTH, FEW
+from pulsaga.web.front_door.tables import acceptance, command
 from pulsaga.web.serving import server
 from system import SYSTEM
 
@@ -39,7 +40,7 @@ def gate(bff: Room) -> Admission:
 
 
 def accepted(bff: Room, number: int) -> list[str]:
-    asked = [front.Request(username=f"u{n}", email="a@example.test", body_hash="") for n in range(number)]
+    asked = [wish(f"u{n}", "a@example.test") for n in range(number)]
     return [one.id for one in front.accept_many(bff.runtime.relay, asked)]
 
 
@@ -286,7 +287,7 @@ def test_an_id_of_next_year_does_not_open_the_door(bff: Room, gate: Admission) -
 def test_after_a_restart_what_waits_is_known_at_the_first_look(bff: Room, gate: Admission) -> None:
     """Nothing is remembered in the process: the acceptances and the read model tell."""
     identifiers = accepted(bff, 300)
-    row = {"version": 9, "type": "issue-password", "username": "ada", "reason_code": "", "reason_detail": ""}
+    row = {"version": 9, "type": "issue-password", "subject": "ada", "reason_code": "", "reason_detail": ""}
     middle = sorted(identifiers)[99]
     bff.write_view(command, id=middle, status="completed", cancellable=False, created_at=1.0, updated_at=2.0, **row)
     look(gate)
@@ -330,7 +331,7 @@ def test_who_comes_back_in_turn_goes_before_who_is_new(
     turn = refused.headers["Set-Cookie"].partition(";")[0]
     clock = time.time() + int(refused.headers["Retry-After"])
     assert client.request("POST", f"{web.url}/passwords", json=ADA, headers={"Cookie": turn}).status == 503
-    monkeypatch.setattr("bff.admission.time.time", lambda: clock)
+    monkeypatch.setattr("pulsaga.web.front_door.overload.admission.time.time", lambda: clock)
     assert client.request("POST", f"{web.url}/passwords", json=ADA).status == 503
     assert client.request("POST", f"{web.url}/passwords", json=ADA, headers={"Cookie": turn}).status == 202
 

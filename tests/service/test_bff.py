@@ -15,13 +15,15 @@ from lxml import etree
 from sqlalchemy import update
 from sqlalchemy.event import listen
 from tests.service.rooms import Room, eventually
+from tests.service.wishes import wish
 
-from bff import acceptance as front
-from bff.tables import acceptance, command, password
-from bff.waiting import TOPIC, Waiting, changed_ids_body
+from bff.tables import password
 from protools_saga.messages import IssuePassword
 from pulsaga.delivery.messages import contract_of, message_of, new_id
 from pulsaga.delivery.tables import outbox, unpack
+from pulsaga.web.front_door import acceptance as front
+from pulsaga.web.front_door.commands.waiting import Waiting, changed_ids_body, topic_of
+from pulsaga.web.front_door.tables import acceptance, command
 from pulsaga.web.serving.crew import Asker
 
 ADA = {"username": "ada"}
@@ -30,7 +32,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def ended(bff: Room, identifier: str, status: str, code: str = "", detail: str = "") -> None:
-    row = {"id": identifier, "version": 9, "type": "issue-password", "username": "ada", "status": status}
+    row = {"id": identifier, "version": 9, "type": "issue-password", "subject": "ada", "status": status}
     times = {"created_at": 1_700_000_000.5, "updated_at": 1_700_000_001.25}
     bff.write_view(command, **row, reason_code=code, reason_detail=detail, cancellable=False, **times)
 
@@ -103,9 +105,9 @@ def test_a_wish_in_xml_is_the_same_wish(bff: Room) -> None:
 
 def test_many_wishes_are_accepted_in_one_commit(bff: Room) -> None:
     """A bulk caller pays one commit, and hears of all or none."""
-    asked = [front.Request(username=f"u{n}", email=f"u{n}@example.test", body_hash="") for n in range(100)]
+    asked = [wish(f"u{n}") for n in range(100)]
     accepted = front.accept_many(bff.runtime.relay, asked)
-    assert [a.username for a in accepted] == [r.username for r in asked]
+    assert [a.subject for a in accepted] == [r.subject for r in asked]
     assert len(bff.rows(acceptance)) == len(bff.rows(outbox)) == 100
 
 
@@ -114,10 +116,8 @@ def test_who_comes_while_one_commits_shares_the_next_commit(bff: Room) -> None:
     commits: list[int] = []
     listen(bff.runtime.write, "commit", lambda _connection: commits.append(1))
     group: front.GroupCommit = bff.app.extensions["acceptance"]
-    asked = [front.Request(username=f"u{n}", email=f"u{n}@example.test", body_hash="") for n in range(20)]
-    first, twin = (
-        front.Request(username="ada", email="a@example.test", body_hash=h, idempotency_key="k") for h in "12"
-    )
+    asked = [wish(f"u{n}") for n in range(20)]
+    first, twin = (wish("ada", "a@example.test", body_hash=h, idempotency_key="k") for h in "12")
     with ThreadPoolExecutor(22) as threads:
         with committing(group):
             futures = [threads.submit(group.accept, request) for request in asked]
@@ -271,12 +271,12 @@ def test_a_waiter_is_woken_by_the_broadcast(bff: Room, waiting: Waiting) -> None
     with ThreadPoolExecutor(1) as threads:
         result = threads.submit(waiting.until, Asker("shop"), identifier, look, 10.0)
         eventually(lambda: looks)
-        bff.broker.broadcast(TOPIC, changed_ids_body([new_id()]))
+        bff.broker.broadcast(topic_of("bff"), changed_ids_body([new_id()]))
         found.set()
         silent = bff.broker.silences
         eventually(lambda: bff.broker.silences > silent + 5)
         assert len(looks) == 1
-        bff.broker.broadcast(TOPIC, changed_ids_body([new_id(), identifier]))
+        bff.broker.broadcast(topic_of("bff"), changed_ids_body([new_id(), identifier]))
         assert result.result(5) == "done"
     assert len(looks) == 2
 
@@ -289,7 +289,7 @@ def test_prefer_wait_answers_201_with_the_finished_command(bff: Room, waiting: W
         (row,) = bff.rows(acceptance)
         ended(bff, row["id"], "completed")
         eventually(lambda: not waiting.has_room() or waiting._waiters)
-        bff.broker.broadcast(TOPIC, changed_ids_body([row["id"]]))
+        bff.broker.broadcast(topic_of("bff"), changed_ids_body([row["id"]]))
         answer = asked.result(5)
     assert (answer.status_code, answer.json["status"]) == (201, "completed")
     assert answer.headers["Preference-Applied"] == "wait=20"

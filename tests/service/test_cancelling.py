@@ -13,8 +13,6 @@ from tests.service.desk import Desk, deliver, make_desk
 from tests.service.rooms import Room
 from tests.service.stage import BOTH, Gate, answer, kinds_of, log_of, settings_on, start_sagas
 
-from bff import projections
-from bff.tables import cancellation, command
 from correo.messages import SendPasswordMail
 from generador.messages import GeneratePassword, NothingToRevoke, RevokePassword
 from generador.service import GENERADOR
@@ -23,6 +21,8 @@ from pulsaga.broker import Delivery
 from pulsaga.delivery.messages import Context, Message, contract_of, new_id
 from pulsaga.delivery.tables import failure, inbox, incident, outbox, unpack
 from pulsaga.saga.tables import saga
+from pulsaga.web.front_door.commands import projections as commands
+from pulsaga.web.front_door.tables import cancellation, command
 from system import SYSTEM
 
 ADA = {"username": "ada"}
@@ -282,6 +282,6 @@ def test_a_cancel_that_came_too_late_is_no_end_of_its_command(bff: Room, body: t
     no = body(command=contract_of(SYSTEM.sagas.cancel).name, code="past-pivot", detail="")
     message = Message(no, new_id(), "/test", "ada", "", Context(identifier), command_id=new_id())
     assert [table.name for table, _ in SYSTEM["bff"].projecting[body].function(message)] == ["refused_cancel"]
-    assert not projections._is_end(message)
+    assert not commands._is_end(message)
     with bff.projector.connect() as connection:
         assert connection.execute(command.select()).all() == []

@@ -17,7 +17,7 @@ from tests.service.rooms import Room, room
 from tests.service.web import Serving, read_all
 from tests.unit.test_reader import PIECES
 
-from bff.tables import acceptance
+from pulsaga.web.front_door.tables import acceptance
 from pulsaga.web.serving import connection, request
 
 HOST = b"Host: localhost\r\n"

@@ -10,23 +10,27 @@ from typing import Any
 import pytest
 from lxml import etree
 from tests.service.rooms import Room, room
+from tests.service.wishes import DOOR
 
 from bff import resources
-from bff.tables import command, password
+from bff.tables import password
 from pulsaga.delivery.messages import new_id
 from pulsaga.web import problems, webapp
 from pulsaga.web.contract import Shape
 from pulsaga.web.documents import snapshots
 from pulsaga.web.formats import PROBLEM_NAMESPACE, item_name
+from pulsaga.web.front_door.commands.resources import COMMAND_STATUSES, command_shape
+from pulsaga.web.front_door.tables import command
 from system import SYSTEM
 
 Asked = tuple[str, str, dict[str, Any]]
 SECRET = {"username": "ada", "password": "<&> \u00e9 '\""}
-IDS = {status: new_id() for status in resources.COMMAND_STATUSES if status != "accepted"}
+IDS = {status: new_id() for status in COMMAND_STATUSES if status != "accepted"}
+COMMAND = command_shape(DOOR.views.values())
 SHOWN: list[tuple[type[Shape], int, str, str, dict[str, Any]]] = [
-    (resources.Command, 202, "POST", "/passwords", {"username": "zoë", "email": "zoe@example.test"}),
-    *((resources.Command, 200, "GET", f"/commands/{identifier}", {}) for identifier in IDS.values()),
-    (resources.Command, 202, "DELETE", f"/commands/{IDS['running']}", {}),
+    (COMMAND, 202, "POST", "/passwords", {"username": "zoë", "email": "zoe@example.test"}),
+    *((COMMAND, 200, "GET", f"/commands/{identifier}", {}) for identifier in IDS.values()),
+    (COMMAND, 202, "DELETE", f"/commands/{IDS['running']}", {}),
     (resources.Passwords, 200, "GET", "/passwords", {}),
     (resources.Passwords, 200, "GET", "/passwords?limit=1", {}),
     (resources.Passwords, 200, "GET", "/passwords?after=zzz", {}),
@@ -53,7 +57,7 @@ def bff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
     monkeypatch.setattr("bff.vault.Vault.reveal", lambda _, token: SECRET if token == "t" else reveal(token))
     for number, (status, identifier) in enumerate(IDS.items()):
         reason = ("mailbox-refused", "550 <no> & never") if status in ("refused", "suspended") else ("", "")
-        about = {"id": identifier, "type": "issue-password", "username": "a/b", "actor": "nobody", "status": status}
+        about = {"id": identifier, "type": "issue-password", "subject": "a/b", "actor": "nobody", "status": status}
         times = {"created_at": 1.5, "updated_at": 2.0 + number, "version": number}
         columns = about | times | {"reason_code": reason[0], "reason_detail": reason[1]}
         made.write_view(command, **columns, cancellable=status == "running")

@@ -20,14 +20,15 @@ from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving, serving
 
-from bff import create_app, events, keys
-from bff import waiting as waiters
-from bff.tables import command, command_move
-from bff.waiting import TOPIC, Waiting, changed_ids_body
+from bff import create_app
 from pulsaga.delivery.messages import new_id
-from pulsaga.web.access import gatekeeper
+from pulsaga.web.access import gatekeeper, keys
 from pulsaga.web.access.tokens import issue
 from pulsaga.web.documents import snapshots
+from pulsaga.web.front_door.commands import events
+from pulsaga.web.front_door.commands import waiting as waiters
+from pulsaga.web.front_door.commands.waiting import Waiting, changed_ids_body, topic_of
+from pulsaga.web.front_door.tables import command, command_move
 from pulsaga.web.serving.connection import DROP
 from pulsaga.web.serving.crew import Asker
 from system import SYSTEM
@@ -58,9 +59,9 @@ def move(bff: Room, identifier: str, version: int, status: str = "") -> None:
         tx.execute(command.delete().where(command.c.id == identifier, command.c.version < version))
         newer = command.select().where(command.c.id == identifier)
         if not tx.execute(newer).first():
-            about = {"type": "issue-password", "username": "ada", "cancellable": True, "created_at": 1.0}
+            about = {"type": "issue-password", "subject": "ada", "cancellable": True, "created_at": 1.0}
             tx.execute(command.insert().values(**told, **about))
-    bff.broker.broadcast(TOPIC, changed_ids_body([identifier]))
+    bff.broker.broadcast(topic_of("bff"), changed_ids_body([identifier]))
 
 
 class Stream:
@@ -173,10 +174,10 @@ def test_a_broadcast_that_is_no_text_wakes_the_others_all_the_same(bff: Room, wa
     identifier = accept(bff)
     woken = waiting.changes(Asker("shop"), identifier, PATIENCE_S)
     assert next(woken)
-    (listener,) = bff.broker._listeners[TOPIC]
-    bff.broker.broadcast(TOPIC, b"\xff\xfe\n" + identifier.encode())
+    (listener,) = bff.broker._listeners[topic_of("bff")]
+    bff.broker.broadcast(topic_of("bff"), b"\xff\xfe\n" + identifier.encode())
     assert next(woken)
-    assert bff.broker._listeners[TOPIC] == [listener]
+    assert bff.broker._listeners[topic_of("bff")] == [listener]
     woken.close()  # type: ignore[attr-defined]
 
 
@@ -236,7 +237,7 @@ def test_nobody_looks_between_two_heartbeats_but_whom_a_broadcast_wakes(bff: Roo
     assert next(changes)
     with ThreadPoolExecutor(1) as threads:
         woken = threads.submit(next, changes)
-        bff.broker.broadcast(TOPIC, changed_ids_body([new_id()]))
+        bff.broker.broadcast(topic_of("bff"), changed_ids_body([new_id()]))
         silent = bff.broker.silences
         eventually(lambda: bff.broker.silences > silent + 3)
         assert not woken.done()

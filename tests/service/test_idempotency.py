@@ -15,16 +15,17 @@ from tests.service.desk import Desk, make_desk
 from tests.service.rooms import Room
 from tests.service.stage import BOTH, settings_on
 from tests.service.web import Serving
+from tests.service.wishes import wish
 
-from bff import acceptance as front
-from bff.forgetting import PAGE, forget_keys
-from bff.tables import acceptance, command
 from pulsaga.delivery.messages import first_id
 from pulsaga.delivery.tables import outbox
 from pulsaga.web.formats import Problem
+from pulsaga.web.front_door import acceptance as front
+from pulsaga.web.front_door.forgetting import PAGE, forget_keys
+from pulsaga.web.front_door.tables import acceptance, command
 
 TWINS = 50
-WISH = front.Request(username="ada", email="ada@example.test", body_hash="h", idempotency_key="k-1")
+WISH = wish("ada", body_hash="h", idempotency_key="k-1")
 KEY = {"Idempotency-Key": "k-1"}
 DAY_S = 24 * 3600.0
 TIMES = {"created_at": 1.0, "updated_at": 2.0}
@@ -93,7 +94,7 @@ def test_json_and_xml_of_the_same_content_are_one_request(bff: Room) -> None:
 
 def accept_and_end(bff: Room, status: str) -> str:
     answer = bff.http.post("/passwords", json={"username": status}, headers={"Idempotency-Key": status})
-    row = {"id": answer.json["id"], "version": 9, "type": "issue-password", "username": status, "status": status}
+    row = {"id": answer.json["id"], "version": 9, "type": "issue-password", "subject": status, "status": status}
     bff.write_view(command, **row, reason_code="", reason_detail="", cancellable=False, **TIMES)
     return str(answer.json["id"])
 
@@ -130,9 +131,9 @@ def test_a_key_whose_command_nobody_has_seen_move_is_kept(bff: Room) -> None:
 
 def test_what_may_not_be_forgotten_does_not_hide_what_may(bff: Room) -> None:
     """A page full of suspended sagas stands before everything younger, for weeks."""
-    wishes = [replace(WISH, username=f"u{n}", idempotency_key=f"k{n}") for n in range(PAGE + 1)]
+    wishes = [replace(WISH, subject=f"u{n}", idempotency_key=f"k{n}") for n in range(PAGE + 1)]
     ids = sorted(one.id for one in front.accept_many(bff.runtime.relay, wishes))
-    row = {"version": 1, "type": "issue-password", "username": "x", "reason_code": "", "reason_detail": ""}
+    row = {"version": 1, "type": "issue-password", "subject": "x", "reason_code": "", "reason_detail": ""}
     bff.write_view(command, id=ids[-1], status="completed", cancellable=False, **TIMES, **row)
     assert ids[-1] < first_id(time.time() + 1)
     assert forget(bff, -1.0) == 1

@@ -17,10 +17,10 @@ from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving, read_all
 
-from bff import waiting as waiters
-from bff.tables import acceptance
-from bff.waiting import ROOM
 from pulsaga.errors import SettingError
+from pulsaga.web.front_door.commands import waiting as waiters
+from pulsaga.web.front_door.commands.waiting import ROOM
+from pulsaga.web.front_door.tables import acceptance
 from pulsaga.web.serving import server
 
 GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n"

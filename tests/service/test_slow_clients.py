@@ -16,7 +16,8 @@ from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving, read_all, serving
 
-from bff.tables import acceptance, password
+from bff.tables import password
+from pulsaga.web.front_door.tables import acceptance
 from pulsaga.web.serving import connection, server
 
 SLOW = 200

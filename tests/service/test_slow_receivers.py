@@ -16,15 +16,16 @@ from tests.receiver import Deed, Receiver, answering, dripping, flooding, hang, 
 from tests.service.desk import Desk, make_desk
 from tests.service.rooms import eventually
 from tests.service.stage import BOTH, settings_on
+from tests.service.wishes import DOOR
 
-from bff import outward
-from bff.outward import receiver_of
-from bff.tables import command, webhook
-from bff.webhooks import Webhooks
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import incident
 from pulsaga.text import DETAIL_CHARACTERS
+from pulsaga.web.front_door.callbacks import outward
+from pulsaga.web.front_door.callbacks.outward import receiver_of
+from pulsaga.web.front_door.callbacks.webhooks import Webhooks
+from pulsaga.web.front_door.tables import command, webhook
 from pulsaga_program.databases import migrate
 from system import SYSTEM
 
@@ -50,7 +51,7 @@ def read(desk: Desk) -> Iterator[Engine]:
 
 @pytest.fixture
 def sender(desk: Desk, read: Engine) -> Webhooks:
-    return Webhooks(desk.runtime, read)
+    return Webhooks(desk.runtime, read, DOOR.views)
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def owe(desk: Desk, read: Engine, actor: str, urls: Sequence[str], at: float = 1
 
 
 def _end(read: Engine, ids: Sequence[str], **ended: Any) -> None:
-    views = {"version": 3, "type": "issue-password", "username": "ada", "status": "completed", "reason_code": ""}
+    views = {"version": 3, "type": "issue-password", "subject": "ada", "status": "completed", "reason_code": ""}
     views |= {"reason_detail": "", "cancellable": False, "created_at": 1.0, "updated_at": 2.0, **ended}
     with read.begin() as tx:
         tx.execute(insert(command), [{"id": i, **views} for i in ids])
@@ -537,7 +538,11 @@ def test_a_row_of_before_is_called_as_any_other(
     desk: Desk, read: Engine, sender: Webhooks, receiver: Receiver, over: threading.Event
 ) -> None:
     """The migration names its receiver; a row that a process of before writes later has none, and is called, too."""
-    undone = ("ALTER TABLE webhook DROP COLUMN receiver", f"UPDATE alembic_version SET version_num = '{BEFORE}'")
+    undone = (
+        "ALTER TABLE webhook DROP COLUMN receiver",
+        "ALTER TABLE acceptance RENAME COLUMN subject TO username",
+        f"UPDATE alembic_version SET version_num = '{BEFORE}'",
+    )
     with misbehaving(hang, over) as url:
         _without_receiver(desk, read, "ada", [url] * HUNDRED + [receiver.url], *undone)
         migrate(SYSTEM, desk.runtime.settings, desk.service, "write")

@@ -8,13 +8,14 @@ from tests.service.desk import KEYS
 from tests.service.scene import Scene, play
 from tests.system.harness import Program
 
-from bff.tables import api_key, command
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import audit, dead_letter, incident
 from pulsaga.faults import RuleBook
 from pulsaga.saga.tables import saga
 from pulsaga.settings import Settings, Side
+from pulsaga.web.access.keys import api_key
+from pulsaga.web.front_door.tables import command
 
 HOSTILE = "a\x1b]P;owned\x07\x1b[J\nfake line\r\x9b31m\x85\u2028\u202eevil\u200f \\x00"
 ESCAPED = "\\x1b]P;owned\\x07"

@@ -30,12 +30,11 @@ from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
 from tests.service.web import serving
 
-from bff import keys
-from bff.tables import acceptance
 from pulsaga.errors import SettingError, Unavailable
 from pulsaga.settings import Settings
-from pulsaga.web.access import gatekeeper, jwks, tokens
+from pulsaga.web.access import gatekeeper, jwks, keys, tokens
 from pulsaga.web.access.tokens import LONGEST, Refused, authentication, issue
+from pulsaga.web.front_door.tables import acceptance
 
 SECRET = "correct horse battery staple, 32 bytes and more"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -157,7 +157,7 @@ def accept_without_a_trace(stage: Stage) -> str:
 
 
 def _accept(stage: Stage, identifier: str) -> str:
-    columns = "id, type, username, actor, idempotency_key, body_hash, created_at"
+    columns = "id, type, subject, actor, idempotency_key, body_hash, created_at"
     values = {"id": identifier, "at": stage.now()}
     stage.do(
         "bff", f"INSERT INTO acceptance ({columns}) VALUES (:id, 'issue-password', 'zoe', 'x', NULL, '', :at)", **values
@@ -515,7 +515,7 @@ def show(service: str, table: str, columns: str, values: str) -> Plant:
 
 SAGA_VIEW = "id, version, workflow, subject, status, reason_code, reason_detail, steps, started_at, moved_at"
 show_a_saga = show("protools_saga", "saga_view", SAGA_VIEW, ":id, 1, 'x', 'x', 'RUNNING', '', '', '[]', 1, 1")
-COMMAND_VIEW = "id, version, type, username, status, reason_code, reason_detail, cancellable, created_at, updated_at"
+COMMAND_VIEW = "id, version, type, subject, status, reason_code, reason_detail, cancellable, created_at, updated_at"
 show_a_command = show("bff", "command", COMMAND_VIEW, ":id, 1, 'x', 'x', 'running', '', '', 0, 1, 1")
 PASSWORD_VIEW = "username, version, status, issued_at, changed_at"
 show_a_password = show("generador", "password_view", PASSWORD_VIEW, ":id, 1, 'issued', 1, 1")
@@ -546,7 +546,7 @@ aim_at_nobody = spoil("waiting", "protools_saga", "UPDATE saga SET target = 'gen
 skip_a_version = spoil(
     "completed", "protools_saga", "UPDATE event SET version = version + 1 WHERE aggregate = :id AND version = 3"
 )
-accept_for_another = spoil("completed", "bff", "UPDATE acceptance SET username = 'eve' WHERE id = :id")
+accept_for_another = spoil("completed", "bff", "UPDATE acceptance SET subject = 'eve' WHERE id = :id")
 show_another_status = spoil(
     "completed", "protools_saga", "UPDATE saga_view SET status = 'SUSPENDED' WHERE id = :id", "read"
 )
@@ -561,7 +561,7 @@ show_no_saga = spoil("completed", "protools_saga", "DELETE FROM saga_view WHERE 
 show_another_outcome = spoil("completed", "bff", "UPDATE command SET status = 'refused' WHERE id = :id", "read")
 show_to_another = spoil("completed", "bff", "UPDATE command SET actor = 'rival' WHERE id = :id", "read")
 show_to_nobody = spoil("refused", "bff", "UPDATE command SET actor = NULL WHERE id = :id", "read")
-show_a_command_of_another = spoil("completed", "bff", "UPDATE command SET username = 'eve' WHERE id = :id", "read")
+show_a_command_of_another = spoil("completed", "bff", "UPDATE command SET subject = 'eve' WHERE id = :id", "read")
 show_another_reason_in_front = spoil("refused", "bff", "UPDATE command SET reason_code = 'x' WHERE id = :id", "read")
 show_an_older_version = spoil("completed", "bff", "UPDATE command SET version = 2 WHERE id = :id", "read")
 show_no_refusal = spoil("expired", "bff", "DELETE FROM command WHERE id = :id", "read")

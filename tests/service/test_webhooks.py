@@ -20,14 +20,23 @@ from tests.receiver import Receiver, receiving, reply
 from tests.service.certificates import Certificate
 from tests.service.desk import KEYS
 from tests.service.rooms import Room, room
+from tests.service.wishes import DOOR
 
-from bff import outward
-from bff.outward import check_host, is_public, read_url
-from bff.tables import command, webhook
-from bff.webhooks import CLAIM_S, FIRST_DELAY_S, LONGEST_DELAY_S, NotTaken, Webhooks, report_calls, secret_of
 from pulsaga.delivery import database
 from pulsaga.delivery.claims import claim
 from pulsaga.delivery.tables import incident, outbox
+from pulsaga.web.front_door.callbacks import outward
+from pulsaga.web.front_door.callbacks.outward import check_host, is_public, read_url
+from pulsaga.web.front_door.callbacks.webhooks import (
+    CLAIM_S,
+    FIRST_DELAY_S,
+    LONGEST_DELAY_S,
+    NotTaken,
+    Webhooks,
+    report_calls,
+    secret_of,
+)
+from pulsaga.web.front_door.tables import command, webhook
 
 ATTEMPTS = 3
 
@@ -47,14 +56,14 @@ def bff(tmp_path: Path) -> Iterator[Room]:
 
 @pytest.fixture
 def sender(bff: Room) -> Webhooks:
-    return Webhooks(bff.runtime, bff.app.extensions["read"])
+    return Webhooks(bff.runtime, bff.app.extensions["read"], DOOR.views)
 
 
 def owe(bff: Room, url: str, status: str = "completed") -> str:
     """Accept a command that wants to be called back, and show how it stands."""
     answer = bff.http.post("/passwords", json={"username": "ada", "callback": url})
     assert answer.status_code == 202, answer.json
-    row = {"id": answer.json["id"], "version": 3, "type": "issue-password", "username": "ada", "status": status}
+    row = {"id": answer.json["id"], "version": 3, "type": "issue-password", "subject": "ada", "status": status}
     reason = {"reason_code": "", "reason_detail": "", "cancellable": False}
     bff.write_view(command, **row, **reason, created_at=1.0, updated_at=2.0)
     return str(answer.json["id"])
@@ -273,7 +282,7 @@ def test_a_name_of_which_one_address_is_ours_is_not_called(
     owe(strict, "https://caller.example/hook")
     resolve_to(monkeypatch, *addresses)
     monkeypatch.setattr(socket, "create_connection", lambda *_: pytest.fail("it was called"))
-    Webhooks(strict.runtime, strict.app.extensions["read"]).call_due()
+    Webhooks(strict.runtime, strict.app.extensions["read"], DOOR.views).call_due()
     (row,) = strict.rows(webhook)
     assert (row["status"], row["attempts"]) == ("waiting", 1)
     assert "PermissionError" in row["error"]

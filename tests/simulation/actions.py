@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.service.wishes import wish
 from tests.simulation.faults import Kind, Plan
 from tests.simulation.world import NAMES, World
 
-from bff import acceptance, cancelling
 from pulsaga.delivery.messages import Context
 from pulsaga.errors import Unavailable
+from pulsaga.web.front_door import acceptance
+from pulsaga.web.front_door.commands import cancelling
 from system import SYSTEM
 
 MAIL_FAULTS: tuple[Kind, ...] = ("die", "stall", "hang-up")
@@ -61,7 +63,7 @@ def accept(world: World) -> bool:
         return False
     replica, name = world.random.choice(fronts), NAMES[world.asked]
     number, write = world.asked, world.disks.engines["bff", "write"]
-    request = acceptance.Request(username=name, email=f"{name}@x.test", body_hash=name, idempotency_key=f"k{number}")
+    request = wish(name, f"{name}@x.test", body_hash=name, idempotency_key=f"k{number}")
 
     def ask() -> None:
         acceptance.accept(replica.relay, write, request)
@@ -75,12 +77,16 @@ def accept(world: World) -> bool:
 def cancel(world: World) -> bool:
     """Have the caller think better of a command."""
     fronts = [r for r in world.running() if r.service.name == "bff"]
-    accepted = world.disks.of("bff").rows("SELECT id, username FROM acceptance ORDER BY id")
+    accepted = world.disks.of("bff").rows("SELECT id, subject FROM acceptance ORDER BY id")
     if not accepted or not fronts:
         return False
     replica, (identifier, name) = world.random.choice(fronts), world.random.choice(accepted)
     context, read = Context(identifier, actor="nobody"), world.disks.engines["bff", "read"]
-    world.do(replica, f"cancels {name}", lambda: cancelling.cancel(replica.relay, read, context, name))
+    world.do(
+        replica,
+        f"cancels {name}",
+        lambda: cancelling.cancel(replica.relay, read, context, SYSTEM.sagas.cancel(identifier), name),
+    )
     replica.woken.add("publisher")
     return True
 

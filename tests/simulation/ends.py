@@ -9,8 +9,8 @@ from tests.simulation.broker import Memory
 from tests.simulation.disks import Disks
 from tests.simulation.mails import MailServer
 
-from bff.projections import STATUS
 from pulsaga.saga.log import TERMINAL
+from pulsaga.web.front_door.commands.projections import STATUS
 from system import SYSTEM
 
 DUE = {
@@ -66,17 +66,17 @@ def _check_answers(disks: Disks, mails: MailServer) -> None:
     sagas = {row[0]: row[1:] for row in coordinator.rows("SELECT id, status, subject FROM saga")}
     buried = {row[0] for row in coordinator.rows("SELECT saga_id FROM dead_letter WHERE topic LIKE '%issue-password'")}
     incidents = {row[0] for row in coordinator.rows("SELECT subject FROM incident")}
-    accepted = disks.of("bff").rows("SELECT id, username, idempotency_key FROM acceptance")
+    accepted = disks.of("bff").rows("SELECT id, subject, idempotency_key FROM acceptance")
     assert len({key for *_, key in accepted}) == len(accepted) == 4, "a command was not accepted once"
     assert sagas.keys() <= {identifier for identifier, *_ in accepted}, "there are sagas that nobody asked for"
     cancelled = {row[0] for row in disks.of("bff").rows("SELECT id FROM cancellation")}
     refused = {row[0] for row in coordinator.rows("SELECT answers FROM event WHERE type LIKE '%command-refused'")}
-    for saga_id, username, _ in accepted:
+    for saga_id, asked_for, _ in accepted:
         if saga_id not in sagas:
             assert saga_id in (buried & incidents) | (cancelled & refused), f"{saga_id} is lost"
             continue
         status, subject = sagas[saga_id]
-        assert subject == username, f"{saga_id} is for somebody else"
+        assert subject == asked_for, f"{saga_id} is for somebody else"
         assert status in TERMINAL or saga_id in incidents, f"{saga_id} is {status} and nobody knows"
         _check_effects(disks, mails, saga_id, status)
 

@@ -18,6 +18,7 @@ import correo.tables
 import generador.tables
 import pulsaga.saga.tables
 from pulsaga.delivery import tables as delivery
+from pulsaga.web.front_door import tables as front_door
 
 
 def contestant(name: str, *, peer: bool, **rounds: list[float]) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def test_growth_is_the_slope_between_the_looks() -> None:
 @pytest.mark.parametrize(
     ("written", "table", "left_null"),
     [
-        (write_side.ACCEPTANCE, bff.tables.acceptance, {"idempotency_key"}),
+        (write_side.ACCEPTANCE, front_door.acceptance, {"idempotency_key"}),
         (write_side.PASSWORD, generador.tables.password, {"mailed_at"}),
         (write_side.SAGA, pulsaga.saga.tables.saga, set()),
         (parts.OUTBOX, delivery.outbox, set()),
@@ -139,8 +140,8 @@ def test_growth_is_the_slope_between_the_looks() -> None:
         (read_side.SAGA_MOVE, pulsaga.saga.tables.saga_move, set()),
         (read_side.PASSWORD_VIEW, generador.tables.password_view, set()),
         (read_side.MAIL_VIEW, correo.tables.mail_view, set()),
-        (read_side.COMMAND, bff.tables.command, set()),
-        (read_side.COMMAND_MOVE, bff.tables.command_move, set()),
+        (read_side.COMMAND, front_door.command, set()),
+        (read_side.COMMAND_MOVE, front_door.command_move, set()),
         (read_side.BFF_PASSWORD, bff.tables.password, set()),
     ],
     ids=lambda value: value.name if isinstance(value, Table) else "",

@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from bff.schemas import ISSUE_PASSWORD, USERNAME_PATTERN, wish_of
+from bff.door import begin
+from bff.schemas import ISSUE_PASSWORD, USERNAME_PATTERN
+from pulsaga.settings import Settings
 from pulsaga.web import formats
 from pulsaga.web.contract import load
 from pulsaga.web.formats import JSON, TEXT_XML, XML, Problem
 
+SETTINGS = Settings.read({})
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
@@ -140,21 +143,21 @@ def test_a_problem_is_that_of_rfc_9457_in_both_formats() -> None:
 def test_a_wrong_field_is_named(data: Any, pointer: str) -> None:
     """A form can put the message beside the field; a header cannot be smuggled into a mail."""
     with pytest.raises(Problem) as caught:
-        wish_of(load(ISSUE_PASSWORD, data), "example.test")
+        begin(load(ISSUE_PASSWORD, data), SETTINGS)
     assert caught.value.status == 422
     assert [error["pointer"] for error in caught.value.document["errors"]] == [pointer]
 
 
 def test_a_name_is_one_name_however_it_was_typed() -> None:
     """é has two spellings in Unicode; two passwords for one person would be the consequence."""
-    composed = wish_of(load(ISSUE_PASSWORD, {"username": "jos\u00e9", "email": "j@example.test"}), "example.test")
-    decomposed = wish_of(load(ISSUE_PASSWORD, {"username": "jose\u0301", "email": "j@example.test"}), "example.test")
+    composed = begin(load(ISSUE_PASSWORD, {"username": "jos\u00e9", "email": "j@example.test"}), SETTINGS)
+    decomposed = begin(load(ISSUE_PASSWORD, {"username": "jose\u0301", "email": "j@example.test"}), SETTINGS)
     assert composed == decomposed
 
 
 def test_without_an_email_the_mail_goes_to_the_domain_of_the_house() -> None:
     """The original's one-field request must go on working."""
-    assert wish_of(load(ISSUE_PASSWORD, {"username": "ada"}), "example.test").email == "ada@example.test"
+    assert begin(load(ISSUE_PASSWORD, {"username": "ada"}), SETTINGS).email == "ada@example.test"
 
 
 @settings(max_examples=300)

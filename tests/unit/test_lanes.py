@@ -6,8 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from bff.lanes import FIRST_WIDTH, IN_FLIGHT, PER_ACTOR, PER_RECEIVER, REMEMBERED, WIDEST, Lanes
 from pulsaga.delivery.rows import Row
+from pulsaga.web.front_door.callbacks.lanes import (
+    FIRST_WIDTH,
+    IN_FLIGHT,
+    PER_ACTOR,
+    PER_RECEIVER,
+    REMEMBERED,
+    WIDEST,
+    Lanes,
+)
 
 
 def to(actor: str, receiver: str) -> Row:

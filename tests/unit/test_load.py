@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bff.load import DEPTH, FEW, Count, Load
+from pulsaga.web.front_door.overload.load import DEPTH, FEW, Count, Load
 
 TICK_S = 0.05
 WITHIN_S = 30.0

@@ -12,7 +12,6 @@ import click
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from bff import keys, webhooks
 from pulsaga.delivery import database
 from pulsaga.delivery.messages import UUID7, new_id
 from pulsaga.delivery.tables import audit
@@ -21,9 +20,11 @@ from pulsaga.errors import SettingError, Unavailable
 from pulsaga.operate.acting import Act, Office, carry_out
 from pulsaga.settings import Settings
 from pulsaga.system import Service, open_runtime
+from pulsaga.web.access import keys
 from pulsaga.web.access.callers import ROLES, Role, caller_of
 from pulsaga.web.access.gatekeeper import KEPT_S
 from pulsaga.web.access.tokens import issue
+from pulsaga.web.front_door.callbacks import webhooks
 from pulsaga_program.commands.operators import NOT_YET_AGREED, acting, operator
 from pulsaga_program.located import the_system
 from pulsaga_program.terminal import tell

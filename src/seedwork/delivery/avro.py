@@ -16,6 +16,7 @@ import fastavro
 
 from pulsaga.delivery.messages import SCHEMA_PREFIX, Contract, contract_of, module_of
 from pulsaga.errors import MessageRejected, SchemaIncompatible, Undecodable
+from pulsaga.records import built, is_nested, plain
 
 
 class CommittedSchemas(Mapping[str, str]):
@@ -72,7 +73,7 @@ class Codec:
         """Return the Avro bytes of a body under its current version; raise MessageRejected when it does not fit."""
         buffer = io.BytesIO()
         try:
-            fastavro.schemaless_writer(buffer, self._schema(type(body)), vars(body))
+            fastavro.schemaless_writer(buffer, self._schema(type(body)), plain(body))
         except (ValueError, TypeError, AttributeError) as error:
             raise MessageRejected(f"{contract_of(body).name}: {error}") from error
         return buffer.getvalue()
@@ -87,7 +88,7 @@ class Codec:
             if stream.read(1):
                 raise ValueError("bytes are left over: it was written under another schema")
             _refuse_nul(values)
-            return cls(**values)
+            return built(cls, values) if is_nested(cls) else cls(**values)
         except Exception as error:  # these are bytes of others, and the reader may raise anything
             raise Undecodable(f"{contract_of(cls).name}: {type(error).__name__}: {error}") from error
 
@@ -104,7 +105,10 @@ class Codec:
 
 
 def _refuse_nul(values: Mapping[str, Any]) -> None:
-    """Raise ValueError for text that PostgreSQL cannot keep."""
+    """Raise ValueError for text that PostgreSQL cannot keep, however deep it lies."""
     for name, value in values.items():
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError(f"{name} holds a NUL character")
+        for one in value if isinstance(value, list) else (value,):
+            if isinstance(one, Mapping):
+                _refuse_nul(one)
+            if isinstance(one, str) and "\0" in one:
+                raise ValueError(f"{name} holds a NUL character")

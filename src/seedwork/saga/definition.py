@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, fields, is_dataclass
 from functools import cached_property
 from types import ModuleType, UnionType
@@ -78,6 +78,20 @@ class Step(Generic[D]):
         return tuple(reply for reply in contract_of(self.sends).replies if not issubclass(reply, taken))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Who may start a workflow at the front door, whose it is, and what callers give. Without it no caller may."""
+
+    start: str | Collection[str]
+    """A role, several roles, or a scope such as `orders:write` that a token lists (RFC 8693 §4.2)."""
+    owner: Callable[[Any], str] | None = None
+    """Starting command → the caller who alone may ask, beside operators and admins; by default whoever may start it."""
+    fields: Collection[str] | None = None
+    """The fields of the starting command that callers may give, by default all; the others take their defaults."""
+    subject: str = "subject"
+    """The name under which a command shows its subject."""
+
+
 @dataclass(frozen=True)
 class Saga(Generic[D]):
     """A workflow: its steps in order. A running saga finishes on the `name@version` it began with."""
@@ -91,6 +105,8 @@ class Saga(Generic[D]):
     """What an operator searches for."""
     steps: list[Step[D]]
     version: int = 1
+    access: Access | None = None
+    """Closed unless declared: without one it is reachable by no caller."""
 
     def __post_init__(self) -> None:
         if not is_dataclass(self.data):

@@ -12,6 +12,7 @@ from marshmallow import RAISE, Schema, ValidationError
 
 from pulsaga.web import http
 from pulsaga.web.formats import invalid
+from pulsaga.web.xml_bodies import as_json
 
 View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
 Place = Literal["path", "query", "header"]
@@ -28,6 +29,13 @@ class Shape(Schema):
         """Refuse unknown fields."""
 
         unknown = RAISE
+
+
+def named(made: type[Schema], root: str, about: str) -> type[Shape]:
+    """Give a shape that was derived (`Shape.from_dict`) what a class that is written has: a root, and what it is."""
+    shape = cast(type[Shape], made)
+    shape.root, shape.__doc__ = root, about
+    return shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +152,7 @@ def operation(
     declared = Operation(answers=answers, takes=takes, parameters=parameters, problems=refusals, callback=callback)
 
     def declare(view: View) -> View:
-        described: Any = _loading(takes, view) if takes else view
+        described: Any = _loading(takes, view) if takes else _same(view)
         described.operation = declared
         return cast(View, described)
 
@@ -154,9 +162,20 @@ def operation(
 def _loading(takes: Shape, view: View) -> Callable[..., ResponseReturnValue]:
     @wraps(view)
     def loaded(**parts: Any) -> ResponseReturnValue:
-        return view(load(takes, http.body()), **parts)
+        said = http.body()
+        return view(load(takes, as_json(takes, said) if http.speaks_xml() else said), **parts)
 
     return loaded
+
+
+def _same(view: View) -> Callable[..., ResponseReturnValue]:
+    """Return a view that does the same: several apps may declare one view, each in its own way."""
+
+    @wraps(view)
+    def same(**parts: Any) -> ResponseReturnValue:
+        return view(**parts)
+
+    return same
 
 
 def load(schema: Schema, data: Any) -> dict[str, Any]:

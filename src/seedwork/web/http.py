@@ -36,9 +36,9 @@ TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9
 """W3C Trace Context level 1, §3.2."""
 
 
-def api(name: str) -> Blueprint:
-    """Return a blueprint whose answers are negotiated before anything is done."""
-    blueprint = Blueprint(name, name)
+def api(name: str, module: str = "") -> Blueprint:
+    """Return a blueprint whose answers are negotiated before anything is done; its module says what it is."""
+    blueprint = Blueprint(name, module or name)
     blueprint.before_request(_negotiate)
     return blueprint
 
@@ -142,6 +142,11 @@ def body() -> Any:
         plain = {"Accept-Encoding": "identity"}
         raise Problem(415, "unsupported-media-type", "send the body uncompressed", headers=plain)
     return formats.read(request.headers.get("Content-Type", ""), request.get_data(cache=False))
+
+
+def speaks_xml() -> bool:
+    """Tell whether the body that `body` read is XML."""
+    return "xml" in request.mimetype
 
 
 def page_limit() -> int:

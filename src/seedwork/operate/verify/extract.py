@@ -31,6 +31,7 @@ from pulsaga.operate.verify.scope import EVER, Scope
 from pulsaga.saga import tables as coordinator
 from pulsaga.settings import Settings, Side
 from pulsaga.system import System
+from pulsaga.web.front_door import tables as front_door
 
 PAGE = 1000
 ORDER: tuple[tuple[str, Side], ...] = (
@@ -136,25 +137,25 @@ Own = Iterator[tuple[str, Select[Any]]]
 
 
 def _bff_write(floor: float) -> Own:
-    table = bff.acceptance
-    columns = _columns(table, "id", "username", "actor", "idempotency_key", "created_at")
+    table = front_door.acceptance
+    columns = _columns(table, "id", "subject", "actor", "idempotency_key", "created_at")
     yield "accepted", columns.where(_since(table, floor))
     yield "cancelled", _cancelled(floor)
-    table = bff.webhook
+    table = front_door.webhook
     columns = _columns(table, "id", "url", "status", "due_at", "created_at", "ended_at")
     yield "webhook", columns.where(_since(table, floor))
 
 
 def _cancelled(floor: float) -> Select[Any]:
-    table = bff.cancellation
+    table = front_door.cancellation
     return _columns(table, "id", "command_id", "at").where(_since(table, floor))
 
 
 def _bff_read(floor: float) -> Own:
-    table = bff.command
-    columns = _columns(table, "id", "version", "username", "actor", "status", "reason_code")
+    table = front_door.command
+    columns = _columns(table, "id", "version", "subject", "actor", "status", "reason_code")
     yield "view_command", columns.where(_since(table, floor))
-    moves = bff.command_move
+    moves = front_door.command_move
     told = moves.c.version > 0, _since(moves, floor)
     counted = select(moves.c.id, func.count(), func.max(moves.c.version))
     yield "view_command_moves", counted.where(*told).group_by(moves.c.id)

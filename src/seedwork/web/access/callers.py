@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,25 +13,40 @@ SUBJECT_LENGTH = 255
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Hold who asks and in which role; `subject` travels as `ce_actor` through every message of what is asked."""
+    """Who asks, and in which role; `subject` travels as `ce_actor` through every message of what is asked."""
 
     subject: str
     role: Role
+    scopes: frozenset[str] = frozenset()
+    """What its token says that it is for (RFC 8693 §4.2)."""
 
     @property
-    def scope(self) -> str | None:
-        """Whose commands and passwords this caller may see: its own by its subject, or None for everybody's."""
+    def sees_only(self) -> str | None:
+        """The actor of all that this caller may see: its own subject, or None for everybody's."""
         return self.subject if self.role == "caller" else None
+
+    def has(self, right: Collection[str]) -> bool:
+        """Tell whether this caller has one of these roles and scopes; nobody in particular has them all."""
+        return self is NOBODY or self.role in right or not self.scopes.isdisjoint(right)
 
 
 NOBODY = Caller("nobody", "admin")
 """Who asks where nobody is asked who they are (AUTH=none): one and the same, with every right."""
 
 
-def caller_of(subject: object, role: object) -> Caller:
-    """Check what a token or a key says of its bearer; raise ValueError for what is no subject or no role."""
+def caller_of(subject: object, role: object, scope: object = "") -> Caller:
+    """Check what a token or a key says of its bearer; raise ValueError for what is no subject or no role.
+
+    `scope` lists scopes, a space between them. Of what it lists only names with a colon count: none of them is a role.
+    """
     if not isinstance(subject, str) or not 1 <= len(subject) <= SUBJECT_LENGTH or not subject.isprintable():
         raise ValueError(f"a subject has 1 to {SUBJECT_LENGTH} printable characters")
     if role not in ROLES:
         raise ValueError(f"a role is one of {', '.join(ROLES)}")
-    return Caller(subject, role)
+    listed = scope.split(" ") if isinstance(scope, str) else ()
+    return Caller(subject, role, frozenset(filter(is_scope, listed)))
+
+
+def is_scope(name: str) -> bool:
+    """Tell whether a name is one of a scope: it has a colon, as `orders:write`, and so is no role that is misspelt."""
+    return ":" in name

@@ -18,9 +18,9 @@ from prometheus_client import Counter as Counted
 
 from pulsaga.settings import Settings
 from pulsaga.web import conventions
-from pulsaga.web.access.callers import NOBODY, Caller
+from pulsaga.web.access.callers import NOBODY, Caller, is_scope
 from pulsaga.web.access.limits import Buckets, Rate, Taken
-from pulsaga.web.access.rights import PUBLIC, SERVICE, Right, right_to
+from pulsaga.web.access.rights import PUBLIC, SERVICE, right_to
 from pulsaga.web.access.tokens import Known, Refused, authentication, check_service_token
 from pulsaga.web.formats import Problem
 
@@ -103,17 +103,16 @@ class Gatekeeper:
             self._require_service(f"{self._service} {request.method} {request.path}")
             return
         self._limit("address", self._addresses, g.address)
-        if right != PUBLIC:
+        if isinstance(right, frozenset):
             self._require_caller(right)
 
-    def _require_caller(self, right: Right) -> None:
+    def _require_caller(self, right: frozenset[str]) -> None:
         token = "" if self._tokens is None else bearer()
         g.caller = caller = NOBODY if self._tokens is None else self._identify(token)
         g.recheck = partial(self._recheck, token)
         self._limit("caller", self._callers, caller.subject)
-        if caller.role not in right:
-            headers = {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'}
-            raise Problem(403, "forbidden", f"this is not for the role {caller.role}", headers=headers)
+        if not caller.has(right):
+            raise _forbidden(caller, right)
 
     def _identify(self, token: str) -> Caller:
         digest, now = hashlib.sha256(token.encode()).digest(), time.monotonic()
@@ -176,6 +175,15 @@ class Gatekeeper:
             raise Problem(429, "too-many-requests", f"too many requests from one {name}", headers=headers)
         if taken.left < buckets.rate.burst // 2:
             g.limits = limit_headers(name, buckets, taken)
+
+
+def _forbidden(caller: Caller, right: frozenset[str]) -> Problem:
+    """Make the Problem 403, which names the scopes of which one would do (RFC 6750 §3.1)."""
+    scopes = " ".join(sorted(filter(is_scope, right)))
+    challenge = f'{CHALLENGE}, error="insufficient_scope"' + (f', scope="{scopes}"' if scopes else "")
+    needed = f"; a token for {scopes} is needed" if scopes else ""
+    detail = f"this is not for the role {caller.role}{needed}"
+    return Problem(403, "forbidden", detail, headers={"WWW-Authenticate": challenge})
 
 
 def bearer() -> str:

@@ -5,13 +5,15 @@ A `caller` sees and cancels only its own commands, wherever it is let in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal, TypeVar
 
-from pulsaga.web.access.callers import Role
+from pulsaga.errors import DefinitionError
+from pulsaga.web.access.callers import ROLES, is_scope
 
 F = TypeVar("F", bound=Callable[..., Any])
-Right = frozenset[Role] | Literal["public", "service"]
+Right = frozenset[str] | Literal["public", "service"]
+"""Roles and scopes, one of which is needed; or nobody is asked; or only other services are let in."""
 
 PUBLIC: Right = "public"
 """Nobody is asked who they are."""
@@ -31,6 +33,14 @@ def allow(right: Right) -> Callable[[F], F]:
         return view
 
     return mark
+
+
+def right_of(start: str | Collection[str]) -> Right:
+    """Return the right to start a workflow; raise DefinitionError for what is neither a role nor a scope."""
+    named = frozenset([start] if isinstance(start, str) else start)
+    if wrong := sorted(name for name in named if name not in ROLES and not is_scope(name)):
+        raise DefinitionError(f"{', '.join(wrong)}: a role is one of {', '.join(ROLES)}; a scope has a colon")
+    return named
 
 
 def right_to(view: object, method: str) -> Right:

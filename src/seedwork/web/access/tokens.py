@@ -100,7 +100,7 @@ def _spelled(token: str) -> str:
 
 def _named(claims: dict[str, Any]) -> Caller:
     try:
-        return caller_of(claims["sub"], claims.get("role"))
+        return caller_of(claims["sub"], claims.get("role"), claims.get("scope"))
     except ValueError:
         raise Refused("no-subject-or-role") from None
 

@@ -23,6 +23,7 @@ XS = "http://www.w3.org/2001/XMLSchema"
 SIMPLE: tuple[tuple[type[fields.Field[Any]], str], ...] = (
     (fields.AwareDateTime, "xs:dateTime"),
     (fields.Integer, "xs:integer"),
+    (fields.Float, "xs:double"),
     (fields.Boolean, "xs:boolean"),
     (fields.String, "xs:string"),
     (fields.UUID, "xs:string"),
@@ -38,7 +39,7 @@ def derive(app: Flask) -> str:
         _add(schema, "element", name=shape.root, type=shape.__name__)
     for shape in _with_nested(shown):
         schema.append(_type(shape, "sequence", ""))
-    for shape in taken:
+    for shape in _with_nested(taken):
         schema.append(_type(shape, "all", ""))
     return _written(schema)
 

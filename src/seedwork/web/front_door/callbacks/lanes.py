@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from sqlalchemy import ColumnElement, and_, false, tuple_
 
-from bff.tables import webhook
 from pulsaga.delivery.rows import Row
+from pulsaga.web.front_door.tables import webhook
 
 IN_FLIGHT = 128
 """Calls of one worker at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,30 +15,29 @@ import orjson
 from sqlalchemy import ColumnElement, Engine, and_, select
 from sqlalchemy.exc import IntegrityError
 
-from bff.outward import receiver_of
-from bff.schemas import Wish
-from bff.tables import acceptance, visible, webhook
-from protools_saga.messages import IssuePassword, RotatePassword
 from pulsaga.delivery.blame import verdict
-from pulsaga.delivery.messages import Context, contract_of, id_time, new_id
+from pulsaga.delivery.messages import Context, id_time, new_id
 from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.rows import Row
 from pulsaga.delivery.unit_of_work import UnitOfWork
 from pulsaga.web.access.callers import NOBODY
 from pulsaga.web.formats import Problem
+from pulsaga.web.front_door.callbacks.outward import receiver_of
+from pulsaga.web.front_door.tables import acceptance, visible, webhook
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Hold a command to accept. `body_hash` is of what the caller said, whatever the format; see `hash_of`.
+    """A command to accept. `body_hash` is of what the caller said, whatever the format; see `hash_of`.
 
     An idempotency key is the actor's own: others may use the same for theirs.
     """
 
-    username: str
-    email: str
+    command: Any
+    """Body of the command that starts a workflow."""
+    workflow: str
+    subject: str
     body_hash: str
-    rotate: bool = False
     idempotency_key: str | None = None
     actor: str = NOBODY.subject
     traceparent: str | None = None
@@ -48,18 +47,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Accepted:
-    """Tell what was accepted; `replayed` when that happened before. `created_at` is Unix seconds."""
+    """A command that was accepted; `replayed` when that happened before. `created_at` is Unix seconds."""
 
     id: str
     type: str
-    username: str
+    subject: str
     created_at: float
     replayed: bool = False
 
 
-def hash_of(wish: Wish) -> str:
-    """Return the SHA-256 of a wish as it was said, in hex: the same in JSON and XML."""
-    return hashlib.sha256(orjson.dumps(wish.asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
+def hash_of(said: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a loaded body, in hex: the same in JSON and XML."""
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 ALONE = 8
@@ -144,20 +143,18 @@ def accept_many(relay: Relay, requests: Sequence[Request]) -> list[Accepted]:
     return [_accepted(row) for row in rows]
 
 
-def find(write: Engine, identifier: str, scope: str | None = None) -> Accepted | None:
-    """Look one acceptance up by the command's id; with a scope, only one of that caller."""
-    row = _find(write, (acceptance.c.id == identifier) & visible(acceptance, scope))
+def find(write: Engine, identifier: str, actor: str | None = None) -> Accepted | None:
+    """Look one acceptance up by the command's id; with an actor, only one of that caller."""
+    row = _find(write, (acceptance.c.id == identifier) & visible(acceptance, actor))
     return _accepted(row) if row else None
 
 
 def _append(uow: UnitOfWork, request: Request) -> Row:
     identifier = new_id()
-    wish = RotatePassword if request.rotate else IssuePassword
-    body = wish(username=request.username, email=request.email)
     row = {
         "id": identifier,
-        "type": contract_of(body).name.partition(".")[2],
-        "username": request.username,
+        "type": request.workflow,
+        "subject": request.subject,
         "actor": request.actor,
         "idempotency_key": request.idempotency_key,
         "body_hash": request.body_hash,
@@ -167,7 +164,7 @@ def _append(uow: UnitOfWork, request: Request) -> Row:
     if request.callback:
         uow.append(webhook, _webhook_row(identifier, request, uow.now))
     context = Context(saga_id=identifier, actor=request.actor, traceparent=request.traceparent)
-    uow.send(body, request.username, command_id=identifier, context=context)
+    uow.send(request.command, request.subject, command_id=identifier, context=context)
     return row
 
 
@@ -190,4 +187,4 @@ def _find(write: Engine, condition: ColumnElement[bool]) -> Row | None:
 
 
 def _accepted(row: Row | Any, *, replayed: bool = False) -> Accepted:
-    return Accepted(row["id"], row["type"], row["username"], row["created_at"], replayed)
+    return Accepted(row["id"], row["type"], row["subject"], row["created_at"], replayed)

@@ -20,13 +20,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from bff.load import DEPTH, FEW, KEPT_FOR_RETURNING, Count, Load
-from bff.queries import ENDED
-from bff.tables import acceptance, command
 from pulsaga.delivery.messages import UUID7, first_id, id_time
 from pulsaga.delivery.tables import outbox
 from pulsaga.system import Runtime
 from pulsaga.web.formats import Problem
+from pulsaga.web.front_door.commands.queries import ENDED
+from pulsaga.web.front_door.overload.load import DEPTH, FEW, KEPT_FOR_RETURNING, Count, Load
+from pulsaga.web.front_door.tables import acceptance, command
 
 log = structlog.get_logger()
 
@@ -38,8 +38,6 @@ SILENCE_S = 3.0
 """Seconds without an end after which the read database is asked what ended: a broadcast may have been missed."""
 COUNTED_UP_TO = 100_000
 NOBODY = first_id(0)
-COMMANDS = frozenset({"bff.issue_password"})
-"""Endpoints that ask for new work."""
 COOKIE = "turn"
 TURN_S = 60
 """Seconds for which a turn is kept."""
@@ -62,10 +60,12 @@ class Place:
 
 
 class Admission:
-    """Hold the load as this web process sees it, and decide by it. Thread-safe."""
+    """The load as this web process sees it, and what is decided by it; `commands` are endpoints. Thread-safe."""
 
-    def __init__(self, runtime: Runtime, read: Engine, registry: CollectorRegistry) -> None:
-        self._runtime, self._read = runtime, read
+    def __init__(
+        self, runtime: Runtime, read: Engine, registry: CollectorRegistry, commands: Collection[str] = ()
+    ) -> None:
+        self._runtime, self._read, self._commands = runtime, read, frozenset(commands)
         self._key = runtime.settings.key("INTERNAL_TOKEN")
         self._load = Load(runtime.settings.accept_within)
         self._lock = threading.Lock()
@@ -81,7 +81,7 @@ class Admission:
 
     def is_command(self, endpoint: str) -> bool:
         """Tell whether requests to an endpoint ask for new work."""
-        return endpoint in COMMANDS
+        return endpoint in self._commands
 
     def refusal(self, cookies: str, in_flight: int) -> Problem | None:
         """Return None if one more command would be admitted, else the 503 whose Retry-After is this caller's turn."""

@@ -21,8 +21,6 @@ from pulsaga.web.serving.crew import Asker, resting
 log = structlog.get_logger()
 T = TypeVar("T")
 
-TOPIC = "bff.commands-changed"
-"""Ephemeral topic on which the projector broadcasts."""
 ROOM = 200
 """Waiters of one process; each holds a thread that rests, which costs some memory and nobody's place at work."""
 SHARE = 50
@@ -36,6 +34,11 @@ ENDED = "."
 """Stands behind the id of a command that ended."""
 
 
+def topic_of(service: str) -> str:
+    """Return the ephemeral topic on which the projector of a front door broadcasts."""
+    return f"{service}.commands-changed"
+
+
 def changed_ids_body(ids: Iterable[str], ended: Collection[str] = ()) -> bytes:
     """Write command ids as the body of one broadcast, and which of them ended."""
     return "\n".join(identifier + ENDED * (identifier in ended) for identifier in ids).encode()
@@ -44,8 +47,10 @@ def changed_ids_body(ids: Iterable[str], ended: Collection[str] = ()) -> bytes:
 class Waiting:
     """Hold the waiters of one web process and the thread that wakes them; `tell_ended` hears which commands ended."""
 
-    def __init__(self, broker: Broker, tell_ended: Callable[[Collection[str]], None] = lambda _ended: None) -> None:
-        self._broker, self._tell_ended = broker, tell_ended
+    def __init__(
+        self, broker: Broker, topic: str, tell_ended: Callable[[Collection[str]], None] = lambda _ended: None
+    ) -> None:
+        self._broker, self._topic, self._tell_ended = broker, topic, tell_ended
         self._waiters: dict[str, set[threading.Event]] = defaultdict(set)
         self._taken: Counter[str] = Counter()
         """By the name of who asked, how many of these."""
@@ -141,12 +146,12 @@ class Waiting:
         delay = FIRST_DELAY_S
         while not self._stopping.is_set():
             try:
-                subscription = self._broker.listen(TOPIC)
+                subscription = self._broker.listen(self._topic)
                 delay = FIRST_DELAY_S
                 self._wake_all()  # what was told while nobody listened is lost
                 self._hear(subscription)
             except Exception as down:  # whatever it is: without this thread every waiter would wait in vain
-                log.warning("not listening", topic=TOPIC, again_in_s=delay, error=str(down))
+                log.warning("not listening", topic=self._topic, again_in_s=delay, error=str(down))
                 self._stopping.wait(delay)
                 delay = min(delay * 2, LONGEST_DELAY_S)
 

@@ -21,11 +21,6 @@ import orjson
 import structlog
 from sqlalchemy import Engine, RowMapping
 
-from bff import outward
-from bff.lanes import Lanes
-from bff.outward import check_host, read_url
-from bff.queries import command_resource, find_ended
-from bff.tables import webhook
 from pulsaga.delivery.claims import held, report_apart
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import incident_row
@@ -36,9 +31,15 @@ from pulsaga.delivery.tables import incident
 from pulsaga.delivery.unit_of_work import UnitOfWork
 from pulsaga.errors import SettingError
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime
+from pulsaga.system import DutyMaker, Runtime
 from pulsaga.text import DETAIL_CHARACTERS, printable
 from pulsaga.web.formats import invalid
+from pulsaga.web.front_door.callbacks import outward
+from pulsaga.web.front_door.callbacks.lanes import Lanes
+from pulsaga.web.front_door.callbacks.outward import check_host, read_url
+from pulsaga.web.front_door.commands.queries import command_resource, find_ended
+from pulsaga.web.front_door.door import Entrance, FrontDoor, Views
+from pulsaga.web.front_door.tables import webhook
 
 log = structlog.get_logger()
 PAGE = 32
@@ -105,8 +106,8 @@ class Call:
 class Webhooks:
     """Make the calls that are due."""
 
-    def __init__(self, runtime: Runtime, read: Engine) -> None:
-        self._relay, self._settings, self._read = runtime.relay, runtime.settings, read
+    def __init__(self, runtime: Runtime, read: Engine, views: Views) -> None:
+        self._relay, self._settings, self._read, self._views = runtime.relay, runtime.settings, read, views
         self._lanes = Lanes()
         self._in_flight: set[Call] = set()
         self._finished: SimpleQueue[tuple[Call, Outcome]] = SimpleQueue()
@@ -169,7 +170,7 @@ class Webhooks:
         self._news.set()
 
     def _answer(self, row: Row, ended: RowMapping) -> Outcome:
-        body = orjson.dumps(command_resource(ended))
+        body = orjson.dumps(command_resource(self._views, ended))
         secret = secret_of(self._settings, row["actor"])
         headers = {"Content-Type": "application/json", **signed(row["id"], int(time.time()), body, secret)}
         status = outward.call(row["url"], headers, body, private=self._settings.webhook_private)
@@ -230,7 +231,12 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None, settings: Setting
     uow.put(webhook, row)
 
 
-def call_webhooks(runtime: Runtime) -> Duty:
-    """Make the calls a duty of the worker."""
-    read = open_database(runtime.settings, runtime.service, "read", "reader")
-    return Duty("webhooks", Webhooks(runtime, read).call_due, due=Due(webhook.c.due_at, LONGEST_DELAY_S))
+def calling(entrances: Sequence[Entrance] = ()) -> DutyMaker:
+    """Make the calls a duty of a front door's worker; its commands are shown as at these entrances."""
+
+    def call_webhooks(runtime: Runtime) -> Duty:
+        read = open_database(runtime.settings, runtime.service, "read", "reader")
+        calls = Webhooks(runtime, read, FrontDoor(runtime.system, entrances).views)
+        return Duty("webhooks", calls.call_due, due=Due(webhook.c.due_at, LONGEST_DELAY_S))
+
+    return call_webhooks

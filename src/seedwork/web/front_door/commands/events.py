@@ -17,14 +17,16 @@ from flask import Blueprint, Response, current_app, request
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from bff import acceptance, queries
-from bff.parameters import COMMAND_ID, EVENT, LAST_EVENT_ID, LAST_EVENT_ID_IN_QUERY
-from bff.queries import Resource
-from bff.waiting import SHARE, Waiting
 from pulsaga.web import http
 from pulsaga.web.access.rights import SEEING, allow
 from pulsaga.web.contract import Answer, operation
 from pulsaga.web.formats import Problem, invalid
+from pulsaga.web.front_door import acceptance
+from pulsaga.web.front_door.commands import queries
+from pulsaga.web.front_door.commands.parameters import COMMAND_ID, EVENT, LAST_EVENT_ID, LAST_EVENT_ID_IN_QUERY
+from pulsaga.web.front_door.commands.queries import Resource
+from pulsaga.web.front_door.commands.waiting import SHARE, Waiting
+from pulsaga.web.front_door.door import FrontDoor, Views
 from pulsaga.web.serving.crew import Asker
 
 log = structlog.get_logger()
@@ -56,14 +58,15 @@ UNBUFFERED = {"X-Accel-Buffering": "no"}
 def follow_command(identifier: str) -> Response:
     """Tell the moves of a command from behind `Last-Event-ID` on, until it has ended."""
     known, read, last = http.identifier(identifier), http.read_engine(), _last_event_id()
-    shown = known and queries.find_command(read, known, http.caller().scope)
+    door = cast(FrontDoor, current_app.extensions["front_door"])
+    shown = known and queries.find_command(read, door.views, known, http.caller().sees_only)
     if not known or not (shown or _is_accepted(known)):
         raise http.not_found("command of this id")
     if shown and shown["status"] in queries.ENDED and shown["version"] <= last:
         return http.nothing()  # this alone keeps a browser from coming back
     waiting, asker = cast(Waiting, current_app.extensions["waiting"]), http.asker()
     _check_room(waiting, asker)
-    stream = _Stream(read, waiting, asker, http.recheck(), known, last)
+    stream = _Stream(read, door.views, waiting, asker, http.recheck(), known, last)
     told = stream.told(http.runtime().settings.events_heartbeat)
     return Response(told, content_type="text/event-stream", headers=UNBUFFERED)
 
@@ -78,7 +81,7 @@ def _check_room(waiting: Waiting, asker: Asker) -> None:
 
 
 def _is_accepted(identifier: str) -> bool:
-    return acceptance.find(http.runtime().write, identifier, http.caller().scope) is not None
+    return acceptance.find(http.runtime().write, identifier, http.caller().sees_only) is not None
 
 
 def _last_event_id() -> int:
@@ -94,6 +97,7 @@ class _Stream:
     """Hold how far one listener has been told."""
 
     read: Engine
+    views: Views
     waiting: Waiting
     asker: Asker
     recheck: Callable[[], None]
@@ -130,7 +134,7 @@ class _Stream:
 
     def _moves(self) -> Sequence[Resource]:
         try:
-            return list(queries.moves_behind(self.read, self.identifier, self.last))
+            return list(queries.moves_behind(self.read, self.views, self.identifier, self.last))
         except SQLAlchemyError as down:  # told when it is back: at the next heartbeat at the latest
             log.warning("cannot look", id=self.identifier, error=str(down).partition("\n")[0])
             return []

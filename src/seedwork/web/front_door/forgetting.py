@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Engine, select, update
 
-from bff.queries import ENDED
-from bff.tables import acceptance, command
 from pulsaga.delivery.loop import Duty
 from pulsaga.delivery.messages import first_id
 from pulsaga.system import Runtime
+from pulsaga.web.front_door.commands.queries import ENDED
+from pulsaga.web.front_door.tables import acceptance, command
 
 EVERY_S = 60.0
 PAGE = 500

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import IntegrityError
 
-from bff.projections import COORDINATOR
-from bff.tables import cancellation, command, refused_cancel
-from protools_saga.messages import IssuePassword
-from pulsaga.delivery.messages import Context, new_id, owned
+from pulsaga.delivery.messages import Context, new_id
 from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.rows import Row
 from pulsaga.delivery.unit_of_work import UnitOfWork
-from pulsaga.saga.messages import CancelSaga
-
-CANCEL = owned(CancelSaga, COORDINATOR, IssuePassword.__module__, "command")
+from pulsaga.web.front_door.tables import cancellation, command, refused_cancel
 
 
 def is_cancellable(read: Engine, identifier: str) -> bool:
@@ -24,8 +21,8 @@ def is_cancellable(read: Engine, identifier: str) -> bool:
     return known is None or bool(known)
 
 
-def cancel(relay: Relay, read: Engine, context: Context, username: str) -> None:
-    """Have the saga of this context cancelled, durably; asked for again, nothing more is said unless that was refused.
+def cancel(relay: Relay, read: Engine, context: Context, command: Any, subject: str) -> None:
+    """Send the command that cancels the saga of this context, durably; again, it is sent only if it was refused.
 
     A refusal holds for its moment only: what had not begun may have begun since, by an operator's hand.
     """
@@ -33,12 +30,7 @@ def cancel(relay: Relay, read: Engine, context: Context, username: str) -> None:
     def ask(uow: UnitOfWork) -> None:
         command_id = new_id()
         if _note(uow, read, {"id": context.saga_id, "command_id": command_id, "actor": context.actor, "at": uow.now}):
-            uow.send(
-                CANCEL(context.saga_id),
-                username,
-                command_id=command_id,
-                context=context,
-            )
+            uow.send(command, subject, command_id=command_id, context=context)
 
     try:
         _, outgoing = relay.commit(ask)

@@ -1,0 +1,61 @@
+"""Turn dataclasses into mappings and back, nested ones and lists of them too. Only the standard library is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+
+
+def plain(record: Any) -> Mapping[str, Any]:
+    """Return a dataclass by field, nested ones as mappings; one that is flat costs nothing."""
+    cls: Any = type(record)
+    return asdict(record) if is_nested(cls) else vars(record)
+
+
+@cache
+def is_nested(cls: Any) -> bool:
+    """Tell whether a dataclass holds others, or lists."""
+    return is_dataclass(cls) and any(map(_holds_more, get_type_hints(cls).values()))
+
+
+def _holds_more(hint: Any) -> bool:
+    kinds = (hint, *get_args(hint))
+    return get_origin(hint) in (list, tuple) or any(is_dataclass(kind) for kind in kinds)
+
+
+def built(hint: Any, value: Any) -> Any:
+    """Return a value as its type has it: mappings become dataclasses, lists become tuples where that is said.
+
+    A field that is not there takes its default; one that has none and may be None is None.
+    """
+    if value is None:
+        return None
+    hint = needed(hint)
+    if is_dataclass(hint) and isinstance(value, Mapping):
+        hints = get_type_hints(hint)
+        absent = {one.name: None for one in fields(hint) if is_optional(hints[one.name]) and not has_default(one)}
+        return cast(Any, hint)(**absent | {name: built(hints[name], one) for name, one in value.items()})
+    if get_origin(hint) in (list, tuple):
+        return get_origin(hint)(built(get_args(hint)[0], one) for one in value)
+    return value
+
+
+def has_default(field: Field[Any]) -> bool:
+    """Tell whether a field of a dataclass may be left out."""
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def is_optional(hint: Any) -> bool:
+    """Tell whether None is of this type."""
+    return get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint)
+
+
+def needed(hint: Any) -> Any:
+    """Return a type without its None; raise TypeError for a choice of several."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType] if is_optional(hint) else [hint]
+    if len(kinds) != 1:
+        raise TypeError(f"{hint!r} is more than one type")
+    return kinds[0]

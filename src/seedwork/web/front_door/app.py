@@ -1,0 +1,49 @@
+"""Build the app of a front door: entrances, commands and their events, and what an application adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from flask import Blueprint, Flask
+from sqlalchemy import Engine
+
+from pulsaga.delivery.loop import Duty
+from pulsaga.system import Runtime
+from pulsaga.web import http, webapp
+from pulsaga.web.access import keys
+from pulsaga.web.front_door import starting
+from pulsaga.web.front_door.acceptance import GroupCommit
+from pulsaga.web.front_door.commands import events, routes
+from pulsaga.web.front_door.commands.resources import command_shape
+from pulsaga.web.front_door.commands.waiting import Waiting, topic_of
+from pulsaga.web.front_door.door import FrontDoor
+from pulsaga.web.front_door.forgetting import forgetting
+from pulsaga.web.front_door.overload.admission import Admission
+
+
+def create(
+    door: FrontDoor,
+    runtime: Runtime,
+    read: Engine,
+    *blueprints: Blueprint,
+    more: Callable[[Blueprint], None] = lambda _api: None,
+) -> Flask:
+    """Return the WSGI app of a front door; `more` adds an application's routes to those of commands.
+
+    `app.extensions` holds what the process runs beside it: `waiting`, and in `duties` its looks at the load; and the
+    `gate` that the server asks. Raise DefinitionError for a workflow that is declared open and cannot be.
+    """
+    api, shape = http.api(runtime.service, "pulsaga.web.front_door"), command_shape(door.views.values())
+    commands = [starting.add_to(api, door, entrance, shape) for entrance in starting.entrances_of(door)]
+    routes.add_to(api, shape)
+    more(api)
+    find_key = partial(keys.find, runtime.write)
+    app = webapp.create(runtime, read, api, events.events, *blueprints, static=True, find_key=find_key)
+    app.extensions["front_door"] = door
+    app.extensions["gate"] = admission = Admission(runtime, read, app.extensions["registry"], commands)
+    app.extensions["duties"] += [Duty("admission", admission.look), forgetting(runtime, read)]
+    app.extensions["waiting"] = waiting = Waiting(runtime.broker, topic_of(runtime.service), admission.ended)
+    app.extensions["acceptance"] = GroupCommit(runtime.relay, runtime.write)
+    webapp.on_stopping(app, waiting.release)
+    return app
