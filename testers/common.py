@@ -16,9 +16,9 @@ from pulsaga.broker import Broker
 from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.messages import contract_of
 from pulsaga.errors import Unavailable
+from pulsaga.located import the_system
 from pulsaga.settings import Settings
 from pulsaga_program.cli import plain_errors
-from pulsaga_program.located import the_system
 
 
 def registered() -> dict[str, type[Any]]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from bff import create_app
+from typing import TYPE_CHECKING
+
 from bff.door import ENTRANCES
 from bff.projections import PROJECTIONS
 from bff.settings import BffSettings
 from bff.tables import READ, WRITE
-from pulsaga.system import Service
+from pulsaga.system import Runtime, Service
 from pulsaga.web.front_door.callbacks.webhooks import calling
 from pulsaga.web.front_door.commands.projections import tell_waiters
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from sqlalchemy import Engine
 
 XML = "-H 'Content-Type: application/xml' -H 'Accept: application/xml'"
 
@@ -23,13 +28,27 @@ def first_steps(address: str, known: str) -> list[str]:
     ]
 
 
+def web(runtime: Runtime, read: Engine) -> Flask:
+    """Return the WSGI app: what every front door has, and passwords."""
+    from bff import documents, pages, routes
+    from bff.door import ENTRANCES
+    from bff.vault import Vault
+    from pulsaga.web.front_door.app import create
+    from pulsaga.web.front_door.door import FrontDoor
+
+    door = FrontDoor(runtime.system, ENTRANCES)
+    app = create(door, runtime, read, pages.pages, documents.documents, more=routes.add_to)
+    app.extensions["vault"] = Vault(runtime)
+    return app
+
+
 BFF = Service(
     "bff",
     tables=WRITE,
     views=READ,
     projections=PROJECTIONS,
     duties=[calling(ENTRANCES)],
-    web=create_app,
+    web=web,
     settings=BffSettings,
     seams={"telling": "the read model is up to date, who waits has not heard it (drop: nobody hears it)"},
     changed=tell_waiters,

@@ -50,7 +50,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def _system() -> System:
-    from pulsaga_program.located import the_system
+    from pulsaga.located import the_system
 
     return the_system()
 

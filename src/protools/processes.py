@@ -13,14 +13,14 @@ from pulsaga import faults
 from pulsaga.broker import Subscription
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.forgetting import forget
-from pulsaga.delivery.inbox import LONGEST_RETRY_S, Inbox, Reader, close_incidents, incident_row, said
-from pulsaga.delivery.loop import LOOK_S, Due, Duty, DutyThread, Lookout, Report, keep_trying
+from pulsaga.delivery.inbox import LONGEST_RETRY_S, Inbox, Reader
+from pulsaga.delivery.loop import Due, Duty, Lookout, keep_trying
 from pulsaga.delivery.projection import LONGEST_DELAY_S, Projector
-from pulsaga.delivery.tables import failure, incident, outbox
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.tables import failure
 from pulsaga.delivery.worker import Worker
 from pulsaga.errors import SettingError
-from pulsaga.process import Process, collect_seldom, repeat
+from pulsaga.loops import add_background, add_duties, housekeeping, report
+from pulsaga.process import Process, collect_seldom
 from pulsaga.settings import Settings
 from pulsaga.system import AddLoops, Runtime, Service, System, open_runtime
 from pulsaga.telemetry import configure_logging
@@ -67,7 +67,7 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
     """Add the loops of a worker: messages, duties, projections. Return what must be closed after them."""
     service = runtime.system[runtime.service]
     closing: list[Callable[[], object]] = []
-    duties = [*_housekeeping(runtime), *(make(runtime) for make in service.duties)]
+    duties = [*housekeeping(runtime), *(make(runtime) for make in service.duties)]
     if service.handlers:
         worker, close = _worker(service, runtime)
         closing.append(close)
@@ -77,7 +77,7 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
             Duty("forgetting", partial(forget, runtime.write, runtime.settings.clock_offset), every_s=FORGET_EVERY_S)
         )
     reporting = partial(report, runtime)
-    for thread in _add_duties(
+    for thread in add_duties(
         process, partial(Lookout, runtime.write, runtime.settings.clock_offset), duties, reporting
     ):
         if service.handlers:
@@ -88,7 +88,7 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         closing.append(close)
         process.add("projections", projector.run, projector.stop)
         retrying = Duty("unprojected", projector.retry_failures, due=Due(failure.c.due_at, LONGEST_DELAY_S))
-        _add_duties(process, partial(Lookout, engine, 0.0, every_s=UNPROJECTED_LOOK_S), [retrying], reporting)
+        add_duties(process, partial(Lookout, engine, 0.0, every_s=UNPROJECTED_LOOK_S), [retrying], reporting)
     return closing
 
 
@@ -103,46 +103,8 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
     app = web(runtime, read)
     listener = server.listen(app.name, settings.bind, port)
     process.add("http", lambda: server.run(app, listener, stopping), stopping.set)
-    waiting = app.extensions.get("waiting")
-    if waiting is not None:
-        process.add("waiting", waiting.run, waiting.release)
-    publisher = repeat(runtime.relay.publish_waiting)
-    process.add("publisher", publisher.run, publisher.stop)
-    duties = [*_housekeeping(runtime), *app.extensions["duties"]]
-    seldom = max(LOOK_S, settings.sweep_after)  # it has its outbox to look at, as the worker beside it does each second
-    looking = partial(Lookout, runtime.write, settings.clock_offset, every_s=seldom)
-    _add_duties(process, looking, duties, partial(report, runtime))
+    add_background(process, app, runtime)
     return []
-
-
-def _add_duties(
-    process: Process, looking: Callable[[Sequence[DutyThread]], Lookout], duties: Sequence[Duty], report: Report
-) -> list[DutyThread]:
-    """Add a thread for each duty, and one that looks whether something is due."""
-    threads = [DutyThread(duty, report) for duty in duties]
-    lookout = looking(threads)
-    process.add("lookout", lookout.run, lookout.stop)
-    for thread in threads:
-        process.add(thread.name, thread.run, thread.stop)
-    return threads
-
-
-def report(runtime: Runtime, duty: str, error: Exception | None) -> None:
-    """Keep an incident open while a duty breaks each time it is run."""
-    subject = f"{runtime.service} {duty}"
-
-    def work(uow: UnitOfWork) -> None:
-        if error is None:
-            close_incidents(uow, "duty-broken", subject)
-        else:
-            uow.append(incident, incident_row("duty-broken", subject, type(error).__name__, said(error), uow.now))
-
-    runtime.relay.run(work)
-
-
-def _housekeeping(runtime: Runtime) -> list[Duty]:
-    relay, due = runtime.relay, Due(outbox.c.due_at, runtime.settings.sweep_after)
-    return [Duty("outbox", relay.clear), Duty("sweep", relay.sweep, due=due, wanted=relay.has_to_try)]
 
 
 def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], object]]:

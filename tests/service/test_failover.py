@@ -16,7 +16,7 @@ from tests.patience import PATIENCE_S
 from tests.service.desk import KEYS, Desk, make_desk
 from tests.service.stage import POSTGRESQL, settings_on
 
-import bff
+from bff.service import web
 from pulsaga.delivery.database import open_database, takes_writes
 from pulsaga.errors import SettingError
 from pulsaga.settings import Settings
@@ -38,7 +38,7 @@ def desk(settings: Settings) -> Iterator[Desk]:
 @pytest.fixture
 def http(desk: Desk, settings: Settings) -> Iterator[FlaskClient]:
     read = open_database(settings, "bff", "read", "reader")
-    yield bff.create_app(desk.runtime, read).test_client()
+    yield web(desk.runtime, read).test_client()
     read.dispose()
 
 

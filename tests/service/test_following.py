@@ -20,7 +20,7 @@ from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving, serving
 
-from bff import create_app
+from bff.service import web as create_app
 from pulsaga.delivery.messages import new_id
 from pulsaga.web.access import gatekeeper, keys
 from pulsaga.web.access.tokens import issue

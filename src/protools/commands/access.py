@@ -17,6 +17,7 @@ from pulsaga.delivery.messages import UUID7, new_id
 from pulsaga.delivery.tables import audit
 from pulsaga.delivery.unit_of_work import rfc3339
 from pulsaga.errors import SettingError, Unavailable
+from pulsaga.located import the_system
 from pulsaga.operate.acting import Act, Office, carry_out
 from pulsaga.settings import Settings
 from pulsaga.system import Service, open_runtime
@@ -26,7 +27,6 @@ from pulsaga.web.access.gatekeeper import KEPT_S
 from pulsaga.web.access.tokens import issue
 from pulsaga.web.front_door.callbacks import webhooks
 from pulsaga_program.commands.operators import NOT_YET_AGREED, acting, operator
-from pulsaga_program.located import the_system
 from pulsaga_program.terminal import tell
 
 LIFETIME_H = 8.0

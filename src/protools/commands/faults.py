@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from pulsaga.faults import FaultRuleError, RuleBook, check_rule
+from pulsaga.located import the_system
 from pulsaga.settings import Settings
-from pulsaga_program.located import the_system
 from pulsaga_program.terminal import tell
 
 

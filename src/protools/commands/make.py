@@ -6,8 +6,8 @@ from typing import get_args
 
 import click
 
+from pulsaga.located import the_system
 from pulsaga.settings import Settings, Side
-from pulsaga_program.located import the_system
 
 
 @click.group()

@@ -18,13 +18,13 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from pulsaga.errors import SettingError, Unavailable
+from pulsaga.located import the_system
 from pulsaga.operate import incidents, letters, replaying, sagas
 from pulsaga.operate.acting import By, Office
 from pulsaga.saga.log import Action, Status
 from pulsaga.settings import Settings
 from pulsaga.system import Runtime, open_runtime
 from pulsaga.text import printable
-from pulsaga_program.located import the_system
 from pulsaga_program.terminal import tell, tell_json
 
 F = TypeVar("F", bound=Callable[..., Any])

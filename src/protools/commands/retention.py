@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
+from pulsaga.located import the_system
 from pulsaga.operate.retention import archive
 from pulsaga.setting_values import span
 from pulsaga.settings import Settings
-from pulsaga_program.located import the_system
 
 
 @click.command()
