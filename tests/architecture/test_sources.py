@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,3 +104,35 @@ def test_a_step_of_a_saga_takes_at_most_twelve_lines(saga: Saga[Any]) -> None:
     counted = dict(steps_of(saga))
     assert len(counted) == len(saga.steps)
     assert {name: lines for name, lines in counted.items() if lines > STEP_LINES} == {}
+
+
+# --- the line between framework and application
+
+FRAMEWORK = [path for path in FILES if relative(path).startswith(("seedwork/", "protools/"))]
+APPLICATION = [path for path in FILES if relative(path).partition("/")[0] in {*SYSTEM.names, "system.py"}]
+FOREIGN = re.compile(rf"\b({'|'.join([*SYSTEM.names, 'username'])})\b")
+PUBLIC = ("pulsaga", "pulsaga.web", "pulsaga.testing")
+
+
+def named_in(tree: ast.AST) -> Iterator[str]:
+    """Yield the identifiers and the text of a module, docstrings included."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="url"), attr="username"):  # of a database's URL
+                continue
+            case ast.Constant(value=str(text)) | ast.Name(id=text) | ast.Attribute(attr=text) | ast.arg(arg=text):
+                yield text
+            case ast.ImportFrom(module=str(module)):
+                yield module
+
+
+@pytest.mark.parametrize("path", FRAMEWORK, ids=relative)
+def test_the_framework_names_no_service_and_no_field_of_one(path: Path) -> None:
+    """It works in a repository that has never heard of passwords."""
+    assert [text for text in named_in(ast.parse(path.read_text())) if FOREIGN.search(text)] == []
+
+
+def test_a_service_named_in_the_framework_would_be_seen() -> None:
+    """In code, in a string and in a docstring."""
+    for code in ("from correo import x", "a = 'bff'", "def f():\n    '''Ask generador.'''", "row.username"):
+        assert [text for text in named_in(ast.parse(code)) if FOREIGN.search(text)], code
