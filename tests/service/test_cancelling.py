@@ -77,6 +77,18 @@ def race(desks: tuple[Desk, Desk], *deliveries: Delivery) -> None:
         thread.join(PATIENCE_S)
 
 
+def test_what_is_suspended_and_cancelled_in_one_batch_is_in_front_of_no_operator(coordinator: Desk) -> None:
+    """The incident is written at the end of the batch, and would stay open for a saga that is going back."""
+    saga_id = new_id()
+    coordinator.worker.settle([begin(saga_id)])
+    (command,) = coordinator.said(contract_of(GeneratePassword).name)
+    failed = GENERADOR.failed(command=command.topic, code="dead-letter", detail="")
+    coordinator.worker.settle([answer(command, failed), cancel(saga_id)])
+    assert status_of(coordinator, saga_id) == "COMPENSATING"
+    (told,) = coordinator.rows(incident)
+    assert told["closed_at"] is not None
+
+
 def test_before_the_pivot_everything_is_undone(coordinator: Desk) -> None:
     """The caller is told `cancelled`, and nothing of it is left: the undo names the command that it undoes."""
     (generate,) = start_sagas(coordinator, 1)

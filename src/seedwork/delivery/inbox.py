@@ -305,6 +305,9 @@ def close_incidents(uow: UnitOfWork, kind: str, subject: str) -> None:
     """Note that nobody has to look any more."""
     known = (incident.c.subject == subject) & (incident.c.kind == kind) & incident.c.closed_at.is_(None)
     free = select(incident.c.id).where(known).with_for_update(nowait=uow.pass_locked)
+    for row in uow.appended(incident):  # of this very batch
+        if (row["subject"], row["kind"]) == (subject, kind):
+            row["closed_at"] = uow.now
     uow.values(update(incident).where(incident.c.id.in_(free)).values(closed_at=uow.now).returning(incident.c.id))
 
 

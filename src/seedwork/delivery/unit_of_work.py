@@ -172,6 +172,10 @@ class UnitOfWork:
         """Add a row; an equal key already there leaves it as it is where the table is a log of ours."""
         self._buffer.appended.append((table, cast(Row, row)))
 
+    def appended(self, table: Table) -> list[Row]:
+        """Return the rows that earlier messages of this transaction added to a table."""
+        return self._appended.get(table, [])
+
     def remove(self, table: Table, key: Any) -> None:
         """Delete a row by primary key, before anything is written; not undone by `drop`."""
         self._removed[table].append(key)
