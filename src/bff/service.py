@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bff.checks import CHECKS
 from bff.door import ENTRANCES
 from bff.projections import PROJECTIONS
 from bff.settings import BffSettings
@@ -53,4 +54,5 @@ BFF = Service(
     seams={"telling": "the read model is up to date, who waits has not heard it (drop: nobody hears it)"},
     changed=tell_waiters,
     first_steps=first_steps,
+    checks=CHECKS,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from correo.checks import CHECKS
 from correo.handlers import send_mails, send_password_mail
 from correo.messages import PasswordMailSent, SendPasswordMail
 from correo.projections import project_mail
@@ -42,4 +43,5 @@ CORREO = Service(
         "sent": "the mail server took the mails, nothing is recorded",
     },
     preflight=open_postman,
+    checks=CHECKS,
 )

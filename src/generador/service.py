@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from correo.messages import PasswordMailSent
+from generador.checks import CHECKS
 from generador.expiry import expire_passwords
 from generador.handlers import (
     begin_to_expire,
@@ -77,4 +78,5 @@ GENERADOR = Service(
     keys=["VAULT_KEY", "LINK_KEY"],
     check=check_vault_key,
     command_line={"vault": "generador.commands:vault"},
+    checks=CHECKS,
 )

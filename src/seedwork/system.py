@@ -34,6 +34,8 @@ from pulsaga.settings import KEYS, Settings
 if TYPE_CHECKING:
     from flask import Flask
 
+    from pulsaga.operate.verify import Checks
+
 T = TypeVar("T")
 FIRST_PORT = 3000
 ANSWERS = (CommandRefused, CommandFailed)
@@ -70,6 +72,8 @@ class Service:
     """Looks at settings before anything starts; raises SettingError."""
     check: Callable[[Runtime], None] | None = None
     """Looked at before a process of it does anything; raises SettingError."""
+    checks: Checks | None = None
+    """What `protools verify` knows of its effects."""
     changed: Callable[[Runtime], Changed] | None = None
     """Told of each batch that its projector has committed."""
     command_line: Mapping[str, str] = field(default_factory=dict)

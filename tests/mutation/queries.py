@@ -7,17 +7,18 @@ is no SQL any more, is dead: each of these tests compares the ids that are repor
 from __future__ import annotations
 
 import re
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import unified_diff
+from typing import Any
 
-import pulsaga.operate.verify
-from pulsaga.operate.verify import Finding
-from pulsaga.operate.verify.check import Check
-from pulsaga.operate.verify.checks import CHECKS
-from pulsaga.operate.verify.facts import DERIVED, Facts
+from pulsaga.operate.verify import report
+from pulsaga.operate.verify.catalogue import Catalogue, Question
+from pulsaga.operate.verify.facts import Facts, written_out
+from pulsaga.operate.verify.report import Finding
+from pulsaga.settings import Settings
+from system import SYSTEM
 
 SWAPS = (
     (r"(?<![<>|])=", ("<>",)),
@@ -55,40 +56,45 @@ class Trial:
     alive: dict[str, set[str]] = field(default_factory=dict)
     """Mutants of each check and view that no test has told from it, by its name."""
     originals: dict[str, str] = field(default_factory=dict)
-    views: list[str] = field(default_factory=list)
+    views: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What each view knows by name."""
     made: int = 0
 
     def pytest_sessionstart(self) -> None:
-        for check in CHECKS:
-            self._make(_name(check), check.sql)
-        for statement in re.findall(r"CREATE VIEW .*?;", DERIVED, re.DOTALL):
-            self.views.append(statement.split()[2])
-            self._make(self.views[-1], statement)
-        pulsaga.operate.verify._run = self.ask
+        catalogue = Catalogue(SYSTEM, Settings.read({}))
+        for question in catalogue.questions:
+            self._make(question.name, question.check.sql)
+        for script, parameters in catalogue.derived:
+            for statement in re.findall(r"CREATE VIEW .*?;", script, re.DOTALL):
+                name = statement.split()[2]
+                self.views[name] = parameters
+                self._make(name, statement)
+        report._run = self.ask
 
     def _make(self, name: str, sql: str) -> None:
         self.originals[name], self.alive[name] = sql, set(mutants(sql)) - {sql}
         self.made += len(self.alive[name])
 
-    def ask(self, check: Check, facts: Facts) -> Finding:
-        """Stand in for `pulsaga.operate.verify._run`."""
-        expected = _ids(facts, check.sql)
-        alive = self.alive[_name(check)]
-        alive -= {sql for sql in alive if _ids(facts, sql) != expected}
+    def ask(self, question: Question, facts: Facts) -> Finding:
+        """Stand in for `pulsaga.operate.verify.report._run`."""
+        sql, known = question.check.sql, question.parameters
+        expected = _ids(facts, sql, known)
+        alive = self.alive.get(question.name, set())
+        alive -= {mutant for mutant in alive if _ids(facts, mutant, known) != expected}
         for view in self.views:
-            if re.search(rf"\b{view}\b", check.sql):
-                self._ask_through(view, check, facts, expected)
-        return Finding(check, [(str(row[0]), str(row[1])) for row in facts.ask(check.sql)])
+            if re.search(rf"\b{view}\b", sql):
+                self._ask_through(view, question, facts, expected)
+        return Finding(question.check, [(str(row[0]), str(row[1])) for row in facts.ask(sql, known, question.name)])
 
-    def _ask_through(self, view: str, check: Check, facts: Facts, expected: list[str] | None) -> None:
+    def _ask_through(self, view: str, question: Question, facts: Facts, expected: list[str] | None) -> None:
         for mutant in list(self.alive[view]):
             facts.ask(f"DROP VIEW {view}")
-            with suppress(sqlite3.Error):
-                facts.ask(mutant)
-            if _ids(facts, check.sql) != expected:
+            with suppress(ValueError):
+                facts.ask(written_out(mutant, self.views[view]))
+            if _ids(facts, question.check.sql, question.parameters) != expected:
                 self.alive[view].discard(mutant)
             facts.ask(f"DROP VIEW IF EXISTS {view}")
-            facts.ask(self.originals[view])
+            facts.ask(written_out(self.originals[view], self.views[view]))
 
     def survivors(self) -> Iterator[str]:
         """Show what differs in each mutant that is still alive."""
@@ -99,12 +105,8 @@ class Trial:
                 yield "\n".join([f"{name}: survived", *changed])
 
 
-def _name(check: Check) -> str:
-    return f"{check.kind}/{check.name}"
-
-
-def _ids(facts: Facts, sql: str) -> list[str] | None:
+def _ids(facts: Facts, sql: str, known: Mapping[str, Any]) -> list[str] | None:
     try:
-        return sorted(str(row[0]) for row in facts.ask(sql))
-    except sqlite3.Error:
+        return sorted(str(row[0]) for row in facts.ask(sql, known))
+    except ValueError:
         return None

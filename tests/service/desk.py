@@ -99,8 +99,13 @@ class Desk:
 def make_desk(
     settings: Settings, name: str, handlers: Mapping[type, Handler[Any]] | None = None, system: System = SYSTEM
 ) -> Desk:
+    prepare_databases(system, settings, system[name])
+    return sit_down(settings, name, handlers, system)
+
+
+def sit_down(settings: Settings, name: str, handlers: Mapping[type, Handler[Any]] | None, system: System) -> Desk:
+    """Make a desk whose databases are there already."""
     service = system[name]
-    prepare_databases(system, settings, service)
     service = replace(service, handlers=list(handlers.values())) if handlers else service
     broker, codec = FakeBroker(), Codec(CommittedSchemas())
     write = open_database(settings, name, "write", "owner")

@@ -27,7 +27,7 @@ from pulsaga.delivery.tables import dead_letter, inbox, incident, outbox, unpack
 from pulsaga.errors import DomainError
 from pulsaga.operate import incidents, replaying, sagas
 from pulsaga.operate.retention import SHORTEST_S, archive
-from pulsaga.operate.verify import verify
+from pulsaga.operate.verify.report import verify
 from pulsaga.operate.verify.scope import Scope
 from pulsaga.saga.tables import saga, saga_archive
 from pulsaga.settings import Settings

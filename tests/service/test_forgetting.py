@@ -22,7 +22,7 @@ from pulsaga.delivery.inbox import incident_row
 from pulsaga.delivery.messages import MEMORY_S, first_id
 from pulsaga.delivery.tables import event, inbox, incident
 from pulsaga.operate.retention import SHORTEST_S, archive
-from pulsaga.operate.verify import verify
+from pulsaga.operate.verify.report import verify
 from pulsaga.operate.verify.scope import Scope
 from pulsaga.saga.definition import Step
 from pulsaga.saga.log import TERMINAL

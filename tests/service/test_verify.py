@@ -27,8 +27,8 @@ from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import contract_of, first_id, id_time, new_id
 from pulsaga.delivery.tables import event, pack, unpack
 from pulsaga.errors import Unavailable
-from pulsaga.operate.verify import Report, verify
-from pulsaga.operate.verify.checks import CHECKS
+from pulsaga.operate.verify.catalogue import Catalogue
+from pulsaga.operate.verify.report import Report, verify
 from pulsaga.operate.verify.scope import Scope, time_of
 from pulsaga.saga.log import Entry, Progress, StepState, fold
 from pulsaga.saga.snapshots import entries_of, json_of, load_progress, snapshot_of
@@ -214,6 +214,7 @@ def drop_an_undo_on_its_way(stage: Stage) -> str:
 
 def handle_a_refused_undo_without_effect(stage: Stage) -> str:
     command = stage.command("recalled", REVOKE)
+    stage.meet("generador", command)
     stage.meet("protools_saga", stage.tell("generador", "generador.command-refused", command))
     return command
 
@@ -229,6 +230,11 @@ def handle_an_answer_without_effect(stage: Stage) -> str:
     command = stage.command("failing")
     stage.meet("protools_saga", stage.tell("generador", "generador.command-refused", command))
     return command
+
+
+def forget_that_a_command_was_handled(stage: Stage) -> str:
+    stage.do("generador", "DELETE FROM inbox WHERE id = :id", id=stage.command("completed"))
+    return stage.command("completed")
 
 
 def handle_a_command_without_answering(stage: Stage) -> str:
@@ -457,6 +463,11 @@ def forget_an_acceptance(stage: Stage) -> str:
     return stage.ids["completed"]
 
 
+def forget_what_began_a_saga(stage: Stage) -> str:
+    stage.do("protools_saga", "DELETE FROM inbox WHERE id = :id", id=stage.ids["completed"])
+    return stage.ids["completed"]
+
+
 def handle_what_nobody_issued(stage: Stage) -> str:
     stranger = new_id()
     stage.meet("correo", stranger)
@@ -556,6 +567,12 @@ show_another_reason = spoil("refused", "protools_saga", "UPDATE saga_view SET re
 show_another_time = spoil("completed", "protools_saga", "UPDATE saga_view SET moved_at = 1 WHERE id = :id", "read")
 forget_a_move = spoil("completed", "bff", "DELETE FROM command_move WHERE id = :id AND version = 2", "read")
 forget_moves = spoil("completed", "bff", "DELETE FROM command_move WHERE id = :id", "read")
+forget_the_last_move = spoil(
+    "completed",
+    "bff",
+    "DELETE FROM command_move WHERE id = :id AND version = (SELECT version FROM command WHERE id = :id)",
+    "read",
+)
 show_no_moves = spoil("completed", "protools_saga", "DELETE FROM saga_move WHERE id = :id", "read")
 show_no_saga = spoil("completed", "protools_saga", "DELETE FROM saga_view WHERE id = :id", "read")
 show_another_outcome = spoil("completed", "bff", "UPDATE command SET status = 'refused' WHERE id = :id", "read")
@@ -602,7 +619,7 @@ def forget_to_expire(stage: Stage) -> str:
 
 def forget_that_the_mail_went(stage: Stage) -> str:
     stage.do("generador", "UPDATE password SET mailed_at = NULL WHERE username = 'ada'")
-    stage.do("correo", "UPDATE mail SET ended_at = ended_at - 86500 WHERE username = 'ada' AND status = 'sent'")
+    stage.do("correo", "UPDATE event SET at = at - 86500 WHERE answers = :id", id=stage.command("completed", SEND))
     return "ada"
 
 
@@ -689,6 +706,7 @@ PLANTS = (
     Planted("lost/reply", forget_an_answer_at_the_coordinator),
     Planted("lost/reply-without-effect", handle_an_answer_without_effect),
     Planted("lost/reply-without-effect", handle_a_refused_undo_without_effect),
+    Planted("lost/handled-command", forget_that_a_command_was_handled),
     Planted("lost/answer", handle_a_command_without_answering),
     Planted("lost/mail", drop_a_waiting_mail),
     Planted("lost/password", drop_a_password),
@@ -727,6 +745,7 @@ PLANTS = (
     Planted("stuck/mail-claim", leave_a_claim),
     Planted("stuck/mail-never-due", make_a_mail_never_due),
     Planted("orphaned/saga", forget_an_acceptance),
+    Planted("orphaned/saga", forget_what_began_a_saga),
     Planted("orphaned/handled-command", handle_what_nobody_issued),
     Planted("orphaned/handled-command", bury_what_nobody_issued),
     Planted("orphaned/answer", answer_what_nobody_issued),
@@ -767,6 +786,7 @@ PLANTS = (
     Planted("diverged/command-view", show_no_refusal),
     Planted("diverged/command-moves", forget_a_move),
     Planted("diverged/command-moves", forget_moves),
+    Planted("diverged/command-moves", forget_the_last_move),
     Planted("diverged/password", tell_another_end),
     Planted("diverged/password-view", show_an_older_password),
     Planted("diverged/password-view", show_an_older_password_in_front),
@@ -819,9 +839,12 @@ def test_each_planted_defect_is_reported_by_its_check_alone(stage: Stage, plante
     assert found(stage, planted.scope, planted.later_s) == {(planted.check, identifier)}
 
 
+QUESTIONS = Catalogue(SYSTEM, Settings.read(KEYS)).questions
+
+
 def test_every_check_has_a_plant() -> None:
     """A check that was never seen red proves nothing."""
-    assert {planted.check for planted in PLANTS} == {f"{check.kind}/{check.name}" for check in CHECKS}
+    assert {planted.check for planted in PLANTS} == {question.check.path for question in QUESTIONS}
 
 
 def test_operators_ended_what_the_scene_says_they_ended(stage: Stage) -> None:

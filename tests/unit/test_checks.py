@@ -5,16 +5,23 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import Column, MetaData, String, Table, select
 
 from pulsaga.delivery.messages import first_id
-from pulsaga.operate.verify import Finding, Report, judge
-from pulsaga.operate.verify.checks import CHECKS
-from pulsaga.operate.verify.facts import TABLES, Bounds, Facts
+from pulsaga.operate.verify import Check, Checks, FactTable
+from pulsaga.operate.verify.catalogue import CHECKS, Catalogue
+from pulsaga.operate.verify.facts import Bounds, Facts, written_out
+from pulsaga.operate.verify.report import Finding, Report, judge
 from pulsaga.operate.verify.scope import EVER
+from pulsaga.settings import Settings
+from pulsaga.system import Service, System
+from system import SYSTEM
 
+CATALOGUE = Catalogue(SYSTEM, Settings.read({}))
 A, B, C = (first_id(1_800_000_000 + number) for number in range(3))
 NOW = 1_900_000_000.0
 OLD = NOW - 1000
@@ -28,26 +35,25 @@ ISSUED = {
     "at": OLD,
     "succeeded": 0,
     "denied": 0,
+    "is_undone": 0,
 }
 LETTER = {"service": "correo", "id": A, "topic": "x", "is_open": 1}
 OF_LETTER = {"service": "correo", "kind": "dead-letter", "subject": A, "is_open": 1}
 OF_COORDINATOR = {"service": "protools_saga"}
 Told = tuple[str, dict[str, Any]]
-ACCEPTED: Told = ("accepted", {"id": A, "username": "ada", "at": OLD})
+ACCEPTED: Told = ("accepted", {"id": A, "subject": "ada", "at": OLD})
 
 
-def told(*facts: Told, cutoff: float = EVER, known_id: str = "") -> set[tuple[str, str]]:
+def told(
+    *facts: Told, cutoff: float = EVER, known_id: str = "", catalogue: Catalogue = CATALOGUE
+) -> set[tuple[str, str]]:
     """What the checks say of these facts; what a fact does not name is NULL."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as file:
-        known = Facts(file)
+        known = Facts(file, catalogue)
         for table, values in facts:
-            known.add(table, tuple(values.get(column) for column in TABLES[table].split(", ")))
-        known.complete(Bounds("", cutoff, first_id(cutoff), known_id, 86400.0))
-        return {
-            (f"{found.check.kind}/{found.check.name}", identifier)
-            for found in judge(known)
-            for identifier, _ in found.ids
-        }
+            known.add(table, tuple(values.get(column) for column in catalogue.tables[table]))
+        known.complete(Bounds("", cutoff, first_id(cutoff), known_id))
+        return {(found.check.path, identifier) for found in judge(catalogue, known) for identifier, _ in found.ids}
 
 
 def clocks(service: str, **now: float) -> list[Told]:
@@ -76,6 +82,42 @@ def test_a_saga_that_left_one_trace_only_is_orphaned_and_diverged(fact: Told) ->
     """Whichever half was lost, the other one is found."""
     assert {("orphaned/saga", A), ("diverged/snapshot", A)} <= told(fact)
     assert ("diverged/snapshot", B) in told(("saga", SAGA), ("log", LOG), ("saga", {**SAGA, "id": B}))
+
+
+@pytest.mark.parametrize(
+    ("began_by", "traces", "is_explained"),
+    [
+        (A, [], False),
+        (A, [("met", {"service": "protools_saga", "id": A, "how": "handled"})], True),
+        (B, [("met", {"service": "protools_saga", "id": B, "how": "handled"})], True),
+        (B, [("met", {"service": "protools_saga", "id": A, "how": "handled"})], False),
+        (A, [("met", {"service": "protools_saga", "id": A, "how": "tombstone"})], False),
+        (A, [("met", {"service": "generador", "id": A, "how": "handled"})], False),
+    ],
+)
+def test_a_saga_that_no_front_door_accepted_was_begun_by_a_command(
+    began_by: str, traces: list[Told], is_explained: bool
+) -> None:
+    """A tester, another service or another workflow may send what begins it; out of nothing it must not come."""
+    found = told(("log", {**LOG, "began_by": began_by}), *traces)
+    assert (("orphaned/saga", A) not in found) == is_explained
+
+
+def test_a_saga_in_the_name_of_a_caller_was_accepted() -> None:
+    """Only the front door knows who asks: where it forgot, the caller would ask again."""
+    handled: Told = ("met", {"service": "protools_saga", "id": A, "how": "handled"})
+    asked: Told = ("log", {**LOG, "began_by": A, "actor": "shop"})
+    assert ("orphaned/saga", A) in told(asked, handled)
+    assert ("orphaned/saga", A) not in told(asked, handled, ACCEPTED)
+    issued: Told = ("issued", {**ISSUED, "id": A, "saga_id": C})
+    assert ("orphaned/saga", A) not in told(asked, handled, issued), "it inherits the name of who began the other"
+
+
+def test_a_saga_whose_beginning_the_inbox_has_forgotten_is_not_orphaned() -> None:
+    """After a week the inbox knows no ids any more, and every saga that a tester began would be reported."""
+    begun: Told = ("log", {**LOG, "began_by": A})
+    assert ("orphaned/saga", A) in told(begun, known_id=A)
+    assert ("orphaned/saga", A) not in told(begun, known_id=B)
 
 
 @pytest.mark.parametrize("service", ["generador", "correo"])
@@ -149,7 +191,7 @@ def test_a_command_that_became_a_dead_letter_is_shown_as_suspended() -> None:
     """The user must see that it goes nowhere by itself."""
     dead = {"service": "protools_saga", "aggregate": A, "version": 1, "id": B, "answers": A, "at": OLD}
     said = ("event", {**dead, "type": "protools_saga.command-failed"})
-    shown = {"id": A, "version": 0, "username": "ada", "status": "suspended", "reason_code": "dead-letter"}
+    shown = {"id": A, "version": 0, "subject": "ada", "status": "suspended", "reason_code": "dead-letter"}
     letter, incident = ("dead", {**LETTER, "service": "protools_saga"}), ("incident", {**OF_LETTER, **OF_COORDINATOR})
     assert told(ACCEPTED, said, letter, incident, ("view_command", shown)) == set()
     assert told(ACCEPTED, said, letter, incident, ("view_command", {**shown, "status": "refused"})) == {
@@ -258,6 +300,120 @@ HANDLED = ("met", {"service": "protools_saga", "id": B, "how": "handled"})
 def test_a_cancel_that_was_handled_is_refused_or_has_its_effect(facts: list[Told], has_effect: bool) -> None:
     """Else its caller was told `202` for nothing."""
     assert (("stuck/cancellation", A) not in told(ACCEPTED, CANCEL, HANDLED, *facts)) == has_effect
+
+
+def test_a_command_that_was_answered_was_handled() -> None:
+    """Where the inbox forgets too early, the same command would be carried out twice."""
+    answer = {"service": "generador", "aggregate": "ada", "version": 1, "id": C, "type": "x", "answers": B, "at": OLD}
+    facts: list[Told] = [ACCEPTED, ("log", LOG), ("issued", ISSUED), ("event", answer)]
+    assert ("lost/handled-command", B) in told(*facts)
+    assert ("lost/handled-command", B) not in told(*facts, ("met", {"service": "generador", "id": B, "how": "dead"}))
+    assert ("lost/handled-command", B) in told(*facts, ("met", {"service": "correo", "id": B, "how": "handled"}))
+    assert ("lost/handled-command", B) not in told(*facts, known_id=C)
+
+
+def test_nobody_needs_the_answer_to_a_command_that_was_undone() -> None:
+    """A service may drop what it had in hand when that is undone."""
+    facts: list[Told] = [ACCEPTED, ("log", LOG), ("met", {"service": "generador", "id": B, "how": "handled"})]
+    assert ("lost/answer", B) in told(*facts, ("issued", ISSUED))
+    assert ("lost/answer", B) not in told(*facts, ("issued", {**ISSUED, "is_undone": 1}))
+
+
+@pytest.mark.parametrize(("status", "check"), [("waiting", ""), ("sent", "lost/answer"), (None, "lost/mail")])
+def test_a_command_is_answered_unless_its_service_has_it_in_hand(status: str | None, check: str) -> None:
+    """A mail is answered when it has gone; one defect is told once, by the check that knows most of it."""
+    facts: list[Told] = [ACCEPTED, ("log", LOG), ("issued", {**ISSUED, "receiver": "correo"})]
+    facts += [("met", {"service": "correo", "id": B, "how": "handled"})]
+    facts += [("mail", {"id": B, "saga_id": A, "status": status, "due_at": NOW})] if status else []
+    facts += [("mail", {"id": C, "saga_id": A, "status": "waiting", "due_at": NOW})]  # of another command
+    assert {name for name, _ in told(*facts) if name.startswith("lost/")} == ({check} if check else set())
+
+
+def test_a_saga_that_asked_for_two_mails_has_two() -> None:
+    """A workflow may write more than one letter; what it did not ask for is doubled."""
+    asked: list[Told] = [("issued", {**ISSUED, "id": one, "name": "correo.send-password-mail"}) for one in (B, C)]
+    mails: list[Told] = [("mail", {"id": one, "saga_id": A, "status": "sent"}) for one in (B, C)]
+    assert ("doubled/mail", A) not in told(*asked, *mails)
+    assert ("doubled/mail", A) in told(*asked[1:], *mails)
+
+
+def test_a_workflow_that_asks_for_no_mail_is_complete_without_one() -> None:
+    """What one workflow does is not expected of another."""
+    ended: list[Told] = [ACCEPTED, ("log", {**LOG, "status": "COMPLETED"})]
+    assert ("lost/mail-of-completed", A) not in told(*ended, ("issued", ISSUED))
+    asked = ("issued", {**ISSUED, "receiver": "correo", "name": "correo.send-password-mail"})
+    assert ("lost/mail-of-completed", A) in told(*ended, asked)
+
+
+# --- what services declare
+
+ITEM = Table("item", MetaData(), Column("id", String), Column("held_for", String))
+ITEMS = FactTable("item", lambda floor: select(ITEM.c.id, ITEM.c.held_for).where(ITEM.c.id >= floor.id))
+UNASKED = "SELECT id, :service || ', ' || :limit FROM item WHERE id NOT IN (SELECT id FROM issued)"
+
+
+def declaring(*declared: Checks) -> Catalogue:
+    """The catalogue of a system whose services declare these, one each."""
+    services = [Service(f"s{number}", checks=checks) for number, checks in enumerate(declared)]
+    return Catalogue(System("shop", services=services), Settings.read({}))
+
+
+def test_what_a_service_declares_is_read_and_asked_beside_the_rest() -> None:
+    """Its effects are its own: the framework knows none of them."""
+    stock = Checks(
+        facts=[ITEMS],
+        derived="CREATE VIEW limited AS SELECT id FROM item WHERE held_for > :limit;",
+        checks=[
+            Check("orphaned", "item", "nobody asked for it", UNASKED),
+            Check("stuck", "item", "too long", "SELECT id, '' FROM limited"),
+        ],
+        parameters=lambda _settings: {"limit": 7},
+    )
+    items: list[Told] = [("item", {"id": A, "held_for": 6}), ("item", {"id": B, "held_for": 8}), ("issued", ISSUED)]
+    assert told(*items, catalogue=declaring(stock)) == {("orphaned/item", A), ("stuck/item", B)}
+
+
+def test_every_service_gives_its_parameters_their_own_meaning() -> None:
+    """Two services may call different things by one name."""
+    limits = [
+        Checks(
+            checks=[Check("dead", name, "", "SELECT :limit, :service")],
+            parameters=lambda _settings, limit=limit: {"limit": limit},
+        )
+        for name, limit in (("few", 1), ("many", 9))
+    ]
+    assert told(catalogue=declaring(*limits)) == {("dead/few", "1"), ("dead/many", "9")}
+
+
+def test_read_models_are_read_first_and_the_coordinator_last() -> None:
+    """So nothing that is read later can have appeared between two readings unexplained."""
+    read = ["bff", "protools_saga", "generador", "correo"]
+    write = ["bff", "generador", "correo", "protools_saga"]
+    order = [(name, side) for side, names in (("read", read), ("write", write)) for name in names]
+    assert list(CATALOGUE.databases()) == order
+    assert [name for name, _ in declaring(Checks()).databases()] == ["shop", "s0", "s0", "shop"]
+
+
+@pytest.mark.parametrize("name", ["item", "log", "judged", "accepted"])
+def test_a_table_of_facts_that_is_there_already_is_refused_by_its_name(name: str) -> None:
+    """Rows of two services in one table would be taken for each other's."""
+    declared = Checks(facts=[ITEMS]), Checks(facts=[replace(ITEMS, name=name)])
+    with pytest.raises(ValueError, match=f"^tables of facts that are declared twice: {name}$"):
+        declaring(*declared)
+
+
+def test_a_check_that_cannot_be_asked_is_named() -> None:
+    """Its author must not have to search."""
+    with pytest.raises(ValueError, match="^lost/item of s0 cannot be asked: no such table: itme$"):
+        told(catalogue=declaring(Checks(checks=[Check("lost", "item", "", "SELECT id, '' FROM itme")])))
+    with pytest.raises(ValueError, match="^what s0 has in hand cannot be asked: no such table: itme$"):
+        told(catalogue=declaring(Checks(in_hand="SELECT id FROM itme")))
+
+
+def test_values_are_written_into_a_view_as_sql_reads_them() -> None:
+    """A view takes no parameters; what only looks like one is left alone."""
+    written = written_out("a = :a, b = :b, ':' || ': ' || x", {"a": "it's", "b": 2.5})
+    assert written == "a = 'it''s', b = 2.5, ':' || ': ' || x"
 
 
 # --- the report

@@ -6,17 +6,20 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from pulsaga.broker import Wire
 from pulsaga.delivery.avro import Codec, CommittedSchemas
 from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.tables import unpack
 from pulsaga.saga.log import Entry, Progress, StepState, fold
 from pulsaga.saga.messages import SagaMoved
 from pulsaga.saga.snapshots import entries_of, load_progress, snapshot_of
-from pulsaga.system import System
+
+if TYPE_CHECKING:
+    from pulsaga.system import System
 
 SUCCEEDED = ("replied", "undone", "late", "parked")
 DENIED = ("refused", "failed", "undo-refused", "undo-failed")
@@ -33,7 +36,7 @@ class _Command:
 
 @dataclass
 class _Log:
-    """Collect what the moves of one saga say."""
+    """What the moves of one saga say."""
 
     id: str
     progress: Progress | None = None
@@ -45,13 +48,17 @@ class _Log:
     commands: dict[str, _Command] = field(default_factory=dict)
     late: list[Entry] = field(default_factory=list)
     trouble: str = ""
+    began_by: str | None = None
+    """Id of the message that began the saga."""
+    actor: str | None = None
+    """The caller who asked for it at the front door; None for what came another way."""
 
 
 class Logs:
-    """Read moves of sagas: `facts` takes rows (aggregate, version, id, answers, at, wire) in order."""
+    """Moves of a system's sagas: `facts` takes rows (aggregate, version, id, answers, at, wire) in order."""
 
     def __init__(self, system: System) -> None:
-        self._system = system
+        self._coordinator, self._workflows, self._moved = system.name, system.sagas.workflows, system.sagas.moved
         self._schemas = CommittedSchemas()
         self._codec = Codec(self._schemas)
 
@@ -61,8 +68,8 @@ class Logs:
             log = _Log(saga_id)
             for move in moves:
                 _, version, identifier, answers, at, wire = move
-                kept = (saga_id, version, identifier, contract_of(self._system.sagas.moved).name, answers, at)
-                yield "event", (self._system.name, *kept)
+                kept = (saga_id, version, identifier, contract_of(self._moved).name, answers, at)
+                yield "event", (self._coordinator, *kept)
                 if version != log.last_version:  # a twin is reported as such; folded, it would hide what else is wrong
                     self._take(log, version, at, wire)
             yield from _facts(log)
@@ -70,7 +77,7 @@ class Logs:
     def _take(self, log: _Log, version: int, at: float, wire: bytes) -> None:
         log.versions, log.last_version, log.at = log.versions + 1, version, max(log.at, at)
         try:
-            moved = self._decode(wire)
+            moved = self._decode(unpack(wire), log)
             entries = entries_of(moved)
             before = log.progress or self._beginning(log.id, moved.workflow)
             log.progress, log.said = fold(before, entries), moved
@@ -79,16 +86,15 @@ class Logs:
         except Exception as error:  # one log that nobody can read is one defect
             log.trouble = f"move {version} cannot be folded: {type(error).__name__}: {error}"[:300]
 
-    def _beginning(self, saga_id: str, workflow: str) -> Progress:
-        return Progress(
-            saga_id, workflow, steps=tuple(StepState() for _ in self._system.sagas.workflows[workflow].steps)
-        )
-
-    def _decode(self, packed: bytes) -> SagaMoved:
-        wire = unpack(packed)
-        moved = self._codec.decode(self._system.sagas.moved, wire.body, self._schemas[wire.properties["ce_dataschema"]])
+    def _decode(self, wire: Wire, log: _Log) -> SagaMoved:
+        if log.said is None:
+            log.began_by, log.actor = wire.properties.get("ce_causationid"), wire.properties.get("ce_actor")
+        moved = self._codec.decode(self._moved, wire.body, self._schemas[wire.properties["ce_dataschema"]])
         assert isinstance(moved, SagaMoved)
         return moved
+
+    def _beginning(self, saga_id: str, workflow: str) -> Progress:
+        return Progress(saga_id, workflow, steps=tuple(StepState() for _ in self._workflows[workflow].steps))
 
 
 def _note(log: _Log, entry: Entry) -> None:
@@ -106,21 +112,25 @@ def _note(log: _Log, entry: Entry) -> None:
 
 def _facts(log: _Log) -> Iterator[Fact]:
     yield "log", _log_row(log)
+    undone = _undone(log)
     for identifier, command in log.commands.items():
-        receiver = command.name.partition(".")[0]
-        yield (
-            "issued",
-            (identifier, log.id, command.name, receiver, command.at, command.succeeded, command.denied),
-        )
+        named = (identifier, log.id, command.name, command.name.partition(".")[0])
+        yield "issued", (*named, command.at, command.succeeded, command.denied, identifier in undone)
     for entry in log.late:
         yield "late", (log.id, entry.command_id, entry.kind, entry.code)
 
 
+def _undone(log: _Log) -> set[str]:
+    """Return the commands that were undone, with those that they replaced: nobody needs their answers."""
+    steps = log.progress.steps if log.progress else ()
+    return {id_ for step in steps if step.status == "undone" for id_ in (step.command_id, *step.former.split())}
+
+
 def _log_row(log: _Log) -> tuple[Any, ...]:
     counted = (log.versions, log.last_version, log.counts["started"], log.counts["ended"])
-    progress, moved = log.progress, log.said
+    progress, moved, begun = log.progress, log.said, (log.trouble, log.began_by, log.actor)
     if progress is None or moved is None:
-        return (log.id, None, 0, *counted, None, None, None, None, None, None, log.at, None, None, 0, log.trouble)
+        return (log.id, None, 0, *counted, None, None, None, None, None, None, log.at, None, None, 0, *begun)
     awaited = progress.outstanding
     command = log.commands.get(awaited[1]) if awaited else None
     target = command.name.partition(".")[0] if command and progress.sent_at is not None else None
@@ -139,7 +149,7 @@ def _log_row(log: _Log) -> tuple[Any, ...]:
         awaited[1] if awaited else None,
         digest(progress),
         _says_otherwise(moved, progress),
-        log.trouble,
+        *begun,
     )
 
 

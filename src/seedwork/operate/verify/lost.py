@@ -1,4 +1,4 @@
-"""Find what was lost: accepted, issued, answered or handled, and then nowhere."""
+"""Find what was lost, accepted, issued, answered or handled and then nowhere, and what is there twice."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ LOST = (
         "accepted-command",
         "accepted, and no saga, answer, outbox row, failure or dead letter explains it",
         """
-        SELECT u.id, 'accepted for ' || u.username FROM unheard u JOIN lived v ON v.service = 'protools_saga'
+        SELECT u.id, 'accepted for ' || u.subject FROM unheard u JOIN lived v ON v.service = :coordinator
         WHERE u.at + :bound < v.until
-           OR EXISTS (SELECT 1 FROM met WHERE id = u.id AND service = 'protools_saga')
+           OR EXISTS (SELECT 1 FROM met WHERE id = u.id AND service = :coordinator)
         """,
     ),
     Check(
@@ -21,10 +21,10 @@ LOST = (
         "a command was to be cancelled, and the coordinator never heard of it",
         """
         SELECT c.id, 'by ' || c.command_id FROM cancelled c JOIN judged USING (id)
-        JOIN lived v ON v.service = 'protools_saga'
+        JOIN lived v ON v.service = :coordinator
         WHERE c.at + :bound < v.until
-          AND NOT EXISTS (SELECT 1 FROM met WHERE id = c.command_id AND service = 'protools_saga')
-          AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = c.command_id AND service = 'bff')
+          AND NOT EXISTS (SELECT 1 FROM met WHERE id = c.command_id AND service = :coordinator)
+          AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = c.command_id AND service = :front_door)
         """,
     ),
     Check(
@@ -36,7 +36,17 @@ LOST = (
         WHERE o.saga_awaits = o.id AND o.saga_status IN ('RUNNING', 'COMPENSATING')
           AND o.at + :bound < v.until AND o.id >= :known
           AND NOT EXISTS (SELECT 1 FROM met WHERE id = o.id AND service = o.receiver)
-          AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = o.id AND service = 'protools_saga')
+          AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = o.id AND service = :coordinator)
+        """,
+    ),
+    Check(
+        "lost",
+        "handled-command",
+        "a command was answered, and its receiver does not know that it handled it: it would be handled again",
+        """
+        SELECT o.id, e.type || ' ' || e.id || ' for saga ' || o.saga_id
+        FROM owned o JOIN event e ON e.answers = o.id AND e.service = o.receiver
+        WHERE o.id >= :known AND NOT EXISTS (SELECT 1 FROM met WHERE id = o.id AND service = o.receiver)
         """,
     ),
     Check(
@@ -46,9 +56,9 @@ LOST = (
         """
         SELECT o.id, e.type || ' ' || e.id || ' for saga ' || o.saga_id
         FROM owned o JOIN event e ON e.answers = o.id AND e.service = o.receiver
-        JOIN lived v ON v.service = 'protools_saga'
+        JOIN lived v ON v.service = :coordinator
         WHERE e.at < :cutoff AND e.at + :bound < v.until AND e.id >= :known
-          AND NOT EXISTS (SELECT 1 FROM met WHERE id = e.id AND service = 'protools_saga')
+          AND NOT EXISTS (SELECT 1 FROM met WHERE id = e.id AND service = :coordinator)
           AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = e.id AND service = e.service)
         """,
     ),
@@ -59,8 +69,8 @@ LOST = (
         """
         SELECT o.id, e.type || ' ' || e.id || ' for saga ' || o.saga_id
         FROM owned o JOIN event e ON e.answers = o.id AND e.service = o.receiver
-        WHERE EXISTS (SELECT 1 FROM met WHERE id = e.id AND service = 'protools_saga' AND how = 'handled')
-          AND NOT EXISTS (SELECT 1 FROM met WHERE id = e.id AND service = 'protools_saga' AND how = 'dead')
+        WHERE EXISTS (SELECT 1 FROM met WHERE id = e.id AND service = :coordinator AND how = 'handled')
+          AND NOT EXISTS (SELECT 1 FROM met WHERE id = e.id AND service = :coordinator AND how = 'dead')
           AND CASE WHEN e.type LIKE '%.command-refused' OR e.type LIKE '%.command-failed'
               THEN NOT o.denied AND o.saga_awaits = o.id AND o.saga_status IN ('RUNNING', 'COMPENSATING')
               ELSE NOT o.succeeded END
@@ -69,43 +79,48 @@ LOST = (
     Check(
         "lost",
         "answer",
-        "a command was handled to its end, and no answer is kept",
+        "a command was handled, and neither is an answer kept nor will one come",
         """
         SELECT o.id, o.name || ' of saga ' || o.saga_id FROM owned o
-        WHERE NOT EXISTS (SELECT 1 FROM event WHERE answers = o.id AND service = o.receiver)
-          AND (o.receiver = 'generador'
-               AND EXISTS (SELECT 1 FROM met WHERE id = o.id AND service = o.receiver AND how = 'handled')
-               OR EXISTS (SELECT 1 FROM mail WHERE id = o.id AND status <> 'waiting'))
-        """,
-    ),
-    Check(
-        "lost",
-        "mail",
-        "correo handled a command, and there is neither a mail nor an answer",
-        """
-        SELECT o.id, 'for saga ' || o.saga_id FROM owned o
-        WHERE o.receiver = 'correo'
+        WHERE NOT o.is_undone AND NOT EXISTS (SELECT 1 FROM event WHERE answers = o.id AND service = o.receiver)
           AND EXISTS (SELECT 1 FROM met WHERE id = o.id AND service = o.receiver AND how = 'handled')
-          AND NOT EXISTS (SELECT 1 FROM mail WHERE id = o.id)
-          AND NOT EXISTS (SELECT 1 FROM event WHERE answers = o.id AND service = o.receiver)
+          AND NOT EXISTS (SELECT 1 FROM in_hand WHERE id = o.id AND service = o.receiver)
+        """,
+    ),
+)
+
+DOUBLED = (
+    Check(
+        "doubled",
+        "reply",
+        "one command has two answers",
+        """
+        SELECT answers, group_concat(type, ' ') FROM event WHERE answers IS NOT NULL
+        GROUP BY service, answers HAVING COUNT(*) > 1
         """,
     ),
     Check(
-        "lost",
-        "password",
-        "a password was generated, and the vault does not hold it",
+        "doubled",
+        "idempotency-key",
+        "two acceptances of one caller have one idempotency key",
         """
-        SELECT COALESCE(n.answers, n.aggregate), n.type || ' of ' || n.aggregate FROM newest n
-        WHERE NOT EXISTS (SELECT 1 FROM password WHERE username = n.aggregate)
+        SELECT MIN(id), group_concat(id, ' ') || ' under ' || idempotency_key FROM accepted
+        WHERE idempotency_key IS NOT NULL GROUP BY actor, idempotency_key HAVING COUNT(*) > 1
         """,
     ),
     Check(
-        "lost",
-        "mail-of-completed",
-        "a saga is completed, and no mail of it was sent",
+        "doubled",
+        "start-or-end",
+        "a log starts or ends more than once",
+        "SELECT id, started || ' starts, ' || ended || ' ends' FROM log WHERE started > 1 OR ended > 1",
+    ),
+    Check(
+        "doubled",
+        "version",
+        "one version of one aggregate was told twice",
         """
-        SELECT l.id, 'for ' || l.subject FROM log l JOIN judged USING (id)
-        WHERE l.status = 'COMPLETED' AND NOT EXISTS (SELECT 1 FROM mail WHERE saga_id = l.id AND status = 'sent')
+        SELECT aggregate, service || ', version ' || version FROM event
+        GROUP BY service, aggregate, version HAVING COUNT(*) > 1
         """,
     ),
 )

@@ -8,10 +8,15 @@ ORPHANED = (
     Check(
         "orphaned",
         "saga",
-        "a saga runs that nobody accepted",
+        "a saga runs that no command began, or for a caller whom nobody accepted",
         """
         SELECT j.id, 'for ' || COALESCE(l.subject, s.subject, '?') FROM judged j
-        LEFT JOIN log l USING (id) LEFT JOIN saga s USING (id) WHERE j.id NOT IN (SELECT id FROM accepted)
+        LEFT JOIN log l USING (id) LEFT JOIN saga s USING (id)
+        WHERE (l.id IS NOT NULL OR s.id IS NOT NULL)
+          AND (j.id >= :known AND NOT EXISTS (SELECT 1 FROM met
+                WHERE id = COALESCE(l.began_by, j.id) AND service = :coordinator AND how = 'handled')
+            OR :front_door <> '' AND l.actor IS NOT NULL AND j.id NOT IN (SELECT id FROM accepted)
+                AND NOT EXISTS (SELECT 1 FROM issued WHERE id = l.began_by))
         """,
     ),
     Check(
@@ -20,7 +25,7 @@ ORPHANED = (
         "a command was handled that no saga issued",
         """
         SELECT m.id, m.service || ', ' || m.how FROM met m
-        WHERE m.service IN ('generador', 'correo') AND m.how IN ('handled', 'tombstone') AND m.id >= :since
+        WHERE m.service <> :coordinator AND m.how IN ('handled', 'tombstone') AND m.id >= :since
           AND NOT EXISTS (SELECT 1 FROM issued WHERE id = m.id) AND NOT EXISTS (SELECT 1 FROM event WHERE id = m.id)
         """,
     ),
@@ -30,7 +35,7 @@ ORPHANED = (
         "a command was answered that no saga issued",
         """
         SELECT e.answers, e.type || ' ' || e.id FROM event e
-        WHERE e.service IN ('generador', 'correo') AND e.answers >= :since
+        WHERE e.service <> :coordinator AND e.answers >= :since
           AND NOT EXISTS (SELECT 1 FROM issued WHERE id = e.answers)
         """,
     ),
@@ -45,49 +50,12 @@ ORPHANED = (
     ),
     Check(
         "orphaned",
-        "password",
-        "a password exists that no saga asked for",
-        """
-        SELECT p.command_id, p.username || ', saga ' || p.saga_id FROM password p
-        WHERE p.command_id >= :since AND NOT EXISTS (SELECT 1 FROM issued WHERE id = p.command_id)
-        """,
-    ),
-    Check(
-        "orphaned",
-        "mail",
-        "a mail exists that no saga asked for",
-        """
-        SELECT m.id, 'to ' || m.recipient || ', saga ' || m.saga_id FROM mail m
-        WHERE m.id >= :since AND NOT EXISTS (SELECT 1 FROM issued WHERE id = m.id)
-        """,
-    ),
-    Check(
-        "orphaned",
-        "password-not-undone",
-        "a saga was compensated, and its password is still valid",
-        """
-        SELECT p.saga_id, p.username || ' is ' || p.status FROM password p
-        JOIN log l ON l.id = p.saga_id JOIN judged j ON j.id = l.id
-        WHERE l.status = 'COMPENSATED' AND p.status IN ('issued', 'revealed')
-        """,
-    ),
-    Check(
-        "orphaned",
-        "successor",
-        "a rotation has ended, and a next password still waits beside the valid one",
-        """
-        SELECT r.saga_id, r.username FROM rotation r JOIN log l ON l.id = r.saga_id JOIN judged j ON j.id = l.id
-        WHERE r.status = 'issued' AND l.status IN ('COMPLETED', 'COMPENSATED')
-        """,
-    ),
-    Check(
-        "orphaned",
         "webhook",
         "a caller was told the end of a command that has not ended",
         """
         SELECT w.id, 'to ' || w.url FROM webhook w JOIN judged USING (id) LEFT JOIN log l USING (id)
         WHERE w.status IN ('delivered', 'dead') AND COALESCE(l.status, '') NOT IN ('COMPLETED', 'COMPENSATED')
-          AND NOT EXISTS (SELECT 1 FROM event WHERE answers = w.id AND type = 'protools_saga.command-refused')
+          AND NOT EXISTS (SELECT 1 FROM event WHERE answers = w.id AND type = :coordinator || '.command-refused')
         """,
     ),
     Check(
@@ -98,7 +66,7 @@ ORPHANED = (
         SELECT i.subject, i.service || ': ' || i.kind FROM incident i WHERE i.is_open AND i.kind = 'dead-letter'
           AND NOT EXISTS (SELECT 1 FROM dead WHERE id = i.subject AND service = i.service AND is_open)
         UNION ALL SELECT i.subject, s.status FROM incident i JOIN saga s ON s.id = i.subject
-        WHERE i.is_open AND i.kind = 'suspended' AND i.service = 'protools_saga' AND s.status <> 'SUSPENDED'
+        WHERE i.is_open AND i.kind = 'suspended' AND i.service = :coordinator AND s.status <> 'SUSPENDED'
         """,
     ),
     Check(
@@ -106,16 +74,11 @@ ORPHANED = (
         "view",
         "a read model shows what the write side does not hold",
         """
-        SELECT id, 'protools_saga.saga_view' FROM view_saga v
+        SELECT id, :coordinator || '.saga_view' FROM view_saga v
         WHERE id >= :since AND NOT EXISTS (SELECT 1 FROM log WHERE id = v.id)
-        UNION ALL SELECT id, 'bff.command' FROM view_command v
+        UNION ALL SELECT id, :front_door || '.command' FROM view_command v
         WHERE id >= :since AND NOT EXISTS (SELECT 1 FROM log WHERE id = v.id)
-          AND NOT EXISTS (SELECT 1 FROM event WHERE answers = v.id AND service = 'protools_saga')
-        UNION ALL SELECT username, service || ', password' FROM view_password v
-        WHERE NOT EXISTS (SELECT 1 FROM password WHERE username = v.username)
-          AND NOT EXISTS (SELECT 1 FROM newest WHERE aggregate = v.username)
-        UNION ALL SELECT id, 'correo.mail_view' FROM view_mail v
-        WHERE id >= :since AND NOT EXISTS (SELECT 1 FROM mail WHERE id = v.id)
+          AND NOT EXISTS (SELECT 1 FROM event WHERE answers = v.id AND service = :coordinator)
         """,
     ),
 )

@@ -10,9 +10,9 @@ STUCK = (
         "accepted-command",
         "accepted, and the coordinator has handled nothing since",
         """
-        SELECT u.id, 'accepted for ' || u.username FROM unheard u JOIN lived v ON v.service = 'protools_saga'
+        SELECT u.id, 'accepted for ' || u.subject FROM unheard u JOIN lived v ON v.service = :coordinator
         WHERE u.at + :bound < :cutoff AND u.at + :bound >= v.until
-          AND NOT EXISTS (SELECT 1 FROM met WHERE id = u.id AND service = 'protools_saga')
+          AND NOT EXISTS (SELECT 1 FROM met WHERE id = u.id AND service = :coordinator)
         """,
     ),
     Check(
@@ -21,7 +21,7 @@ STUCK = (
         "a saga's wake-up is overdue",
         """
         SELECT s.id, 'by ' || CAST(c.now - s.wake_at AS INTEGER) || ' s' FROM saga s JOIN judged USING (id)
-        JOIN clock c ON c.service = 'protools_saga' AND c.side = 'write'
+        JOIN clock c ON c.service = :coordinator AND c.side = 'write'
         WHERE s.status IN ('RUNNING', 'COMPENSATING') AND s.wake_at + :bound < c.now
         """,
     ),
@@ -40,7 +40,7 @@ STUCK = (
         "a command was to be sent again, and none of its kind was sent for a minute",
         """
         SELECT s.id, 'to ' || s.target || ', overdue by ' || CAST(c.now - s.resend_at AS INTEGER) || ' s'
-        FROM saga s JOIN judged USING (id) JOIN clock c ON c.service = 'protools_saga' AND c.side = 'write'
+        FROM saga s JOIN judged USING (id) JOIN clock c ON c.service = :coordinator AND c.side = 'write'
         WHERE s.resend_at + :bound < c.now
           AND s.target NOT IN (SELECT receiver FROM issued WHERE at + :bound >= c.now)
         """,
@@ -52,7 +52,7 @@ STUCK = (
         """
         SELECT s.id, 'for ' || s.subject FROM saga s JOIN judged USING (id)
         WHERE s.status = 'SUSPENDED' AND NOT EXISTS (SELECT 1 FROM incident
-            WHERE subject = s.id AND kind = 'suspended' AND service = 'protools_saga' AND is_open)
+            WHERE subject = s.id AND kind = 'suspended' AND service = :coordinator AND is_open)
         """,
     ),
     Check(
@@ -61,9 +61,9 @@ STUCK = (
         "a command died before its saga began, and neither is it refused nor does an open dead letter tell an operator",
         """
         SELECT e.answers, e.type FROM event e JOIN judged j ON j.id = e.answers
-        WHERE e.service = 'protools_saga' AND e.type LIKE '%.command-failed'
+        WHERE e.service = :coordinator AND e.type LIKE '%.command-failed'
           AND NOT EXISTS (SELECT 1 FROM log WHERE id = e.answers)
-          AND NOT EXISTS (SELECT 1 FROM dead WHERE id = e.answers AND service = 'protools_saga' AND is_open)
+          AND NOT EXISTS (SELECT 1 FROM dead WHERE id = e.answers AND service = :coordinator AND is_open)
         """,
     ),
     Check(
@@ -73,9 +73,9 @@ STUCK = (
         """
         SELECT c.id, 'by ' || c.command_id FROM cancelled c JOIN judged USING (id) LEFT JOIN log l USING (id)
         WHERE COALESCE(l.cause_code, '') <> 'cancelled'
-          AND EXISTS (SELECT 1 FROM met WHERE id = c.command_id AND service = 'protools_saga' AND how = 'handled')
-          AND NOT EXISTS (SELECT 1 FROM met WHERE id = c.id AND service = 'protools_saga' AND how = 'tombstone')
-          AND NOT EXISTS (SELECT 1 FROM event WHERE answers IN (c.id, c.command_id) AND service = 'protools_saga')
+          AND EXISTS (SELECT 1 FROM met WHERE id = c.command_id AND service = :coordinator AND how = 'handled')
+          AND NOT EXISTS (SELECT 1 FROM met WHERE id = c.id AND service = :coordinator AND how = 'tombstone')
+          AND NOT EXISTS (SELECT 1 FROM event WHERE answers IN (c.id, c.command_id) AND service = :coordinator)
         """,
     ),
     Check(
@@ -98,49 +98,10 @@ STUCK = (
     ),
     Check(
         "stuck",
-        "unexpired",
-        "a password that nobody revealed in time was not destroyed",
-        """
-        SELECT p.username, 'overdue by ' || CAST(c.now - COALESCE(p.mailed_at, m.ended_at) - :ttl AS INTEGER) || ' s'
-        FROM password p JOIN clock c ON c.service = 'generador' AND c.side = 'write'
-        LEFT JOIN mail m ON m.saga_id = p.saga_id AND m.status = 'sent'
-        WHERE p.status = 'issued' AND COALESCE(p.mailed_at, m.ended_at) + :ttl + :bound < c.now
-        """,
-    ),
-    Check(
-        "stuck",
-        "mail",
-        "a mail was to be sent, and the sender has not been seen for a minute",
-        """
-        SELECT m.id, 'to ' || m.recipient || ' for saga ' || m.saga_id FROM mail m
-        JOIN clock c ON c.service = 'correo' AND c.side = 'write'
-        WHERE m.id >= :since AND m.status = 'waiting' AND m.claim IS NULL AND m.due_at + :bound < c.now AND NOT EXISTS
-            (SELECT 1 FROM mail seen WHERE seen.ended_at + :bound >= c.now OR seen.due_at <> seen.created_at
-                AND seen.due_at BETWEEN c.now - :bound AND c.now + :bound / 2)
-        """,
-    ),
-    Check(
-        "stuck",
-        "mail-claim",
-        "a mail was claimed, the claim is long over, and nobody took it again",
-        """
-        SELECT m.id, 'claim ' || m.claim || ' for saga ' || m.saga_id FROM mail m
-        JOIN clock c ON c.service = 'correo' AND c.side = 'write'
-        WHERE m.id >= :since AND m.status = 'waiting' AND m.claim IS NOT NULL AND m.due_at + :bound < c.now
-        """,
-    ),
-    Check(
-        "stuck",
-        "mail-never-due",
-        "a mail waits and will never be due",
-        "SELECT id, 'for saga ' || saga_id FROM mail WHERE status = 'waiting' AND due_at IS NULL",
-    ),
-    Check(
-        "stuck",
         "webhook",
         "a webhook was due, and whoever makes the calls has not been seen for a minute, or nobody ever will",
         """
-        SELECT w.id, 'to ' || w.url FROM webhook w JOIN clock c ON c.service = 'bff' AND c.side = 'write'
+        SELECT w.id, 'to ' || w.url FROM webhook w JOIN clock c ON c.service = :front_door AND c.side = 'write'
         WHERE w.status = 'waiting' AND (w.due_at IS NULL OR w.due_at + :bound < c.now AND NOT EXISTS
             (SELECT 1 FROM webhook seen WHERE seen.ended_at + :bound >= c.now OR seen.due_at <> seen.created_at
                 AND seen.due_at BETWEEN c.now - :bound AND c.now + :bound))
@@ -167,7 +128,7 @@ LATE_AND_DEAD = (
         """
         SELECT t.saga_id, t.command_id FROM late t JOIN judged j ON j.id = t.saga_id
         WHERE t.kind = 'parked' AND NOT EXISTS
-            (SELECT 1 FROM incident WHERE subject = t.saga_id AND kind = 'parked' AND service = 'protools_saga')
+            (SELECT 1 FROM incident WHERE subject = t.saga_id AND kind = 'parked' AND service = :coordinator)
         """,
     ),
     Check(
@@ -185,7 +146,7 @@ LATE_AND_DEAD = (
         "a webhook was given up, and no incident tells an operator",
         """
         SELECT w.id, 'to ' || w.url FROM webhook w WHERE w.status = 'dead' AND NOT EXISTS
-            (SELECT 1 FROM incident WHERE subject = w.id AND kind = 'webhook' AND service = 'bff')
+            (SELECT 1 FROM incident WHERE subject = w.id AND kind = 'webhook' AND service = :front_door)
         """,
     ),
 )
