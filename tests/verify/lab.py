@@ -1,0 +1,217 @@
+"""Run a system in one thread, by the real workers and projectors, over a network that loses, repeats and reorders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+from sqlalchemy import Engine, update
+from tests.service.desk import Acks, Desk, arrived, deliver, sit_down
+
+from bff.tables import acceptance
+from pulsaga.broker import Wire
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.inbox import Reader
+from pulsaga.delivery.messages import Context, new_id
+from pulsaga.delivery.projection import Projector
+from pulsaga.delivery.tables import failure, outbox
+from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.errors import DomainError
+from pulsaga.operate.verify.report import Report, verify
+from pulsaga.operate.verify.scope import Scope
+from pulsaga.saga.log import Action, Operator
+from pulsaga.saga.tables import saga
+from pulsaga.saga.timers import resend_to_silent, wake_due_sagas
+from pulsaga.settings import Settings
+from pulsaga.system import System
+
+ROUNDS = 40
+"""After so many everything has ended that ever does."""
+SILENCE_S, DEADLINE_S = 6.0, 301.0
+FAR_S = 1e6
+Finish = Callable[[UnitOfWork], object]
+
+
+@dataclass
+class Lab:
+    """The desks of a system, and what is on its way between them."""
+
+    system: System
+    settings: Settings
+    finishing: Mapping[str, Finish] = field(default_factory=dict)
+    """By service: answers what it left for later."""
+    desks: dict[str, Desk] = field(init=False)
+    on_the_way: list[tuple[str, Wire]] = field(default_factory=list)
+    late: list[tuple[str, Wire]] = field(default_factory=list)
+    carried: dict[str, int] = field(default_factory=dict)
+    passed_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.desks = {name: sit_down(self.settings, name, None, self.system) for name in self.system.names}
+        self.carried = dict.fromkeys(self.desks, 0)
+
+    # --- what comes from outside
+
+    def accept(self, body: Any, subject: str, actor: str = "shop") -> str:
+        """Accept a command at the front door, as it does."""
+        identifier = new_id()
+        row = {"id": identifier, "type": "x", "username": subject, "actor": actor, "body_hash": "", "created_at": 0.0}
+
+        def work(uow: UnitOfWork) -> None:
+            uow.append(acceptance, {**row, "idempotency_key": None, "created_at": uow.now})
+            uow.send(body, subject, command_id=identifier, context=Context(identifier, actor=actor))
+
+        assert self.system.front_door is not None
+        self.desks[self.system.front_door.name].runtime.relay.run(work)
+        return identifier
+
+    def publish(self, body: Any, actor: str | None = None) -> str:
+        """Publish a command past every front door, as a tester does, or another service in somebody's name."""
+        wire = deliver(body).wire
+        wire = wire._replace(properties=wire.properties | ({"ce_actor": actor} if actor else {}))
+        self.on_the_way.append((self.system.name, wire))
+        return wire.key
+
+    def cancel(self, saga_id: str) -> None:
+        """Cancel a saga, past the front door too."""
+        wire = deliver(self.system.sagas.cancel(saga_id), saga_id=saga_id).wire
+        self.on_the_way.append((self.system.name, wire))
+
+    def operate(self, saga_id: str, action: Action) -> None:
+        """Move a saga by hand, if it can be moved so."""
+
+        def work(uow: UnitOfWork) -> None:
+            uow.load([(saga, saga_id)])
+            if uow.get(saga, saga_id):
+                self.system.sagas.operate(uow, saga_id, Operator(action, "ada", "to see"))
+
+        try:
+            self.coordinator.runtime.relay.run(work)
+        except DomainError:
+            return
+
+    # --- what happens inside
+
+    @property
+    def coordinator(self) -> Desk:
+        """The desk of the coordinator."""
+        return self.desks[self.system.name]
+
+    def gather(self) -> None:
+        """Take what was published since, for each who handles it."""
+        for name, desk in self.desks.items():
+            fresh, self.carried[name] = desk.broker.published[self.carried[name] :], len(desk.broker.published)
+            for wire in fresh:
+                self.on_the_way += [(to, wire) for to, one in self.desks.items() if wire.topic in one.service.consumes]
+
+    def deliver_some(self, chance: Random) -> None:
+        """Deliver one message, whichever: or lose it, where somebody sends it again, or deliver it twice."""
+        self.gather()
+        if not self.on_the_way:
+            return
+        to, wire = self.on_the_way.pop(chance.randrange(len(self.on_the_way)))
+        fate = chance.random()
+        if fate < 0.15:
+            self._lose(to, wire)
+            return
+        if fate > 0.85:
+            self.on_the_way.append((to, wire))
+        self.desks[to].worker.settle([arrived(wire)])
+
+    def _lose(self, to: str, wire: Wire) -> None:
+        """Lose a command of a saga for good, since that is sent again; anything else until all comes to rest."""
+        if to == self.system.name or wire.properties["ce_source"] != f"/protools/{self.system.name}":
+            self.late.append((to, wire))
+
+    def deliver_all(self) -> None:
+        """Deliver everything until nobody says anything new."""
+        self.gather()
+        while self.on_the_way:
+            waiting, self.on_the_way = self.on_the_way, []
+            for name, desk in self.desks.items():
+                if heard := [arrived(wire) for to, wire in waiting if to == name]:
+                    desk.worker.settle(heard)
+            self.gather()
+
+    def finish(self) -> None:
+        """Have the services answer what they left for later."""
+        for name, finish in self.finishing.items():
+            if name in self.desks:
+                self.desks[name].runtime.relay.run(finish)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass for the coordinator, and what is due happen."""
+        self.passed_s += seconds
+        relay = self.coordinator.runtime.relay
+        relay._speaker = replace(relay._speaker, clock_offset=self.passed_s)
+        wake_due_sagas(self.coordinator.runtime).work()
+        resend_to_silent(self.coordinator.runtime).work()
+
+    def retry(self) -> None:
+        """Try again what failed."""
+        for desk in self.desks.values():
+            with desk.runtime.write.begin() as tx:
+                tx.execute(update(failure).values(due_at=0))
+            desk.worker.retry_failures()
+
+    def come_to_rest(self) -> None:
+        """Go on until everything has ended that ever does."""
+        for _ in range(ROUNDS):
+            self.retry()
+            self.deliver_all()
+            self.finish()
+            self.deliver_all()
+            if self._rests():
+                break
+            self.pass_time(SILENCE_S)
+            self.on_the_way, self.late = self.on_the_way + self.late, []
+        self.tidy()
+
+    def _rests(self) -> bool:
+        waits = any(row["wake_at"] for row in self.coordinator.rows(saga))
+        return not (waits or self.late or any(desk.count(failure) for desk in self.desks.values()))
+
+    def leave_unsent(self, body: Any) -> None:
+        """Begin one more saga whose first command cannot be published."""
+        self.coordinator.broker.is_up = False
+        self.coordinator.worker.settle([deliver(body)])
+        with self.coordinator.runtime.write.begin() as tx:
+            tx.execute(update(outbox).values(due_at=outbox.c.due_at + FAR_S))
+
+    def tidy(self) -> None:
+        """Clear outboxes of what was confirmed, and bring the read databases up to date."""
+        for desk in self.desks.values():
+            desk.runtime.relay.clear()
+        said = [wire for desk in self.desks.values() for wire in desk.broker.published]
+        for name, desk in self.desks.items():
+            heard = [arrived(wire) for wire in said if wire.topic in set(desk.service.projects)]
+            with self.engine(name, "read") as engine:
+                reader = Reader(desk.service.projecting, desk.runtime.codec, desk.broker)
+                Projector(desk.service.projecting, reader, engine, Acks(), 500).settle(heard)
+
+    # --- what came of it
+
+    @contextmanager
+    def engine(self, service: str, side: Any) -> Iterator[Engine]:
+        """Open a database as its owner."""
+        engine = open_database(self.settings, service, side, "owner" if side == "write" else "projector")
+        yield engine
+        engine.dispose()
+
+    def report(self, **scope: Any) -> Report:
+        """Verify the system, a moment after it came to rest by the coordinator's clock."""
+        later = replace(self.settings, clock_offset=self.passed_s)
+        return verify(self.system, later, Scope(**scope))
+
+    def close(self) -> None:
+        """Let go of the databases."""
+        for desk in self.desks.values():
+            desk.runtime.write.dispose()
+
+
+def defects(report: Report) -> dict[str, list[tuple[str, str]]]:
+    """Return what must not be, by check."""
+    return {found.check.path: found.ids for found in report.findings if found.check.is_defect}

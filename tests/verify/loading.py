@@ -1,0 +1,49 @@
+"""Load declarations from a folder of their own, with the schemas and migrations that their author would commit."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import get_args
+
+from bff.projections import project_command, project_unstarted
+from bff.tables import READ, WRITE
+from pulsaga.delivery.messages import CommandFailed, CommandRefused, owned
+from pulsaga.delivery.projection import Projection
+from pulsaga.saga.messages import SagaMoved
+from pulsaga.settings import Settings, Side
+from pulsaga.system import Service, System
+from pulsaga_program.databases import new_migration
+from pulsaga_program.schemas import write
+
+HERE = Path(__file__).parent
+
+
+def load(name: str, folder: Path) -> ModuleType:
+    """Copy a module of this folder to another one and import it from there."""
+    copied = Path(shutil.copy(HERE / f"{name}.py", folder))
+    spec = importlib.util.spec_from_file_location(name, copied)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def showing_commands(name: str, system_name: str, module: str) -> Service:
+    """Make the front door of a system whose messages a module declares: it accepts, and shows where commands stand."""
+    moved, *answers = (owned(cls, system_name, module) for cls in (SagaMoved, CommandRefused, CommandFailed))
+    projections = [Projection(moved, project_command), *(Projection(cls, project_unstarted) for cls in answers)]
+    return Service(name, tables=WRITE, views=READ, projections=projections, module=module)
+
+
+def commit(system: System) -> None:
+    """Write what is committed beside the declarations of a system."""
+    list(write(system.messages))
+    own = (service for service in system.all if service is not system.coordinator)
+    for service in own:
+        for side in get_args(Side):
+            new_migration(system, Settings.read({}), service, side, "first tables")
