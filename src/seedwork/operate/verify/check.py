@@ -86,7 +86,7 @@ class Checks:
     derived: str = ""
     """`CREATE VIEW …;` over the facts, for several checks to look at."""
     in_hand: str = ""
-    """Query for the ids of commands that were handled and will be answered later: a mail that waits, a call to make."""
+    """Query for the ids of commands that were handled and will be answered later, such as calls still to be made."""
     checks: Sequence[Check] = ()
     parameters: Callable[[Settings], Mapping[str, Any]] = _no_parameters
     """Settings → what the queries of this service know by name."""
