@@ -41,7 +41,7 @@ LETTER = {"service": "correo", "id": A, "topic": "x", "is_open": 1}
 OF_LETTER = {"service": "correo", "kind": "dead-letter", "subject": A, "is_open": 1}
 OF_COORDINATOR = {"service": "protools_saga"}
 Told = tuple[str, dict[str, Any]]
-ACCEPTED: Told = ("accepted", {"id": A, "subject": "ada", "at": OLD})
+ACCEPTED: Told = ("accepted", {"id": A, "subject": "ada", "created_at": OLD})
 
 
 def told(

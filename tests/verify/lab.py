@@ -11,11 +11,9 @@ from typing import Any
 from sqlalchemy import Engine, update
 from tests.service.desk import Acks, Desk, arrived, deliver, sit_down
 
-from bff.tables import acceptance
 from pulsaga.broker import Wire
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import Reader
-from pulsaga.delivery.messages import Context, new_id
 from pulsaga.delivery.projection import Projector
 from pulsaga.delivery.tables import failure, outbox
 from pulsaga.delivery.unit_of_work import UnitOfWork
@@ -27,6 +25,7 @@ from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import resend_to_silent, wake_due_sagas
 from pulsaga.settings import Settings
 from pulsaga.system import System
+from pulsaga.web.front_door.acceptance import Request, accept
 
 ROUNDS = 40
 """After so many everything has ended that ever does."""
@@ -56,16 +55,12 @@ class Lab:
     # --- what comes from outside
 
     def accept(self, body: Any, subject: str, actor: str = "shop") -> str:
-        """Accept a command at the front door, as it does."""
-        identifier = new_id()
-        row = {"id": identifier, "type": "x", "username": subject, "actor": actor, "body_hash": "", "created_at": 0.0}
-
-        def work(uow: UnitOfWork) -> None:
-            uow.append(acceptance, {**row, "idempotency_key": None, "created_at": uow.now})
-            uow.send(body, subject, command_id=identifier, context=Context(identifier, actor=actor))
-
+        """Accept a command at the front door."""
         assert self.system.front_door is not None
-        self.desks[self.system.front_door.name].runtime.relay.run(work)
+        runtime = self.desks[self.system.front_door.name].runtime
+        request = Request(command=body, workflow="", subject=subject, body_hash="", actor=actor)
+        identifier = accept(runtime.relay, runtime.write, request).id
+        runtime.relay.publish_waiting(0.01)
         return identifier
 
     def publish(self, body: Any, actor: str | None = None) -> str:

@@ -9,13 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
-from bff.projections import project_command, project_unstarted
-from bff.tables import READ, WRITE
-from pulsaga.delivery.messages import CommandFailed, CommandRefused, owned
-from pulsaga.delivery.projection import Projection
-from pulsaga.saga.messages import SagaMoved
 from pulsaga.settings import Settings, Side
 from pulsaga.system import Service, System
+from pulsaga.web.front_door.commands.projections import projections
+from pulsaga.web.front_door.tables import WRITE, views
 from pulsaga_program.databases import new_migration
 from pulsaga_program.schemas import write
 
@@ -35,9 +32,7 @@ def load(name: str, folder: Path) -> ModuleType:
 
 def showing_commands(name: str, system_name: str, module: str) -> Service:
     """Make the front door of a system whose messages a module declares: it accepts, and shows where commands stand."""
-    moved, *answers = (owned(cls, system_name, module) for cls in (SagaMoved, CommandRefused, CommandFailed))
-    projections = [Projection(moved, project_command), *(Projection(cls, project_unstarted) for cls in answers)]
-    return Service(name, tables=WRITE, views=READ, projections=projections, module=module)
+    return Service(name, tables=WRITE, views=views(), projections=projections(system_name, module), module=module)
 
 
 def commit(system: System) -> None:

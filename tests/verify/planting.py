@@ -10,10 +10,10 @@ import orjson
 from sqlalchemy import Table, delete, insert, select, update
 from tests.verify.lab import Lab
 
-from bff.tables import acceptance, command, command_move
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import dead_letter, event, inbox, incident, outbox
 from pulsaga.saga.tables import saga, saga_move, saga_view
+from pulsaga.web.front_door.tables import acceptance, command, command_move
 
 Plant = Callable[[Lab, Random], set[str]]
 
@@ -101,7 +101,7 @@ def lose_an_acceptance(lab: Lab, chance: Random) -> set[str]:
 
 
 def lose_what_was_accepted(lab: Lab, _chance: Random) -> set[str]:
-    named = {"type": "x", "username": "x", "actor": "shop", "body_hash": ""}
+    named = {"type": "x", "subject": "x", "actor": "shop", "body_hash": ""}
     add(lab, door(lab), acceptance, id=new_id(), created_at=lab.coordinator.runtime.relay.run(lambda u: u.now), **named)
     return {"lost/accepted-command"}
 

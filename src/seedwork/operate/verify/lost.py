@@ -11,7 +11,7 @@ LOST = (
         "accepted, and no saga, answer, outbox row, failure or dead letter explains it",
         """
         SELECT u.id, 'accepted for ' || u.subject FROM unheard u JOIN lived v ON v.service = :coordinator
-        WHERE u.at + :bound < v.until
+        WHERE u.created_at + :bound < v.until
            OR EXISTS (SELECT 1 FROM met WHERE id = u.id AND service = :coordinator)
         """,
     ),

@@ -2,82 +2,47 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from typing import Any
 
-from bff.tables import acceptance, cancellation, command, command_move, webhook
-from pulsaga.operate.verify.check import Checks, FactTable
+from sqlalchemy import Select, Table, func, select
+
+from pulsaga.operate.verify.check import Checks, FactTable, Floor
 from pulsaga.saga.tables import saga_move, saga_view
+from pulsaga.settings import Side
+from pulsaga.web.front_door.tables import acceptance, cancellation, command, command_move, webhook
 
+
+def _by_id(name: str, table: Table, *columns: str, side: Side = "write") -> FactTable:
+    """Declare rows that are looked up by their id, a command's or a saga's."""
+    read = select(*(table.c[column] for column in columns))
+    return FactTable(name, lambda floor: read.where(table.c.id >= floor.id), side=side, index=["id"])
+
+
+def _command_moves(floor: Floor) -> Select[Any]:
+    of = command_move.c
+    counted = select(of.id, func.count().label("moves"), func.max(of.version).label("last"))
+    return counted.where(of.version > 0, of.id >= floor.id).group_by(of.id)
+
+
+def _moves(floor: Floor) -> Select[Any]:
+    of = saga_move.c
+    return select(of.id, func.count().label("moves")).where(of.id >= floor.id).group_by(of.id)
+
+
+SHOWN = ("id", "version", "status", "reason_code", "subject")
 REQUESTS = Checks(
     facts=[
-        FactTable(
-            "accepted",
-            lambda floor: select(
-                acceptance.c.id,
-                acceptance.c.username.label("subject"),
-                acceptance.c.actor,
-                acceptance.c.idempotency_key,
-                acceptance.c.created_at.label("at"),
-            ).where(acceptance.c.id >= floor.id),
-            index=["id"],
-        ),
-        FactTable(
-            "cancelled",
-            lambda floor: select(cancellation.c.id, cancellation.c.command_id, cancellation.c.at).where(
-                cancellation.c.id >= floor.id
-            ),
-        ),
-        FactTable(
-            "webhook",
-            lambda floor: select(
-                *(webhook.c[name] for name in ("id", "url", "status", "due_at", "created_at", "ended_at"))
-            ).where(webhook.c.id >= floor.id),
-        ),
-        FactTable(
-            "view_command",
-            lambda floor: select(
-                command.c.id,
-                command.c.version,
-                command.c.username.label("subject"),
-                command.c.actor,
-                command.c.status,
-                command.c.reason_code,
-            ).where(command.c.id >= floor.id),
-            side="read",
-            index=["id"],
-        ),
-        FactTable(
-            "view_command_moves",
-            lambda floor: (
-                select(command_move.c.id, func.count().label("moves"), func.max(command_move.c.version).label("last"))
-                .where(command_move.c.version > 0, command_move.c.id >= floor.id)
-                .group_by(command_move.c.id)
-            ),
-            side="read",
-            index=["id"],
-        ),
+        _by_id("accepted", acceptance, "id", "subject", "actor", "idempotency_key", "created_at"),
+        _by_id("cancelled", cancellation, "id", "command_id", "at"),
+        _by_id("webhook", webhook, "id", "url", "status", "due_at", "created_at", "ended_at"),
+        _by_id("view_command", command, *SHOWN, "actor", side="read"),
+        FactTable("view_command_moves", _command_moves, side="read", index=["id"]),
     ]
 )
 """What the front door accepted, was asked to cancel, owes its callers, and shows them."""
 
 MOVES = [
-    FactTable(
-        "view_saga",
-        lambda floor: select(
-            *(saga_view.c[name] for name in ("id", "version", "status", "reason_code", "subject", "moved_at"))
-        ).where(saga_view.c.id >= floor.id),
-        side="read",
-        index=["id"],
-    ),
-    FactTable(
-        "view_moves",
-        lambda floor: (
-            select(saga_move.c.id, func.count().label("moves"))
-            .where(saga_move.c.id >= floor.id)
-            .group_by(saga_move.c.id)
-        ),
-        side="read",
-        index=["id"],
-    ),
+    _by_id("view_saga", saga_view, *SHOWN, "moved_at", side="read"),
+    FactTable("view_moves", _moves, side="read", index=["id"]),
 ]
 """What the coordinator shows of sagas."""

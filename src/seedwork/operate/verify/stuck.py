@@ -11,7 +11,7 @@ STUCK = (
         "accepted, and the coordinator has handled nothing since",
         """
         SELECT u.id, 'accepted for ' || u.subject FROM unheard u JOIN lived v ON v.service = :coordinator
-        WHERE u.at + :bound < :cutoff AND u.at + :bound >= v.until
+        WHERE u.created_at + :bound < :cutoff AND u.created_at + :bound >= v.until
           AND NOT EXISTS (SELECT 1 FROM met WHERE id = u.id AND service = :coordinator)
         """,
     ),
