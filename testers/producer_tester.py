@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from testers.common import connected, listed, registered, run, topics_of
 
 from pulsaga.broker import Broker, Wire
-from pulsaga.delivery.avro import Codec, CommittedSchemas
+from pulsaga.delivery.avro import Codec
 from pulsaga.delivery.messages import Context, Message, id_time, new_id, properties_of
 from pulsaga.delivery.unit_of_work import rfc3339
 from pulsaga.errors import MessageRejected, Unavailable
@@ -100,7 +100,7 @@ class Identifier(click.ParamType[str]):
 def produce(message: type[Any], json_text: str, given: Sequence[str], **rest: Any) -> None:
     """Send MESSAGE (a wire name, such as generador.generate-password) and print what was sent."""
     order = Order(message=message, values=values_of(message, json_text, given), **rest)
-    codec = Codec(CommittedSchemas())
+    codec = Codec()
     wires_of(order, codec, 1)  # a body that cannot be sent is refused before anything is
     settings = Settings.read()
     require_topic(settings, message.contract.name)

@@ -324,7 +324,7 @@ def open_runtime(system: System, settings: Settings, service: str) -> Runtime:
 
 def runtime_of(system: System, settings: Settings, service: str, broker: Broker, write: Engine) -> Runtime:
     """Return the runtime of a process that has a broker and a write database."""
-    codec = Codec(CommittedSchemas())
+    codec = Codec()
     speaker = Speaker(service, codec, settings.clock_offset, partial(_key, settings, {}), settings.sweep_after)
     return Runtime(system, settings, service, broker, codec, write, Relay(write, broker, speaker))
 

@@ -12,7 +12,7 @@ from sqlalchemy import Table, func, select, update
 from tests.service.fakes import FakeBroker
 
 from pulsaga.broker import Delivery, Wire
-from pulsaga.delivery.avro import Codec, CommittedSchemas
+from pulsaga.delivery.avro import Codec
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import Handler, Inbox, Reader
 from pulsaga.delivery.messages import Context, Message, contract_of, new_id, properties_of
@@ -107,7 +107,7 @@ def sit_down(settings: Settings, name: str, handlers: Mapping[type, Handler[Any]
     """Make a desk whose databases are there already."""
     service = system[name]
     service = replace(service, handlers=list(handlers.values())) if handlers else service
-    broker, codec = FakeBroker(), Codec(CommittedSchemas())
+    broker, codec = FakeBroker(), Codec()
     write = open_database(settings, name, "write", "owner")
     relay = Relay(write, broker, Speaker(name, codec, settings.clock_offset, settings.key, settings.sweep_after))
     given = {"attempts": settings.failure_attempts, "delay_s": settings.failure_delay}
@@ -117,7 +117,7 @@ def sit_down(settings: Settings, name: str, handlers: Mapping[type, Handler[Any]
     return Desk(Runtime(system, settings, name, broker, codec, write, relay), service, broker, worker, acks)
 
 
-CODEC = Codec(CommittedSchemas())
+CODEC = Codec()
 
 
 def deliver(body: Any, *, identifier: str = "", saga_id: str = "", **rest: Any) -> Delivery:

@@ -15,7 +15,7 @@ from tests.service.fakes import FakeBroker
 
 from generador import vault
 from generador.tables import password
-from pulsaga.delivery.avro import Codec, CommittedSchemas
+from pulsaga.delivery.avro import Codec
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.relay import Relay
@@ -55,7 +55,7 @@ class Room:
 def room(service: str, home: Path, **environment: str) -> Room:
     settings = Settings.read({"PROTOOLS_HOME": str(home), "AUTH": "none", **environment})
     broker, declared = FakeBroker(), SYSTEM[service]
-    codec = Codec(CommittedSchemas())
+    codec = Codec()
     write = open_database(settings, service, "write", "owner", create=True)
     projector = open_database(settings, service, "read", "projector", create=True)
     for metadata, engine in ((DELIVERY, write), (declared.tables, write), (declared.views, projector)):

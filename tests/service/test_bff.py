@@ -19,6 +19,7 @@ from tests.service.wishes import wish
 
 from bff.tables import password
 from protools_saga.messages import IssuePassword
+from pulsaga.delivery.avro import versions_of
 from pulsaga.delivery.messages import contract_of, message_of, new_id
 from pulsaga.delivery.tables import outbox, unpack
 from pulsaga.web.front_door import acceptance as front
@@ -53,7 +54,7 @@ def test_a_202_is_durable_before_it_is_said(bff: Room) -> None:
     (row,) = bff.rows(outbox)
     wire = unpack(row["wire"])
     schema = bff.runtime.codec
-    body = schema.decode(IssuePassword, wire.body, schema._schemas[contract_of(IssuePassword).dataschema])
+    body = schema.decode(IssuePassword, wire.body, versions_of(contract_of(IssuePassword))[-1])
     message = message_of(wire.properties, body)
     assert body == IssuePassword("ada", "ada@example.test")
     assert (message.id, message.saga_id, message.subject) == (identifier, identifier, "ada")

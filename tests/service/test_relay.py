@@ -33,7 +33,7 @@ from pulsaga.settings import Settings
 def test_what_waits_for_the_publisher_is_bounded_and_goes_out_in_pages(tmp_path: Path) -> None:
     """With the broker down for an hour the front door must not fill its memory: the outbox holds the rest."""
     engine = open_database(Settings.read({"PROTOOLS_HOME": str(tmp_path)}), "bff", "write", "owner", create=True)
-    relay = Relay(engine, broker := FakeBroker(), Speaker("bff", Codec(CommittedSchemas())))
+    relay = Relay(engine, broker := FakeBroker(), Speaker("bff", Codec()))
     for number in range(QUEUE_LIMIT + 5):
         relay.publish_later([Wire("t", "k", {"ce_id": str(number)}, b"")])
     relay.publish_waiting(0.0)

@@ -9,13 +9,14 @@ from tests.simulation.disks import Disks
 from tests.simulation.mails import MailServer
 from tests.simulation.replicas import CODEC
 
+from pulsaga.delivery.avro import versions_of
 from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.tables import hash_of, unpack
 from pulsaga.saga.log import ACTIVE, TERMINAL, Entry, Progress, StepState, fold
 from pulsaga.saga.snapshots import entries_of, load_progress
 from system import SYSTEM
 
-SCHEMA = CODEC._schemas[contract_of(SYSTEM.sagas.moved).dataschema]
+SCHEMA = versions_of(contract_of(SYSTEM.sagas.moved))[-1]
 
 
 class Invariants:

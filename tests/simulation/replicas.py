@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from tests.simulation.broker import SCHEMAS, Consumer, Link, Memory
+from tests.simulation.broker import Consumer, Link, Memory
 from tests.simulation.disks import Disks
 from tests.simulation.faults import replaced
 
@@ -24,7 +24,7 @@ from system import SYSTEM
 
 Poison = Callable[[str, Message], Exception | None]
 """Say which error a service's handler runs into over a message, if any."""
-CODEC = Codec(SCHEMAS)
+CODEC = Codec()
 
 
 class Replica:

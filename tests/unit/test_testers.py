@@ -46,7 +46,7 @@ def order(name: str, **more: Any) -> Order:
 @pytest.fixture(scope="module")
 def codec() -> Codec:
     """The codec of the committed schemas."""
-    return Codec(CommittedSchemas())
+    return Codec()
 
 
 # --- what there is

@@ -39,10 +39,17 @@ class CommittedSchemas(Mapping[str, str]):
 
 def _read(dataschema: str) -> str:
     name, _, version = dataschema.removeprefix(SCHEMA_PREFIX).rpartition(":")
+    try:
+        return _text_of(name, module_of(name), version)
+    except LookupError:
+        raise SchemaIncompatible(f"{name}: no message of this name is known") from None
+
+
+def _text_of(name: str, module: str, version: object) -> str:
     owner, _, message = name.partition(".")
     try:
-        return (home_of(module_of(name), owner, "avro") / f"{message}.v{version}.avsc").read_text()
-    except (OSError, LookupError, ValueError):
+        return (home_of(module, owner, "avro") / f"{message}.v{version}.avsc").read_text()
+    except (OSError, ValueError):
         raise SchemaIncompatible(f"{name}: no committed schema for version {version or '?'}") from None
 
 
@@ -58,13 +65,14 @@ def home_of(module: str, owner: str, kind: str) -> Path:
 
 def versions_of(contract: Contract) -> list[str]:
     """Return the texts of every committed version of a message up to its current one, oldest first."""
-    return [_read(f"{SCHEMA_PREFIX}{contract.name}:{version}") for version in range(1, contract.version + 1)]
+    return [_text_of(contract.name, contract.module, version) for version in range(1, contract.version + 1)]
 
 
 class Codec:
     """Encode and decode message bodies; caches parsed schemas, thread-safe by idempotence."""
 
-    def __init__(self, schemas: Mapping[str, str]) -> None:
+    def __init__(self, schemas: Mapping[str, str] | None = None) -> None:
+        """Use the committed schemas, or those of a mapping from `ce_dataschema` to text."""
         self._schemas = schemas
         self._own: dict[type, Any] = {}
         self._resolved: dict[tuple[type, str], tuple[Any, Any]] = {}
@@ -100,8 +108,11 @@ class Codec:
     def _schema(self, cls: type) -> Any:
         if cls not in self._own:
             contract = contract_of(cls)
-            self._own[cls] = fastavro.parse_schema(json.loads(self._schemas[contract.dataschema]))
+            self._own[cls] = fastavro.parse_schema(json.loads(self._text(contract)))
         return self._own[cls]
+
+    def _text(self, contract: Contract) -> str:
+        return versions_of(contract)[-1] if self._schemas is None else self._schemas[contract.dataschema]
 
 
 def _refuse_nul(values: Mapping[str, Any]) -> None:

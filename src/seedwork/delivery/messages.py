@@ -82,19 +82,20 @@ def contract_of(message: Any) -> Contract:
     return contract
 
 
-_owned: dict[tuple[type, str], type] = {}
+_owned: dict[tuple[type, str, str], type] = {}
 
 
 def owned(message: type[T], owner: str, module: str, kind: Kind = "event") -> type[T]:
     """Return the class by which one owner has a message that every owner has, such as `<owner>.command-refused`.
 
-    Its schemas lie beside those of `module`, or of whatever module was named first for it.
+    Its schemas lie beside those of `module`.
     """
-    if (message, owner) not in _owned:
+    known = message, owner, module.rpartition(".")[0]
+    if known not in _owned:
         words = re.sub(r"(?<!^)(?=[A-Z])", "-", message.__name__).lower()
         made = type(message.__name__, (message,), {"__module__": module, "__doc__": message.__doc__})
-        _owned[message, owner] = _declare(kind, f"{owner}.{words}", 1)(made)
-    return _owned[message, owner]
+        _owned[known] = _declare(kind, f"{owner}.{words}", 1)(made)
+    return _owned[known]
 
 
 @dataclass(frozen=True)

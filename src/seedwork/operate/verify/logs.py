@@ -60,7 +60,7 @@ class Logs:
     def __init__(self, system: System) -> None:
         self._coordinator, self._workflows, self._moved = system.name, system.sagas.workflows, system.sagas.moved
         self._schemas = CommittedSchemas()
-        self._codec = Codec(self._schemas)
+        self._codec = Codec()
 
     def facts(self, rows: Iterable[Any]) -> Iterator[Fact]:
         """Yield each move as an event, then its saga's log, commands and late successes."""
