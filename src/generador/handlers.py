@@ -70,9 +70,8 @@ def begin_to_expire(message: Message[PasswordMailSent], uow: UnitOfWork) -> None
 
 
 def revoke_password(message: Message[RevokePassword], uow: UnitOfWork) -> None:
-    """Destroy the password that one GeneratePassword made; when that has not come yet, see to it that it is refused."""
+    """Destroy the password that one GeneratePassword made, unless it is gone already."""
     username, undoes = message.body.username, message.body.undoes
-    _withdraw(undoes, uow)
     row = uow.get(password, username)
     if row is None or row["command_id"] != undoes or row["status"] not in VALID:
         uow.reply(NothingToRevoke(username, undoes))
@@ -80,12 +79,6 @@ def revoke_password(message: Message[RevokePassword], uow: UnitOfWork) -> None:
     row = {**row, **destroyed("revoked", uow.now), "version": row["version"] + 1}
     uow.put(password, row)
     uow.reply(PasswordRevoked(**state_of(row)), username, row["version"])
-
-
-def _withdraw(command_id: str, uow: UnitOfWork) -> None:
-    """See to it that a command that has not come yet is refused when it does."""
-    if uow.seen(command_id) is None:
-        uow.remember(command_id, None)
 
 
 # --- rotation
@@ -108,9 +101,8 @@ def generate_successor(message: Message[GenerateSuccessor], uow: UnitOfWork) -> 
 
 
 def drop_successor(message: Message[DropSuccessor], uow: UnitOfWork) -> None:
-    """Destroy what one GenerateSuccessor made; when that has not come yet, see to it that it is refused."""
+    """Destroy the successor that one GenerateSuccessor made, unless it is gone already."""
     username, undoes = message.body.username, message.body.undoes
-    _withdraw(undoes, uow)
     beside = uow.get(rotation, username)
     if beside and beside["command_id"] == undoes and beside["status"] == "issued":
         uow.put(rotation, {**beside, **destroyed("revoked", uow.now)})

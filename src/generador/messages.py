@@ -36,7 +36,7 @@ class PasswordRevoked(PasswordState):
 @event("generador.nothing-to-revoke")
 @dataclass(frozen=True)
 class NothingToRevoke:
-    """Tell that the command to undo had made no password; the other reply to RevokePassword."""
+    """Tell that the password of the command to undo is not there any more; the other reply to RevokePassword."""
 
     username: str
     undoes: str
@@ -69,7 +69,7 @@ class SuccessorGenerated:
 @event("generador.successor-dropped")
 @dataclass(frozen=True)
 class SuccessorDropped:
-    """Tell that the successor of one command is gone, or will never be; the reply to DropSuccessor."""
+    """Tell that the successor of one command is gone; the reply to DropSuccessor."""
 
     username: str
     undoes: str

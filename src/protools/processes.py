@@ -113,6 +113,7 @@ def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], ob
         service.handling,
         service.refused,
         service.failed,
+        withdrawn=service.withdrawn,
         attempts=settings.failure_attempts,
         delay_s=settings.failure_delay,
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pulsaga.delivery.projection import Projection as Projection
     from pulsaga.delivery.rows import Row as Row
     from pulsaga.delivery.rows import Rows as Rows
+    from pulsaga.delivery.rows import one_of as one_of
     from pulsaga.delivery.tables import Id as Id
     from pulsaga.delivery.tables import index_where as index_where
     from pulsaga.delivery.tables import partial_index as partial_index
@@ -71,6 +72,7 @@ PLACES = {
     "index_where": "pulsaga.delivery.tables",
     "minutes": "pulsaga.saga.definition",
     "new_id": "pulsaga.delivery.messages",
+    "one_of": "pulsaga.delivery.rows",
     "partial_index": "pulsaga.delivery.tables",
     "setting": "pulsaga.settings",
 }

@@ -20,7 +20,14 @@ from pulsaga.delivery.avro import Codec, CommittedSchemas
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.inbox import Handler
 from pulsaga.delivery.loop import Duty
-from pulsaga.delivery.messages import CommandFailed, CommandRefused, contract_of, owned
+from pulsaga.delivery.messages import (
+    CommandFailed,
+    CommandRefused,
+    CommandWithdrawn,
+    contract_of,
+    is_compensation,
+    owned,
+)
 from pulsaga.delivery.projection import Changed, Projection
 from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.rows import keyed_alone
@@ -114,7 +121,8 @@ class Service:
         """Every message that it owns: the commands it takes and the events it tells."""
         replies = [reply for cls in self.commands for reply in contract_of(cls).replies]
         answers = [self._answer(answer) for answer in ANSWERS] if self.commands else []
-        return tuple(dict.fromkeys((*self.commands, *replies, *self.events, *answers)))
+        withdrawn = [self.withdrawn] if self.withdrawn else []
+        return tuple(dict.fromkeys((*self.commands, *replies, *self.events, *answers, *withdrawn)))
 
     @property
     def refused(self) -> type[CommandRefused]:
@@ -125,6 +133,11 @@ class Service:
     def failed(self) -> type[CommandFailed]:
         """The class of its answer to a command that became a dead letter."""
         return self._answer(CommandFailed)
+
+    @property
+    def withdrawn(self) -> type[CommandWithdrawn] | None:
+        """The class of its answer to a compensation of what did nothing; None where it takes no compensation."""
+        return self._answer(CommandWithdrawn) if any(map(is_compensation, self.commands)) else None
 
     def _answer(self, answer: type[T]) -> type[T]:
         module = contract_of(self.commands[0]).module if self.commands else self.module

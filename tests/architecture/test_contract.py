@@ -44,7 +44,7 @@ def test_the_envelope_is_told_as_it_is_written() -> None:
     """Another language builds its headers by this list."""
     body = next(iter(SYSTEM["correo"].messages))(**dict.fromkeys(("username", "email", "sealed_token"), ""))
     least = Message(body, new_id(), "correo", "ada", "", Context(new_id()))
-    context = Context(new_id(), "cause", "actor", "trace")
+    context = Context(new_id(), "cause", "actor", "trace", "accepted")
     most = Message(body, new_id(), "correo", "ada", "", context, command_id="c", version=1, expires_at="e")
     assert tuple(properties_of(least)) == asyncapi.ALWAYS
     assert tuple(properties_of(most)) == tuple(asyncapi.ENVELOPE)

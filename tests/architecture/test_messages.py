@@ -13,7 +13,7 @@ import pytest
 
 from pulsaga.broker.compatibility import check_compatible
 from pulsaga.delivery.avro import versions_of
-from pulsaga.delivery.messages import contract_of
+from pulsaga.delivery.messages import contract_of, has_field
 from pulsaga.errors import SchemaIncompatible
 from pulsaga.system import Service
 from pulsaga_program.schemas import derive, path_of
@@ -115,3 +115,10 @@ def test_who_takes_commands_can_refuse_and_fail(service: Service) -> None:
     """Without these answers a saga would wait for a no that nobody can say."""
     if service.commands:
         assert {service.refused, service.failed} <= set(service.messages)
+
+
+@pytest.mark.parametrize("service", [SYSTEM[name] for name in SYSTEM.names], ids=SYSTEM.names)
+def test_who_undoes_commands_can_say_that_there_was_nothing_to_undo(service: Service) -> None:
+    """And nobody else can; a cancel, which nobody waits for, is no compensation."""
+    undoes = [cls for cls in service.commands if has_field(cls, "undoes") and cls is not SYSTEM.sagas.cancel]
+    assert (service.withdrawn in service.messages) == bool(undoes)

@@ -16,7 +16,7 @@ from typing import TypedDict
 
 from sqlalchemy import Column, Integer, MetaData, String
 
-from pulsaga import Handler, Message, Projection, Rows, Saga, Step, UnitOfWork, command, event
+from pulsaga import Handler, Message, Projection, Rows, Saga, Step, UnitOfWork, command, event, one_of
 
 
 @event("stock.reserved")
@@ -49,19 +49,24 @@ class Item(TypedDict):
 
 item = Rows[Item]("item", MetaData(), Column("sku", String, primary_key=True), Column("free", Integer))
 
+LEFT = one_of(item, item.c.free > 0, order_by=item.c.sku)
+
 
 def reserve(message: Message[Reserve], uow: UnitOfWork) -> None:
     row = uow.get(item, message.body.sku)
     if row is not None:
         uow.put(item, {**row, "free": row["free"] - 1})
     uow.put(item, {"sku": message.body.sku, "free": 1})
+    taken, found = uow.take(LEFT), uow.find(item, item.c.sku, "tea")
+    if taken is not None and found is not None:
+        uow.put(item, {**taken, "free": taken["free"] + found["free"]})
 
 
 def learn(known: Known, reply: Reserved) -> Known:
     return replace(known, left=reply.left)
 
 
-HANDLER = Handler(Reserve, reserve, reads=lambda m: [(item, m.body.sku)])
+HANDLER = Handler(Reserve, reserve, reads=lambda m: [(item, m.body.sku), LEFT, (item.c.sku, "tea")])
 PROJECTION = Projection(Reserved, lambda m: [(item, {"sku": m.id, "free": m.body.left})])
 ORDER = Saga[Known](
     "order",
@@ -74,6 +79,8 @@ ORDER = Saga[Known](
 PLANTS = {
     "a message field in a handler": ("uow.get(item, message.body.sku)", "uow.get(item, message.body.skuu)", "skuu"),
     "a message field in reads": ("(item, m.body.sku)", "(item, m.body.skuu)", "skuu"),
+    "a column of a row of a pool": ('taken["free"]', 'taken["fre"]', "fre"),
+    "a column of a row that was found": ('found["free"]', 'found["fre"]', "fre"),
     "a field of a projected event": ("m.body.left", "m.body.lefft", "lefft"),
     "a handler of another message": ("Handler(Reserve, reserve", "Handler(Order, reserve", "reserve|Handler"),
     "a column that is read": ('row["free"]', 'row["fre"]', "fre"),

@@ -111,7 +111,7 @@ def sit_down(settings: Settings, name: str, handlers: Mapping[type, Handler[Any]
     write = open_database(settings, name, "write", "owner")
     relay = Relay(write, broker, Speaker(name, codec, settings.clock_offset, settings.key, settings.sweep_after))
     given = {"attempts": settings.failure_attempts, "delay_s": settings.failure_delay}
-    rules = Inbox(service.handling, service.refused, service.failed, **given)
+    rules = Inbox(service.handling, service.refused, service.failed, withdrawn=service.withdrawn, **given)
     acks = Acks()
     worker = Worker(rules, Reader(service.handling, codec, broker), relay, acks, settings.batch_limit)
     return Desk(Runtime(system, settings, name, broker, codec, write, relay), service, broker, worker, acks)

@@ -26,7 +26,6 @@ from correo.messages import SendPasswordMail
 from correo.service import CORREO
 from generador.messages import (
     GeneratePassword,
-    NothingToRevoke,
     PasswordGenerated,
     PasswordRevoked,
     RevokePassword,
@@ -137,7 +136,7 @@ def test_a_compensation_that_overtakes_its_command_leaves_nothing_done(settings:
         generador.worker.settle([arrived(overtaking)])
         coordinator.worker.settle([arrived(generador.broker.published[-1])])
     assert [wire.topic for wire in generador.broker.published] == [
-        contract_of(NothingToRevoke).name,
+        contract_of(GENERADOR.withdrawn).name,
         contract_of(GENERADOR.refused).name,
     ]
     assert generador.count(password) == 0

@@ -568,7 +568,7 @@ def test_the_same_event_is_handled_by_each_of_two_services(coordinator: Desk) ->
     auditor = Relay(runtime.write, coordinator.broker, replace(runtime.relay._speaker, service="auditor"))
     handlers = {PasswordGenerated: Handler(PasswordGenerated, listen)}
     reader = Reader(handlers, CODEC, coordinator.broker)
-    rules = Inbox(handlers, None, None, attempts=3, delay_s=1)
+    rules = Inbox(handlers, None, None, withdrawn=None, attempts=3, delay_s=1)
     auditing = Worker(rules, reader, auditor, coordinator.acks, 500)
     for worker in (coordinator.worker, auditing, coordinator.worker, auditing):
         worker.settle([told])

@@ -229,7 +229,10 @@ def test_a_replay_keeps_the_command_id_and_its_real_answer_takes_the_place_of_th
 
 def test_an_answer_without_an_aggregate_of_its_own_finds_its_place_after_a_replay(company: Company) -> None:
     """`nothing-to-revoke` and the failure are both version 1 of the command: the older one must make room."""
-    undo = deliver(RevokePassword("ada", undoes=new_id()))
+    command = deliver(GeneratePassword("ada"))
+    revoked, undo = (deliver(RevokePassword("ada", undoes=command.wire.key)) for _ in range(2))
+    company["generador"].worker.settle([command])
+    company["generador"].worker.settle([revoked])
     company.broken.add(RevokePassword)
     company["generador"].worker.settle([undo])
     company["generador"].retry_until_buried()

@@ -150,7 +150,7 @@ def test_a_compensation_that_comes_first_leaves_a_tombstone_that_refuses_the_com
     generador.worker.settle([command])
     generador.worker.settle([command])
     assert generador.count(password) == 0
-    assert len(generador.said("generador.nothing-to-revoke")) == 1
+    assert len(generador.said("generador.command-withdrawn")) == 1
     assert len({wire.properties["ce_id"] for wire in generador.said("generador.command-refused")}) == 1
     no = refusal(generador)
     assert (no.command, no.code) == ("generador.generate-password", "withdrawn")

@@ -67,6 +67,7 @@ class Replica:
             {cls: self._poisonable(handler) for cls, handler in service.handling.items()},
             service.refused,
             service.failed,
+            withdrawn=service.withdrawn,
             attempts=settings.failure_attempts,
             delay_s=settings.failure_delay,
         )

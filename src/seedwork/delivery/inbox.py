@@ -8,18 +8,33 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
-from sqlalchemy import Table, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import DBAPIError
 
 from pulsaga import faults
 from pulsaga.broker import Broker, Delivery
 from pulsaga.delivery.avro import Codec
-from pulsaga.delivery.messages import MEMORY_S, AnyMessage, Message, contract_of, first_id, id_time, message_of, new_id
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.late import only_in_time
+from pulsaga.delivery.messages import (
+    MEMORY_S,
+    UUID7,
+    AnyMessage,
+    Message,
+    check_id,
+    contract_of,
+    first_id,
+    has_field,
+    id_time,
+    is_compensation,
+    message_of,
+    new_id,
+)
+from pulsaga.delivery.rows import Row, Wanted
 from pulsaga.delivery.tables import dead_letter, failure, hash_of, identity, incident, pack_delivery, unpack_delivery
 from pulsaga.delivery.unit_of_work import UnitOfWork, rfc3339
 from pulsaga.errors import DomainError, Unavailable, Undecodable
@@ -34,7 +49,7 @@ LONGEST_ERROR = 2000
 B = TypeVar("B")
 
 
-def _reads_nothing(_message: AnyMessage) -> Iterable[tuple[Table, Any]]:
+def _reads_nothing(_message: AnyMessage) -> Iterable[Wanted]:
     return ()
 
 
@@ -44,7 +59,7 @@ class Handler(Generic[B]):
 
     message: type[B]
     function: Callable[[Message[B], UnitOfWork], None]
-    reads: Callable[[Message[B]], Iterable[tuple[Table, Any]]] = _reads_nothing
+    reads: Callable[[Message[B]], Iterable[Wanted]] = _reads_nothing
     on_dead: Callable[[Message[B], UnitOfWork, str], None] | None = None
     """Hears that the message became a dead letter; loads what it reads itself."""
 
@@ -115,12 +130,23 @@ class Inbox:
         refused: type | None,
         failed: type | None,
         *,
+        withdrawn: type | None,
         attempts: int,
         delay_s: float,
     ) -> None:
-        self._handlers = handlers
-        self._refused, self._failed = refused, failed
+        self._refused, self._failed, self._withdrawn = refused, failed, withdrawn
+        self._noes = {contract_of(no).name for no in (refused, failed) if no}
         self._attempts, self._delay_s = attempts, delay_s
+        self._undoing = frozenset(cls for cls in handlers if has_field(cls, "undoes"))
+        self._handlers = {cls: self._guarded(cls, handler) for cls, handler in handlers.items()}
+
+    def _guarded(self, cls: type, handler: Handler[Any]) -> Handler[Any]:
+        """Return a handler with what its message declares: that late ones have no effect, or that it undoes another."""
+        if contract_of(cls).latest_by:
+            handler = only_in_time(handler)
+        if self._withdrawn is not None and is_compensation(cls):
+            handler = replace(handler, function=partial(self._undo, handler.function))
+        return handler
 
     def handle(
         self, batch: Sequence[Received], uow: UnitOfWork, retry: Retry = FIRST, blamed: Exception | None = None
@@ -129,23 +155,29 @@ class Inbox:
         unique = self._fold(batch, uow)
         if retry is FIRST:  # a dead letter that an operator replays was buried before
             unique = self._without_buried(unique, uow)
-        uow.load_inbox([message.id for message in readable(unique)])
+        self._load_inbox(readable(unique), uow)
         errors = {batch[0].id: blamed} if blamed else self._load(unique, uow)
         for received in unique:
             if self._is_fresh(received, uow):
                 self._handle_one(received, uow, retry, errors.get(received.id))
 
+    def _load_inbox(self, messages: Sequence[AnyMessage], uow: UnitOfWork) -> None:
+        """Load what is known of these messages, and of the commands that they undo."""
+        undone = [message.body.undoes for message in messages if type(message.body) in self._undoing]
+        undone = [identifier for identifier in undone if UUID7.fullmatch(identifier)]
+        uow.load_inbox([message.id for message in messages] + undone)
+        if forgotten := [identifier for identifier in undone if uow.seen(identifier) is None]:
+            uow.load_answers(forgotten)
+
     def _load(self, unique: Sequence[Received], uow: UnitOfWork) -> dict[str, Exception]:
         """Load what the handlers read; return whose reads went wrong. What the database refuses may be such a key."""
-        wanted: list[tuple[Table, Any]] = []
+        wanted: list[Wanted] = []
         errors: dict[str, Exception] = {}
         for received in unique:
             try:
                 wanted += self._reads(received)
             except Exception as error:
                 errors[received.id] = error
-        if undone := [message.body.undoes for message in readable(unique) if hasattr(message.body, "undoes")]:
-            uow.load_inbox(undone)
         uow.load(wanted)
         return errors
 
@@ -189,7 +221,7 @@ class Inbox:
         )
         uow.keep()
 
-    def _reads(self, received: Received) -> Iterable[tuple[Table, Any]]:
+    def _reads(self, received: Received) -> Iterable[Wanted]:
         message = received.message
         return self._handlers[type(message.body)].reads(message) if message else ()
 
@@ -228,6 +260,32 @@ class Inbox:
     def _refuse(self, message: AnyMessage, no: DomainError, uow: UnitOfWork) -> None:
         if self._refused is not None and message.contract.kind == "command":
             uow.reply(self._refused(command=message.contract.name, code=no.code, detail=no.detail))
+
+    # --- compensations
+
+    def _undo(self, compensate: Callable[[AnyMessage, UnitOfWork], None], message: AnyMessage, uow: UnitOfWork) -> None:
+        """Compensate a command that was handled; answer at once for one that did nothing, or of which nobody can tell.
+
+        One that has not come yet leaves a tombstone, which refuses it when it comes.
+        """
+        undone = message.body.undoes
+        check_id(undone)
+        seen, answer = uow.seen(undone), uow.answer_to(undone)
+        was_handled = seen.hash is not None if seen else answer is not None
+        if was_handled and (answer is None or answer.properties["ce_type"] not in self._noes):
+            compensate(message, uow)
+        elif seen is None and answer is None and undone < first_id(uow.now - MEMORY_S):
+            self._tell_outcome_unknown(message, uow)
+        else:
+            if seen is None and answer is None:
+                uow.remember(undone, None)
+            assert self._withdrawn is not None
+            uow.reply(self._withdrawn(command=message.contract.name, undoes=undone))
+
+    def _tell_outcome_unknown(self, message: AnyMessage, uow: UnitOfWork) -> None:
+        detail = f"whether {message.body.undoes} was handled can not be told any more: neither inbox nor events know it"
+        self._answer_failed(message, "outcome-unknown", detail, uow)
+        self._report(uow, "outcome-unknown", message.id, "outcome-unknown", detail)
 
     # --- what could not be handled
 
@@ -268,8 +326,11 @@ class Inbox:
         if message is None:
             return
         uow.remember(message.id, received.hash)
+        self._answer_failed(message, "dead-letter", said(error), uow)
+
+    def _answer_failed(self, message: AnyMessage, code: str, detail: str, uow: UnitOfWork) -> None:
         if message.contract.kind == "command" and self._failed is not None:
-            uow.reply(self._failed(command=message.contract.name, code="dead-letter", detail=said(error)))
+            uow.reply(self._failed(command=message.contract.name, code=code, detail=detail))
 
     def _tell_of_death(self, message: AnyMessage | None, error: Exception, uow: UnitOfWork) -> None:
         """Let the service react; whatever goes wrong there, the dead letter is kept."""

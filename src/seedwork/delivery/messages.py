@@ -34,6 +34,8 @@ class Contract:
     """Where its class was declared; its schemas lie beside (`pulsaga.delivery.avro.folder_of`)."""
     replies: tuple[type, ...] = ()
     """Of a command: the events that answer it, beside the refused, failed and withdrawn answers of its receiver."""
+    latest_by: str | None = None
+    """Field that names an aggregate: of its messages of this kind, one older than the newest is late."""
 
     @property
     def owner(self) -> str:
@@ -46,23 +48,46 @@ class Contract:
         return f"{SCHEMA_PREFIX}{self.name}:{self.version}"
 
 
-def command(name: str, version: int = 1, *, replies: tuple[type, ...] = ()) -> Callable[[type[T]], type[T]]:
-    """Declare a command, named in the imperative and owned by its receiver, with the events that answer it."""
-    return _declare("command", name, version, replies)
+def command(
+    name: str, version: int = 1, *, replies: tuple[type, ...] = (), latest_by: str | None = None
+) -> Callable[[type[T]], type[T]]:
+    """Declare a command, named in the imperative and owned by its receiver, with the events that answer it.
+
+    With `latest_by`, the field that names an aggregate, a command that was accepted before the newest handled one for
+    its aggregate is late: it is refused with the code `superseded`.
+    """
+    return _declare("command", name, version, replies, latest_by)
 
 
-def event(name: str, version: int = 1) -> Callable[[type[T]], type[T]]:
-    """Declare an event, named in the past tense and owned by its speaker."""
-    return _declare("event", name, version)
+def event(name: str, version: int = 1, *, latest_by: str | None = None) -> Callable[[type[T]], type[T]]:
+    """Declare an event, named in the past tense and owned by its speaker.
+
+    With `latest_by`, as of a command, an event that is late is counted and not handled.
+    """
+    return _declare("event", name, version, (), latest_by)
 
 
-def _declare(kind: Kind, name: str, version: int, replies: tuple[type, ...] = ()) -> Callable[[type[T]], type[T]]:
+def _declare(
+    kind: Kind, name: str, version: int, replies: tuple[type, ...] = (), latest_by: str | None = None
+) -> Callable[[type[T]], type[T]]:
     def mark(cls: type[T]) -> type[T]:
-        cls.contract = Contract(name, version, kind, cls.__module__, replies)  # type: ignore[attr-defined]
+        if latest_by is not None and not has_field(cls, latest_by):
+            raise TypeError(f"{name}: latest_by names {latest_by!r}, which is no field of it")
+        cls.contract = Contract(name, version, kind, cls.__module__, replies, latest_by)  # type: ignore[attr-defined]
         _declared[name] = cls.__module__
         return cls
 
     return mark
+
+
+def has_field(cls: type, name: str) -> bool:
+    """Tell whether a message's body has a field of this name."""
+    return name in getattr(cls, "__dataclass_fields__", {})
+
+
+def is_compensation(cls: type) -> bool:
+    """Tell whether a message undoes a command: it names it in its field `undoes`, and its saga waits for a reply."""
+    return has_field(cls, "undoes") and bool(contract_of(cls).replies)
 
 
 _declared: dict[str, str] = {}
@@ -117,6 +142,16 @@ class CommandFailed:
     detail: str
 
 
+@dataclass(frozen=True)
+class CommandWithdrawn:
+    """The answer to a compensation whose command did nothing, and never will: refused, failed, or not handled yet."""
+
+    command: str
+    """Wire name of the compensation that this answers."""
+    undoes: str
+    """Id of the command that it was to undo."""
+
+
 def refused_by(command_class: type) -> type[CommandRefused]:
     """Return the class by which the receiver of a command refuses it."""
     contract = contract_of(command_class)
@@ -130,6 +165,8 @@ class Context(NamedTuple):
     causation_id: str | None = None
     actor: str | None = None
     traceparent: str | None = None
+    accepted_at: str | None = None
+    """When the front door accepted what began the saga, by its database's clock (RFC 3339)."""
 
 
 class Message(NamedTuple, Generic[B]):
@@ -156,6 +193,12 @@ class Message(NamedTuple, Generic[B]):
     def saga_id(self) -> str:
         """Correlation id and partition key."""
         return self.context.saga_id
+
+    @property
+    def accepted_at(self) -> float:
+        """When the front door accepted what this belongs to, in Unix seconds; before that was told: the saga's id."""
+        stamp = self.context.accepted_at
+        return unix_seconds(stamp) if stamp else id_time(self.saga_id).timestamp()
 
     def follow(self) -> Context:
         """Context for a message that this one causes."""
@@ -224,6 +267,7 @@ def properties_of(message: Message[Any]) -> dict[str, str]:
         ("ce_version", None if message.version is None else str(message.version)),
         ("ce_expirytime", message.expires_at),
         ("ce_actor", context.actor),
+        ("ce_acceptedtime", context.accepted_at),
         ("traceparent", context.traceparent),
     )
     properties.update((name, value) for name, value in optional if value is not None)
@@ -249,6 +293,7 @@ def message_of(properties: Mapping[str, str], body: B) -> Message[B]:
                 causation_id=properties.get("ce_causationid"),
                 actor=properties.get("ce_actor"),
                 traceparent=properties.get("traceparent"),
+                accepted_at=properties.get("ce_acceptedtime"),
             ),
             command_id=properties.get("ce_commandid"),
             version=None if version is None else int(version),

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, Literal, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import orjson
-from sqlalchemy import Column, Connection, Table, select, text
+from sqlalchemy import Column, ColumnElement, Connection, Table, select, text
 from sqlalchemy.dialects import postgresql
 
 Row = dict[str, Any]
@@ -60,6 +61,39 @@ def keyed_alone(table: Table) -> bool:
     return len(table.primary_key.columns) == 1
 
 
+class Pool:
+    """The rows of a table that meet a condition, in an order. Two pools are equal when they are written alike."""
+
+    def __init__(self, table: Rows[Any], condition: ColumnElement[bool], order_by: ColumnElement[Any]) -> None:
+        self.table, self.condition, self.order_by = table, condition, order_by
+        written = condition.compile()
+        self._identity = (table, str(written), repr(written.params), str(order_by))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pool) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+
+class OneOf(NamedTuple, Generic[R]):
+    """A wish for one row of a pool, whichever is free."""
+
+    pool: Pool
+    key: None = None
+
+
+def one_of(table: Rows[R], condition: ColumnElement[bool], *, order_by: ColumnElement[Any]) -> OneOf[R]:
+    """Return what a handler's `reads` yields, and `take` is given, for one free row: the first by `order_by`."""
+    return OneOf(Pool(table, condition, order_by))
+
+
+Wanted = tuple[Table | Column[Any] | Pool, Any]
+"""What `reads` yields: a table and a primary key, a unique column and its value, or `one_of(…)`."""
+ByColumn = Mapping[Column[Any], Collection[Any]]
+NOTHING: ByColumn = MappingProxyType({})
+
+
 def key_of(table: Table) -> Column[Any]:
     """Return the one column of a table's primary key."""
     (column,) = table.primary_key.columns
@@ -84,16 +118,22 @@ def _together(statements: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[str, t
     return f"WITH {named} {last}" if named else last, values
 
 
-def lock_rows(tx: Connection, table: Table, keys: Collection[Any], *, pass_locked: bool = False) -> dict[Any, Row]:
-    """Read rows by primary key, locked, in key order; return them by key. With `pass_locked` wait for none of them."""
-    query = _lock_query(table, tx.dialect.name, pass_locked)
-    found = tx.execute(query, {"keys": array(tx, sorted(keys))}).mappings()
+def lock_rows(
+    tx: Connection, table: Table, keys: Collection[Any], by_column: ByColumn = NOTHING, *, pass_locked: bool = False
+) -> dict[Any, Row]:
+    """Read rows by primary key, or by the values of unique columns too, locked, in key order; return them by key.
+
+    With `pass_locked` wait for none of them.
+    """
+    query = _lock_query(table, tuple(by_column), tx.dialect.name, pass_locked)
+    values = {f"values_{number}": array(tx, list(given)) for number, given in enumerate(by_column.values())}
+    found = tx.execute(query, {"keys": array(tx, sorted(keys)), **values}).mappings()
     return {row[key_of(table).name]: dict(row) for row in found}
 
 
-def known_keys(tx: Connection, table: Table, keys: Collection[Any]) -> set[Any]:
-    """Return which of these keys the table holds, whoever has locked their rows."""
-    return set(tx.execute(select(key_of(table)).where(key_of(table).in_(keys))).scalars())
+def known_values(tx: Connection, column: Column[Any], values: Collection[Any]) -> set[Any]:
+    """Return which of these values a column holds, whoever has locked their rows."""
+    return set(tx.execute(select(column).where(column.in_(values))).scalars())
 
 
 def array(tx: Connection, values: list[Any]) -> Any:
@@ -101,17 +141,18 @@ def array(tx: Connection, values: list[Any]) -> Any:
     return values if tx.dialect.name == "postgresql" else orjson.dumps(values).decode()
 
 
-def among(column: str, type_name: str, dialect: str) -> str:
-    """Return the SQL condition that a column is one of the values in the array parameter `keys`."""
+def among(column: str, type_name: str, dialect: str, parameter: str = "keys") -> str:
+    """Return the SQL condition that a column is one of the values in an array parameter."""
     if dialect == "postgresql":
-        return f"{column} = ANY(CAST(:keys AS {type_name}[]))"
-    return f"{column} IN (SELECT value FROM json_each(:keys))"  # noqa: S608 - our names
+        return f"{column} = ANY(CAST(:{parameter} AS {type_name}[]))"
+    return f"{column} IN (SELECT value FROM json_each(:{parameter}))"  # noqa: S608 - our names
 
 
 @cache
-def _lock_query(table: Table, dialect: str, pass_locked: bool) -> Any:
+def _lock_query(table: Table, by: tuple[Column[Any], ...], dialect: str, pass_locked: bool) -> Any:
     key, names = key_of(table), ", ".join(f'"{column.name}"' for column in table.columns)
-    condition = among(f'"{key.name}"', _type(key), dialect)
+    wanted = [(key, "keys"), *((column, f"values_{number}") for number, column in enumerate(by))]
+    condition = " OR ".join(among(f'"{column.name}"', _type(column), dialect, name) for column, name in wanted)
     lock = f"FOR UPDATE{' SKIP LOCKED' * pass_locked}" if dialect == "postgresql" else ""
     sql = f'SELECT {names} FROM "{table.name}" WHERE {condition} ORDER BY "{key.name}" {lock}'  # noqa: S608 - our names
     return text(sql).columns(*table.columns)

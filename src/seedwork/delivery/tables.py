@@ -105,6 +105,15 @@ incident = Rows[Row](
     index_where(text("closed_at IS NULL"), "incident_open", "subject", "kind", unique=True),
 )
 
+latest = Rows[Row](
+    "latest",
+    DELIVERY,
+    Column("id", String, primary_key=True, comment="message type and aggregate, separated by a space"),
+    Column("revision", Integer, nullable=False),
+    Column("accepted_at", Double, nullable=False, comment="of the newest such message that was handled"),
+    Column("late", Integer, nullable=False, comment="number of older events that came after it and changed nothing"),
+)
+
 audit = Rows[Row](
     "audit",
     DELIVERY,

@@ -1,19 +1,19 @@
 """Work on one batch in one transaction: load rows once, buffer what handlers decide, write one statement per table.
 
-A handler reads with `get` and buffers with `put`, `append`, `send`, `record` and `reply`. What one message buffered is
-kept or dropped alone, so a failing message cannot spoil its neighbours.
+A handler reads with `get`, `find` and `take` and buffers with `put`, `append`, `send`, `record` and `reply`. What one
+message buffered is kept or dropped alone, so a failing message cannot spoil its neighbours.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any, Never, cast
 
-from sqlalchemy import Column, Connection, Double, Table, select, text
+from sqlalchemy import Column, ColumnElement, Connection, Double, Table, select, text
 
 from pulsaga.broker import Wire, check_size
 from pulsaga.delivery import database
@@ -23,6 +23,7 @@ from pulsaga.delivery.messages import (
     AnyMessage,
     CommandFailed,
     CommandRefused,
+    CommandWithdrawn,
     Context,
     Message,
     contract_of,
@@ -33,15 +34,18 @@ from pulsaga.delivery.rows import (
     Change,
     Delete,
     Insert,
+    OneOf,
     OnTwin,
+    Pool,
     R,
     Row,
     Rows,
+    Wanted,
     among,
     array,
     change,
     key_of,
-    known_keys,
+    known_values,
     lock_rows,
 )
 from pulsaga.delivery.tables import Seen, event, inbox, outbox, pack, unpack
@@ -75,11 +79,19 @@ class UnitOfWork:
         self._appended: dict[Table, list[Row]] = defaultdict(list)
         self._removed: dict[Table, list[Any]] = defaultdict(list)
         self._inbox: dict[str, Seen] = {}
+        self._answers: dict[str, Wire] = {}
+        self._found: dict[Column[Any], dict[Any, Any]] = defaultdict(dict)
+        """Of each unique column: the primary keys, or None, of the values that were asked for."""
+        self._pools: dict[Pool, deque[Any]] = {}
+        """Of each pool: the primary keys of the rows that are locked for this batch, but for those that were taken."""
+        self._taken: dict[Table, dict[Any, Row | None]] = defaultdict(dict)
+        """Of each table: the rows that a message took from a pool, as it left them; None where it changed nothing."""
+        self._elsewhere: dict[Pool, bool] = {}
         self._now: float | None = None
         self._buffer = _Buffer()
         self.pass_locked = False
         """Whether rows that another transaction holds are passed over, and their readers told to wait."""
-        self._held: dict[Table, set[Any]] = defaultdict(set)
+        self._held: dict[Column[Any], set[Any]] = defaultdict(set)
         self.message: AnyMessage | None = None
         self.outgoing: list[Wire] = []
         """What is to be published after the commit."""
@@ -116,19 +128,55 @@ class UnitOfWork:
         """Return what the inbox knows of an id, or None."""
         return self._buffer.inbox.get(identifier) or self._inbox.get(identifier)
 
-    def load(self, wanted: Iterable[tuple[Table, Any]]) -> None:
-        """Load and lock rows by primary key, in key order: one statement per table."""
-        keys: dict[Table, set[Any]] = defaultdict(set)
-        for table, key in wanted:
-            if key not in self._rows[table]:
-                keys[table].add(key)
-        for table in sorted(keys, key=lambda t: t.name):
-            found = lock_rows(self._tx, table, keys[table], pass_locked=self.pass_locked)
-            if self.pass_locked:
-                self._held[table] |= known_keys(self._tx, table, keys[table] - found.keys())
-            self._rows[table] |= dict.fromkeys(keys[table]) | found
+    def load_answers(self, ids: Iterable[str]) -> None:
+        """Load the events that answer these commands, also when the inbox has forgotten the commands: one statement."""
+        query = _answers_query(self._tx.dialect.name)
+        for identifier, wire in self._tx.execute(query, {"keys": array(self._tx, list(ids))}):
+            self._answers[identifier] = unpack(wire)
 
-    def claim(self, table: Rows[R], condition: Any, order: Column[Any], limit: int) -> list[R]:
+    def answer_to(self, identifier: str) -> Wire | None:
+        """Return the event that answers a command, or None as far as that was loaded."""
+        seen = self.seen(identifier)
+        return seen.reply if seen else self._answers.get(identifier)
+
+    def load(self, wanted: Iterable[Wanted]) -> None:
+        """Load and lock rows by primary key and unique column, in key order, then of pools: one statement for each."""
+        targets: dict[Any, list[Any]] = defaultdict(list)
+        for target, key in wanted:
+            targets[target].append(key)
+        pools = {target: len(keys) for target, keys in targets.items() if isinstance(target, Pool)}
+        columns = [target for target in targets if isinstance(target, Column)]
+        tables = {target for target in targets if isinstance(target, Table)} | {column.table for column in columns}
+        for table in sorted(tables, key=lambda t: t.name):
+            by_column = {column: set(targets[column]) for column in columns if column.table is table}
+            self._load_rows(table, set(targets.get(table, ())) - self._rows[table].keys(), by_column)
+        for pool, limit in self._limits(pools).items():
+            rows = self.claim(pool.table, pool.condition, pool.order_by, limit)
+            self._pools[pool] = deque(row[key_of(pool.table).name] for row in rows)
+
+    def _limits(self, pools: dict[Pool, int]) -> dict[Pool, int]:
+        """Return how many rows of each pool to load for so many wishes: neighbours may take or change some of them."""
+        wishes: dict[Table, int] = defaultdict(int)
+        for pool, number in pools.items():
+            wishes[pool.table] += number
+        return {pool: wishes[pool.table] + len(self._rows[pool.table]) for pool in pools}
+
+    def _load_rows(self, table: Table, keys: set[Any], by_column: dict[Column[Any], set[Any]]) -> None:
+        if not keys and not by_column:
+            return
+        found = lock_rows(self._tx, table, keys, by_column, pass_locked=self.pass_locked)
+        self._rows[table] |= dict.fromkeys(keys) | found
+        self._note_held(key_of(table), keys - found.keys())
+        for column, values in by_column.items():
+            self._found[column] |= dict.fromkeys(values)
+            self._found[column] |= {row[column.name]: key for key, row in found.items() if row[column.name] in values}
+            self._note_held(column, {value for value in values if self._found[column][value] is None})
+
+    def _note_held(self, column: Column[Any], missing: set[Any]) -> None:
+        if self.pass_locked and missing:
+            self._held[column] |= known_values(self._tx, column, missing)
+
+    def claim(self, table: Rows[R], condition: Any, order: ColumnElement[Any], limit: int) -> list[R]:
         """Load and lock rows that match, passing over those a rival holds (SKIP LOCKED)."""
         query = select(table).where(condition).order_by(order).limit(limit).with_for_update(skip_locked=True)
         rows: list[Any] = [dict(row) for row in self._tx.execute(query).mappings()]
@@ -145,13 +193,70 @@ class UnitOfWork:
         Raise Unavailable when another transaction holds it and `pass_locked` is set, LookupError when it was not asked
         for.
         """
-        if key in self._held[table]:
+        if self._held and key in self._held[key_of(table)]:
             raise Unavailable(f"{table.name} {key!r} is held by another transaction")
         for rows in (self._buffer.changed[table], self._changed[table], self._rows[table]):
             if key in rows:
                 row: Any = rows[key]
                 return None if row is None else cast(R, dict(row))
         raise LookupError(f"{table.name} {key!r} was not loaded: name it in the handler's reads")
+
+    def find(self, table: Rows[R], column: Column[Any], value: Any) -> R | None:
+        """Return the row with this value in a unique column as this message would see it, or None.
+
+        Raise as `get` does.
+        """
+        if self._held and value in self._held[column]:
+            raise Unavailable(f"{column} {value!r} is held by another transaction")
+        if value not in self._found[column]:
+            raise LookupError(f"{column} {value!r} was not loaded: name it in the handler's reads")
+        mine, kept = self._buffer.changed[table], self._changed[table]
+        row = next((row for row in mine.values() if row[column.name] == value), None)
+        row = row or next((row for k, row in kept.items() if k not in mine and row[column.name] == value), None)
+        key = self._found[column][value]
+        if row or key is None or key in mine or key in kept:
+            return cast(R, dict(row)) if row else None
+        return self.get(table, key)
+
+    def take(self, one: OneOf[R]) -> R | None:
+        """Return the row of a pool that is this message's, the same whenever it asks, or None when no row matches.
+
+        No other message of the batch is given it unless this one fails. Raise Unavailable while all that match are in
+        the hands of others, LookupError for a pool that was not asked for.
+        """
+        pool, table, mine = one.pool, cast(Rows[R], one.pool.table), self._buffer.taken
+        if pool not in self._pools:
+            raise LookupError(f"no row of this pool of {table.name} was loaded: name it in the handler's reads")
+        if pool not in mine:
+            key = self._first_free(pool)
+            if key is None:
+                return None
+            mine[pool] = key
+        return self.get(table, mine[pool])
+
+    def _first_free(self, pool: Pool) -> Any:
+        """Return the primary key of the first row that nobody in this batch has taken or changed, or None."""
+        rows, taken, changed = self._pools[pool], self._taken[pool.table], self._changed[pool.table]
+        while rows and rows[0] in taken:
+            rows.popleft()
+        mine = self._buffer.changed[pool.table].keys() | set(self._buffer.taken.values())
+        free = next((key for key in rows if key not in taken and key not in changed and key not in mine), None)
+        if free is None and (self._has_changed_others(pool.table) or self._is_held_elsewhere(pool)):
+            raise Unavailable(f"every {pool.table.name} that matches is in the hands of others")
+        return free
+
+    def _has_changed_others(self, table: Table) -> bool:
+        """Tell whether this batch has changed rows but those that were taken: after the commit they may match."""
+        taken = self._taken[table]
+        return any(row is not taken.get(key) for key, row in self._changed[table].items())
+
+    def _is_held_elsewhere(self, pool: Pool) -> bool:
+        """Tell whether rows match that this transaction could not lock. Asked once: nobody can give them back here."""
+        if pool not in self._elsewhere:
+            key = key_of(pool.table)
+            others = select(key).where(pool.condition, key.not_in(self._rows[pool.table].keys())).limit(1)
+            self._elsewhere[pool] = bool(self.values(others))
+        return self._elsewhere[pool]
 
     def key(self, name: str) -> bytes:
         """Return one of the process's keys."""
@@ -202,6 +307,8 @@ class UnitOfWork:
         """Tell an event: the full state of an aggregate at a version; `answers` makes it the reply to that command."""
         message = self._message(body, subject or aggregate, context, command_id=answers, version=version)
         wire = self._post(message)
+        if answers is not None and (seen := self.seen(answers)):
+            self._buffer.inbox[answers] = seen._replace(reply=wire)
         names = {"aggregate": aggregate, "version": version, "id": message.id, "type": contract_of(body).name}
         self.append(event, {**names, "answers": answers, "wire": pack(wire), "at": self.now})
         return message
@@ -255,6 +362,8 @@ class UnitOfWork:
         for table, row in buffer.appended:
             self._appended[table].append(row)
         self._inbox |= buffer.inbox
+        for pool, key in buffer.taken.items():
+            self._taken[pool.table][key] = buffer.changed[pool.table].get(key)
         self.outgoing += buffer.outgoing
 
     def drop(self) -> None:
@@ -309,12 +418,13 @@ class _Buffer:
         self.changed: dict[Table, dict[Any, Row]] = defaultdict(dict)
         self.appended: list[tuple[Table, Row]] = []
         self.inbox: dict[str, Seen] = {}
+        self.taken: dict[Pool, Any] = {}
         self.outgoing: list[Wire] = []
 
 
 def _check_declared(command: AnyMessage, body: Any) -> None:
     """Raise TypeError for an answer that the command does not declare: the coordinator would not hear it."""
-    if isinstance(body, CommandRefused | CommandFailed):
+    if isinstance(body, CommandRefused | CommandFailed | CommandWithdrawn):
         return
     declared = command.contract.replies
     if type(body) not in declared:
@@ -334,6 +444,13 @@ LOGS = frozenset({"outbox", "failure", "dead_letter", "incident"})
 
 def _on_twin(table: Table) -> OnTwin:
     return "ignore" if table.name in LOGS else "raise"
+
+
+@cache
+def _answers_query(dialect: str) -> Any:
+    known = among("answers", "uuid", dialect)
+    sql = f"SELECT answers, wire FROM event WHERE {known}"  # noqa: S608 - no input of others
+    return text(sql).columns(answers=event.c.answers.type, wire=event.c.wire.type)
 
 
 @cache

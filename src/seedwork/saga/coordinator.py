@@ -1,7 +1,7 @@
 """The coordinator of a system: it starts sagas by commands and moves them on by replies.
 
-Which replies it hears follows from the workflows: those that their commands declare, beside the refused and failed
-answers of their receivers.
+Which replies it hears follows from the workflows: those that their commands declare, beside the refused, failed and
+withdrawn answers of their receivers.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from pulsaga.delivery.messages import (
     AnyMessage,
     CommandFailed,
     CommandRefused,
+    CommandWithdrawn,
     Context,
     Message,
     contract_of,
+    is_compensation,
     new_id,
     owned,
 )
@@ -81,11 +83,17 @@ class Coordinator:
         sent = [command for flow in self.workflows.values() for step in flow.steps for command in _sent(step)]
         replies = dict.fromkeys(reply for command in sent for reply in contract_of(command).replies)
         handlers += [self._reply(reply, self.on_reply) for reply in replies]
-        receivers = dict.fromkeys((contract_of(command).owner, contract_of(command).module) for command in sent)
-        for answer, function in ((CommandRefused, self.on_refused), (CommandFailed, self.on_failed)):
-            answers = dict.fromkeys(owned(answer, owner, module) for owner, module in receivers)
-            handlers += [self._reply(cls, function) for cls in answers]
+        undone = list(filter(is_compensation, sent))
+        handlers += self._answers(CommandRefused, sent, self.on_refused)
+        handlers += self._answers(CommandFailed, sent, self.on_failed)
+        handlers += self._answers(CommandWithdrawn, undone, self.on_reply)
         return handlers
+
+    def _answers(self, answer: type, commands: Sequence[type], function: Any) -> list[Handler[Any]]:
+        """Return the handlers of an answer that every receiver of these commands has."""
+        contracts = [contract_of(command) for command in commands]
+        answers: dict[type, None] = dict.fromkeys(owned(answer, each.owner, each.module) for each in contracts)
+        return [self._reply(cls, function) for cls in answers]
 
     def _reply(self, cls: type, function: Any) -> Handler[Any]:
         return Handler(cls, function, reads=_saga_of, on_dead=self.on_dead_reply)
@@ -138,7 +146,8 @@ class Coordinator:
         move = self.next_move(row, happening, uow.now)
         if row["status"] == "SUSPENDED" and any(entry.kind in ("resumed", "compensating") for entry in move[1]):
             close_incidents(uow, "suspended", saga_id)  # the new one of a saga that is suspended again stays open
-        self._save(uow, move, context._replace(actor=unpack_context(row["context"]).actor))  # a reply changes no owner
+        began = unpack_context(row["context"])  # a reply changes neither owner nor age
+        self._save(uow, move, context._replace(actor=began.actor, accepted_at=began.accepted_at))
         return move[0]
 
     def next_move(self, row: Row, happening: Happening, now: float) -> Move:

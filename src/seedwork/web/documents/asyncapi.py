@@ -45,6 +45,7 @@ ENVELOPE: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "ce_version": ({"type": "string", "pattern": "^[0-9]+$"}, "Of an event: the version of its aggregate."),
     "ce_expirytime": (TIME, "After which it is not worth reading."),
     "ce_actor": (TEXT, "Who asked at the front door."),
+    "ce_acceptedtime": (TIME, "When the front door accepted what began the saga, in UTC."),
     "traceparent": (TEXT, "W3C Trace Context."),
 }
 ALWAYS = tuple(ENVELOPE)[:9]

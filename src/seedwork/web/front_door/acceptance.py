@@ -163,7 +163,7 @@ def _append(uow: UnitOfWork, request: Request) -> Row:
     uow.append(acceptance, row)
     if request.callback:
         uow.append(webhook, _webhook_row(identifier, request, uow.now))
-    context = Context(saga_id=identifier, actor=request.actor, traceparent=request.traceparent)
+    context = Context(identifier, actor=request.actor, traceparent=request.traceparent, accepted_at=uow.time)
     uow.send(request.command, request.subject, command_id=identifier, context=context)
     return row
 

@@ -1,0 +1,58 @@
+"""Keep what is late from having an effect: messages that were accepted before the newest of their aggregate.
+
+Age is the time of acceptance by the front door's database, and at most now: a stamp from the future does not win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from pulsaga.delivery.messages import AnyMessage
+from pulsaga.delivery.rows import Wanted
+from pulsaga.delivery.tables import latest
+from pulsaga.delivery.unit_of_work import UnitOfWork, rfc3339
+from pulsaga.errors import DomainError
+
+if TYPE_CHECKING:
+    from pulsaga.delivery.inbox import Handler
+
+log = structlog.get_logger()
+
+
+def only_in_time(handler: Handler[Any]) -> Handler[Any]:
+    """Return a handler that is not run for a late message: a command is refused, an event counted."""
+
+    def reads(message: AnyMessage) -> Iterable[Wanted]:
+        return [(latest, _key(message)), *handler.reads(message)]
+
+    def handle(message: AnyMessage, uow: UnitOfWork) -> None:
+        if _is_in_time(message, uow):
+            handler.function(message, uow)
+
+    return replace(handler, function=handle, reads=reads)
+
+
+def _key(message: AnyMessage) -> str:
+    """Name the aggregate that a message is about, among those of its type."""
+    field = message.contract.latest_by
+    assert field is not None
+    return f"{message.contract.name} {getattr(message.body, field)}"
+
+
+def _is_in_time(message: AnyMessage, uow: UnitOfWork) -> bool:
+    """Note a message as the newest, or an event as late; raise DomainError for a late command."""
+    key = _key(message)
+    newest = uow.get(latest, key)
+    accepted_at = min(message.accepted_at, uow.now)
+    if newest is None or accepted_at >= newest["accepted_at"]:
+        uow.put(latest, {"late": 0, **(newest or {}), "id": key, "accepted_at": accepted_at})
+        return True
+    if message.contract.kind == "command":
+        raise DomainError("superseded", f"a command accepted at {rfc3339(newest['accepted_at'])} was handled already")
+    log.info("late event", type=message.contract.name, id=message.id, subject=message.subject)
+    uow.put(latest, {**newest, "late": newest["late"] + 1})
+    return False
