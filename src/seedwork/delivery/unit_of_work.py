@@ -241,14 +241,14 @@ class UnitOfWork:
             rows.popleft()
         mine = self._buffer.changed[pool.table].keys() | set(self._buffer.taken.values())
         free = next((key for key in rows if key not in taken and key not in changed and key not in mine), None)
-        if free is None and (self._has_changed_others(pool.table) or self._is_held_elsewhere(pool)):
+        if free is None and (self._may_match_later(pool.table) or self._is_held_elsewhere(pool)):
             raise Unavailable(f"every {pool.table.name} that matches is in the hands of others")
         return free
 
-    def _has_changed_others(self, table: Table) -> bool:
-        """Tell whether this batch has changed rows but those that were taken: after the commit they may match."""
+    def _may_match_later(self, table: Table) -> bool:
+        """Tell whether this batch has taken rows and left them, or changed others: after the commit they may match."""
         taken = self._taken[table]
-        return any(row is not taken.get(key) for key, row in self._changed[table].items())
+        return None in taken.values() or any(row is not taken.get(key) for key, row in self._changed[table].items())
 
     def _is_held_elsewhere(self, pool: Pool) -> bool:
         """Tell whether rows match that this transaction could not lock. Asked once: nobody can give them back here."""
