@@ -118,7 +118,7 @@ def named_in(tree: ast.AST) -> Iterator[str]:
     """Yield the identifiers and the text of a module, docstrings included."""
     for node in ast.walk(tree):
         match node:
-            case ast.Attribute(value=ast.Name(id="url"), attr="username"):  # of a database's URL
+            case ast.Attribute(value=ast.Name(id="url" | "parts"), attr="username"):  # of a URL
                 continue
             case ast.Constant(value=str(text)) | ast.Name(id=text) | ast.Attribute(attr=text) | ast.arg(arg=text):
                 yield text

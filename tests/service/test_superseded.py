@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bff.acceptance import Request, accept
 from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, Desk, deliver, exchange, make_desk
 from tests.service.stage import BOTH, Gate, settings_on
 
-from bff.acceptance import Request, accept
 from generador.messages import GeneratePassword, PasswordGenerated
 from generador.service import GENERADOR
 from protools_saga.messages import IssuePassword

@@ -1,7 +1,7 @@
 """Define the broker port: what Protools asks of a broker, and no more.
 
 Two adapters keep it: `pulsar` and `embedded`. `tests/contract/test_broker.py` is the one suite that both pass.
-Topics are named by wire name (`generador.generate-password`); adapters add tenant and namespace themselves.
+Topics are named by wire name (`stock.reserve`); adapters add tenant and namespace themselves.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class FieldError(Shape):
     """Name one wrong field and what is wrong with it."""
 
     root = "i"
-    pointer = fields.String(metadata={"description": "JSON Pointer into the body.", "examples": ["/username"]})
+    pointer = fields.String(metadata={"description": "JSON Pointer into the body.", "examples": ["/name"]})
     parameter = fields.String(metadata={"description": "Name of a query parameter."})
     detail = fields.String(required=True, metadata={"examples": ["must have 1 to 254 characters"]})
 

@@ -46,7 +46,7 @@ Check = Callable[[], bool]
 
 
 class Whole(BaseConverter):
-    """Match the rest of a path whole, slashes included: a username may hold any."""
+    """Match the rest of a path whole, slashes included: a name may hold any."""
 
     part_isolating = False
     regex = ".+"
@@ -191,7 +191,7 @@ class Health(Shape):
 
     root = "health"
     status = fields.String(required=True, metadata={"examples": ["ok"]})
-    service = fields.String(metadata={"examples": ["bff"]})
+    service = fields.String(metadata={"examples": ["stock"]})
     startedAt = fields.AwareDateTime(metadata={"examples": ["2026-01-31T09:26:53.589Z"]})
     uptimeSeconds = fields.Integer(metadata={"examples": [86400]})
     checks = fields.Nested(Checks)

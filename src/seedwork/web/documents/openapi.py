@@ -73,7 +73,7 @@ def routes(app: Flask) -> list[Rule]:
 
 
 def template(rule: Rule) -> str:
-    """Write a Flask rule as OpenAPI does: `/passwords/<whole:username>` as `/passwords/{username}`."""
+    """Write a Flask rule as OpenAPI does: `/items/<whole:name>` as `/items/{name}`."""
     return re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", rule.rule)
 
 
@@ -211,7 +211,7 @@ def _refusal(status: int, reason: str) -> Any:
 
 
 def _problem(status: int, reason: str) -> Part:
-    example = invalid({"/username": "must have 1 to 254 characters"}) if status == 422 else problem_of_status(status)
+    example = invalid({"/name": "must have 1 to 254 characters"}) if status == 422 else problem_of_status(status)
     written = formats.write_problem_xml(example.document).decode()
     return {
         "description": reason,
