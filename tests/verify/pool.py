@@ -120,8 +120,6 @@ def kind(name: str, listens: type | None = None) -> Kind:
 
     def undo(message: Message[Any], uow: UnitOfWork) -> None:
         undoes = message.body.undoes
-        if uow.seen(undoes) is None:
-            uow.remember(undoes, None)
         if row := uow.get(work, undoes):
             uow.put(work, {**row, "state": "undone"})
         uow.reply(Undone(undoes))
