@@ -23,6 +23,7 @@ from pulsaga.delivery.tables import DELIVERY, failure
 from pulsaga.errors import Unavailable
 from pulsaga.settings import Role, Settings, Side
 from pulsaga.system import Service, System
+from pulsaga.web.front_door import tables as front_door
 
 SIDES: tuple[Side, ...] = get_args(Side)
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -65,7 +66,8 @@ def new_migration(system: System, settings: Settings, service: Service, side: Si
         engine = open_database(settings, service.name, side, "owner")
         try:
             with engine.begin() as connection:
-                return _revision(History(OWN, _own_folder(service, side), _tables(service, side)), connection, message)
+                own = History(OWN, _own_folder(service, side), _own_tables(system, service, side))
+                return _revision(own, connection, message)
         finally:
             engine.dispose()
 
@@ -99,16 +101,35 @@ class History:
 
 def histories_of(system: System, service: Service, side: Side) -> list[History]:
     """Return the histories of one database: the framework's for what it keeps there, then the service's own."""
-    of_coordinator = service.name == system.name
     delivery = MetaData()
     for table in DELIVERY.tables.values() if side == "write" else [failure]:
         table.to_metadata(delivery)
     found = [History("delivery" if side == "write" else "projection", _folder("delivery", side), delivery)]
-    if of_coordinator:
-        found.append(History("coordinator", _folder("saga", side), _tables(service, side)))
-    elif (own := _own_folder(service, side)).exists() or _tables(service, side).tables:
-        found.append(History(OWN, own, _tables(service, side)))
+    if service.name == system.name:
+        return [*found, History("coordinator", _folder("saga", side), _tables(service, side))]
+    if service is system.front_door:
+        door = front_door.WRITE if side == "write" else front_door.READ
+        found.append(History("front_door", _folder("web/front_door", side), door))
+    own_tables = _own_tables(system, service, side)
+    if any((own := _own_folder(service, side)).glob("*.py")) or own_tables.tables:
+        found.append(History(OWN, own, own_tables))
     return found
+
+
+def _own_tables(system: System, service: Service, side: Side) -> MetaData:
+    """Return the tables of a service's own history: not those that the framework makes for a front door."""
+    if service is not system.front_door:
+        return _tables(service, side)
+    return _without(_tables(service, side), front_door.WRITE if side == "write" else front_door.READ)
+
+
+def _without(tables: MetaData, others: MetaData) -> MetaData:
+    """Return the tables that are not among others, by their names."""
+    left = MetaData()
+    for table in tables.tables.values():
+        if table.name not in others.tables:
+            table.to_metadata(left)
+    return left
 
 
 def _folder(room: str, side: Side) -> Path:
@@ -127,14 +148,17 @@ def _adopt(connection: Connection, history: History) -> None:
     """Note how far a database has come that was made when every service's own history held the framework's tables."""
     inspector = inspect(connection)
     known = set(inspector.get_table_names())
-    if history.name == OWN or history.version_table in known or not known >= {FIRST_TABLE[history.name], OWN_VERSION}:
+    first = FIRST_TABLE.get(history.name, next(iter(history.tables.tables)))
+    if history.name == OWN or history.version_table in known or not known >= {first, OWN_VERSION}:
         return
     version = connection.execute(text(f"SELECT version_num FROM {OWN_VERSION}")).scalar()  # noqa: S608 - our name
-    command.stamp(_config(history, connection), str(version) if history.name == "coordinator" else FIRST)
+    command.stamp(_config(history, connection), str(version) if history.name in OF_BEFORE else FIRST)
 
 
 OWN_VERSION = "alembic_version"
 FIRST_TABLE = {"delivery": "inbox", "projection": "failure", "coordinator": "saga"}
+OF_BEFORE = ("coordinator", "front_door")
+"""Histories that were a service's own, and kept their numbers."""
 
 
 def _config(history: History, connection: Connection) -> Config:

@@ -541,7 +541,7 @@ def test_a_row_of_before_is_called_as_any_other(
     undone = (
         "ALTER TABLE webhook DROP COLUMN receiver",
         "ALTER TABLE acceptance RENAME COLUMN subject TO username",
-        f"UPDATE alembic_version SET version_num = '{BEFORE}'",
+        f"UPDATE front_door_version SET version_num = '{BEFORE}'",
     )
     with misbehaving(hang, over) as url:
         _without_receiver(desk, read, "ada", [url] * HUNDRED + [receiver.url], *undone)
