@@ -12,6 +12,7 @@ from bff.tables import READ, WRITE
 from pulsaga.system import Runtime, Service
 from pulsaga.web.front_door.callbacks.webhooks import calling
 from pulsaga.web.front_door.commands.projections import tell_waiters
+from pulsaga.web.front_door.service import SEAMS
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -51,7 +52,7 @@ BFF = Service(
     duties=[calling(ENTRANCES)],
     web=web,
     settings=BffSettings,
-    seams={"telling": "the read model is up to date, who waits has not heard it (drop: nobody hears it)"},
+    seams=SEAMS,
     changed=tell_waiters,
     first_steps=first_steps,
     checks=CHECKS,

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
-from sqlalchemy import Engine
 from tests.service.fakes import FakeBroker
 from tests.service.rooms import Room
 
@@ -23,8 +21,7 @@ from pulsaga.saga.definition import Access, Saga, Step, minutes
 from pulsaga.settings import Settings
 from pulsaga.system import Runtime, Service, System
 from pulsaga.web.front_door import tables
-from pulsaga.web.front_door.app import create
-from pulsaga.web.front_door.door import FrontDoor
+from pulsaga.web.front_door.service import front_door
 from pulsaga_program.schemas import derive
 
 SECRET = "correct horse battery staple, 32 bytes and more"
@@ -110,12 +107,7 @@ def saga(name: str, starts: type, subject: Any, access: Access | None) -> Saga[A
 FLOOR = Service("floor", handlers=[Handler(Sweep, sweep)])
 
 
-def create_app(runtime: Runtime, read: Engine) -> Flask:
-    """Return the app of a front door that adds nothing."""
-    return create(FrontDoor(runtime.system), runtime, read)
-
-
-DOOR = Service("door", tables=tables.WRITE, views=tables.READ, web=create_app)
+DOOR = front_door("door", coordinator="shop", module=__name__)
 
 
 GIVEN = ("order_id", "customer", "lines", "to", "discount", "note", "tags")
@@ -165,4 +157,5 @@ def open_shop(home: Path, workflows: tuple[Saga[Any], ...] = WORKFLOWS, **enviro
     relay = Relay(write, broker, Speaker("door", codec, 0.0, settings.key, settings.sweep_after))
     runtime = Runtime(system, settings, "door", broker, codec, write, relay)
     read = open_database(settings, "door", "read", "reader")
-    return Room(runtime, broker, projector, create_app(runtime, read))
+    assert DOOR.web is not None
+    return Room(runtime, broker, projector, DOOR.web(runtime, read))
