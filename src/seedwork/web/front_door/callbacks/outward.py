@@ -33,12 +33,12 @@ def read_url(text: str) -> SplitResult:
     """Read a URL that may be called: https, or http to this very machine; raise ValueError saying what is wrong."""
     if len(text) > URL_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError(f"must be a URL of at most {URL_LENGTH} characters of printable ASCII")
-    parts = urlsplit(text)
-    if not parts.hostname or parts.port == 0 or parts.username is not None or parts.fragment:
+    url = urlsplit(text)
+    if not url.hostname or url.port == 0 or url.username is not None or url.fragment:
         raise ValueError("must name a host, and neither a user nor a fragment")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _says_loopback(parts.hostname)):
+    if url.scheme != "https" and not (url.scheme == "http" and _says_loopback(url.hostname)):
         raise ValueError("must be https://, or http:// to a loopback address")
-    return parts
+    return url
 
 
 def _says_loopback(host: str) -> bool:
