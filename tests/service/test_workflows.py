@@ -38,7 +38,7 @@ from pulsaga.delivery.tables import outbox, unpack
 from pulsaga.errors import DefinitionError
 from pulsaga.saga.definition import Access
 from pulsaga.settings import Settings
-from pulsaga.web.access.tokens import SECRET_BYTES
+from pulsaga.web.access.tokens import SECRET_BYTES, issue
 from pulsaga.web.documents import openapi, xsd
 from pulsaga.web.front_door.callbacks.webhooks import Webhooks
 from pulsaga.web.front_door.commands.waiting import changed_ids_body, topic_of
@@ -262,6 +262,16 @@ def test_a_scope_that_a_token_lists_opens_what_asks_for_it(guarded: Room, scope:
     if status == 403:
         assert answer.headers["WWW-Authenticate"].endswith('error="insufficient_scope", scope="orders:write"')
         assert nothing_was_done(guarded)
+
+
+def test_a_token_of_our_own_lists_what_it_is_for(guarded: Room) -> None:
+    """Whoever tries a workflow out needs no issuer beside us."""
+    settings = guarded.runtime.settings
+    token = issue(settings, "ada", "caller", 60, ["orders:read", "orders:write"])
+    assert guarded.http.post(PATH, json=ORDER, headers={"Authorization": f"Bearer {token}"}).status_code == 202
+    for wrong in ("operator", "a:b c:d", ""):
+        with pytest.raises(ValueError, match="is no scope"):
+            issue(settings, "ada", "caller", 60, [wrong])
 
 
 def test_a_scope_that_is_called_like_a_role_is_none(guarded: Room) -> None:

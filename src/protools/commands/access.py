@@ -131,21 +131,30 @@ def token_group() -> None:
 @token_group.command("issue")
 @role_option
 @subject_option
+@click.option("--scope", "scopes", metavar="NAME", multiple=True, help="What it is for, as orders:write.")
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=LIFETIME_H, show_default=True)
 @click.option("--as", "who", metavar="NAME", help="Who acts, where OPERATOR_APPROVALS asks for several.")
 @click.option("--why", default="", help="The reason, for the audit; needed where OPERATOR_APPROVALS asks for several.")
-def issue_token(role: Role, subject: str, hours: float, who: str | None, why: str) -> None:
+def issue_token(role: Role, subject: str, scopes: tuple[str, ...], hours: float, who: str | None, why: str) -> None:
     """Print a token; nothing is kept of it, so it cannot be revoked."""
     settings = Settings.read()
     _check(subject, role)
     if settings.operator_approvals > 1:
         if not why.strip():
             raise click.UsageError("a reason is needed, --why: OPERATOR_APPROVALS asks for several operators")
-        act = Act(operator(settings, who, why.strip()), "issue-token", subject, {"role": role, "hours": hours})
+        act = Act(
+            operator(settings, who, why.strip()),
+            "issue-token",
+            subject,
+            {"role": role, "hours": hours} | ({"scopes": [*scopes]} if scopes else {}),
+        )
         with _front_door(settings) as tx:
             agreed = carry_out(_office(settings), tx, act, database.now(tx, settings.clock_offset))
         _stop_unless(agreed, f"token for the {role} {subject}")
-    click.echo(issue(settings, subject, role, hours * 3600))
+    try:
+        click.echo(issue(settings, subject, role, hours * 3600, scopes))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @click.command("webhook-secret")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from pulsaga.errors import ProtoolsError, SettingError, Unavailable
 from pulsaga.settings import Settings
 from pulsaga.text import printable
 from pulsaga.web.access import jwks
-from pulsaga.web.access.callers import Caller, Role, caller_of
+from pulsaga.web.access.callers import Caller, Role, caller_of, is_scope
 
 SEGMENT = "(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?"
 """Base64url as RFC 7515 §2 writes it: without padding, and with no bit that nobody reads (RFC 4648 §3.5)."""
@@ -187,13 +187,15 @@ def _check_none(settings: Settings, given: list[str]) -> None:
         raise SettingError("AUTH", f"none is for loopback only, and BIND_HOST is {settings.bind}")
 
 
-def issue(settings: Settings, subject: str, role: Role, lifetime_s: float) -> str:
-    """Issue a token under JWT_SECRET; raise SettingError without it, ValueError for what is no subject."""
+def issue(settings: Settings, subject: str, role: Role, lifetime_s: float, scopes: Collection[str] = ()) -> str:
+    """Issue a token under JWT_SECRET; raise SettingError without it, ValueError for what is no subject or no scope."""
     if not settings.jwt_secret:
         raise SettingError("JWT_SECRET", "is needed to issue tokens; with a JWKS they come from who holds its keys")
     caller, now = caller_of(subject, role), int(time.time())
     claims = {"sub": caller.subject, "role": caller.role, "iat": now, "nbf": now, "exp": now + int(lifetime_s)}
-    about = {"iss": settings.jwt_issuer, "aud": settings.jwt_audience}
+    if wrong := [scope for scope in scopes if not is_scope(scope) or " " in scope]:
+        raise ValueError(f"{wrong[0]!r} is no scope: one has a colon, as orders:write, and no space")
+    about = {"iss": settings.jwt_issuer, "aud": settings.jwt_audience} | ({"scope": " ".join(scopes)} if scopes else {})
     return jwt.encode(claims | about, settings.jwt_secret, "HS256")
 
 
