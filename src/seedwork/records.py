@@ -18,7 +18,13 @@ def plain(record: Any) -> Mapping[str, Any]:
 @cache
 def is_nested(cls: Any) -> bool:
     """Tell whether a dataclass holds others, or lists."""
-    return is_dataclass(cls) and any(map(_holds_more, get_type_hints(cls).values()))
+    return is_dataclass(cls) and any(map(_holds_more, hints_of(cls).values()))
+
+
+@cache
+def hints_of(cls: Any) -> Mapping[str, Any]:
+    """Return the types of a dataclass's fields."""
+    return get_type_hints(cls)
 
 
 def _holds_more(hint: Any) -> bool:
@@ -35,12 +41,18 @@ def built(hint: Any, value: Any) -> Any:
         return None
     hint = needed(hint)
     if is_dataclass(hint) and isinstance(value, Mapping):
-        hints = get_type_hints(hint)
-        absent = {one.name: None for one in fields(hint) if is_optional(hints[one.name]) and not has_default(one)}
-        return cast(Any, hint)(**absent | {name: built(hints[name], one) for name, one in value.items()})
+        hints = hints_of(hint)
+        return cast(Any, hint)(**_absent(hint) | {name: built(hints[name], one) for name, one in value.items()})
     if get_origin(hint) in (list, tuple):
         return get_origin(hint)(built(get_args(hint)[0], one) for one in value)
     return value
+
+
+@cache
+def _absent(cls: Any) -> dict[str, None]:
+    """Return the fields that are None where nothing is said of them."""
+    hints = hints_of(cls)
+    return {one.name: None for one in fields(cls) if is_optional(hints[one.name]) and not has_default(one)}
 
 
 def has_default(field: Field[Any]) -> bool:

@@ -174,8 +174,11 @@ class System:
     services: Sequence[Service] = ()
     workflows: Sequence[Saga[Any]] = ()
     front_door: Service | None = None
+    """By default one with nothing of its own, where a workflow says who may start it."""
 
     def __post_init__(self) -> None:
+        if self.front_door is None and any(workflow.access for workflow in self.workflows):
+            object.__setattr__(self, "front_door", self._plain_front_door())
         _refuse_twins(f"system {self.name}: two services called", [service.name for service in self.all], str)
         _refuse_twins(f"system {self.name}: two workflows called", [flow.key for flow in self.workflows], str)
         self.sagas.check()
@@ -183,6 +186,11 @@ class System:
             for number, step in enumerate(workflow.steps, start=1):
                 for command in filter(None, (step.sends, step.undoes_by)):
                     self._check_receiver(f"workflow {workflow.key}, step {number}", command)
+
+    def _plain_front_door(self) -> Service:
+        from pulsaga.web.front_door.service import front_door
+
+        return front_door("front_door", coordinator=self.name, module=self.sagas.module)
 
     def _check_receiver(self, place: str, command: type) -> None:
         contract = contract_of(command)

@@ -29,7 +29,8 @@ from pulsaga.delivery.rows import Row
 from pulsaga.delivery.tables import incident, pack_context, unpack_context
 from pulsaga.delivery.unit_of_work import UnitOfWork
 from pulsaga.errors import DefinitionError, DomainError
-from pulsaga.saga.definition import Saga, kept
+from pulsaga.records import plain
+from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine import Move, advance, is_cancellable, start
 from pulsaga.saga.log import Cancelled, Entry, Failed, Happening, Operator, Progress, Refused, Replied
 from pulsaga.saga.messages import CancelSaga, SagaMoved
@@ -103,7 +104,7 @@ class Coordinator:
     def start(self, message: AnyMessage, uow: UnitOfWork) -> None:
         """Begin the workflow that this command asks for; its id is the command's."""
         workflow = self.starting[type(message.body)]
-        self._save(uow, start(workflow, message.saga_id, kept(message.body), uow.now, new_id), message.follow())
+        self._save(uow, start(workflow, message.saga_id, plain(message.body), uow.now, new_id), message.follow())
 
     def cancel_saga(self, message: Message[CancelSaga], uow: UnitOfWork) -> None:
         """Give up a saga; when it has not begun yet, see to it that it does not."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, fields, is_dataclass
+from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from functools import cached_property
-from types import ModuleType, UnionType
-from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import ModuleType
+from typing import Any, Generic, Literal, TypeVar, cast, get_type_hints
 
 from pulsaga.delivery.messages import MEMORY_S, contract_of
 from pulsaga.errors import DefinitionError
+from pulsaga.records import built, plain
 
 D = TypeVar("D")
 Known = Mapping[str, Any]
@@ -123,39 +124,20 @@ class Saga(Generic[D]):
         return next((index for index, step in enumerate(self.steps) if step.pivot), len(self.steps))
 
     @cached_property
-    def _hints(self) -> Mapping[str, Any]:
-        return get_type_hints(self.data)
+    def _fields(self) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(self.data))  # type: ignore[arg-type]
 
     def load(self, known: Known) -> D:
         """Return a saga's data from what its log keeps; fields that the dataclass no longer has are left out."""
-        named = {field.name: known[field.name] for field in fields(self.data) if field.name in known}  # type: ignore[arg-type]
-        return self.data(**{name: _loaded(self._hints[name], value) for name, value in named.items()})
+        return cast(D, built(self.data, {name: known[name] for name in self._fields if name in known}))
 
     def learned(self, known: Known, index: int, reply: Any) -> dict[str, Any]:
         """Return the fields that the reply to a step changes."""
         learn = self.steps[index].learn
         if learn is None:
             return {}
-        after = kept(learn(self.load(known), reply))
+        after = plain(learn(self.load(known), reply))
         return {name: value for name, value in after.items() if name not in known or known[name] != value}
-
-
-def kept(data: Any) -> dict[str, Any]:
-    """Return a dataclass as a log keeps it: by field, nested ones as mappings."""
-    return asdict(data)
-
-
-def _loaded(hint: Any, value: Any) -> Any:
-    """Return a value of a log as its type says: nested dataclasses are built anew, lists become tuples where asked."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if isinstance(value, Mapping) and is_dataclass(hint):
-        hints = get_type_hints(hint)
-        return hint(**{name: _loaded(hints[name], one) for name, one in value.items()})  # type: ignore[operator]
-    if isinstance(value, list | tuple) and origin in (list, tuple):
-        return origin(_loaded(inner[0], one) for one in value)
-    if origin in (Union, UnionType) and value is not None:
-        return _loaded(next(one for one in inner if one is not type(None)), value)
-    return value
 
 
 def _sent_by(function: Callable[..., Any]) -> type:

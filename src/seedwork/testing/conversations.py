@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from pulsaga.saga.definition import Saga, kept
+from pulsaga.records import plain
+from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine import Move, advance, start
 from pulsaga.saga.log import Cancelled, Due, Failed, Happening, Outgoing, Progress, Refused, Replied, Status
 
@@ -33,7 +34,7 @@ class Conversation:
         self._workflow, self._now = workflow, now
         self._numbers = count(1)
         self._sent: deque[Outgoing] = deque()
-        self._take(start(workflow, "saga", kept(command), now, self._new_id))
+        self._take(start(workflow, "saga", plain(command), now, self._new_id))
 
     @property
     def data(self) -> Any:

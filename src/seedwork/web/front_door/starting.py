@@ -14,7 +14,8 @@ from flask import Blueprint, Response, current_app, request
 from sqlalchemy.exc import SQLAlchemyError
 
 from pulsaga.errors import DefinitionError
-from pulsaga.saga.definition import Access, Saga, kept
+from pulsaga.records import plain
+from pulsaga.saga.definition import Access, Saga
 from pulsaga.settings import Settings
 from pulsaga.web import http
 from pulsaga.web.access.rights import Right, allow, right_of
@@ -175,7 +176,7 @@ def _check_owner(saga: Saga[Any], command: Any) -> None:
 
 def _subject_of(saga: Saga[Any], command: Any) -> str:
     """Return the subject of a command; raise the Problem 422 for one that no envelope can carry."""
-    subject = saga.subject(saga.load(kept(command)))
+    subject = saga.subject(saga.load(plain(command)))
     if not 1 <= len(subject) <= SUBJECT_LENGTH or any(unicodedata.category(c) in UNPRINTABLE for c in subject):
         detail = f"what {saga.name} is about must have 1 to {SUBJECT_LENGTH} characters, and no control characters"
         raise invalid({"": detail})
