@@ -7,7 +7,7 @@ from correo.service import CORREO
 from generador.service import GENERADOR
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.rotate_password import ROTATE_PASSWORD
-from pulsaga.system import System
+from pulsaga import System
 
 SYSTEM = System(
     "protools_saga",

@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 def create_app() -> Flask:
     """Return the app of the front door, for `flask --app src/bff run -p 3000`."""
-    from pulsaga.web.development import app_of
+    from pulsaga.web import app_of
 
     return app_of("bff")

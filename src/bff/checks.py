@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from bff.tables import password
-from pulsaga.operate.verify import Check, Checks, FactTable
+from pulsaga import Check, Checks, FactTable
 
 CHECKS = Checks(
     facts=[

@@ -9,9 +9,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, render_template
 
-from pulsaga.web import http
-from pulsaga.web.access.rights import PUBLIC, allow
-from pulsaga.web.contract import Answer, operation
+from pulsaga.web import PUBLIC, Answer, allow, http, operation
 
 documents = Blueprint("documents", __name__)
 OPENAPI = "application/vnd.oai.openapi+json"

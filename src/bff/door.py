@@ -9,9 +9,8 @@ from typing import Any
 from bff.schemas import ISSUE_PASSWORD, email_of
 from bff.settings import BffSettings
 from protools_saga.messages import IssuePassword, RotatePassword
-from pulsaga.settings import Settings
-from pulsaga.web import http
-from pulsaga.web.front_door.door import Entrance, Link
+from pulsaga import Settings
+from pulsaga.web import Entrance, Link, http
 
 
 def begin(asked: Mapping[str, Any], settings: Settings) -> IssuePassword | RotatePassword:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, render_template
 
-from pulsaga.web.access.rights import PUBLIC, allow
-from pulsaga.web.contract import Answer, operation
+from pulsaga.web import PUBLIC, Answer, allow, operation
 
 pages = Blueprint("pages", __name__)
 

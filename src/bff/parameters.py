@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pulsaga.web.contract import Parameter
+from pulsaga.web import Parameter
 
 _WITHOUT_NUL: Mapping[str, Any] = {"type": "string", "pattern": r"^[^\u0000]*$"}
 USERNAME = Parameter(name="username", place="path", description="Percent-encoded, slashes too.", example="ada")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy import Table
 
@@ -16,11 +15,7 @@ from generador.messages import (
     PasswordRotated,
     PasswordState,
 )
-from protools_saga.messages import IssuePassword
-from pulsaga.delivery.messages import Message
-from pulsaga.delivery.projection import Projection
-from pulsaga.delivery.rows import Row
-from pulsaga.web.front_door.commands.projections import projections
+from pulsaga import Message, Projection, Row
 
 
 def project_password(message: Message[PasswordState]) -> Iterable[tuple[Table, Row]]:
@@ -31,7 +26,4 @@ def project_password(message: Message[PasswordState]) -> Iterable[tuple[Table, R
 
 
 PASSWORDS = (PasswordGenerated, PasswordRevoked, PasswordRevealed, PasswordExpired, PasswordRotated)
-PROJECTIONS: list[Projection[Any]] = [
-    *projections("protools_saga", IssuePassword.__module__),
-    *(Projection(event, project_password) for event in PASSWORDS),
-]
+PROJECTIONS = [Projection(event, project_password) for event in PASSWORDS]

@@ -7,9 +7,8 @@ from typing import Any
 from sqlalchemy import Engine, RowMapping, select
 
 from bff.tables import password
-from pulsaga.delivery.unit_of_work import rfc3339
-from pulsaga.web import http
-from pulsaga.web.front_door.tables import visible
+from pulsaga import rfc3339
+from pulsaga.web import http, visible
 
 Resource = dict[str, Any]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields
 
-from pulsaga.web.contract import Shape
-from pulsaga.web.front_door.commands.resources import link, text, time
+from pulsaga.web import Shape, link, text, time
 
 PASSWORD_STATUSES = ("issued", "revealed", "revoked", "expired")
 

@@ -5,25 +5,18 @@ from __future__ import annotations
 import unicodedata
 from typing import cast
 
-from flask import Blueprint, Response, current_app
+from flask import Response, current_app
 
 from bff import queries, resources
 from bff.parameters import AFTER, USERNAME
 from bff.schemas import REVEAL_REQUEST, VERIFICATION
 from bff.vault import Vault
-from pulsaga.web import http
-from pulsaga.web.access.rights import ASKING, PUBLIC, SEEING, allow
-from pulsaga.web.contract import LIMIT, NEXT, Answer, operation
+from pulsaga.web import ASKING, LIMIT, NEXT, PUBLIC, SEEING, Answer, allow, http, operation
+
+api = http.api("passwords", __name__)
 
 
-def add_to(api: Blueprint) -> None:
-    """Add the routes to a blueprint."""
-    api.get("/passwords")(list_passwords)
-    api.get("/passwords/<whole:username>")(show_password)
-    api.post("/reveals")(reveal)
-    api.post("/verifications")(verify_password)
-
-
+@api.get("/passwords")
 @allow(SEEING)
 @operation(
     parameters=(LIMIT, AFTER),
@@ -35,6 +28,7 @@ def list_passwords() -> Response:
     return http.reply("passwords", queries.list_passwords(http.read_engine(), after, limit, actor))
 
 
+@api.get("/passwords/<whole:username>")
 @allow(SEEING)
 @operation(
     parameters=(USERNAME,),
@@ -50,6 +44,7 @@ def show_password(username: str) -> Response:
     return http.reply("password", found)
 
 
+@api.post("/reveals")
 @allow(PUBLIC)  # the token of the link is the right
 @operation(
     takes=REVEAL_REQUEST,
@@ -62,9 +57,13 @@ def reveal(body: dict[str, str]) -> Response:
 
 
 def _vault() -> Vault:
-    return cast(Vault, current_app.extensions["vault"])
+    known = current_app.extensions
+    if "vault" not in known:
+        known["vault"] = Vault(http.runtime())
+    return cast(Vault, known["vault"])
 
 
+@api.post("/verifications")
 @allow(ASKING)
 @operation(
     takes=VERIFICATION,

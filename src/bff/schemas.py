@@ -9,9 +9,7 @@ from typing import Any
 from marshmallow import ValidationError, fields
 from marshmallow.validate import Email, Length
 
-from pulsaga.web.contract import Shape
-from pulsaga.web.formats import NOT_XML, invalid
-from pulsaga.web.front_door.shapes import callback_field
+from pulsaga.web import NOT_XML, Shape, callback_field, invalid
 
 USERNAME_LENGTH = 254
 USERNAME_PATTERN = r"^(?!\s|\.{1,2}$)[^\u0000-\u001f\u007f-\u009f\u2028\u2029\ufffe\uffff]*(?<!\s)$"

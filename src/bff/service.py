@@ -8,15 +8,11 @@ from bff.checks import CHECKS
 from bff.door import ENTRANCES
 from bff.projections import PROJECTIONS
 from bff.settings import BffSettings
-from bff.tables import READ, WRITE
-from pulsaga.system import Runtime, Service
-from pulsaga.web.front_door.callbacks.webhooks import calling
-from pulsaga.web.front_door.commands.projections import tell_waiters
-from pulsaga.web.front_door.service import SEAMS
+from bff.tables import VIEWS
+from pulsaga import Service
 
 if TYPE_CHECKING:
-    from flask import Flask
-    from sqlalchemy import Engine
+    from flask import Blueprint
 
 XML = "-H 'Content-Type: application/xml' -H 'Accept: application/xml'"
 
@@ -30,30 +26,21 @@ def first_steps(address: str, known: str) -> list[str]:
     ]
 
 
-def web(runtime: Runtime, read: Engine) -> Flask:
-    """Return the WSGI app: what every front door has, and passwords."""
-    from bff import documents, pages, routes
-    from bff.door import ENTRANCES
-    from bff.vault import Vault
-    from pulsaga.web.front_door.app import create
-    from pulsaga.web.front_door.door import FrontDoor
+def routes() -> list[Blueprint]:
+    """Return the routes of passwords, of their pages and of the documents."""
+    from bff import documents, pages
+    from bff.routes import api
 
-    door = FrontDoor(runtime.system, ENTRANCES)
-    app = create(door, runtime, read, pages.pages, documents.documents, more=routes.add_to)
-    app.extensions["vault"] = Vault(runtime)
-    return app
+    return [api, pages.pages, documents.documents]
 
 
 BFF = Service(
     "bff",
-    tables=WRITE,
-    views=READ,
+    views=VIEWS,
     projections=PROJECTIONS,
-    duties=[calling(ENTRANCES)],
-    web=web,
+    routes=routes,
+    entrances=ENTRANCES,
     settings=BffSettings,
-    seams=SEAMS,
-    changed=tell_waiters,
     first_steps=first_steps,
     checks=CHECKS,
 )

@@ -1,15 +1,16 @@
-"""Lay out the front door's tables: beside what every front door has, passwords in the read database."""
+"""The tables that the front door has beside those of every front door: passwords in the read database."""
 
 from __future__ import annotations
 
 from sqlalchemy import Column, Double, Index, Integer, MetaData, String
 
-from pulsaga.delivery.rows import Row, Rows
-from pulsaga.web.front_door import tables as front_door
+from pulsaga import Row, Rows
+
+VIEWS = MetaData()
 
 password = Rows[Row](
     "password",
-    MetaData(),
+    VIEWS,
     Column("username", String, primary_key=True),
     Column("actor", String, comment="who asked for it; null for what came by no front door"),
     Column("version", Integer, nullable=False),
@@ -19,5 +20,3 @@ password = Rows[Row](
     Index("password_changed", "changed_at"),
     Index("password_actor", "actor", "username"),
 )
-WRITE = front_door.WRITE
-READ = front_door.views(password)

@@ -9,10 +9,8 @@ import orjson
 import structlog
 import urllib3
 
-from pulsaga.system import Runtime
-from pulsaga.web import http
-from pulsaga.web.access.tokens import service_token
-from pulsaga.web.formats import Problem
+from pulsaga import Runtime
+from pulsaga.web import Problem, http, service_token
 
 log = structlog.get_logger()
 CONNECT_S = 2.0

@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 def create_app() -> Flask:
     """Return the app that shows mails, for `flask --app src/correo run`."""
-    from pulsaga.web.development import app_of
+    from pulsaga.web import app_of
 
     return app_of("correo")

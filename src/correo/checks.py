@@ -8,8 +8,7 @@ from typing import Any
 from sqlalchemy import Select, or_, select
 
 from correo.tables import mail, mail_view
-from pulsaga.delivery.tables import unpack_context
-from pulsaga.operate.verify import Check, Checks, FactTable, Floor
+from pulsaga import Check, Checks, FactTable, Floor, unpack_context
 
 
 def _mails(floor: Floor) -> Select[Any]:

@@ -16,18 +16,29 @@ from correo.settings import CorreoSettings
 from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
 from correo.suspects import Suspects
 from correo.tables import MailRow, mail
-from pulsaga import faults
-from pulsaga.delivery.blame import verdict
-from pulsaga.delivery.claims import claim, held, report_apart
-from pulsaga.delivery.inbox import Received
-from pulsaga.delivery.loop import Due, Duty
-from pulsaga.delivery.messages import CommandRefused, Message, contract_of, refused_by
-from pulsaga.delivery.rows import Row
-from pulsaga.delivery.tables import pack_context, unpack_context
-from pulsaga.delivery.unit_of_work import UnitOfWork, about
-from pulsaga.errors import DomainError, Unavailable
-from pulsaga.sealing import unseal_by_any
-from pulsaga.system import Runtime
+from pulsaga import (
+    CommandRefused,
+    DomainError,
+    Due,
+    Duty,
+    Message,
+    Received,
+    Row,
+    Runtime,
+    Unavailable,
+    UnitOfWork,
+    about,
+    claim,
+    contract_of,
+    faults,
+    held,
+    pack_context,
+    refused_by,
+    report_apart,
+    unpack_context,
+    unseal_by_any,
+    verdict,
+)
 
 log = structlog.get_logger()
 PAGE = 100

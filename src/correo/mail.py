@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from pulsaga.errors import DomainError, SettingError
+from pulsaga import DomainError, SettingError
 
 SUBJECT = "Your password is ready"
 REFUSED = "mailbox-refused"

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from correo.messages import PasswordMailSent
 from correo.tables import MailViewRow, mail_view
-from pulsaga.delivery.messages import Message
-from pulsaga.delivery.rows import Rows
+from pulsaga import Message, Rows
 
 
 def project_mail(message: Message[PasswordMailSent]) -> Iterable[tuple[Rows[MailViewRow], MailViewRow]]:

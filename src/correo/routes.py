@@ -8,9 +8,8 @@ from flask import Response
 from sqlalchemy import RowMapping, select
 
 from correo.tables import mail_view
-from pulsaga.delivery.unit_of_work import rfc3339
-from pulsaga.web import http
-from pulsaga.web.access.rights import OVERSEEING, allow
+from pulsaga import rfc3339
+from pulsaga.web import OVERSEEING, allow, http
 
 api = http.api("correo")
 

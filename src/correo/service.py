@@ -11,21 +11,17 @@ from correo.projections import project_mail
 from correo.settings import CorreoSettings
 from correo.smtp import open_postman
 from correo.tables import READ, WRITE, mail
-from pulsaga.delivery.inbox import Handler
-from pulsaga.delivery.projection import Projection
-from pulsaga.system import Runtime, Service
+from pulsaga import Handler, Projection, Service
 
 if TYPE_CHECKING:
-    from flask import Flask
-    from sqlalchemy import Engine
+    from flask import Blueprint
 
 
-def web(runtime: Runtime, read: Engine) -> Flask:
-    """Return the app that shows mails, never what they say."""
-    from correo import routes
-    from pulsaga.web import webapp
+def routes() -> list[Blueprint]:
+    """Return the routes of its web process."""
+    from correo.routes import api
 
-    return webapp.create(runtime, read, routes.api)
+    return [api]
 
 
 CORREO = Service(
@@ -35,7 +31,7 @@ CORREO = Service(
     handlers=[Handler(SendPasswordMail, send_password_mail, reads=lambda m: [(mail, m.id)])],
     projections=[Projection(PasswordMailSent, project_mail)],
     duties=[send_mails],
-    web=web,
+    routes=routes,
     settings=CorreoSettings,
     keys=["LINK_KEY"],
     seams={

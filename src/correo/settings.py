@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pulsaga import setting_values as values
-from pulsaga.settings import setting
+from pulsaga import setting, values
 
 
 @dataclass(frozen=True, kw_only=True)

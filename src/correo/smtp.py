@@ -24,9 +24,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from correo.mail import REFUSED, Mailbox, checked_mail_id, domain_key, mailbox, sender_mailbox
 from correo.settings import CorreoSettings
-from pulsaga.errors import DomainError, SettingError, Unavailable
-from pulsaga.settings import Settings
-from pulsaga.text import DETAIL_CHARACTERS, printable
+from pulsaga import DETAIL_CHARACTERS, DomainError, SettingError, Settings, Unavailable, printable
 
 TIMEOUT_S = 10.0
 CONTENT_TIMEOUT_S = 30.0

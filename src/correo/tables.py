@@ -6,8 +6,7 @@ from typing import Literal, TypedDict
 
 from sqlalchemy import Column, Double, Integer, MetaData, String, Text
 
-from pulsaga.delivery.rows import Rows
-from pulsaga.delivery.tables import Id, partial_index
+from pulsaga import Id, Rows, partial_index
 
 WRITE = MetaData()
 READ = MetaData()

@@ -9,8 +9,7 @@ from sqlalchemy import select
 
 from generador.settings import GeneradorSettings
 from generador.tables import password, password_view, rotation
-from pulsaga.operate.verify import Check, Checks, FactTable
-from pulsaga.settings import Settings
+from pulsaga import Check, Checks, FactTable, Settings
 
 FACTS = [
     FactTable(

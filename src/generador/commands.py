@@ -5,9 +5,7 @@ from __future__ import annotations
 import click
 
 from generador.keys import reseal
-from pulsaga.delivery.database import open_database
-from pulsaga.errors import SettingError
-from pulsaga.settings import Settings, old_file
+from pulsaga import SettingError, Settings, old_file, open_database
 
 
 @click.group()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pulsaga.delivery.messages import Context
+from pulsaga import Context
 
 VALID = ("issued", "revealed")
 """What counts as having a password; one that expired was seen by nobody, so that a next one may be issued."""

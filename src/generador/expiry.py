@@ -8,11 +8,7 @@ from generador.domain import context_of, destroyed, state_of
 from generador.messages import PasswordExpired
 from generador.settings import GeneradorSettings
 from generador.tables import password
-from pulsaga.delivery.loop import Duty
-from pulsaga.delivery.rows import Row
-from pulsaga.delivery.unit_of_work import UnitOfWork
-from pulsaga.system import Runtime
-from pulsaga.text import printable
+from pulsaga import Duty, Row, Runtime, UnitOfWork, printable
 
 log = structlog.get_logger()
 PAGE = 200

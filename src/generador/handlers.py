@@ -22,11 +22,7 @@ from generador.messages import (
 )
 from generador.tables import password, rotation
 from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
-from pulsaga.delivery.messages import Message
-from pulsaga.delivery.rows import Row
-from pulsaga.delivery.unit_of_work import UnitOfWork
-from pulsaga.errors import DomainError
-from pulsaga.text import printable
+from pulsaga import DomainError, Message, Row, UnitOfWork, printable
 
 
 def generate_password(message: Message[GeneratePassword], uow: UnitOfWork) -> None:

@@ -8,10 +8,7 @@ from cryptography.exceptions import InvalidTag
 from sqlalchemy import Connection, Engine, Table, bindparam, select, update
 
 from generador.tables import key_check, password, rotation
-from pulsaga.delivery.rows import Insert, change
-from pulsaga.errors import SettingError
-from pulsaga.sealing import seal, unseal, unseal_by_any
-from pulsaga.system import Runtime
+from pulsaga import Insert, Runtime, SettingError, change, seal, unseal, unseal_by_any
 
 NAME = "VAULT_KEY"
 PAGE = 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pulsaga.delivery.messages import command, event
+from pulsaga import command, event
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from sqlalchemy import Table
 
 from generador.messages import PasswordState
 from generador.tables import password_view
-from pulsaga.delivery.messages import Message
-from pulsaga.delivery.rows import Row
+from pulsaga import Message, Row
 
 
 def project_password(message: Message[PasswordState]) -> Iterable[tuple[Table, Row]]:

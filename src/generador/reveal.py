@@ -9,10 +9,7 @@ from generador.messages import PasswordRevealed
 from generador.settings import GeneradorSettings
 from generador.tables import password, rotation
 from generador.vault import Sealed, open_password, token_hash
-from pulsaga.delivery.rows import Row
-from pulsaga.delivery.unit_of_work import UnitOfWork
-from pulsaga.errors import DomainError
-from pulsaga.system import Runtime
+from pulsaga import DomainError, Row, Runtime, UnitOfWork
 
 GONE = {
     "issued": "expired",

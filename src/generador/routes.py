@@ -10,11 +10,8 @@ from flask import Response
 from sqlalchemy import RowMapping, select
 
 from generador.tables import password_view
-from pulsaga.delivery.unit_of_work import rfc3339
-from pulsaga.errors import DomainError
-from pulsaga.web import http
-from pulsaga.web.access.rights import OVERSEEING, SERVICE, allow
-from pulsaga.web.formats import Problem, invalid
+from pulsaga import DomainError, rfc3339
+from pulsaga.web import OVERSEEING, SERVICE, Problem, allow, http, invalid
 
 STATUS = {"unknown-token": 404, "not-yet-valid": 503}
 """Status of a refused reveal; any other is for good."""

@@ -32,21 +32,17 @@ from generador.projections import project_password
 from generador.settings import GeneradorSettings
 from generador.tables import READ, WRITE, password, rotation
 from generador.verification import forget_guesses
-from pulsaga.delivery.inbox import Handler
-from pulsaga.delivery.projection import Projection
-from pulsaga.system import Runtime, Service
+from pulsaga import Handler, Projection, Service
 
 if TYPE_CHECKING:
-    from flask import Flask
-    from sqlalchemy import Engine
+    from flask import Blueprint
 
 
-def web(runtime: Runtime, read: Engine) -> Flask:
-    """Return the app that shows passwords and, to the front door alone, reveals them."""
-    from generador import routes
-    from pulsaga.web import webapp
+def routes() -> list[Blueprint]:
+    """Return the routes of its web process."""
+    from generador.routes import api
 
-    return webapp.create(runtime, read, routes.api)
+    return [api]
 
 
 PROJECTED = (PasswordGenerated, PasswordRevoked, PasswordRevealed, PasswordExpired, PasswordRotated)
@@ -73,7 +69,7 @@ GENERADOR = Service(
     projections=[Projection(event, project_password) for event in PROJECTED],
     events=[PasswordRevealed, PasswordExpired],
     duties=[expire_passwords, forget_guesses],
-    web=web,
+    routes=routes,
     settings=GeneradorSettings,
     keys=["VAULT_KEY", "LINK_KEY"],
     check=check_vault_key,

@@ -6,8 +6,7 @@ from typing import Any
 
 from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, text
 
-from pulsaga.delivery.rows import Row, Rows
-from pulsaga.delivery.tables import Id, index_where
+from pulsaga import Id, Row, Rows, index_where
 
 WRITE = MetaData()
 READ = MetaData()

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pulsaga.sealing import seal, unseal, unseal_by_any
+from pulsaga import seal, unseal, unseal_by_any
 
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789"
 """56 characters without the look-alikes 0 O o 1 I l."""

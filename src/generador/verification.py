@@ -16,12 +16,8 @@ from sqlalchemy import select, text
 
 from generador.tables import guess_budget, password
 from generador.vault import verifier_of
-from pulsaga.delivery.loop import Duty
-from pulsaga.delivery.rows import Row
-from pulsaga.delivery.unit_of_work import UnitOfWork
-from pulsaga.errors import ProtoolsError, Stale
-from pulsaga.system import Runtime
-from pulsaga.web.access.limits import Rate
+from pulsaga import Duty, ProtoolsError, Row, Runtime, Stale, UnitOfWork
+from pulsaga.web import Rate
 
 OF_SOURCE = Rate(interval_s=1.0, burst=10)
 """Wrong guesses of one source at one user's password."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pulsaga.errors import SettingError
 from pulsaga.faults import FaultRuleError, check_rule
 from pulsaga.operate.retention import SHORTEST_S
-from pulsaga.setting_values import UNITS
 from pulsaga.settings import KEYS, Settings
 from pulsaga.system import System
+from pulsaga.values import UNITS
 from pulsaga.web.access.tokens import authentication
 from pulsaga_program.local.process import port_is_free
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from correo.messages import SendPasswordMail
 from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
 from protools_saga.messages import IssuePassword
-from pulsaga.saga.definition import Access, Saga, Step, hours, minutes
+from pulsaga import Access, Saga, Step, hours, minutes
 
 ACCESS = Access(start=("caller", "operator", "admin"), subject="username")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pulsaga.delivery.messages import command
+from pulsaga import command
 
 
 @command("protools_saga.issue-password")

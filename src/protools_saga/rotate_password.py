@@ -11,7 +11,7 @@ from correo.messages import SendPasswordMail
 from generador.messages import DropSuccessor, GenerateSuccessor, RetirePassword, SuccessorGenerated
 from protools_saga.issue_password import ACCESS
 from protools_saga.messages import RotatePassword
-from pulsaga.saga.definition import Saga, Step, hours, minutes
+from pulsaga import Saga, Step, hours, minutes
 
 
 @dataclass(frozen=True)

@@ -9,51 +9,88 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pulsaga import faults as faults
+    from pulsaga import values as values
+    from pulsaga.delivery.blame import verdict as verdict
+    from pulsaga.delivery.claims import claim as claim
+    from pulsaga.delivery.claims import held as held
+    from pulsaga.delivery.claims import report_apart as report_apart
+    from pulsaga.delivery.database import open_database as open_database
     from pulsaga.delivery.inbox import Handler as Handler
+    from pulsaga.delivery.inbox import Received as Received
     from pulsaga.delivery.loop import Due as Due
     from pulsaga.delivery.loop import Duty as Duty
+    from pulsaga.delivery.messages import CommandRefused as CommandRefused
     from pulsaga.delivery.messages import Context as Context
     from pulsaga.delivery.messages import Message as Message
     from pulsaga.delivery.messages import command as command
     from pulsaga.delivery.messages import contract_of as contract_of
     from pulsaga.delivery.messages import event as event
     from pulsaga.delivery.messages import new_id as new_id
+    from pulsaga.delivery.messages import refused_by as refused_by
     from pulsaga.delivery.projection import Projection as Projection
+    from pulsaga.delivery.rows import Insert as Insert
     from pulsaga.delivery.rows import Row as Row
     from pulsaga.delivery.rows import Rows as Rows
+    from pulsaga.delivery.rows import change as change
     from pulsaga.delivery.rows import one_of as one_of
     from pulsaga.delivery.tables import Id as Id
     from pulsaga.delivery.tables import index_where as index_where
+    from pulsaga.delivery.tables import pack_context as pack_context
     from pulsaga.delivery.tables import partial_index as partial_index
+    from pulsaga.delivery.tables import unpack_context as unpack_context
     from pulsaga.delivery.unit_of_work import UnitOfWork as UnitOfWork
+    from pulsaga.delivery.unit_of_work import about as about
+    from pulsaga.delivery.unit_of_work import rfc3339 as rfc3339
     from pulsaga.errors import DefinitionError as DefinitionError
     from pulsaga.errors import DomainError as DomainError
     from pulsaga.errors import ProtoolsError as ProtoolsError
     from pulsaga.errors import SettingError as SettingError
+    from pulsaga.errors import Stale as Stale
     from pulsaga.errors import Unavailable as Unavailable
+    from pulsaga.operate.verify import Check as Check
+    from pulsaga.operate.verify import Checks as Checks
+    from pulsaga.operate.verify import FactTable as FactTable
+    from pulsaga.operate.verify import Floor as Floor
+    from pulsaga.saga.definition import Access as Access
     from pulsaga.saga.definition import Every as Every
     from pulsaga.saga.definition import Saga as Saga
     from pulsaga.saga.definition import Step as Step
     from pulsaga.saga.definition import hours as hours
     from pulsaga.saga.definition import minutes as minutes
+    from pulsaga.sealing import seal as seal
+    from pulsaga.sealing import unseal as unseal
+    from pulsaga.sealing import unseal_by_any as unseal_by_any
     from pulsaga.settings import Settings as Settings
+    from pulsaga.settings import old_file as old_file
     from pulsaga.settings import setting as setting
     from pulsaga.system import Runtime as Runtime
     from pulsaga.system import Service as Service
     from pulsaga.system import System as System
+    from pulsaga.text import DETAIL_CHARACTERS as DETAIL_CHARACTERS
+    from pulsaga.text import printable as printable
 
 PLACES = {
+    "Access": "pulsaga.saga.definition",
+    "Check": "pulsaga.operate.verify",
+    "Checks": "pulsaga.operate.verify",
+    "CommandRefused": "pulsaga.delivery.messages",
     "Context": "pulsaga.delivery.messages",
+    "DETAIL_CHARACTERS": "pulsaga.text",
     "DefinitionError": "pulsaga.errors",
     "DomainError": "pulsaga.errors",
     "Due": "pulsaga.delivery.loop",
     "Duty": "pulsaga.delivery.loop",
     "Every": "pulsaga.saga.definition",
+    "FactTable": "pulsaga.operate.verify",
+    "Floor": "pulsaga.operate.verify",
     "Handler": "pulsaga.delivery.inbox",
     "Id": "pulsaga.delivery.tables",
+    "Insert": "pulsaga.delivery.rows",
     "Message": "pulsaga.delivery.messages",
     "Projection": "pulsaga.delivery.projection",
     "ProtoolsError": "pulsaga.errors",
+    "Received": "pulsaga.delivery.inbox",
     "Row": "pulsaga.delivery.rows",
     "Rows": "pulsaga.delivery.rows",
     "Runtime": "pulsaga.system",
@@ -61,28 +98,48 @@ PLACES = {
     "Service": "pulsaga.system",
     "SettingError": "pulsaga.errors",
     "Settings": "pulsaga.settings",
+    "Stale": "pulsaga.errors",
     "Step": "pulsaga.saga.definition",
     "System": "pulsaga.system",
     "Unavailable": "pulsaga.errors",
     "UnitOfWork": "pulsaga.delivery.unit_of_work",
+    "about": "pulsaga.delivery.unit_of_work",
+    "change": "pulsaga.delivery.rows",
+    "claim": "pulsaga.delivery.claims",
     "command": "pulsaga.delivery.messages",
     "contract_of": "pulsaga.delivery.messages",
     "event": "pulsaga.delivery.messages",
+    "faults": "pulsaga.faults",
+    "held": "pulsaga.delivery.claims",
     "hours": "pulsaga.saga.definition",
     "index_where": "pulsaga.delivery.tables",
     "minutes": "pulsaga.saga.definition",
     "new_id": "pulsaga.delivery.messages",
+    "old_file": "pulsaga.settings",
     "one_of": "pulsaga.delivery.rows",
+    "open_database": "pulsaga.delivery.database",
+    "pack_context": "pulsaga.delivery.tables",
     "partial_index": "pulsaga.delivery.tables",
+    "printable": "pulsaga.text",
+    "refused_by": "pulsaga.delivery.messages",
+    "report_apart": "pulsaga.delivery.claims",
+    "rfc3339": "pulsaga.delivery.unit_of_work",
+    "seal": "pulsaga.sealing",
     "setting": "pulsaga.settings",
+    "unpack_context": "pulsaga.delivery.tables",
+    "unseal": "pulsaga.sealing",
+    "unseal_by_any": "pulsaga.sealing",
+    "values": "pulsaga.values",
+    "verdict": "pulsaga.delivery.blame",
 }
-"""Where each public name is defined."""
+"""Where each public name is defined; a module stands for itself."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in PLACES:
         raise AttributeError(f"pulsaga offers no {name}")
-    return getattr(import_module(PLACES[name]), name)
+    module = import_module(PLACES[name])
+    return getattr(module, name, module)
 
 
 def __dir__() -> list[str]:

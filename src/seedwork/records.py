@@ -18,7 +18,7 @@ def plain(record: Any) -> Mapping[str, Any]:
 @cache
 def is_nested(cls: Any) -> bool:
     """Tell whether a dataclass holds others, or lists."""
-    return is_dataclass(cls) and any(map(_holds_more, hints_of(cls).values()))
+    return is_dataclass(cls) and any(map(_holds_more, hints_of(cast(Any, cls)).values()))
 
 
 @cache
@@ -41,8 +41,9 @@ def built(hint: Any, value: Any) -> Any:
         return None
     hint = needed(hint)
     if is_dataclass(hint) and isinstance(value, Mapping):
-        hints = hints_of(hint)
-        return cast(Any, hint)(**_absent(hint) | {name: built(hints[name], one) for name, one in value.items()})
+        cls: Any = hint
+        hints = hints_of(cls)
+        return cls(**_absent(cls) | {name: built(hints[name], one) for name, one in value.items()})
     if get_origin(hint) in (list, tuple):
         return get_origin(hint)(built(get_args(hint)[0], one) for one in value)
     return value

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
-from pulsaga import setting_values as values
+from pulsaga import values
 from pulsaga.broker import BrokerAccess
 from pulsaga.errors import SettingError
-from pulsaga.setting_values import KEY_BYTES
+from pulsaga.values import KEY_BYTES
 from pulsaga.web.access.limits import Rate
 
 Side = Literal["write", "read"]

@@ -39,9 +39,10 @@ from pulsaga.saga.definition import Saga
 from pulsaga.settings import KEYS, Settings
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from flask import Blueprint, Flask
 
     from pulsaga.operate.verify import Checks
+    from pulsaga.web.front_door.door import Entrance
 
 T = TypeVar("T")
 FIRST_PORT = 3000
@@ -65,8 +66,12 @@ class Service:
     views: MetaData = field(default_factory=MetaData)
     """Tables of its read database."""
     duties: Sequence[DutyMaker] = ()
+    routes: Callable[[], Sequence[Blueprint]] | None = None
+    """Imports and returns the routes of its web process: a worker does not load them."""
+    entrances: Sequence[Entrance] = ()
+    """Of a front door: paths of its own by which callers start workflows."""
     web: Callable[[Runtime, Engine], Flask] | None = None
-    """Makes the app of its web process; imports what it needs inside, so that a worker does not load it."""
+    """Makes the app of its web process; by default one of its routes."""
     processes: Mapping[str, AddLoops] = field(default_factory=dict)
     """Kinds of process of its own beside `worker` and `web`, by name: each adds its loops to a process."""
     settings: type | None = None
@@ -93,6 +98,8 @@ class Service:
     def __post_init__(self) -> None:
         if not self.module:
             object.__setattr__(self, "module", sys._getframe(2).f_globals["__name__"])
+        if self.routes and not self.web:
+            object.__setattr__(self, "web", partial(_app_of, self.routes))
         for table in self.tables.tables.values():
             if keyed_alone(table) and "revision" not in table.c and not table.info.get("append_only"):
                 table.append_column(Column("revision", Integer, nullable=False))
@@ -165,6 +172,12 @@ class Service:
         return ("worker",) * bool(works) + ("web",) * (self.web is not None) + tuple(self.processes)
 
 
+def _app_of(routes: Callable[[], Sequence[Blueprint]], runtime: Runtime, read: Engine) -> Flask:
+    from pulsaga.web import webapp
+
+    return webapp.create(runtime, read, *routes())
+
+
 @dataclass(frozen=True)
 class System:
     """A whole system. `name` is the coordinator's name, too: it owns the commands that start workflows."""
@@ -177,8 +190,8 @@ class System:
     """By default one with nothing of its own, where a workflow says who may start it."""
 
     def __post_init__(self) -> None:
-        if self.front_door is None and any(workflow.access for workflow in self.workflows):
-            object.__setattr__(self, "front_door", self._plain_front_door())
+        if self.front_door or any(workflow.access for workflow in self.workflows):
+            object.__setattr__(self, "front_door", self._complete(self.front_door))
         _refuse_twins(f"system {self.name}: two services called", [service.name for service in self.all], str)
         _refuse_twins(f"system {self.name}: two workflows called", [flow.key for flow in self.workflows], str)
         self.sagas.check()
@@ -187,10 +200,11 @@ class System:
                 for command in filter(None, (step.sends, step.undoes_by)):
                     self._check_receiver(f"workflow {workflow.key}, step {number}", command)
 
-    def _plain_front_door(self) -> Service:
-        from pulsaga.web.front_door.service import front_door
+    def _complete(self, door: Service | None) -> Service:
+        from pulsaga.web.front_door.service import as_front_door
 
-        return front_door("front_door", coordinator=self.name, module=self.sagas.module)
+        module = self.sagas.module
+        return as_front_door(door or Service("front_door", module=module), coordinator=self.name, module=module)
 
     def _check_receiver(self, place: str, command: type) -> None:
         contract = contract_of(command)
@@ -223,15 +237,15 @@ class System:
             tables=WRITE,
             views=READ,
             duties=(timers.wake_due_sagas, timers.resend_to_silent),
-            web=self._show_sagas,
+            routes=self._show_sagas,
             module=sagas.module,
         )
 
     @staticmethod
-    def _show_sagas(runtime: Runtime, read: Engine) -> Flask:
-        from pulsaga.web import sagas, webapp
+    def _show_sagas() -> Sequence[Blueprint]:
+        from pulsaga.web import sagas
 
-        return webapp.create(runtime, read, sagas.api)
+        return [sagas.api]
 
     @cached_property
     def all(self) -> tuple[Service, ...]:

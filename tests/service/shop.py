@@ -21,7 +21,6 @@ from pulsaga.saga.definition import Access, Saga, Step, minutes
 from pulsaga.settings import Settings
 from pulsaga.system import Runtime, Service, System
 from pulsaga.web.front_door import tables
-from pulsaga.web.front_door.service import front_door
 from pulsaga_program.schemas import derive
 
 SECRET = "correct horse battery staple, 32 bytes and more"
@@ -107,9 +106,6 @@ def saga(name: str, starts: type, subject: Any, access: Access | None) -> Saga[A
 FLOOR = Service("floor", handlers=[Handler(Sweep, sweep)])
 
 
-DOOR = front_door("door", coordinator="shop", module=__name__)
-
-
 GIVEN = ("order_id", "customer", "lines", "to", "discount", "note", "tags")
 PLACE_ORDER = saga(
     "place-order",
@@ -146,7 +142,7 @@ PLACED = PlaceOrder(
 
 def open_shop(home: Path, workflows: tuple[Saga[Any], ...] = WORKFLOWS, **environment: str) -> Room:
     """Set up the front door of the shop."""
-    system = System("shop", services=[FLOOR], workflows=workflows, front_door=DOOR)
+    system = System("shop", services=[FLOOR], workflows=workflows, front_door=Service("door"))
     settings = Settings.read({"PROTOOLS_HOME": str(home), "AUTH": "none", **environment})
     started = [*system.sagas.starting, system.sagas.cancel]
     broker, codec = FakeBroker(), Codec({contract_of(cls).dataschema: derive(cls) for cls in started})
@@ -157,5 +153,6 @@ def open_shop(home: Path, workflows: tuple[Saga[Any], ...] = WORKFLOWS, **enviro
     relay = Relay(write, broker, Speaker("door", codec, 0.0, settings.key, settings.sweep_after))
     runtime = Runtime(system, settings, "door", broker, codec, write, relay)
     read = open_database(settings, "door", "read", "reader")
-    assert DOOR.web is not None
-    return Room(runtime, broker, projector, DOOR.web(runtime, read))
+    assert system.front_door is not None
+    assert system.front_door.web is not None
+    return Room(runtime, broker, projector, system.front_door.web(runtime, read))

@@ -9,7 +9,7 @@ import pytest
 from flask import g
 from tests.service.rooms import Room, room
 
-from pulsaga.setting_values import networks
+from pulsaga.values import networks
 from pulsaga.web import http
 from pulsaga.web.access.callers import Role
 from pulsaga.web.access.gatekeeper import address_of

@@ -10,9 +10,7 @@ from types import ModuleType
 from typing import get_args
 
 from pulsaga.settings import Settings, Side
-from pulsaga.system import Service, System
-from pulsaga.web.front_door.commands.projections import projections
-from pulsaga.web.front_door.tables import WRITE, views
+from pulsaga.system import System
 from pulsaga_program.databases import new_migration
 from pulsaga_program.schemas import write
 
@@ -28,11 +26,6 @@ def load(name: str, folder: Path) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def showing_commands(name: str, system_name: str, module: str) -> Service:
-    """Make the front door of a system whose messages a module declares: it accepts, and shows where commands stand."""
-    return Service(name, tables=WRITE, views=views(), projections=projections(system_name, module), module=module)
 
 
 def commit(system: System) -> None:

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from tests.service.desk import KEYS
 from tests.verify.lab import DEADLINE_S, SILENCE_S, Lab, defects
-from tests.verify.loading import commit, load, showing_commands
+from tests.verify.loading import commit, load
 from tests.verify.planting import PLANTS, Plant
 
 from pulsaga.saga.tables import saga
@@ -65,7 +65,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     """The pool, with what its author would commit; each system works on a copy of its databases."""
     folder = tmp_path_factory.mktemp("pool")
     module = load("pool", folder)
-    made = Pool(module, folder, showing_commands("door", "lab", module.__name__))
+    made = Pool(module, folder, Service("door", module=module.__name__))
     flows = [made.module.workflow(number, [made.module.Piece(number, undoable=True)], None) for number in range(3)]
     whole = made.system(len(made.module.KINDS), flows)
     commit(whole)

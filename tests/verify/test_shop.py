@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import text
 from tests.service.stage import BOTH, settings_on
 from tests.verify.lab import Lab, defects
-from tests.verify.loading import commit, load, showing_commands
+from tests.verify.loading import commit, load
 
+from pulsaga import Service
 from pulsaga.saga.tables import saga
 from pulsaga.settings import Settings
 from pulsaga.system import System
@@ -22,7 +23,7 @@ from pulsaga_program.databases import prepare_databases
 def declared(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The file of declarations, with what its author would commit."""
     module = load("shop", tmp_path_factory.mktemp("shop"))
-    module.SYSTEM = module.shop(showing_commands("door", "shop", module.__name__))
+    module.SYSTEM = module.shop(Service("door", module=module.__name__))
     commit(module.SYSTEM)
     return module
 

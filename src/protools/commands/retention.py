@@ -6,8 +6,8 @@ import click
 
 from pulsaga.located import the_system
 from pulsaga.operate.retention import archive
-from pulsaga.setting_values import span
 from pulsaga.settings import Settings
+from pulsaga.values import span
 
 
 @click.command()

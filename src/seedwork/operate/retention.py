@@ -20,9 +20,9 @@ from pulsaga.delivery.messages import first_id
 from pulsaga.delivery.tables import dead_letter, event, incident
 from pulsaga.saga.log import TERMINAL
 from pulsaga.saga.tables import event_archive, saga, saga_archive
-from pulsaga.setting_values import UNITS
 from pulsaga.settings import Settings
 from pulsaga.system import System
+from pulsaga.values import UNITS
 
 log = structlog.get_logger()
 PAGE = 500

@@ -19,7 +19,7 @@ from flask import Flask
 from flask.helpers import get_debug_flag
 from werkzeug.serving import is_running_from_reloader
 
-from pulsaga import setting_values as values
+from pulsaga import values
 from pulsaga.delivery.database import open_database
 from pulsaga.errors import ProtoolsError, SettingError
 from pulsaga.located import the_system

@@ -16,7 +16,7 @@ from pulsaga.web.access.rights import OVERSEEING, allow
 from pulsaga.web.formats import invalid
 
 STATUSES = ("RUNNING", "COMPENSATING", "COMPLETED", "COMPENSATED", "SUSPENDED")
-api = http.api("sagas")
+api = http.api("sagas", __name__)
 
 
 @api.get("/sagas")

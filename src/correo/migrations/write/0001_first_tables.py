@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from pulsaga.delivery.tables import Id
+from pulsaga import Id
 
 revision = "0001"
 down_revision = None

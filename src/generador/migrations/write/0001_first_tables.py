@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from pulsaga.delivery.tables import Id
+from pulsaga import Id
 
 revision = "0001"
 down_revision = None

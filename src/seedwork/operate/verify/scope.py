@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from pulsaga.setting_values import UNITS, span
+from pulsaga.values import UNITS, span
 
 EVER = 1e18
 """Unix seconds that no clock reaches."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from flask import Blueprint, Flask
@@ -22,14 +21,8 @@ from pulsaga.web.front_door.forgetting import forgetting
 from pulsaga.web.front_door.overload.admission import Admission
 
 
-def create(
-    door: FrontDoor,
-    runtime: Runtime,
-    read: Engine,
-    *blueprints: Blueprint,
-    more: Callable[[Blueprint], None] = lambda _api: None,
-) -> Flask:
-    """Return the WSGI app of a front door; `more` adds an application's routes to those of commands.
+def create(door: FrontDoor, runtime: Runtime, read: Engine, *blueprints: Blueprint) -> Flask:
+    """Return the WSGI app of a front door; the blueprints hold an application's own routes.
 
     `app.extensions` holds what the process runs beside it: `waiting`, and in `duties` its looks at the load; and the
     `gate` that the server asks. Raise DefinitionError for a workflow that is declared open and cannot be.
@@ -37,7 +30,6 @@ def create(
     api, shape = http.api(runtime.service, "pulsaga.web.front_door"), command_shape(door.views.values())
     commands = [starting.add_to(api, door, entrance, shape) for entrance in starting.entrances_of(door)]
     routes.add_to(api, shape)
-    more(api)
     find_key = partial(keys.find, runtime.write)
     app = webapp.create(runtime, read, api, events.events, *blueprints, static=True, find_key=find_key)
     app.extensions["front_door"] = door

@@ -103,14 +103,6 @@ command_move = Rows[Row](
 )
 
 
-def views(*own: Table) -> MetaData:
-    """Return the tables of a read database that holds the front door's and an application's own."""
-    together = MetaData()
-    for table in (*READ.sorted_tables, *own):
-        table.to_metadata(together)
-    return together
-
-
 def visible(table: Table, actor: str | None) -> ColumnElement[bool]:
     """Select what a caller may see: what `actor` asked for, or everything where that is None."""
     return true() if actor is None else table.c.actor == actor
