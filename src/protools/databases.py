@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
-from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -162,7 +162,7 @@ OF_BEFORE = ("coordinator", "front_door")
 
 
 def _config(history: History, connection: Connection) -> Config:
-    config = Config(stdout=StringIO())  # alembic prints what it does
+    config = Config(cmd_opts=Namespace(quiet=True))
     config.set_main_option("script_location", str(resources.files("pulsaga") / "alembic"))
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", str(history.folder))

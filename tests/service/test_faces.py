@@ -14,6 +14,7 @@ from tests.service.wishes import DOOR
 
 from bff import resources
 from bff.tables import password
+from bff.vault import Vault
 from pulsaga.delivery.messages import new_id
 from pulsaga.web import problems, webapp
 from pulsaga.web.contract import Shape
@@ -53,7 +54,8 @@ REFUSED: list[tuple[int, str, str, Any]] = [
 @pytest.fixture
 def bff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
     made = room("bff", tmp_path, GENERADOR_URL="http://127.0.0.1:1")
-    reveal = made.app.extensions["vault"].reveal
+    made.app.extensions["vault"] = vault = Vault(made.runtime)
+    reveal = vault.reveal
     monkeypatch.setattr("bff.vault.Vault.reveal", lambda _, token: SECRET if token == "t" else reveal(token))
     for number, (status, identifier) in enumerate(IDS.items()):
         reason = ("mailbox-refused", "550 <no> & never") if status in ("refused", "suspended") else ("", "")
