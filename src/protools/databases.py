@@ -146,17 +146,16 @@ def _tables(service: Service, side: Side) -> MetaData:
 
 def _adopt(connection: Connection, history: History) -> None:
     """Note how far a database has come that was made when every service's own history held the framework's tables."""
-    inspector = inspect(connection)
-    known = set(inspector.get_table_names())
-    first = FIRST_TABLE.get(history.name, next(iter(history.tables.tables)))
-    if history.name == OWN or history.version_table in known or not known >= {first, OWN_VERSION}:
+    known = set(inspect(connection).get_table_names())
+    if history.name == OWN or history.version_table in known or OWN_VERSION not in known:
+        return
+    if known.isdisjoint(history.tables.tables):
         return
     version = connection.execute(text(f"SELECT version_num FROM {OWN_VERSION}")).scalar()  # noqa: S608 - our name
     command.stamp(_config(history, connection), str(version) if history.name in OF_BEFORE else FIRST)
 
 
 OWN_VERSION = "alembic_version"
-FIRST_TABLE = {"delivery": "inbox", "projection": "failure", "coordinator": "saga"}
 OF_BEFORE = ("coordinator", "front_door")
 """Histories that were a service's own, and kept their numbers."""
 
