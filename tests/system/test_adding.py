@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.patience import PATIENCE_S
-from tests.system.conftest import Mode
+from tests.system.conftest import FAST_FAILURES, Mode
 from tests.system.harness import SOURCES, Program, command, eventually
 
 from pulsaga_program.local.process import free_ports
@@ -39,7 +39,7 @@ class Shop(Program):
         del self.environment["PROTOOLS_SYSTEM"]  # pyproject.toml says it
         self.folder = folder
         door, sagas = free_ports(2)
-        self.environment |= {"FRONT_DOOR_PORT": str(door), "SHOP_PORT": str(sagas), "FAILURE_DELAY": "0.1"}
+        self.environment |= {"FRONT_DOOR_PORT": str(door), "SHOP_PORT": str(sagas), **FAST_FAILURES}
         self.door = f"localhost:{door}"
         for place, text in FILES.items():
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
@@ -114,9 +114,10 @@ def test_the_guide_builds_a_system_that_works(shop: Shop) -> None:
 
 def replay_what_a_fault_killed(shop: Shop, ask: str) -> None:
     """Break a handler of the new service until its command dies; replay that, and see the saga end."""
-    shop.do('protools faults add "payments.handled action=raise match=order_id=o-3 times=5"')
+    shop.do('protools faults add "payments.handled action=raise match=order_id=o-3 times=3"')
     shop.do(ask.replace("o-1", "o-3").replace("wait=10", "respond-async"))
-    letter = eventually(lambda: json.loads(shop.do("protools dead-letters list --json")))[0]["letters"][0]
+    log = shop.folder / "up.log"
+    letter = eventually(lambda: json.loads(shop.do("protools dead-letters list --json")), log=log)[0]["letters"][0]
     assert "SUSPENDED  place-order@1  o-3" in shop.do("protools sagas list")
     shop.do(f"protools dead-letters replay {letter['id']} --as ada --why mended")
     eventually(lambda: "COMPLETED  place-order@1  o-3" in shop.do("protools sagas list --status completed"))
