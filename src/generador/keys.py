@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import Connection, Engine, Table, bindparam, select, update
+from sqlalchemy import Connection, Engine, Table, bindparam, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from generador.tables import key_check, password, rotation
-from pulsaga import Insert, Runtime, SettingError, change, seal, unseal, unseal_by_any
+from pulsaga import Runtime, SettingError, seal, unseal, unseal_by_any
 
 NAME = "VAULT_KEY"
 PAGE = 200
@@ -19,7 +21,8 @@ def check_vault_key(runtime: Runtime) -> None:
     keys = runtime.settings.keys(NAME)
     with runtime.write.begin() as tx:
         if _kept(tx) is None:  # a rival may note it at this very moment: the first one counts
-            change(tx, [Insert(key_check, [{"name": NAME, "sealed": seal(NAME.encode(), keys[0], NAME)}], "ignore")])
+            with suppress(IntegrityError), tx.begin_nested():
+                tx.execute(insert(key_check).values(name=NAME, sealed=seal(NAME.encode(), keys[0], NAME)))
         _open(_kept(tx) or b"", keys, NAME)
 
 

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from pulsaga.delivery.messages import new_id as new_id
     from pulsaga.delivery.messages import refused_by as refused_by
     from pulsaga.delivery.projection import Projection as Projection
-    from pulsaga.delivery.rows import Insert as Insert
     from pulsaga.delivery.rows import Row as Row
     from pulsaga.delivery.rows import Rows as Rows
-    from pulsaga.delivery.rows import change as change
     from pulsaga.delivery.rows import one_of as one_of
     from pulsaga.delivery.tables import Id as Id
     from pulsaga.delivery.tables import index_where as index_where
@@ -86,7 +84,6 @@ PLACES = {
     "Floor": "pulsaga.operate.verify",
     "Handler": "pulsaga.delivery.inbox",
     "Id": "pulsaga.delivery.tables",
-    "Insert": "pulsaga.delivery.rows",
     "Message": "pulsaga.delivery.messages",
     "Projection": "pulsaga.delivery.projection",
     "ProtoolsError": "pulsaga.errors",
@@ -104,7 +101,6 @@ PLACES = {
     "Unavailable": "pulsaga.errors",
     "UnitOfWork": "pulsaga.delivery.unit_of_work",
     "about": "pulsaga.delivery.unit_of_work",
-    "change": "pulsaga.delivery.rows",
     "claim": "pulsaga.delivery.claims",
     "command": "pulsaga.delivery.messages",
     "contract_of": "pulsaga.delivery.messages",

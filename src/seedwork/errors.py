@@ -23,7 +23,7 @@ class ProtoolsError(Exception):
 
 
 class SettingError(ProtoolsError):
-    """Say which environment variable has a value that cannot be used."""
+    """An environment variable whose value cannot be used; the message names it."""
 
     def __init__(self, variable: str, problem: str) -> None:
         super().__init__(f"{variable}: {problem}")
@@ -35,7 +35,7 @@ class DefinitionError(ProtoolsError):
 
 
 class DomainError(ProtoolsError):
-    """Refuse for a business reason, with a stable code and a detail for people."""
+    """A business no, with a stable code and a detail for people."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -44,7 +44,7 @@ class DomainError(ProtoolsError):
 
 
 class Unavailable(ProtoolsError):
-    """Say that something this work depends on is down for now."""
+    """Something that this work depends on is down for now."""
 
 
 class NotConfirmed(Unavailable):
@@ -72,4 +72,4 @@ class SchemaIncompatible(ProtoolsError):
 
 
 class Stale(ProtoolsError):
-    """Say that a row was changed by a rival since this transaction read it."""
+    """A row that a rival changed since this transaction read it."""

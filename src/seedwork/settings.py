@@ -36,7 +36,7 @@ def setting(variable: str, parse: Callable[[str], Any], default: str = "", *, se
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Hold every setting of one process. Build it with `read`; times are in seconds."""
+    """Every setting of one process. Build it with `read`; times are in seconds."""
 
     home: Path = setting("PROTOOLS_HOME", values.folder, ".protools")
     bind: str = setting("BIND_HOST", values.address, "127.0.0.1")

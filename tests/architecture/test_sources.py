@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 import textwrap
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+import pulsaga
+from pulsaga import testing, web
 from pulsaga.delivery.messages import contract_of
 from pulsaga.saga.definition import Saga
 from system import SYSTEM
@@ -117,7 +120,8 @@ FRAMEWORK = [
 ]
 APPLICATION = [path for path in FILES if relative(path).partition("/")[0] in {*SYSTEM.names, "system.py"}]
 FOREIGN = re.compile(rf"\b({'|'.join([*SYSTEM.names, 'username'])})\b")
-PUBLIC = ("pulsaga", "pulsaga.web", "pulsaga.testing")
+PUBLIC = {"pulsaga": pulsaga.PLACES, "pulsaga.web": web.PLACES, "pulsaga.testing": testing.__all__}
+WRITTEN = (SOURCES.parent / "docs" / "names.md").read_text()
 
 
 def named_in(tree: ast.AST) -> Iterator[str]:
@@ -142,3 +146,39 @@ def test_a_service_named_in_the_framework_would_be_seen() -> None:
     """In code, in a string and in a docstring."""
     for code in ("from correo import x", "a = 'bff'", "def f():\n    '''Ask generador.'''", "row.username"):
         assert [text for text in named_in(ast.parse(code)) if FOREIGN.search(text)], code
+
+
+# --- the public names
+
+
+def imported_from_framework(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield what a module imports of the framework: a module and a name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0].startswith("pulsaga"):
+            yield from ((str(node.module), alias.name) for alias in node.names)
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if alias.name.startswith("pulsaga"))
+
+
+@pytest.mark.parametrize("path", APPLICATION, ids=relative)
+def test_the_application_imports_public_names_only(path: Path) -> None:
+    """It is built as any user would build theirs."""
+    imported = imported_from_framework(ast.parse(path.read_text()))
+    assert [(module, name) for module, name in imported if name not in PUBLIC.get(module, ())] == []
+
+
+def test_every_public_name_is_there_and_written_down() -> None:
+    """What is not in the list may change; what is in it is what users type for years."""
+    for module, names in PUBLIC.items():
+        for name in names:
+            assert getattr(importlib.import_module(module), name) is not None
+        section = WRITTEN.partition(f"## `{module}`\n")[2].partition("\n## ")[0]
+        assert re.findall(r"^\| `(\w+)` \| \S", section, re.M) == sorted(names, key=str.lower)
+
+
+def test_the_type_checker_sees_every_public_name() -> None:
+    """Names that come when they are asked for are told to it apart."""
+    for package in (pulsaga, web):
+        tree = ast.parse(inspect.getsource(package))
+        told = {alias.asname for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+        assert told - {None} == package.PLACES.keys()

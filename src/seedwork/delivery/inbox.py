@@ -65,7 +65,7 @@ class Handler(Generic[B]):
 
 
 class Received(NamedTuple):
-    """Hold a delivery with what it says, or with the reason why that cannot be read."""
+    """A delivery with what it says, or with the reason why that cannot be read."""
 
     delivery: Delivery
     hash: bytes

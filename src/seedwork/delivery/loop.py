@@ -98,7 +98,7 @@ class Due:
 
 @dataclass(frozen=True)
 class Duty:
-    """Do something beside the loop, and at once after a batch that `woken_by` says yes to.
+    """Work beside the loop, and at once after a batch that `woken_by` says yes to.
 
     That is every `every_s` seconds, or, with `due`, when a row's time has come or it is `wanted`; a look that finds
     neither calls `calm`.

@@ -159,7 +159,7 @@ def refused_by(command_class: type) -> type[CommandRefused]:
 
 
 class Context(NamedTuple):
-    """Carry what every message of one saga hands on to the next."""
+    """What every message of one saga hands on to the next."""
 
     saga_id: str
     causation_id: str | None = None

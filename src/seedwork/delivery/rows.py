@@ -17,6 +17,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, select, text
 from sqlalchemy.dialects import postgresql
 
 Row = dict[str, Any]
+"""A row by its columns, unchecked; `Rows` has rows that are checked."""
 R = TypeVar("R", bound=Mapping[str, Any])
 OnTwin = Literal["raise", "ignore", "if-unchanged", "if-newer"]
 """What a row does whose key is there already: fail, leave that row, or replace it under a condition."""

@@ -69,7 +69,7 @@ class Speaker:
 
 
 class UnitOfWork:
-    """Buffer the work of one transaction. `now` is Unix seconds by the database's clock."""
+    """The work of one transaction, buffered. `now` is Unix seconds by the database's clock."""
 
     def __init__(self, tx: Connection, speaker: Speaker) -> None:
         self._tx = tx

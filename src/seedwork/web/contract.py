@@ -20,7 +20,7 @@ TEXT: Mapping[str, Any] = {"type": "string"}
 
 
 class Shape(Schema):
-    """Describe a body: its fields in their order, each with an example; unknown ones are refused."""
+    """A body: its fields in their order, each with an example; unknown ones are refused."""
 
     root: ClassVar[str]
     """XML root element of what we write; of what we read any root is taken."""
@@ -40,7 +40,7 @@ def named(made: type[Schema], root: str, about: str) -> type[Shape]:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """Describe what a caller may put into the path, the query or a header; `schema` is JSON Schema."""
+    """What a caller may put into the path, the query or a header; `schema` is JSON Schema."""
 
     name: str
     place: Place
@@ -51,7 +51,7 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """Describe a header of an answer."""
+    """A header of an answer."""
 
     name: str
     description: str
@@ -66,6 +66,7 @@ LIMIT = Parameter(
     schema={"type": "integer", "minimum": 1, "maximum": http.PAGE_LIMIT, "default": http.PAGE_DEFAULT},
     example=http.PAGE_DEFAULT,
 )
+"""The parameter by which callers choose the length of a page."""
 _REQUEST_ID = "Names this request in the logs of caller and front door."
 REQUEST_ID = Parameter(name="X-Request-Id", place="header", description=_REQUEST_ID, example="checkout-7f3a")
 SAME_REQUEST_ID = Header(name="X-Request-Id", description=_REQUEST_ID, example="checkout-7f3a")
@@ -79,16 +80,17 @@ ETAG = Header(name="ETag", description="Names what is shown.", example='W/"3"')
 NEXT = Header(
     name="Link",
     description="The next page (RFC 8288), unless this is the last.",
-    example='</passwords?limit=50&after=ada>; rel="next"',
+    example='</items?limit=50&after=tea>; rel="next"',
     always=False,
 )
+"""The header that leads to the next page."""
 UNCHANGED = "It is what the caller has."
 RETRY_AFTER = Header(name="Retry-After", description="Seconds to wait before asking again.", example="1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Describe a good answer of a route, a resource in JSON and XML unless `media_type` names another one."""
+    """A good answer of a route, a resource in JSON and XML unless `media_type` names another one."""
 
     description: str
     shape: type[Shape] | None = None

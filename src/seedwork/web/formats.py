@@ -40,7 +40,7 @@ SINGULAR = {"log": "entry"}
 
 
 class Problem(Exception):
-    """Refuse a request; becomes an RFC 9457 problem in the caller's format; `code` never changes."""
+    """A refusal of a request; it becomes an RFC 9457 problem in the caller's format; `code` never changes."""
 
     def __init__(
         self,

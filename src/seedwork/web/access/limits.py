@@ -17,7 +17,7 @@ SECONDS = {"s": 1.0, "m": 60.0}
 
 @dataclass(frozen=True)
 class Rate:
-    """Let `burst` requests through at once, and one more each `interval_s` seconds."""
+    """A rate that lets `burst` requests through at once, and one more each `interval_s` seconds."""
 
     interval_s: float
     burst: int

@@ -20,8 +20,11 @@ PUBLIC: Right = "public"
 SERVICE: Right = "service"
 """Only services of this installation, by a token for this very route."""
 ASKING: Right = frozenset({"caller", "operator", "admin"})
+"""Who may ask for something to be done."""
 SEEING: Right = frozenset({"caller", "reader", "operator", "admin"})
+"""Who may see what is theirs, or everything."""
 OVERSEEING: Right = frozenset({"reader", "operator", "admin"})
+"""Who may see everything."""
 NOBODYS: Right = frozenset()
 
 
