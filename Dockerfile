@@ -16,6 +16,7 @@ ENV PATH=/opt/protools/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PROTOOLS_HOME=/var/lib/protools \
+    PROTOOLS_SYSTEM=system:SYSTEM \
     BIND_HOST=0.0.0.0 \
     LOG_FORMAT=json
 USER 10001:10001
