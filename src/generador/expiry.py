@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import structlog
 
-from generador.domain import context_of, destroyed, state_of
+from generador.domain import PasswordRow, context_of, destroyed, state_of
 from generador.messages import PasswordExpired
 from generador.settings import GeneradorSettings
 from generador.tables import password
-from pulsaga import Duty, Row, Runtime, UnitOfWork, printable
+from pulsaga import Duty, Runtime, UnitOfWork, printable
 
 log = structlog.get_logger()
 PAGE = 200
@@ -35,7 +35,7 @@ def _expire(uow: UnitOfWork, ttl_s: float) -> int:
     return len(rows) if sum(_is_destroyed(uow, row) for row in rows) else 0
 
 
-def _is_destroyed(uow: UnitOfWork, row: Row) -> bool:
+def _is_destroyed(uow: UnitOfWork, row: PasswordRow) -> bool:
     try:
         _destroy(uow, row)
     except Exception:  # one password of which nothing can be told must not keep the others
@@ -46,7 +46,7 @@ def _is_destroyed(uow: UnitOfWork, row: Row) -> bool:
     return True
 
 
-def _destroy(uow: UnitOfWork, row: Row) -> None:
-    gone = {**row, **destroyed("expired", uow.now), "version": row["version"] + 1}
+def _destroy(uow: UnitOfWork, row: PasswordRow) -> None:
+    gone: PasswordRow = {**row, **destroyed("expired", uow.now), "version": row["version"] + 1}
     uow.put(password, gone)
     uow.record(PasswordExpired(**state_of(gone)), gone["username"], gone["version"], context=context_of(gone))

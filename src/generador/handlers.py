@@ -6,7 +6,7 @@ Of the mail it hears when it was sent: from then on a password expires.
 from __future__ import annotations
 
 from correo.messages import PasswordMailSent
-from generador.domain import VALID, destroyed, state_of
+from generador.domain import VALID, PasswordRow, SecretRow, destroyed, secret_of, state_of
 from generador.messages import (
     DropSuccessor,
     GeneratePassword,
@@ -22,7 +22,7 @@ from generador.messages import (
 )
 from generador.tables import password, rotation
 from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
-from pulsaga import DomainError, Message, Row, UnitOfWork, printable
+from pulsaga import DomainError, Message, UnitOfWork, printable
 
 
 def generate_password(message: Message[GeneratePassword], uow: UnitOfWork) -> None:
@@ -32,16 +32,18 @@ def generate_password(message: Message[GeneratePassword], uow: UnitOfWork) -> No
     if before and before["status"] in VALID:
         raise DomainError("password-exists", f"{printable(username)} already has a password")
     secret, sealed_token = _new_secret(message, uow)
-    row = {**secret, "version": before["version"] + 1 if before else 1, "mailed_at": None}
+    row: PasswordRow = {**secret, "version": before["version"] + 1 if before else 1, "mailed_at": None}
     uow.put(password, row)
     uow.reply(PasswordGenerated(**state_of(row), sealed_token=sealed_token), username, row["version"])
 
 
-def _new_secret(message: Message[GeneratePassword] | Message[GenerateSuccessor], uow: UnitOfWork) -> tuple[Row, str]:
+def _new_secret(
+    message: Message[GeneratePassword] | Message[GenerateSuccessor], uow: UnitOfWork
+) -> tuple[SecretRow, str]:
     """Draw a password and the token of its link; return how the vault keeps them, and the token sealed for correo."""
     username, plain, token = message.body.username, new_password(), new_token()
     sealed = seal_password(plain, uow.key("VAULT_KEY"), username)
-    row = {
+    row: SecretRow = {
         "username": username,
         "command_id": message.id,
         "saga_id": message.saga_id,
@@ -72,9 +74,9 @@ def revoke_password(message: Message[RevokePassword], uow: UnitOfWork) -> None:
     if row is None or row["command_id"] != undoes or row["status"] not in VALID:
         uow.reply(NothingToRevoke(username, undoes))
         return
-    row = {**row, **destroyed("revoked", uow.now), "version": row["version"] + 1}
-    uow.put(password, row)
-    uow.reply(PasswordRevoked(**state_of(row)), username, row["version"])
+    gone: PasswordRow = {**row, **destroyed("revoked", uow.now), "version": row["version"] + 1}
+    uow.put(password, gone)
+    uow.reply(PasswordRevoked(**state_of(gone)), username, gone["version"])
 
 
 # --- rotation
@@ -114,7 +116,9 @@ def retire_password(message: Message[RetirePassword], uow: UnitOfWork) -> None:
             "no-successor", f"no successor of this command waits beside the password of {printable(username)}"
         )
     now = uow.now  # its mail went before, but only now its link can be used
-    row = {**new, "version": old["version"] + 1, "issued_at": now, "changed_at": now, "mailed_at": now}
+    row: PasswordRow = {**new, "version": old["version"] + 1, "issued_at": now, "changed_at": now, "mailed_at": now}
     uow.put(password, row)
-    uow.put(rotation, {**old, **destroyed("superseded", uow.now)})  # its link is told apart from an unknown one
+    uow.put(
+        rotation, {**secret_of(old), **destroyed("superseded", uow.now)}
+    )  # its link is told apart from an unknown one
     uow.reply(PasswordRotated(**state_of(row)), username, row["version"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import select, union_all
 
-from generador.domain import context_of, is_expired, shown, state_of
+from generador.domain import PasswordRow, SecretRow, context_of, is_expired, shown, state_of
 from generador.messages import PasswordRevealed
 from generador.settings import GeneradorSettings
 from generador.tables import password, rotation
 from generador.vault import Sealed, open_password, token_hash
-from pulsaga import DomainError, Row, Runtime, UnitOfWork
+from pulsaga import DomainError, Runtime, UnitOfWork
 
 GONE = {
     "issued": "expired",
@@ -32,11 +32,11 @@ def reveal(runtime: Runtime, token: str) -> tuple[str, str]:
         row = _to_reveal(uow, token_hash(token), runtime.settings.of(GeneradorSettings).reveal_ttl)
         username = row["username"]
         plain = open_password(
-            Sealed(row["sealed_key"], row["sealed_secret"]), runtime.settings.keys("VAULT_KEY"), username
+            Sealed(row["sealed_key"] or b"", row["sealed_secret"]), runtime.settings.keys("VAULT_KEY"), username
         )
-        row = {**row, **shown("revealed", uow.now), "version": row["version"] + 1}
-        uow.put(password, row)
-        uow.record(PasswordRevealed(**state_of(row)), username, row["version"], context=context_of(row))
+        gone: PasswordRow = {**row, **shown("revealed", uow.now), "version": row["version"] + 1}
+        uow.put(password, gone)
+        uow.record(PasswordRevealed(**state_of(gone)), username, gone["version"], context=context_of(gone))
         return username, plain
 
     revealed, outgoing = runtime.relay.commit(work)
@@ -44,21 +44,25 @@ def reveal(runtime: Runtime, token: str) -> tuple[str, str]:
     return revealed
 
 
-def _to_reveal(uow: UnitOfWork, digest: bytes, ttl_s: float) -> Row:
+def _to_reveal(uow: UnitOfWork, digest: bytes, ttl_s: float) -> PasswordRow:
     """Return the locked row of the valid password behind a link; raise DomainError when it must not be shown."""
     valid, beside = _locked(uow, digest)
-    row = next((row for row in (valid, beside) if row and row["token_hash"] == digest), None)
-    if row is None:
+    if valid and valid["token_hash"] == digest:
+        if valid["status"] == "issued" and not is_expired(valid["mailed_at"], ttl_s, uow.now):
+            return valid
+        raise _gone(valid)
+    if beside is None or beside["token_hash"] != digest:
         raise _unknown()
-    is_waiting = row["status"] == "issued"
-    if row is beside and is_waiting:
+    if beside["status"] == "issued":
         raise DomainError("not-yet-valid", "this password is not valid yet; try again in a moment")
-    if is_waiting and not is_expired(row, ttl_s, uow.now):
-        return row
-    raise DomainError(GONE[row["status"]], "this link can no longer be used")
+    raise _gone(beside)
 
 
-def _locked(uow: UnitOfWork, digest: bytes) -> tuple[Row | None, Row | None]:
+def _gone(row: SecretRow) -> DomainError:
+    return DomainError(GONE[row["status"]], "this link can no longer be used")
+
+
+def _locked(uow: UnitOfWork, digest: bytes) -> tuple[PasswordRow | None, SecretRow | None]:
     """Lock both rows of the user whose link this is: a rotation moves secrets from one to the other."""
     links = [select(table.c.username).where(table.c.token_hash == digest) for table in (password, rotation)]
     for username in uow.values(union_all(*links)):

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, text
 
+from generador.domain import PasswordRow, SecretRow
 from pulsaga import Id, Row, Rows, index_where
 
 WRITE = MetaData()
 READ = MetaData()
+
+
+class BudgetRow(TypedDict):
+    """How much may still be guessed from one place, of one user, or by one source of one user."""
+
+    key: str
+    of_user: NotRequired[str | None]
+    full_at: float
+    known_until: float
 
 
 def _secret() -> list[Column[Any]]:
@@ -27,7 +37,7 @@ def _secret() -> list[Column[Any]]:
     ]
 
 
-password = Rows[Row](
+password = Rows[PasswordRow](
     "password",
     WRITE,
     Column("username", String, primary_key=True),
@@ -39,7 +49,7 @@ password = Rows[Row](
     info={"subject": "username"},
 )
 
-rotation = Rows[Row](
+rotation = Rows[SecretRow](
     "rotation",
     WRITE,
     Column("username", String, primary_key=True),
@@ -49,7 +59,7 @@ rotation = Rows[Row](
     comment="the secret beside the password: while a rotation runs the next one, after it the one that went",
 )
 
-guess_budget = Rows[Row](
+guess_budget = Rows[BudgetRow](
     "guess_budget",
     WRITE,
     Column(

@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 from sqlalchemy import select, text
 
-from generador.tables import guess_budget, password
+from generador.tables import BudgetRow, guess_budget, password
 from generador.vault import verifier_of
-from pulsaga import Duty, ProtoolsError, Row, Runtime, Stale, UnitOfWork
+from pulsaga import Duty, ProtoolsError, Runtime, Stale, UnitOfWork
 from pulsaga.web import Rate
 
 OF_SOURCE = Rate(interval_s=1.0, burst=10)
@@ -82,7 +82,7 @@ def _attempt(uow: UnitOfWork, username: str, given: str, rates: dict[str, Rate])
     return right
 
 
-def _counting(uow: UnitOfWork, rates: dict[str, Rate]) -> list[Row]:
+def _counting(uow: UnitOfWork, rates: dict[str, Rate]) -> list[BudgetRow]:
     """Return the budgets that an attempt counts in, locked: of a known source its own, so that it waits for nobody.
 
     The others are made first, where there are none, and then locked, both in key order: no two attempts wait for each
@@ -98,14 +98,14 @@ def _counting(uow: UnitOfWork, rates: dict[str, Rate]) -> list[Row]:
     return [{**first, "of_user": user}, *others]
 
 
-def _budget(uow: UnitOfWork, key: str, rate: Rate) -> Row:
+def _budget(uow: UnitOfWork, key: str, rate: Rate) -> BudgetRow:
     row = uow.get(guess_budget, key) or {"key": key, "full_at": 0.0, "known_until": 0.0}
     if row["full_at"] > uow.now + rate.room_s + rate.interval_s + SLACK_S:
         row["full_at"] = 0.0  # a clock that has been put right since wrote it
     return row
 
 
-def _spent(row: Row, rate: Rate, now: float) -> Row:
+def _spent(row: BudgetRow, rate: Rate, now: float) -> BudgetRow:
     """Count a wrong guess; the one after the last comes at a random moment, so that no rhythm always wins it."""
     full_at = max(row["full_at"], now) + rate.interval_s
     if rate.wait_s(full_at, now):
@@ -113,13 +113,13 @@ def _spent(row: Row, rate: Rate, now: float) -> Row:
     return {**row, "full_at": full_at}
 
 
-def _recognize(uow: UnitOfWork, own: Row) -> None:
+def _recognize(uow: UnitOfWork, own: BudgetRow) -> None:
     """Know a source from now on, and forgive it what it guessed; what strangers share is not forgiven."""
     until, was_known = uow.now + KNOWN_S, own["known_until"] > uow.now
     if own["full_at"] > uow.now or own["known_until"] < until - RENEWED_S:
         uow.put(guess_budget, {**own, "full_at": 0.0, "known_until": until})
     if not was_known:
-        for key in uow.values(_surplus(own["of_user"], uow.now)):
+        for key in uow.values(_surplus(own.get("of_user") or "", uow.now)):
             uow.remove(guess_budget, key)
 
 

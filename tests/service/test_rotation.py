@@ -31,7 +31,6 @@ from pulsaga.delivery.tables import event
 from pulsaga.errors import DomainError
 from pulsaga.saga.tables import saga
 from pulsaga.settings import Settings
-from system import SYSTEM
 
 
 class Company:
@@ -68,7 +67,7 @@ class Company:
 
     def knows(self, plain: str) -> bool:
         """Tell whether this is ada's valid password."""
-        return verify(SYSTEM, self.generador.runtime, "ada", plain, "127.0.0.1", "shop")
+        return verify(self.generador.runtime, "ada", plain, "127.0.0.1", "shop")
 
     def vault(self) -> tuple[Any, Any]:
         """Return ada's password, and the secret beside it."""
