@@ -16,11 +16,11 @@ from tests.patience import PATIENCE_S
 from tests.service.desk import KEYS, Desk, make_desk
 from tests.service.stage import POSTGRESQL, settings_on
 
-from bff.service import web
 from pulsaga.delivery.database import open_database, takes_writes
 from pulsaga.errors import SettingError
 from pulsaga.settings import Settings
 from pulsaga_program.processes import run
+from system import SYSTEM
 
 
 @pytest.fixture(params=[POSTGRESQL])
@@ -38,7 +38,8 @@ def desk(settings: Settings) -> Iterator[Desk]:
 @pytest.fixture
 def http(desk: Desk, settings: Settings) -> Iterator[FlaskClient]:
     read = open_database(settings, "bff", "read", "reader")
-    yield web(desk.runtime, read).test_client()
+    assert desk.service.web is not None
+    yield desk.service.web(desk.runtime, read).test_client()
     read.dispose()
 
 
@@ -184,4 +185,4 @@ def test_a_pooler_that_drops_roles_and_time_outs_is_refused_at_the_first_connect
 def test_a_process_does_not_start_behind_such_a_pooler(pooled: Settings) -> None:
     """It ends with the reason, and takes no message before."""
     with pytest.raises(SettingError, match="PgBouncer"):
-        run("generador", "worker", pooled)
+        run(SYSTEM, "generador", "worker", pooled)

@@ -16,12 +16,13 @@ import jsonschema_rs
 import orjson
 import pytest
 import urllib3
+from flask import Flask
 from tests.patience import PATIENCE_S
 from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving, serving
 
-from bff.service import web as create_app
 from pulsaga.delivery.messages import new_id
+from pulsaga.system import Runtime
 from pulsaga.web.access import gatekeeper, keys
 from pulsaga.web.access.tokens import issue
 from pulsaga.web.documents import snapshots
@@ -37,6 +38,13 @@ ADA = {"username": "ada"}
 SECRET = "correct horse battery staple, 32 bytes and more"
 HEARTBEAT_S = "0.05"
 STATUSES = {1: "running", 2: "running", 3: "completed"}
+
+
+def app_of(runtime: Runtime, beside: Room) -> Flask:
+    """One more front door on the same databases."""
+    web = SYSTEM["bff"].web
+    assert web is not None
+    return web(runtime, beside.app.extensions["read"])
 
 
 @pytest.fixture
@@ -137,7 +145,7 @@ def test_who_comes_back_misses_nothing_and_hears_nothing_twice(
         assert stream.next()[0] == 1
     move(bff, identifier, 2)
     move(bff, identifier, 3)
-    with serving(create_app(bff.runtime, bff.app.extensions["read"])) as second:
+    with serving(app_of(bff.runtime, bff)) as second:
         for version, rest in ((1, [(2, "running"), (3, "completed")]), (2, [(3, "completed")])):
             with closing(follow(client, second, identifier, Last_Event_ID=str(version))) as stream:
                 assert stream.rest() == rest
@@ -415,7 +423,7 @@ def test_who_leaves_frees_its_place_at_once(bff: Room, kind: str, how: str, monk
     """A place that is held for nobody is one less for somebody; no heartbeat and no broadcast is needed to see it."""
     monkeypatch.setattr(waiters, "SHARE", 40)
     patient = replace(bff.runtime, settings=replace(bff.runtime.settings, events_heartbeat=3600.0))
-    app = create_app(patient, bff.app.extensions["read"])
+    app = app_of(patient, bff)
     waiting: Waiting = app.extensions["waiting"]
     monkeypatch.setattr(events, "RECHECK_S", 3600.0)
     with serving(app) as web, Crowd(web, f"/commands/{accept(bff)}") as crowd:

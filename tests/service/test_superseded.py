@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bff.acceptance import Request, accept
 from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, Desk, deliver, exchange, make_desk
 from tests.service.stage import BOTH, Gate, settings_on
+from tests.service.wishes import wish
 
 from generador.messages import GeneratePassword, PasswordGenerated
 from generador.service import GENERADOR
@@ -21,7 +21,7 @@ from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
 from pulsaga.delivery import late
 from pulsaga.delivery.avro import CommittedSchemas
-from pulsaga.delivery.database import now
+from pulsaga.delivery.database import now, open_database
 from pulsaga.delivery.inbox import Handler
 from pulsaga.delivery.messages import (
     AnyMessage,
@@ -40,6 +40,7 @@ from pulsaga.delivery.tables import failure, incident, latest, outbox, pack_cont
 from pulsaga.delivery.unit_of_work import UnitOfWork, rfc3339
 from pulsaga.errors import DomainError
 from pulsaga.settings import Settings
+from pulsaga.web.front_door.acceptance import accept
 
 LONG_AGO = time.time() - 3600
 TAKEN = "taken"
@@ -112,6 +113,17 @@ def refusals(desk: Desk) -> list[tuple[str, str]]:
     return [(w.properties["ce_commandid"], CODEC.decode(GENERADOR.refused, w.body, schema).code) for w in wires]
 
 
+def shown_by(desk: Desk) -> str:
+    """What the service's web process shows of itself."""
+    assert desk.service.web is not None
+    read = open_database(desk.runtime.settings, desk.service.name, "read", "reader")
+    try:
+        runtime = replace(desk.runtime, settings=replace(desk.runtime.settings, auth="none"))
+        return desk.service.web(runtime, read).test_client().get("/metrics").text
+    finally:
+        read.dispose()
+
+
 # --- what is late
 
 
@@ -135,6 +147,7 @@ def test_an_event_that_is_older_than_the_newest_changes_nothing_and_is_counted(d
         desk.worker.settle([delivery])
     assert effects == [id_of(newer)]
     (row,) = desk.rows(latest)
+    assert "protools_late_events_total 2.0" in shown_by(desk)
     assert (row["late"], row["accepted_at"]) == (2, pytest.approx(LONG_AGO + 2, abs=0.002))
     assert desk.count(failure) == desk.count(incident) == desk.count(outbox) == 0
 
@@ -212,7 +225,7 @@ def test_the_time_of_acceptance_reaches_every_message_of_a_saga(settings: Settin
     desks = [make_desk(settings, name) for name in ("bff", "protools_saga", "generador", "correo")]
     bff = desks[0].runtime
     began = _clock(desks[0])
-    accept(bff.relay, bff.write, Request(username="ada", email="a@example.test", body_hash="hash"))
+    accept(bff.relay, bff.write, wish("ada", "a@example.test", body_hash="hash"))
     ended = _clock(desks[0])
     bff.relay.publish_waiting(1.0)
     exchange(desks)

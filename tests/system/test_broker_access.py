@@ -168,7 +168,7 @@ def test_the_broker_is_known_by_its_certificate_and_by_nothing_less(guarded: Gua
 
 def test_nobody_is_granted_more_than_it_uses() -> None:
     """The grants follow the code: a service that hears another's commands would be a leak."""
-    rights: Mapping[tuple[str, str], set[str]] = rights_of([SYSTEM[name] for name in SYSTEM.names])  # type: ignore[assignment]
+    rights: Mapping[tuple[str, str], set[str]] = rights_of(SYSTEM, SYSTEM.all)  # type: ignore[assignment]
     assert rights["protools_saga", TOPIC] == {"produce"}
     assert rights["generador", TOPIC] == {"consume"}
     assert not {service for service, topic in rights if topic == TOPIC} - {"protools_saga", "generador"}

@@ -17,15 +17,16 @@ from flask import Blueprint, Flask, Response, current_app, g, request
 from marshmallow import fields
 from marshmallow.validate import OneOf
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.database import is_answering, oldest_transaction_s, takes_writes
+from pulsaga.delivery.tables import latest
 from pulsaga.delivery.unit_of_work import rfc3339
 from pulsaga.system import Runtime
 from pulsaga.web import conventions, formats, http
@@ -72,6 +73,7 @@ def create(
     app.extensions |= {"runtime": runtime, "read": read, "started": time.time(), "stopping": [], "duties": []}
     _count_requests(app)
     app.extensions["registry"].register(_OpenTransactions({"write": runtime.write, "read": read}))
+    app.extensions["registry"].register(_LateEvents(runtime.write))
     conventions.keep(app, runtime.settings.cors_origins)
     _harden(app, runtime.public_url)
     if runtime.settings.auth == "none":
@@ -277,6 +279,24 @@ class _OpenTransactions(Collector):
         yield gauge
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Name nothing beforehand: registering asks no database."""
+        yield from ()
+
+
+class _LateEvents(Collector):
+    """How many events came after a newer one of their aggregate, and had no effect; counted in the write database."""
+
+    def __init__(self, write: Engine) -> None:
+        self._write = write
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        said = "Events that came after a newer one of their aggregate and had no effect."
+        counter = CounterMetricFamily("protools_late_events", said)
+        with suppress(SQLAlchemyError), self._write.connect() as connection:  # health tells that it is down
+            counter.add_metric([], connection.execute(select(func.coalesce(func.sum(latest.c.late), 0))).scalar_one())
+        yield counter
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
         """Name nothing beforehand: registering asks no database."""
         yield from ()
 
