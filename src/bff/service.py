@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bff.checks import CHECKS
-from bff.door import ENTRANCES
 from bff.projections import PROJECTIONS
 from bff.settings import BffSettings
 from bff.tables import VIEWS
@@ -13,6 +13,8 @@ from pulsaga import Service
 
 if TYPE_CHECKING:
     from flask import Blueprint
+
+    from pulsaga.web import Entrance
 
 XML = "-H 'Content-Type: application/xml' -H 'Accept: application/xml'"
 
@@ -34,12 +36,19 @@ def routes() -> list[Blueprint]:
     return [api, pages.pages, documents.documents]
 
 
+def entrances() -> Sequence[Entrance]:
+    """Return the path by which passwords are asked for."""
+    from bff.door import ENTRANCES
+
+    return ENTRANCES
+
+
 BFF = Service(
     "bff",
     views=VIEWS,
     projections=PROJECTIONS,
     routes=routes,
-    entrances=ENTRANCES,
+    entrances=entrances,
     settings=BffSettings,
     first_steps=first_steps,
     checks=CHECKS,

@@ -68,8 +68,8 @@ class Service:
     duties: Sequence[DutyMaker] = ()
     routes: Callable[[], Sequence[Blueprint]] | None = None
     """Imports and returns the routes of its web process: a worker does not load them."""
-    entrances: Sequence[Entrance] = ()
-    """Of a front door: paths of its own by which callers start workflows."""
+    entrances: Callable[[], Sequence[Entrance]] | None = None
+    """Of a front door: imports and returns paths of its own by which callers start workflows."""
     web: Callable[[Runtime, Engine], Flask] | None = None
     """Makes the app of its web process; by default one of its routes."""
     processes: Mapping[str, AddLoops] = field(default_factory=dict)

@@ -48,6 +48,11 @@ def test_knowing_a_service_loads_no_framework(service: str) -> None:
     assert loaded_by(f"{service}.messages") <= {service, "pulsaga"}
 
 
+def test_a_declared_system_loads_nothing_of_the_web() -> None:
+    """Every worker imports it, and would carry what only web processes need."""
+    assert not {"flask", "werkzeug", "marshmallow", "lxml"} & loaded_by("system")
+
+
 def test_a_framework_would_be_seen() -> None:
     """Otherwise the test above would pass whatever is loaded."""
     assert {"flask", "sqlalchemy"} <= loaded_by("generador.routes")

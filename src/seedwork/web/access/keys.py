@@ -9,28 +9,16 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 
-from sqlalchemy import Column, Connection, Double, Engine, LargeBinary, MetaData, String, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from pulsaga.delivery.messages import new_id
-from pulsaga.delivery.rows import Row, Rows
-from pulsaga.delivery.tables import Id
+from pulsaga.delivery.rows import Row
 from pulsaga.web.access.callers import Caller, Role, caller_of
 from pulsaga.web.access.gatekeeper import KEY_PREFIX
 from pulsaga.web.access.tokens import Refused
+from pulsaga.web.front_door.tables import api_key
 
 SECRET_BYTES = 32
-
-api_key = Rows[Row](
-    "api_key",
-    MetaData(),
-    Column("id", Id, primary_key=True),
-    Column("subject", String, nullable=False, comment="in whose name it asks"),
-    Column("role", String, nullable=False),
-    Column("hash", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the key, which nobody keeps"),
-    Column("created_at", Double, nullable=False),
-    Column("revoked_at", Double, comment="null while it is good"),
-    info={"append_only": True},
-)
 
 
 def hash_of(key: str) -> bytes:

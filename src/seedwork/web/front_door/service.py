@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, MetaData
 
+from pulsaga.delivery.loop import Duty
 from pulsaga.system import Runtime, Service
 from pulsaga.web.front_door import tables
-from pulsaga.web.front_door.callbacks.webhooks import calling
 from pulsaga.web.front_door.commands.projections import projections, tell_waiters
 
 if TYPE_CHECKING:
     from flask import Flask
+
+    from pulsaga.web.front_door.door import Entrance
 
 SEAMS = {"telling": "the read model is up to date, who waits has not heard it (drop: nobody hears it)"}
 
@@ -29,11 +32,21 @@ def as_front_door(service: Service, *, coordinator: str, module: str) -> Service
         tables=_both(tables.WRITE, service.tables),
         views=_both(tables.READ, service.views),
         projections=[*projections(coordinator, module), *service.projections],
-        duties=[calling(service.entrances), *service.duties],
+        duties=[partial(_calling, service), *service.duties],
         web=partial(_app, service),
         seams={**SEAMS, **service.seams},
         changed=tell_waiters,
     )
+
+
+def _calling(service: Service, runtime: Runtime) -> Duty:
+    from pulsaga.web.front_door.callbacks.webhooks import calling
+
+    return calling(_entrances(service))(runtime)
+
+
+def _entrances(service: Service) -> Sequence[Entrance]:
+    return service.entrances() if service.entrances else ()
 
 
 def _both(ours: MetaData, own: MetaData) -> MetaData:
@@ -48,4 +61,4 @@ def _app(service: Service, runtime: Runtime, read: Engine) -> Flask:
     from pulsaga.web.front_door.door import FrontDoor
 
     routes = service.routes() if service.routes else ()
-    return create(FrontDoor(runtime.system, service.entrances), runtime, read, *routes)
+    return create(FrontDoor(runtime.system, _entrances(service)), runtime, read, *routes)

@@ -8,6 +8,7 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -18,12 +19,21 @@ from sqlalchemy import (
 
 from pulsaga.delivery.rows import Row, Rows
 from pulsaga.delivery.tables import Id, partial_index
-from pulsaga.web.access.keys import api_key
 
 WRITE = MetaData()
 READ = MetaData()
 
-api_key.to_metadata(WRITE).info.update(api_key.info)
+api_key = Rows[Row](
+    "api_key",
+    WRITE,
+    Column("id", Id, primary_key=True),
+    Column("subject", String, nullable=False, comment="in whose name it asks"),
+    Column("role", String, nullable=False),
+    Column("hash", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the key, which nobody keeps"),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double, comment="null while it is good"),
+    info={"append_only": True},
+)
 
 acceptance = Rows[Row](
     "acceptance",
