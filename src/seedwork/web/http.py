@@ -36,9 +36,13 @@ TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9
 """W3C Trace Context level 1, §3.2."""
 
 
-def api(name: str, module: str = "") -> Blueprint:
+class Api(Blueprint):
+    """A blueprint of a service's resources; documents show its operations under the service's name."""
+
+
+def api(name: str, module: str = "") -> Api:
     """Return a blueprint whose answers are negotiated before anything is done; its module says what it is."""
-    blueprint = Blueprint(name, module or name)
+    blueprint = Api(name, module or name)
     blueprint.before_request(_negotiate)
     return blueprint
 

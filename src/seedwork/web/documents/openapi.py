@@ -30,6 +30,7 @@ from pulsaga.web.contract import (
     conditional,
 )
 from pulsaga.web.formats import invalid, problem_of_status
+from pulsaga.web.http import Api
 
 VERSION = "1.0.0"
 """Of the contract; a change that breaks callers moves its first number (docs/front-door.md)."""
@@ -60,9 +61,16 @@ def document(app: Flask) -> Part:
         spec.components.response(_phrase(status), _problem(status, reason), lazy=True)
     for rule in routes(app):
         spec.path(path=template(rule), operations=_operations(app, rule))
-    for name, blueprint in app.blueprints.items():
-        spec.tag({"name": name, "description": (import_module(blueprint.import_name).__doc__ or "").partition("\n")[0]})
+    groups = {_group(app, name): blueprint for name, blueprint in reversed(app.blueprints.items())}
+    for group, blueprint in reversed(groups.items()):
+        about = (import_module(blueprint.import_name).__doc__ or "").partition("\n")[0]
+        spec.tag({"name": group, "description": about})
     return {"openapi": DIALECT} | spec.to_dict()
+
+
+def _group(app: Flask, blueprint: str) -> str:
+    """Return the name under which the operations of a blueprint are shown."""
+    return app.name if isinstance(app.blueprints[blueprint], Api) else blueprint
 
 
 def routes(app: Flask) -> list[Rule]:
@@ -98,7 +106,11 @@ def _operations(app: Flask, rule: Rule) -> Part:
     view, declared = app.view_functions[rule.endpoint], operation_of(app, rule)
     methods = [method for method in METHODS if method in (rule.methods or ())]
     described = conditional(declared) if "GET" in methods else declared
-    about = {"operationId": view.__name__.strip("_"), "tags": [rule.endpoint.partition(".")[0]], **_said(view)}
+    about = {
+        "operationId": view.__name__.strip("_"),
+        "tags": [_group(app, rule.endpoint.partition(".")[0])],
+        **_said(view),
+    }
     public = {method: right_to(view, method) == PUBLIC for method in methods}
     return {method.lower(): about | _operation(described, is_public=public[method]) for method in methods}
 
