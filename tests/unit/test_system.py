@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -87,6 +88,33 @@ def flow(*steps: Step[Order], name: str = "order", starts: type = Order, version
     return Saga(name, starts=starts, data=Order, subject=lambda _order: "o-1", steps=list(steps), version=version)
 
 
+class Making:
+    """An object that makes a command when it is called, or by a method."""
+
+    def __call__(self, _order: Order) -> Reserve:
+        return Reserve()
+
+    def of(self, _order: Order) -> Reserve:
+        return Reserve()
+
+
+def made_of(_what: str, _order: Order) -> Reserve:
+    return Reserve()
+
+
+def learn_with(_what: str, order: Order, _reply: Reserved) -> Order:
+    return order
+
+
+def in_a_closure() -> Callable[[Order], Any]:
+    wanted = Reserve
+    return lambda _order: wanted()
+
+
+def unreadable(_order: Nowhere) -> Reserve:  # type: ignore[name-defined]  # noqa: F821 - as behind TYPE_CHECKING
+    return Reserve()
+
+
 def two(_order: Order) -> Any:
     return Reserve() if _order else ReserveSome()
 
@@ -133,6 +161,22 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: System("shop", services=[stock(Reserve)], workflows=[flow(Step(two, deadline=60))]),
         r"a step's function names 2 commands; annotate what it returns",
     ),
+    "a step that is annotated with a name that is not there": (
+        lambda: System("shop", services=[stock(Reserve)], workflows=[flow(Step(unreadable, deadline=60))]),
+        r"test_system, line \d+: name 'Nowhere' is not defined",
+    ),
+    "a step that is given the class of its command": (
+        lambda: System("shop", services=[stock(Reserve)], workflows=[flow(Step(Reserve, deadline=60))]),  # type: ignore[arg-type]
+        r"Reserve: a step takes a function that makes its command",
+    ),
+    "a partial learn that does not take every reply": (
+        lambda: System(
+            "shop",
+            services=[stock(ReserveSome)],
+            workflows=[flow(Step(lambda _o: ReserveSome(), learn=partial(learn_with, "all"), deadline=60))],
+        ),
+        r"order@1, step 1: nobody handles the reply stock\.short",
+    ),
     "two services of one name": (
         lambda: System("shop", services=[stock(Reserve), stock(Reserve)]),
         r"two services called stock",
@@ -154,6 +198,13 @@ def test_a_system_that_cannot_work_is_refused_by_name(declare: Callable[[], obje
     """Otherwise its sagas would hang until their deadlines, and nobody would know why."""
     with pytest.raises(DefinitionError, match=named):
         declare()
+
+
+@pytest.mark.parametrize("function", [Making(), Making().of, partial(made_of, "all"), in_a_closure()])
+def test_whatever_can_be_called_may_make_a_command(function: Callable[[Order], Any]) -> None:
+    """A partial, an object, a method and a closure are functions to whoever writes a step."""
+    System("shop", services=[stock(Reserve)], workflows=[flow(step := Step(function, deadline=60))])
+    assert step.sends is Reserve
 
 
 def test_a_learn_that_takes_every_reply_is_taken() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
@@ -142,20 +143,35 @@ class Saga(Generic[D]):
 
 def _sent_by(function: Callable[..., Any]) -> type:
     """Return the command class that a function makes: its return annotation, or the one that its code names."""
+    function = _plain_function(function)
+    if isinstance(function, type):
+        raise DefinitionError(f"{function.__qualname__}: a step takes a function that makes its command, not a class")
     annotated = _hints_of(function).get("return")
     if isinstance(annotated, type) and hasattr(annotated, "contract"):
         return annotated
     named = list(dict.fromkeys(_commands_named(function)))
     if len(named) != 1:
-        where = f"{function.__module__}, line {function.__code__.co_firstlineno}"
-        raise DefinitionError(f"{where}: a step's function names {len(named)} commands; annotate what it returns")
+        raise DefinitionError(
+            f"{_where(function)}: a step's function names {len(named)} commands; annotate what it returns"
+        )
     return named[0]
 
 
+def _plain_function(function: Any) -> Any:
+    """Return what is called in the end: the function of a partial, the `__call__` of an object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function) or isinstance(function, type):
+        return function
+    return getattr(function, "__call__", function)  # noqa: B004 - wanted is the method, not whether there is one
+
+
 def _commands_named(function: Any) -> Iterator[type]:
+    if not hasattr(function, "__code__"):
+        return
     scope = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
     modules = [found for name in function.__code__.co_names if isinstance(found := scope.get(name), ModuleType)]
-    for name in function.__code__.co_names:
+    for name in (*function.__code__.co_names, *function.__code__.co_freevars):
         for found in (scope.get(name), *(getattr(module, name, None) for module in modules)):
             if isinstance(found, type) and getattr(getattr(found, "contract", None), "kind", "") == "command":
                 yield found
@@ -163,11 +179,20 @@ def _commands_named(function: Any) -> Iterator[type]:
 
 def _second_parameter(function: Callable[..., Any]) -> Any:
     """Return the annotation of a function's second parameter as `issubclass` takes it; None where it says nothing."""
-    hints = _hints_of(function)
+    hints = _hints_of(_plain_function(function))
     names = list(inspect.signature(function).parameters)
     found = hints.get(names[1]) if len(names) > 1 else None
     return None if found is Any else found
 
 
 def _hints_of(function: Any) -> Mapping[str, Any]:
-    return get_type_hints(function) if function.__annotations__ else {}
+    try:
+        return get_type_hints(function) if getattr(function, "__annotations__", None) else {}
+    except NameError as error:
+        raise DefinitionError(f"{_where(function)}: {error}, and a step's function is annotated with it") from None
+
+
+def _where(function: Any) -> str:
+    """Return where a function was written."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{getattr(function, '__module__', function)}" + (f", line {code.co_firstlineno}" if code else "")
