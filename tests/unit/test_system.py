@@ -63,6 +63,29 @@ class Order:
     """Ask for goods."""
 
 
+@command("shop.order-item")
+@dataclass(frozen=True)
+class OrderItem:
+    """Ask for goods of a kind."""
+
+    sku: str
+
+
+@dataclass(frozen=True)
+class Needy:
+    """Data that nobody gives."""
+
+    sku: str
+    receipt: str
+    note: str | None
+
+
+@command("stock.forget", replies=(Reserved,))
+@dataclass(frozen=True)
+class Forget:
+    """Undo a reservation, without telling which."""
+
+
 @command("other.order")
 @dataclass(frozen=True)
 class OrderElsewhere:
@@ -157,6 +180,29 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: System("shop", services=[stock(Tell)], workflows=[flow(Step(lambda _order: Tell(), deadline=60))]),
         r"stock\.tell is answered by mail\.sent, which is another's to tell",
     ),
+    "a compensation that does not tell what it undoes": (
+        lambda: System(
+            "shop",
+            services=[stock(Reserve, Forget)],
+            workflows=[flow(Step(lambda _o: Reserve(), undo=lambda _o, _undoes: Forget(), deadline=60))],
+        ),
+        r"order@1, step 1 undoes by stock\.forget, which has no field `undoes`",
+    ),
+    "data without a field of the starting command": (
+        lambda: System("shop", services=[stock(Reserve)], workflows=[flow(RESERVE, starts=OrderItem)]),
+        r"workflow order: Order has no field sku",
+    ),
+    "data that nobody gives": (
+        lambda: System(
+            "shop",
+            services=[stock(Reserve)],
+            workflows=[Saga("order", starts=OrderItem, data=Needy, subject=lambda _d: "o-1", steps=[RESERVE])],
+        ),
+        r"workflow order: Needy needs a default for receipt$",
+    ),
+    "a workflow without steps": (lambda: flow(), r"workflow order has no steps"),
+    "two pivots": (lambda: flow(*[Step(two, pivot=True, deadline=60)] * 2), r"workflow order has two pivots"),
+    "a workflow that no URL can name": (lambda: flow(RESERVE, name="my order"), r"workflow 'my order': a name is of"),
     "a step that does not say what it sends": (
         lambda: System("shop", services=[stock(Reserve)], workflows=[flow(Step(two, deadline=60))]),
         r"a step's function names 2 commands; annotate what it returns",

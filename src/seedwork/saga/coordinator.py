@@ -56,12 +56,17 @@ class Coordinator:
                 for command in filter(None, (step.sends, step.undoes_by)):
                     if not contract_of(command).replies:
                         raise DefinitionError(f"{place} sends {contract_of(command).name}, which declares no replies")
+                if step.undoes_by and not is_compensation(step.undoes_by):
+                    raise DefinitionError(
+                        f"{place} undoes by {contract_of(step.undoes_by).name}, which has no field `undoes`"
+                    )
                 for reply in step.unlearned:
                     raise DefinitionError(
                         f"{place}: nobody handles the reply {contract_of(reply).name}; its `learn` takes others"
                     )
 
     def _check_start(self, workflow: Saga[Any]) -> None:
+        workflow.check_data()
         contract = contract_of(workflow.starts)
         if contract.kind != "command" or contract.owner != self.name:
             raise DefinitionError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from functools import cached_property
@@ -12,9 +13,11 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_type_hints
 
 from pulsaga.delivery.messages import MEMORY_S, contract_of
 from pulsaga.errors import DefinitionError
-from pulsaga.records import built, plain
+from pulsaga.records import built, has_default, hints_of, is_optional, plain
 
 D = TypeVar("D")
+NAME = re.compile("[a-z][a-z0-9_-]*")
+"""How a workflow is called: it is a part of URLs, and stored as `name@version`."""
 Known = Mapping[str, Any]
 """A saga's data as its log keeps it: the fields of its dataclass by name."""
 
@@ -111,8 +114,27 @@ class Saga(Generic[D]):
     """Closed unless declared: without one it is reachable by no caller."""
 
     def __post_init__(self) -> None:
-        if not is_dataclass(self.data):
-            raise DefinitionError(f"workflow {self.name}: {self.data.__qualname__} is no dataclass")
+        if not NAME.fullmatch(self.name):
+            raise DefinitionError(f"workflow {self.name!r}: a name is of small letters, digits, - and _")
+        for cls in (self.starts, self.data):
+            if not is_dataclass(cls):
+                raise DefinitionError(f"workflow {self.name}: {cls.__qualname__} is no dataclass")
+        if not self.steps:
+            raise DefinitionError(f"workflow {self.name} has no steps")
+        if len([step for step in self.steps if step.pivot]) > 1:
+            raise DefinitionError(f"workflow {self.name} has two pivots: from the first on nothing is compensated")
+
+    def check_data(self) -> None:
+        """Raise DefinitionError unless what starts it gives its data every field that has no default."""
+        given, known = {each.name for each in fields(self.starts)}, {each.name: each for each in fields(self.data)}  # type: ignore[arg-type]
+        if missing := sorted(given - known.keys()):
+            raise DefinitionError(f"workflow {self.name}: {self.data.__qualname__} has no field {', '.join(missing)}")
+        hints = hints_of(cast(Any, self.data))
+        needed = (name for name, each in known.items() if not (has_default(each) or is_optional(hints[name])))
+        if unset := [name for name in needed if name not in given]:
+            raise DefinitionError(
+                f"workflow {self.name}: {self.data.__qualname__} needs a default for {', '.join(unset)}"
+            )
 
     @property
     def key(self) -> str:
