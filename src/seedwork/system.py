@@ -5,6 +5,7 @@ A mistake in what is declared is a DefinitionError, which names it, before anyth
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -31,6 +32,7 @@ from pulsaga.delivery.messages import (
 from pulsaga.delivery.projection import Changed, Projection
 from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.rows import keyed_alone
+from pulsaga.delivery.tables import DELIVERY
 from pulsaga.delivery.unit_of_work import Speaker
 from pulsaga.errors import DefinitionError
 from pulsaga.process import Process
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FIRST_PORT = 3000
+NAME = re.compile("[a-z][a-z0-9_]{0,39}")
+"""How a service is called: it is a part of variables, topics, databases and roles (63 characters on PostgreSQL)."""
 ANSWERS = (CommandRefused, CommandFailed)
 """Events that every service which handles commands may answer with."""
 
@@ -96,6 +100,8 @@ class Service:
     """Where it is declared: its schemas and migrations lie beside."""
 
     def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise DefinitionError(f"service {self.name!r}: a name is of small letters, digits and _, 40 at most")
         if not self.module:
             object.__setattr__(self, "module", sys._getframe(2).f_globals["__name__"])
         if self.routes and not self.web:
@@ -105,6 +111,8 @@ class Service:
                 table.append_column(Column("revision", Integer, nullable=False))
         if taken := {"worker", "web"} & self.processes.keys():
             raise DefinitionError(f"service {self.name}: {' and '.join(taken)} is a kind of process of every service")
+        if ours := sorted({*self.tables.tables, *self.views.tables} & DELIVERY.tables.keys()):
+            raise DefinitionError(f"service {self.name}: a table called {', '.join(ours)} is in every database already")
         _refuse_twins(f"service {self.name}: two handlers of", [handler.message for handler in self.handlers])
         _refuse_twins(f"service {self.name}: two projections of", [each.event for each in self.projections])
 
@@ -199,12 +207,21 @@ class System:
             for number, step in enumerate(workflow.steps, start=1):
                 for command in filter(None, (step.sends, step.undoes_by)):
                     self._check_receiver(f"workflow {workflow.key}, step {number}", command)
+        for service in self.all:
+            self._check_owner(service)
 
     def _complete(self, door: Service | None) -> Service:
         from pulsaga.web.front_door.service import as_front_door
 
         module = self.sagas.module
         return as_front_door(door or Service("front_door", module=module), coordinator=self.name, module=module)
+
+    def _check_owner(self, service: Service) -> None:
+        """Raise DefinitionError for a command that is another's to handle, or an event that is another's to tell."""
+        for contract in map(contract_of, service.messages):
+            if contract.owner != service.name:
+                does = "handles" if contract.kind == "command" else "tells"
+                raise DefinitionError(f"service {service.name} {does} {contract.name}, which is {contract.owner}'s")
 
     def _check_receiver(self, place: str, command: type) -> None:
         contract = contract_of(command)

@@ -134,6 +134,12 @@ def in_a_closure() -> Callable[[Order], Any]:
     return lambda _order: wanted()
 
 
+def table_called(name: str) -> MetaData:
+    tables = MetaData()
+    Table(name, tables, Column("id", String, primary_key=True))
+    return tables
+
+
 def unreadable(_order: Nowhere) -> Reserve:  # type: ignore[name-defined]  # noqa: F821 - as behind TYPE_CHECKING
     return Reserve()
 
@@ -222,6 +228,28 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
             workflows=[flow(Step(lambda _o: ReserveSome(), learn=partial(learn_with, "all"), deadline=60))],
         ),
         r"order@1, step 1: nobody handles the reply stock\.short",
+    ),
+    "a service that no variable or role can name": (
+        lambda: Service("my-stock"),
+        r"service 'my-stock': a name is of small letters, digits and _",
+    ),
+    "a service whose name leaves no room for its roles": (lambda: Service("s" * 41), r"40 at most"),
+    "a table that the framework has, too": (
+        lambda: Service("stock", tables=table_called("event")),
+        r"service stock: a table called event is in every database already",
+    ),
+    "a view that the framework has, too": (
+        lambda: Service("stock", views=table_called("failure")),
+        r"service stock: a table called failure is in every database already",
+    ),
+    "a command of another service": (
+        lambda: System("shop", services=[Service("depot", handlers=[Handler(Reserve, handle)])]),
+        r"service depot handles stock\.reserve, which is stock's",
+    ),
+    "a message without an owner": (lambda: command("reserve"), r"message 'reserve': a name is owner\.what-happens"),
+    "replies that are no tuple": (
+        lambda: command("stock.count", replies=Reserved),  # type: ignore[arg-type]
+        r"message stock\.count: its replies are a tuple",
     ),
     "two services of one name": (
         lambda: System("shop", services=[stock(Reserve), stock(Reserve)]),

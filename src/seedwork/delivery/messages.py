@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from pulsaga.errors import Undecodable
+from pulsaga.errors import DefinitionError, Undecodable
 
 Kind = Literal["command", "event"]
 T = TypeVar("T")
 B = TypeVar("B")
 
+NAME = re.compile("[a-z][a-z0-9_]*[.][a-z][a-z0-9_-]*")
+"""How a message is called: `owner.message-name` names its topic, its schema and the file of that."""
 SCHEMA_PREFIX = "urn:protools:schema:"
 CONTENT_TYPE = "application/avro"
 
@@ -70,10 +72,16 @@ def event(name: str, version: int = 1, *, latest_by: str | None = None) -> Calla
 def _declare(
     kind: Kind, name: str, version: int, replies: tuple[type, ...] = (), latest_by: str | None = None
 ) -> Callable[[type[T]], type[T]]:
+    if not NAME.fullmatch(name):
+        raise DefinitionError(f"message {name!r}: a name is owner.what-happens, of small letters, digits and -")
+    given: Any = replies
+    if isinstance(given, type) or not all(hasattr(each, "contract") for each in given):
+        raise DefinitionError(f"message {name}: its replies are a tuple of classes that are declared with @event")
+
     def mark(cls: type[T]) -> type[T]:
         if latest_by is not None and not has_field(cls, latest_by):
             raise TypeError(f"{name}: latest_by names {latest_by!r}, which is no field of it")
-        cls.contract = Contract(name, version, kind, cls.__module__, replies, latest_by)  # type: ignore[attr-defined]
+        cls.contract = Contract(name, version, kind, cls.__module__, tuple(replies), latest_by)  # type: ignore[attr-defined]
         _declared[name] = cls.__module__
         return cls
 
