@@ -311,10 +311,11 @@ def bootstrap_command() -> None:
     """Create databases, topics, schemas and subscriptions; safe to repeat."""
     from pulsaga.telemetry import configure_logging
     from pulsaga_program.bootstrap import bootstrap
-    from pulsaga_program.preflight import check_values
+    from pulsaga_program.preflight import check_front_door, check_values
 
     settings = _settings()
     check_values(_system(), settings)
+    check_front_door(_system())
     configure_logging(settings.log_format)
     bootstrap(_system(), settings)
 

@@ -45,6 +45,15 @@ def _check_faults(system: System, settings: Settings) -> None:
         raise SettingError("PROTOOLS_FAULTS", str(error)) from None
 
 
+def check_front_door(system: System) -> None:
+    """Raise DefinitionError for a workflow that is declared open and cannot be. Loads what web processes load."""
+    from pulsaga.web.front_door.app import routes_of
+    from pulsaga.web.front_door.door import FrontDoor
+
+    if door := system.front_door:
+        routes_of(FrontDoor(system, door.entrances() if door.entrances else ()), door.name)
+
+
 def check_system(system: System, settings: Settings) -> None:
     """Raise SettingError for what the processes of one machine together could not work with, or lack."""
     check_values(system, settings)

@@ -19,6 +19,7 @@ from tests.receiver import receiving
 from tests.service.rooms import Room, eventually
 from tests.service.shop import (
     CLOSE,
+    FLOOR,
     ORDER,
     ORDER_XML,
     PLACE_ORDER,
@@ -38,12 +39,14 @@ from pulsaga.delivery.tables import outbox, unpack
 from pulsaga.errors import DefinitionError
 from pulsaga.saga.definition import Access
 from pulsaga.settings import Settings
+from pulsaga.system import System
 from pulsaga.web.access.tokens import SECRET_BYTES, issue
 from pulsaga.web.documents import openapi, xsd
 from pulsaga.web.front_door.callbacks.webhooks import Webhooks
 from pulsaga.web.front_door.commands.waiting import changed_ids_body, topic_of
 from pulsaga.web.front_door.overload.admission import Admission
 from pulsaga.web.front_door.tables import acceptance, cancellation, command, command_move, webhook
+from pulsaga_program.preflight import check_front_door
 
 PATH = "/workflows/place-order"
 XML = {"Content-Type": "application/xml", "Accept": "application/xml"}
@@ -421,7 +424,10 @@ IMPOSSIBLE: list[tuple[Any, str]] = [
     (declared(OPEN, at=(tuple[int, str],)), "one kind of item"),
     (declared(Access(start="operator", fields=("at", "to")), at=(str,)), "has no field to"),
     (declared(Access(start="operator", fields=()), at=(str,)), "may not give at, which has no default"),
-    (declared(Access(start="operater"), at=(str,)), "operater: a role is one of"),
+    (declared(Access(start="operater"), at=(str,)), "workflow odd: operater: a role is one of"),
+    (declared(Access(start=()), at=(str,)), "workflow odd: nobody may start it"),
+    (declared(Access(start="operator", subject="status"), at=(str,)), "workflow odd: .* its subject as 'status'"),
+    (declared(Access(start="operator", subject="my id"), at=(str,)), "workflow odd: .* its subject as 'my id'"),
     (declared(Access(start=("operator", "orders")), at=(str,)), "orders: a role is one of"),
 ]
 
@@ -431,6 +437,8 @@ def test_a_declaration_that_cannot_work_stops_the_start_and_names_itself(tmp_pat
     """Else the first caller finds it, and the operator has only a log."""
     with pytest.raises(DefinitionError, match=told):
         open_shop(tmp_path, (odd,))
+    with pytest.raises(DefinitionError, match=told):  # before anything is made
+        check_front_door(System("shop", services=[FLOOR], workflows=[odd]))
 
 
 def test_a_field_called_callback_is_no_harm_where_callers_may_not_give_it(tmp_path: Path) -> None:

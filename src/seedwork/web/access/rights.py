@@ -41,6 +41,8 @@ def allow(right: Right) -> Callable[[F], F]:
 def right_of(start: str | Collection[str]) -> Right:
     """Return the right to start a workflow; raise DefinitionError for what is neither a role nor a scope."""
     named = frozenset([start] if isinstance(start, str) else start)
+    if not named:
+        raise DefinitionError("nobody may start it: name a role or a scope, or leave `access` out")
     if wrong := sorted(name for name in named if name not in ROLES and not is_scope(name)):
         raise DefinitionError(f"{', '.join(wrong)}: a role is one of {', '.join(ROLES)}; a scope has a colon")
     return named

@@ -21,15 +21,24 @@ from pulsaga.web.front_door.forgetting import forgetting
 from pulsaga.web.front_door.overload.admission import Admission
 
 
+def routes_of(door: FrontDoor, service: str) -> tuple[Blueprint, list[str]]:
+    """Return the routes of a front door, and the endpoints by which workflows start.
+
+    Raise DefinitionError for a workflow that is declared open and cannot be.
+    """
+    api, shape = http.api(service, "pulsaga.web.front_door"), command_shape(door.views.values())
+    commands = [starting.add_to(api, door, entrance, shape) for entrance in starting.entrances_of(door)]
+    routes.add_to(api, shape)
+    return api, commands
+
+
 def create(door: FrontDoor, runtime: Runtime, read: Engine, *blueprints: Blueprint) -> Flask:
     """Return the WSGI app of a front door; the blueprints hold an application's own routes.
 
     `app.extensions` holds what the process runs beside it: `waiting`, and in `duties` its looks at the load; and the
     `gate` that the server asks. Raise DefinitionError for a workflow that is declared open and cannot be.
     """
-    api, shape = http.api(runtime.service, "pulsaga.web.front_door"), command_shape(door.views.values())
-    commands = [starting.add_to(api, door, entrance, shape) for entrance in starting.entrances_of(door)]
-    routes.add_to(api, shape)
+    api, commands = routes_of(door, runtime.service)
     find_key = partial(keys.find, runtime.write)
     app = webapp.create(runtime, read, api, events.events, *blueprints, static=True, find_key=find_key)
     app.extensions["front_door"] = door

@@ -123,13 +123,21 @@ def _followed(door: FrontDoor, entrance: Entrance) -> dict[str, dict[str, str]]:
 
 
 def _right_to_enter(door: FrontDoor, entrance: Entrance) -> Right:
-    accesses = [door.by_name[name].access for name in entrance.workflows]
-    rights = {right_of(access.start) if access else None for access in accesses}
+    rights = {_right_to_start(door.by_name[name]) for name in entrance.workflows}
     (right, *others) = rights
     if right is None or others:
         named = ", ".join(entrance.workflows)
         raise DefinitionError(f"{entrance.path}: {named} must be open to callers, all by the same right")
     return right
+
+
+def _right_to_start(saga: Saga[Any]) -> Right | None:
+    if saga.access is None:
+        return None
+    try:
+        return right_of(saga.access.start)
+    except DefinitionError as error:
+        raise DefinitionError(f"workflow {saga.name}: {error}") from None
 
 
 # --- a request

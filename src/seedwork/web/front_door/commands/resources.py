@@ -5,12 +5,14 @@ What a command shows beside what all of them have is declared by the workflows, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
 from marshmallow import fields
 from marshmallow.validate import OneOf
 
+from pulsaga.errors import DefinitionError
 from pulsaga.web.contract import Shape, named
 from pulsaga.web.front_door.door import CommandView, Link
 
@@ -46,8 +48,19 @@ class Reason(Shape):
     detail = text("For people.", "550 no such user")
 
 
+MEMBERS = ("id", "type", "status", "version", "reason", "createdAt", "updatedAt", "links")
+"""What every command shows."""
+NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+
+
 def command_shape(views: Collection[CommandView]) -> type[Shape]:
-    """Return the shape of commands that are shown in these ways; what only some of them show is optional."""
+    """Return the shape of commands that are shown in these ways; what only some of them show is optional.
+
+    Raise DefinitionError for a subject under a name that every command uses, or that XML cannot write.
+    """
+    for view in views:
+        if view.subject in MEMBERS or not NAME.fullmatch(view.subject):
+            raise DefinitionError(f"workflow {view.type}: a command can not show its subject as {view.subject!r}")
     links = {one.name: one for view in views for one in view.links}
     subjects = dict.fromkeys(view.subject for view in views)
     types = tuple(dict.fromkeys(view.type for view in views)) or ("none",)
