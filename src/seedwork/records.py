@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
-from functools import cache
+from functools import cache, cached_property
 from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
@@ -17,8 +17,16 @@ def plain(record: Any) -> Mapping[str, Any]:
 
 @cache
 def is_nested(cls: Any) -> bool:
-    """Tell whether a dataclass holds others, or lists."""
-    return is_dataclass(cls) and any(map(_holds_more, hints_of(cast(Any, cls)).values()))
+    """Tell whether a dataclass holds others, or lists, or is not kept as a mapping of its fields alone."""
+    return is_dataclass(cls) and (
+        not _keeps_fields_alone(cast(Any, cls)) or any(map(_holds_more, hints_of(cast(Any, cls)).values()))
+    )
+
+
+def _keeps_fields_alone(cls: Any) -> bool:
+    """Tell whether `vars` of an instance are its fields: not with slots, nor with what is worked out once."""
+    members = (member for base in cls.__mro__ for member in vars(base).values())
+    return bool(cls.__dictoffset__) and not any(isinstance(member, cached_property) for member in members)
 
 
 @cache
