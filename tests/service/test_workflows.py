@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,13 @@ def test_a_command_shows_its_subject_by_the_name_that_its_workflow_declares(shop
     assert (tidied["type"], tidied["shelf"], "subject" in tidied) == ("tidy-up", "shelf 4", False)
     assert shop.http.get(tidied["links"]["self"]).json == tidied
     assert placed["links"] == {"self": f"/commands/{placed['id']}"}
+
+
+def test_a_subject_may_be_a_number(tmp_path: Path) -> None:
+    """It is written as text wherever it is shown."""
+    shop = open_shop(tmp_path, (saga("tidy-up", Tidy, lambda tidy: tidy.shelf, Access(start="operator")),))
+    with closing(shop):
+        assert shop.http.post("/workflows/tidy-up", json={"shelf": 4}).get_json()["subject"] == "4"
 
 
 def test_the_same_key_and_body_in_either_language_is_the_same_command(shop: Room) -> None:

@@ -184,7 +184,7 @@ def _check_owner(saga: Saga[Any], command: Any) -> None:
 
 def _subject_of(saga: Saga[Any], command: Any) -> str:
     """Return the subject of a command; raise the Problem 422 for one that no envelope can carry."""
-    subject = saga.subject(saga.load(plain(command)))
+    subject = str(saga.subject(saga.load(plain(command))))
     if not 1 <= len(subject) <= SUBJECT_LENGTH or any(unicodedata.category(c) in UNPRINTABLE for c in subject):
         detail = f"what {saga.name} is about must have 1 to {SUBJECT_LENGTH} characters, and no control characters"
         raise invalid({"": detail})
