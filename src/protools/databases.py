@@ -73,12 +73,13 @@ def new_migration(system: System, settings: Settings, service: Service, side: Si
 
 
 def _revision(history: History, connection: Connection, message: str) -> Path | None:
-    history.folder.mkdir(parents=True, exist_ok=True)
     found = len(list(history.folder.glob("*.py"))) + 1
 
     def keep(_context: Any, _revision: Any, directives: list[Any]) -> None:
         if directives[0].upgrade_ops.is_empty():
             directives[:] = []
+        else:
+            history.folder.mkdir(parents=True, exist_ok=True)
 
     config, number = _config(history, connection), f"{found:04}"
     made = command.revision(config, message, autogenerate=True, rev_id=number, process_revision_directives=keep)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,10 +16,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Engine, MetaData, inspect, text
 from sqlalchemy.engine import Connection
 
+from pulsaga import Service, System
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import new_id
 from pulsaga.settings import Settings, Side
-from pulsaga_program.databases import SIDES, histories_of, prepare_databases
+from pulsaga_program.databases import SIDES, histories_of, new_migration, prepare_databases
 from pulsaga_program.local import LocalPostgres
 from system import SYSTEM
 
@@ -104,3 +108,16 @@ def test_a_difference_would_be_seen(settings: Settings) -> None:
     with connected(settings, "generador", "write") as connection:
         half, _ = metadata_of("generador", "write")
         assert compare_metadata(MigrationContext.configure(connection), half) != []
+
+
+def test_a_service_without_tables_gets_no_migration_and_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty folder is taken for a history that somebody forgot to commit."""
+    module = ModuleType("quiet")
+    module.__file__ = str(tmp_path / "quiet.py")
+    monkeypatch.setitem(sys.modules, "quiet", module)
+    quiet = Service("quiet", module="quiet")
+    system = System("shop", services=[quiet])
+    assert [new_migration(system, Settings.read({}), quiet, side, "nothing") for side in SIDES] == [None, None]
+    assert list(tmp_path.iterdir()) == []

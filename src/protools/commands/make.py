@@ -34,9 +34,11 @@ def make_migrations(service: str, message: str) -> None:
     system, settings = the_system(), Settings.read()
     if service not in system.names:
         raise click.BadParameter(f"{service} is not one of {', '.join(system.names)}", param_hint="SERVICE")
-    for side in get_args(Side):
-        if path := new_migration(system, settings, system[service], side, message):
-            click.echo(f"written: {path}")
+    made = [new_migration(system, settings, system[service], side, message) for side in get_args(Side)]
+    for path in filter(None, made):
+        click.echo(f"written: {path}")
+    if not any(made):
+        click.echo(f"nothing to write: the tables of {service} are as its migrations make them")
 
 
 @make.command("documents")
