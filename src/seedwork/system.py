@@ -196,8 +196,12 @@ class System:
     workflows: Sequence[Saga[Any]] = ()
     front_door: Service | None = None
     """By default one with nothing of its own, where a workflow says who may start it."""
+    module: str = ""
+    """Where it is declared."""
 
     def __post_init__(self) -> None:
+        if not self.module:
+            object.__setattr__(self, "module", sys._getframe(2).f_globals["__name__"])
         if self.front_door or any(workflow.access for workflow in self.workflows):
             object.__setattr__(self, "front_door", self._complete(self.front_door))
         _refuse_twins(f"system {self.name}: two services called", [service.name for service in self.all], str)
@@ -237,7 +241,7 @@ class System:
     @cached_property
     def sagas(self) -> Coordinator:
         """What drives its sagas."""
-        return Coordinator(self.name, self.workflows)
+        return Coordinator(self.name, self.workflows, self.module)
 
     @cached_property
     def coordinator(self) -> Service:
@@ -245,10 +249,10 @@ class System:
         from pulsaga.saga import timers, views
         from pulsaga.saga.tables import READ, WRITE
 
-        sagas = self.sagas
+        sagas, door = self.sagas, [self.front_door] if self.front_door else []
         return Service(
             self.name,
-            handlers=sagas.handlers(),
+            handlers=sagas.handlers({service.name: service for service in (*self.services, *door)}),
             projections=[Projection(sagas.moved, views.project_saga)],
             events=[sagas.moved],
             tables=WRITE,

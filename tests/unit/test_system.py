@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass, replace
 from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import Column, MetaData, String, Table
 
-from pulsaga import DefinitionError, Handler, Message, Saga, Service, Step, System, UnitOfWork, command, event
+from pulsaga import (
+    Access,
+    DefinitionError,
+    Handler,
+    Message,
+    Saga,
+    Service,
+    Step,
+    System,
+    UnitOfWork,
+    command,
+    contract_of,
+    event,
+)
 
 
 @event("stock.reserved")
@@ -148,6 +161,7 @@ def two(_order: Order) -> Any:
     return Reserve() if _order else ReserveSome()
 
 
+ANYBODY = Access(start="caller")
 RESERVE = Step[Order](lambda _order: Reserve(), deadline=60)
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "a command without a receiver": (
@@ -295,6 +309,35 @@ def test_the_coordinator_hears_every_answer_to_every_version_and_starts_the_newe
     assert system.sagas.starting[Order] is newer
     heard = set(system.coordinator.consumes)
     assert {"stock.reserved", "stock.short", "stock.command-refused", "stock.command-failed"} <= heard
+
+
+def elsewhere(name: str, *replies: type) -> Any:
+    """Declare a command in another package."""
+    made = make_dataclass("Made", [], frozen=True, namespace={"__module__": "elsewhere.messages"})
+    return command(name, replies=replies)(made)
+
+
+def test_a_service_answers_by_one_class_though_its_commands_are_declared_in_two_packages() -> None:
+    """The coordinator looked for the schema of the refused answer beside the command: it is committed once."""
+    count = elsewhere("stock.count", Reserved)
+    depot = stock(Reserve, count)
+    steps = flow(RESERVE, Step[Order](lambda _order: count(), deadline=60))
+    heard = System("shop", services=[depot], workflows=[steps]).coordinator.handling
+    assert [cls for cls in heard if contract_of(cls).name == "stock.command-refused"] == [depot.refused]
+
+
+def test_a_front_door_hears_what_the_coordinator_tells_though_workflows_start_in_two_packages() -> None:
+    """The newer version of a workflow may be listed before the first of another."""
+    other = elsewhere("shop.order-elsewhere")
+    flows = [flow(RESERVE, version=2), flow(RESERVE, name="other", starts=other)]
+    system = System("shop", services=[stock(Reserve)], workflows=[replace(each, access=ANYBODY) for each in flows])
+    assert system.front_door is not None
+    assert set(system.front_door.projecting) <= set(system.coordinator.messages)
+
+
+def test_a_system_without_workflows_keeps_its_schemas_at_home() -> None:
+    """They were written among the files of the framework."""
+    assert {contract_of(cls).module for cls in System("shop").messages} == {__name__}
 
 
 def test_a_table_gets_its_revision_but_for_what_is_only_added_to() -> None:

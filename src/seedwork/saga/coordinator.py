@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Table
 
@@ -38,12 +38,26 @@ from pulsaga.saga.snapshots import json_of, load_progress, snapshot_of
 from pulsaga.saga.tables import saga
 
 
+class Receiver(Protocol):
+    """A service, by the classes of its answers."""
+
+    @property
+    def refused(self) -> type[CommandRefused]: ...
+
+    @property
+    def failed(self) -> type[CommandFailed]: ...
+
+    @property
+    def withdrawn(self) -> type[CommandWithdrawn] | None: ...
+
+
 class Coordinator:
     """What drives the sagas of one system, under the system's name."""
 
-    def __init__(self, name: str, workflows: Sequence[Saga[Any]]) -> None:
+    def __init__(self, name: str, workflows: Sequence[Saga[Any]], module: str) -> None:
+        """Drive these workflows; `module` declares the system: without workflows its schemas lie beside."""
         self.name, self.workflows = name, {workflow.key: workflow for workflow in workflows}
-        self.module = next((workflow.starts.__module__ for workflow in workflows), __name__)
+        self.module = next((command.__module__ for command in self.starting), module)
         self.moved = owned(SagaMoved, name, self.module)
         self.cancel = owned(CancelSaga, name, self.module, "command")
 
@@ -82,24 +96,18 @@ class Coordinator:
         ordered = sorted(self.workflows.values(), key=lambda workflow: workflow.version)
         return {workflow.starts: workflow for workflow in ordered}
 
-    def handlers(self) -> list[Handler[Any]]:
-        """Return what it handles, each message once, in the order of the workflows."""
+    def handlers(self, receivers: Mapping[str, Receiver]) -> list[Handler[Any]]:
+        """Return what it handles, each message once, in the order of the workflows, given the services by name."""
         handlers = [Handler(starts, self.start) for starts in self.starting]
         handlers.append(Handler(self.cancel, self.cancel_saga, reads=_undone_saga))
         sent = [command for flow in self.workflows.values() for step in flow.steps for command in _sent(step)]
         replies = dict.fromkeys(reply for command in sent for reply in contract_of(command).replies)
         handlers += [self._reply(reply, self.on_reply) for reply in replies]
-        undone = list(filter(is_compensation, sent))
-        handlers += self._answers(CommandRefused, sent, self.on_refused)
-        handlers += self._answers(CommandFailed, sent, self.on_failed)
-        handlers += self._answers(CommandWithdrawn, undone, self.on_reply)
-        return handlers
-
-    def _answers(self, answer: type, commands: Sequence[type], function: Any) -> list[Handler[Any]]:
-        """Return the handlers of an answer that every receiver of these commands has."""
-        contracts = [contract_of(command) for command in commands]
-        answers: dict[type, None] = dict.fromkeys(owned(answer, each.owner, each.module) for each in contracts)
-        return [self._reply(cls, function) for cls in answers]
+        asked = _owners(sent, receivers)
+        handlers += [self._reply(receivers[name].refused, self.on_refused) for name in asked]
+        handlers += [self._reply(receivers[name].failed, self.on_failed) for name in asked]
+        withdrawn = [receivers[name].withdrawn for name in _owners(filter(is_compensation, sent), receivers)]
+        return [*handlers, *(self._reply(answer, self.on_reply) for answer in withdrawn if answer)]
 
     def _reply(self, cls: type, function: Any) -> Handler[Any]:
         return Handler(cls, function, reads=_saga_of, on_dead=self.on_dead_reply)
@@ -232,6 +240,12 @@ class Coordinator:
     def longest_silence_s(self) -> float:
         """Seconds of the longest silence after which any step sends again."""
         return max((step.retry.seconds for flow in self.workflows.values() for step in flow.steps), default=0.0)
+
+
+def _owners(commands: Iterable[type], receivers: Mapping[str, Receiver]) -> list[str]:
+    """Return the names of those that these commands are sent to, each once."""
+    names = dict.fromkeys(contract_of(command).owner for command in commands)
+    return [name for name in names if name in receivers]
 
 
 def _sent(step: Any) -> Iterable[type]:
