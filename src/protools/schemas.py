@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import is_dataclass, make_dataclass
+from dataclasses import MISSING, Field, field, fields, is_dataclass, make_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -43,8 +43,24 @@ def write(classes: Iterable[type]) -> Iterator[Path]:
 def _model(cls: Any) -> Any:
     from dataclasses_avroschema import AvroModel
 
-    fields = [(name, _with_models(hint)) for name, hint in get_type_hints(cls).items() if name != "contract"]
-    return make_dataclass(cls.__name__, fields, bases=(AvroModel,))
+    hints = get_type_hints(cls)
+    members = [(each.name, _with_models(hints[each.name]), _default_of(each)) for each in fields(cls)]
+    return make_dataclass(cls.__name__, members, bases=(AvroModel,), kw_only=True)
+
+
+def _default_of(one: Field[Any]) -> Any:
+    """Return a field that has the default of another: what has one may be added to a message, or left out of it."""
+    from dataclasses_avroschema import AvroModel
+
+    made = _as_model(one.default if one.default_factory is MISSING else one.default_factory())
+    return field(default_factory=lambda: made) if isinstance(made, list | dict | AvroModel) else field(default=made)
+
+
+def _as_model(value: Any) -> Any:
+    """Return a default in which a model stands for each dataclass."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _model(type(value))(**{each.name: _as_model(getattr(value, each.name)) for each in fields(value)})
+    return type(value)(map(_as_model, value)) if isinstance(value, list | tuple) else value
 
 
 def _with_models(hint: Any) -> Any:

@@ -6,14 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pulsaga.broker.compatibility import check_compatible
-from pulsaga.delivery.avro import versions_of
-from pulsaga.delivery.messages import contract_of, has_field
+from pulsaga.delivery.avro import Codec, versions_of
+from pulsaga.delivery.messages import contract_of, event, has_field
 from pulsaga.errors import SchemaIncompatible
 from pulsaga.system import Service
 from pulsaga_program.schemas import derive, path_of
@@ -70,6 +71,44 @@ def test_every_version_of_a_schema_reads_and_is_read_by_every_other(cls: Any) ->
     texts = versions_of(contract_of(cls))
     for number, text in enumerate(texts):
         check_compatible(contract_of(cls).name, text, texts[:number])
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a message, which has a default of its own."""
+
+    name: str
+    number: int = 1
+
+
+@dataclass(frozen=True)
+class Before:
+    """A message as it was."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class After(Before):
+    """The same message with a field of every kind more."""
+
+    number: int = 7
+    note: str | None = None
+    names: tuple[str, ...] = ("ada",)
+    part: Part = Part("first")
+    perhaps: Part | None = Part("second", 2)
+    parts: list[Part] = field(default_factory=lambda: [Part("third")])
+
+
+def test_a_field_that_has_a_default_may_be_added_or_left_out() -> None:
+    """Its schema must say the default, or no message could ever change."""
+    old, new = event("anybody.changed")(Before), event("anybody.changed", 2)(After)
+    texts = {contract_of(cls).dataschema: derive(cls) for cls in (old, new)}
+    one, two = texts.values()
+    check_compatible("anybody.changed", two, [one])
+    codec = Codec(texts)
+    assert codec.decode(new, codec.encode(old("ada")), one) == new("ada")
+    assert codec.decode(old, codec.encode(new("ada")), two) == old("ada")
 
 
 def test_an_incompatible_version_would_be_seen() -> None:
