@@ -15,7 +15,7 @@ from pulsaga.text import printable
 
 def this_program() -> str:
     """Return how a shell calls this program, for commands that are shown to be typed."""
-    return "protools" if shutil.which("protools") else f"{shlex.quote(sys.executable)} -m protools"
+    return "protools" if shutil.which("protools") else f"{shlex.quote(sys.executable)} -m pulsaga_program"
 
 
 def tell(line: str) -> None:

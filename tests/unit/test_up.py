@@ -16,6 +16,7 @@ from pulsaga.errors import SettingError
 from pulsaga.settings import Settings
 from pulsaga_program.local.process import PortInUse, free_ports, only_one
 from pulsaga_program.preflight import check_system
+from pulsaga_program.terminal import this_program
 from pulsaga_program.up import (
     WrongReplicas,
     embedded_broker,
@@ -111,7 +112,7 @@ def test_the_commands_to_try_reach_the_front_door(settings: Settings) -> None:
 def test_the_commands_to_try_carry_a_token_where_one_is_asked_for(tmp_path: Path) -> None:
     """A first command that is answered with 401 helps nobody."""
     shown = try_next(SYSTEM, Settings.read({"PROTOOLS_HOME": str(tmp_path), "JWT_SECRET": "x" * 32}), 3.21)
-    assert "protools token issue --role operator" in shown
+    assert f"{this_program()} token issue --role operator" in shown
     assert shown.count('-H "Authorization: Bearer $TOKEN"') == 3
 
 
