@@ -12,12 +12,19 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from pulsaga.delivery.avro import home_of
 from pulsaga.delivery.messages import Contract, contract_of
+from pulsaga.errors import DefinitionError
 
 
 def derive(cls: type) -> str:
-    """Return the Avro schema of a message class, as committed: JSON, two spaces, newline at the end."""
+    """Return the Avro schema of a message class, as committed: JSON, two spaces, newline at the end.
+
+    Raise DefinitionError, naming the message, for a field that Avro cannot hold.
+    """
     contract = contract_of(cls)
-    schema = json.loads(_model(cls).avro_schema())
+    try:
+        schema = json.loads(_model(cls).avro_schema())
+    except (TypeError, ValueError, NameError, AssertionError) as error:
+        raise DefinitionError(f"message {contract.name}: {error}") from None
     schema |= {"name": _record_name(contract), "namespace": f"protools.{contract.owner}"}
     return json.dumps(_without_docs(schema), indent=2) + "\n"
 
@@ -30,13 +37,16 @@ def path_of(cls: type) -> Path:
 
 
 def write(classes: Iterable[type]) -> Iterator[Path]:
-    """Write the schemas that are not committed yet, yielding their paths; a committed one is never touched."""
-    for cls in classes:
-        path = path_of(cls)
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(derive(cls))
-            yield path
+    """Write the schemas that are not committed yet, yielding their paths; a committed one is never touched.
+
+    Raise DefinitionError before any is written.
+    """
+    paths = {path_of(cls): cls for cls in classes}
+    made = {path: derive(cls) for path, cls in paths.items() if not path.exists()}
+    for path, text in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        yield path
 
 
 @cache

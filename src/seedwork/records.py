@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from functools import cache, cached_property
 from types import NoneType, UnionType
-from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+KEPT = (str, int, float, bool, NoneType, Any, Ellipsis, list, tuple, dict)
+"""Types whose values JSON gives back as they were."""
 
 
 def plain(record: Any) -> Mapping[str, Any]:
@@ -62,6 +65,19 @@ def _absent(cls: Any) -> dict[str, None]:
     """Return the fields that are None where nothing is said of them."""
     hints = hints_of(cls)
     return {one.name: None for one in fields(cls) if is_optional(hints[one.name]) and not has_default(one)}
+
+
+def not_kept(hint: Any, inside: tuple[Any, ...] = ()) -> Any:
+    """Return the first type in a hint whose values JSON would not give back as they were; None when there is none."""
+    if hint in KEPT or hint in inside or get_origin(hint) is Literal:
+        return None
+    if is_dataclass(hint):
+        parts = tuple(hints_of(cast(Any, hint)).values())
+    elif get_origin(hint) in (list, tuple, dict, Union, UnionType):
+        parts = get_args(hint)
+    else:
+        return hint
+    return next(filter(None, (not_kept(part, (*inside, hint)) for part in parts)), None)
 
 
 def has_default(field: Field[Any]) -> bool:

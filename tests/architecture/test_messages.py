@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,9 +16,9 @@ import pytest
 from pulsaga.broker.compatibility import check_compatible
 from pulsaga.delivery.avro import Codec, versions_of
 from pulsaga.delivery.messages import contract_of, event, has_field
-from pulsaga.errors import SchemaIncompatible
+from pulsaga.errors import DefinitionError, SchemaIncompatible
 from pulsaga.system import Service
-from pulsaga_program.schemas import derive, path_of
+from pulsaga_program.schemas import derive, path_of, write
 from system import SYSTEM
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
@@ -109,6 +110,30 @@ def test_a_field_that_has_a_default_may_be_added_or_left_out() -> None:
     codec = Codec(texts)
     assert codec.decode(new, codec.encode(old("ada")), one) == new("ada")
     assert codec.decode(old, codec.encode(new("ada")), two) == old("ada")
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A message with a field that Avro cannot hold."""
+
+    things: set[str]
+
+
+def test_a_field_that_avro_cannot_hold_is_named_before_any_schema_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the schemas of a change are worse than none."""
+    module = ModuleType("odd")
+    module.__file__ = str(tmp_path / "odd.py")
+    monkeypatch.setitem(sys.modules, "odd", module)
+    for cls in (
+        fine := type("Fine", (Before,), {"__module__": "odd"}),
+        odd := type("Odd", (Odd,), {"__module__": "odd"}),
+    ):
+        event(f"anybody.{cls.__name__.lower()}")(cls)
+    with pytest.raises(DefinitionError, match=r"message anybody\.odd: .*set\[str\] for field things"):
+        list(write([fine, odd]))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_incompatible_version_would_be_seen() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -91,6 +92,20 @@ class Needy:
     sku: str
     receipt: str
     note: str | None
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A part of data."""
+
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Data that would come back as text."""
+
+    legs: tuple[Leg, ...] = ()
 
 
 @command("stock.forget", replies=(Reserved,))
@@ -219,6 +234,14 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
             workflows=[Saga("order", starts=OrderItem, data=Needy, subject=lambda _d: "o-1", steps=[RESERVE])],
         ),
         r"workflow order: Needy needs a default for receipt$",
+    ),
+    "data that a log cannot keep": (
+        lambda: System(
+            "shop",
+            services=[stock(Reserve)],
+            workflows=[Saga("order", starts=Order, data=Timed, subject=lambda _d: "o-1", steps=[RESERVE])],
+        ),
+        r"workflow order: field legs of Timed: a saga's log cannot keep <class 'datetime.datetime'>",
     ),
     "a workflow without steps": (lambda: flow(), r"workflow order has no steps"),
     "two pivots": (lambda: flow(*[Step(two, pivot=True, deadline=60)] * 2), r"workflow order has two pivots"),

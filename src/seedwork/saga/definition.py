@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_type_hints
 
 from pulsaga.delivery.messages import MEMORY_S, contract_of
 from pulsaga.errors import DefinitionError
-from pulsaga.records import built, has_default, hints_of, is_optional, plain
+from pulsaga.records import built, has_default, hints_of, is_optional, not_kept, plain
 
 D = TypeVar("D")
 NAME = re.compile("[a-z][a-z0-9_-]*")
@@ -125,11 +125,15 @@ class Saga(Generic[D]):
             raise DefinitionError(f"workflow {self.name} has two pivots: from the first on nothing is compensated")
 
     def check_data(self) -> None:
-        """Raise DefinitionError unless what starts it gives its data every field that has no default."""
+        """Raise DefinitionError unless its log can keep its data, and what starts it gives what has no default."""
         given, known = {each.name for each in fields(self.starts)}, {each.name: each for each in fields(self.data)}  # type: ignore[arg-type]
         if missing := sorted(given - known.keys()):
             raise DefinitionError(f"workflow {self.name}: {self.data.__qualname__} has no field {', '.join(missing)}")
         hints = hints_of(cast(Any, self.data))
+        for name in known:
+            if odd := not_kept(hints[name]):
+                what = f"workflow {self.name}: field {name} of {self.data.__qualname__}"
+                raise DefinitionError(f"{what}: a saga's log cannot keep {odd!r}; make it text or a number")
         needed = (name for name, each in known.items() if not (has_default(each) or is_optional(hints[name])))
         if unset := [name for name in needed if name not in given]:
             raise DefinitionError(
