@@ -12,15 +12,16 @@ from typing import Any, get_args
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, MetaData, create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from pulsaga.delivery.avro import home_of
 from pulsaga.delivery.database import open_database, role_name
 from pulsaga.delivery.forgetting import forget
 from pulsaga.delivery.tables import DELIVERY, failure
-from pulsaga.errors import Unavailable
+from pulsaga.errors import ProtoolsError, Unavailable
 from pulsaga.settings import Role, Settings, Side
 from pulsaga.system import Service, System
 from pulsaga.web.front_door import tables as front_door
@@ -30,6 +31,10 @@ ROLES: tuple[Role, ...] = get_args(Role)
 OWN = "alembic"
 """Name of a service's own history; the others are the framework's, each with a version table of its own."""
 FIRST = "0001"
+
+
+class MigrationFailed(ProtoolsError):
+    """A migration that the database refused; nothing of it is left."""
 
 
 def prepare_databases(system: System, settings: Settings, service: Service) -> None:
@@ -48,11 +53,19 @@ def migrate(system: System, settings: Settings, service: Service, side: Side) ->
         with engine.begin() as connection:
             for history in histories_of(system, service, side):
                 _adopt(connection, history)
-                command.upgrade(_config(history, connection), "head")
+                _upgrade(connection, history, f"{service.name} {side}")
         if side == "write":
             forget(engine, settings.clock_offset)
     finally:
         engine.dispose()
+
+
+def _upgrade(connection: Connection, history: History, database: str) -> None:
+    try:
+        command.upgrade(_config(history, connection), "head")
+    except (DBAPIError, CommandError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise MigrationFailed(f"{database}: a migration in {history.folder} failed: {str(reason).strip()}") from error
 
 
 def new_migration(system: System, settings: Settings, service: Service, side: Side, message: str) -> Path | None:

@@ -20,7 +20,7 @@ from pulsaga import Service, System
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import new_id
 from pulsaga.settings import Settings, Side
-from pulsaga_program.databases import SIDES, histories_of, new_migration, prepare_databases
+from pulsaga_program.databases import SIDES, MigrationFailed, histories_of, new_migration, prepare_databases
 from pulsaga_program.local import LocalPostgres
 from system import SYSTEM
 
@@ -110,14 +110,37 @@ def test_a_difference_would_be_seen(settings: Settings) -> None:
         assert compare_metadata(MigrationContext.configure(connection), half) != []
 
 
-def test_a_service_without_tables_gets_no_migration_and_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An empty folder is taken for a history that somebody forgot to commit."""
+@pytest.fixture
+def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A service in a folder of its own, without tables."""
     module = ModuleType("quiet")
     module.__file__ = str(tmp_path / "quiet.py")
     monkeypatch.setitem(sys.modules, "quiet", module)
-    quiet = Service("quiet", module="quiet")
+    return Service("quiet", module="quiet")
+
+
+WRONG = """
+from alembic import op
+revision, down_revision = "0001", None
+def upgrade():
+    op.execute("CREATE TABLE half (id integer)")
+    op.execute("ALTER TABLE nowhere ADD COLUMN id integer")
+"""
+
+
+def test_a_migration_that_the_database_refuses_is_named_and_leaves_nothing(quiet: Service, tmp_path: Path) -> None:
+    """A column that needs a value fails where there are rows: its author must read which one, not a stack trace."""
+    (folder := tmp_path / "migrations" / "quiet" / "write").mkdir(parents=True)
+    (folder / "0001_wrong.py").write_text(WRONG)
+    settings = Settings.read({"PROTOOLS_HOME": str(tmp_path / "home")})
+    with pytest.raises(MigrationFailed, match=f"^quiet write: a migration in {folder} failed: no such table: nowhere$"):
+        prepare_databases(System("shop", services=[quiet]), settings, quiet)
+    with connected(settings, "quiet", "write") as connection:
+        assert "half" not in inspect(connection).get_table_names()
+
+
+def test_a_service_without_tables_gets_no_migration_and_no_folder(quiet: Service, tmp_path: Path) -> None:
+    """An empty folder is taken for a history that somebody forgot to commit."""
     system = System("shop", services=[quiet])
     assert [new_migration(system, Settings.read({}), quiet, side, "nothing") for side in SIDES] == [None, None]
     assert list(tmp_path.iterdir()) == []
