@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,15 @@ def test_sagas_that_ended_rightly_are_not_reported_however_they_began(lab: Lab) 
     for scope in ({}, {"live_s": 0}, {"since": 1}):
         report = lab.report(**scope)
         assert (defects(report), report.sagas) == ({}, 5)
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_sagas_whose_version_is_not_declared_any_more_are_not_reported(lab: Lab, declared: Any) -> None:
+    """When its last saga has ended, a version is taken out of the list."""
+    newer = [replace(flow, version=2) for flow in lab.system.workflows]
+    door = Service("door", module=declared.__name__)
+    lab.system = System(lab.system.name, services=lab.system.services, workflows=newer, front_door=door)
+    assert (defects(lab.report()), lab.report().sagas) == ({}, 5)
 
 
 def test_a_system_needs_no_front_door(tmp_path: Path, declared: Any) -> None:

@@ -58,7 +58,7 @@ class Logs:
     """Moves of a system's sagas: `facts` takes rows (aggregate, version, id, answers, at, wire) in order."""
 
     def __init__(self, system: System) -> None:
-        self._coordinator, self._workflows, self._moved = system.name, system.sagas.workflows, system.sagas.moved
+        self._coordinator, self._moved = system.name, system.sagas.moved
         self._schemas = CommittedSchemas()
         self._codec = Codec()
 
@@ -79,7 +79,7 @@ class Logs:
         try:
             moved = self._decode(unpack(wire), log)
             entries = entries_of(moved)
-            before = log.progress or self._beginning(log.id, moved.workflow)
+            before = log.progress or _beginning(log.id, moved)
             log.progress, log.said = fold(before, entries), moved
             for entry in entries:
                 _note(log, entry)
@@ -93,8 +93,10 @@ class Logs:
         assert isinstance(moved, SagaMoved)
         return moved
 
-    def _beginning(self, saga_id: str, workflow: str) -> Progress:
-        return Progress(saga_id, workflow, steps=tuple(StepState() for _ in self._workflows[workflow].steps))
+
+def _beginning(saga_id: str, moved: SagaMoved) -> Progress:
+    """Return a saga before its first move; its workflow need not be declared any more."""
+    return Progress(saga_id, moved.workflow, steps=tuple(StepState() for _ in orjson.loads(moved.steps)))
 
 
 def _note(log: _Log, entry: Entry) -> None:
