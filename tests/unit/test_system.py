@@ -279,6 +279,10 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Service("stock", views=table_called("failure")),
         r"service stock: a table called failure is in every database already",
     ),
+    "a view that every front door has, too": (
+        lambda: System("shop", front_door=Service("door", views=table_called("command"))),
+        r"a table called command is in the databases of every front door already",
+    ),
     "a command of another service": (
         lambda: System("shop", services=[Service("depot", handlers=[Handler(Reserve, handle)])]),
         r"service depot handles stock\.reserve, which is stock's",
@@ -360,7 +364,7 @@ def test_a_front_door_hears_what_the_coordinator_tells_though_workflows_start_in
 
 def test_a_system_without_workflows_keeps_its_schemas_at_home() -> None:
     """They were written among the files of the framework."""
-    assert {contract_of(cls).module for cls in System("shop").messages} == {__name__}
+    assert {contract_of(cls).module for cls in System("bare_shop").messages} == {__name__}
 
 
 def test_a_table_gets_its_revision_but_for_what_is_only_added_to() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine, MetaData
 
 from pulsaga.delivery.loop import Duty
+from pulsaga.errors import DefinitionError
 from pulsaga.system import Runtime, Service
 from pulsaga.web.front_door import tables
 from pulsaga.web.front_door.commands.projections import projections, tell_waiters
@@ -50,6 +51,8 @@ def _entrances(service: Service) -> Sequence[Entrance]:
 
 
 def _both(ours: MetaData, own: MetaData) -> MetaData:
+    if taken := sorted(ours.tables.keys() & own.tables.keys()):
+        raise DefinitionError(f"a table called {', '.join(taken)} is in the databases of every front door already")
     both = MetaData()
     for table in (*ours.tables.values(), *own.tables.values()):
         table.to_metadata(both)
