@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pulsaga.broker.compatibility import check_compatible
-from pulsaga.delivery.avro import Codec, versions_of
-from pulsaga.delivery.messages import contract_of, event, has_field
+from pulsaga.delivery.avro import Codec, CommittedSchemas, versions_of
+from pulsaga.delivery.messages import CommandFailed, contract_of, event, has_field, owned
 from pulsaga.errors import DefinitionError, SchemaIncompatible
 from pulsaga.system import Service
 from pulsaga_program.schemas import derive, path_of, write
@@ -134,6 +134,22 @@ def test_a_field_that_avro_cannot_hold_is_named_before_any_schema_is_written(
     with pytest.raises(DefinitionError, match=r"message anybody\.odd: .*set\[str\] for field things"):
         list(write([fine, odd]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_folder_has_its_own_class_of_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two systems of one name may be loaded one after the other; one must not read the schemas of the other."""
+    schemas = {}
+    for name in ("here", "there"):
+        module = ModuleType(name)
+        module.__file__ = str(tmp_path / name / f"{name}.py")
+        home = tmp_path / name / "avro" / "market"
+        home.mkdir(parents=True)
+        (home / "command-failed.v1.avsc").write_text(name)
+        monkeypatch.setitem(sys.modules, name, module)
+        answer = contract_of(owned(CommandFailed, "market", name))
+        schemas[name] = (versions_of(answer), CommittedSchemas()[answer.dataschema])
+        monkeypatch.delitem(sys.modules, name)
+    assert schemas == {name: ([name], name) for name in schemas}
 
 
 def test_an_incompatible_version_would_be_seen() -> None:

@@ -339,8 +339,8 @@ def test_the_coordinator_hears_every_answer_to_every_version_and_starts_the_newe
 
 
 def elsewhere(name: str, *replies: type) -> Any:
-    """Declare a command in another package."""
-    made = make_dataclass("Made", [], frozen=True, namespace={"__module__": "elsewhere.messages"})
+    """Declare a command in a package that is not this one."""
+    made = make_dataclass("Made", [], frozen=True, namespace={"__module__": contract_of.__module__})
     return command(name, replies=replies)(made)
 
 

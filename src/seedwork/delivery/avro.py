@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import fastavro
 
-from pulsaga.delivery.messages import SCHEMA_PREFIX, Contract, contract_of, module_of
+from pulsaga.delivery.messages import SCHEMA_PREFIX, Contract, contract_of, folder_of, module_of
 from pulsaga.errors import MessageRejected, SchemaIncompatible, Undecodable
 from pulsaga.records import built, is_nested, plain
 
@@ -59,7 +58,7 @@ def home_of(module: str, owner: str, kind: str) -> Path:
     That is `<package>/<kind>` where the package bears the owner's name, else `<folder of the module>/<kind>/<owner>`.
     """
     package = module.rpartition(".")[0]
-    folder = Path(sys.modules[module].__file__ or "").parent / kind
+    folder = folder_of(module) / kind
     return folder if package.rpartition(".")[2] == owner else folder / owner
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import random
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from pulsaga.errors import DefinitionError, Undecodable
@@ -115,7 +117,12 @@ def contract_of(message: Any) -> Contract:
     return contract
 
 
-_owned: dict[tuple[type, str, str], type] = {}
+def folder_of(module: str) -> Path:
+    """Return the folder in which a module lies that is loaded."""
+    return Path(sys.modules[module].__file__ or "").parent
+
+
+_owned: dict[tuple[type, str, Path], type] = {}
 
 
 def owned(message: type[T], owner: str, module: str, kind: Kind = "event") -> type[T]:
@@ -123,7 +130,7 @@ def owned(message: type[T], owner: str, module: str, kind: Kind = "event") -> ty
 
     Its schemas lie beside those of `module`.
     """
-    known = message, owner, module.rpartition(".")[0]
+    known = message, owner, folder_of(module)
     if known not in _owned:
         words = re.sub(r"(?<!^)(?=[A-Z])", "-", message.__name__).lower()
         made = type(message.__name__, (message,), {"__module__": module, "__doc__": message.__doc__})
