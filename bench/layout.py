@@ -12,7 +12,7 @@ from sqlalchemy import Column, Double, Engine, Table, select, text
 from sqlalchemy.dialects import postgresql
 
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.transaction.rows import Row
 from pulsaga.settings import Settings
 from pulsaga_program.databases import SIDES, histories_of
 from system import SYSTEM

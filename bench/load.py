@@ -16,9 +16,9 @@ from bench.rig import Rig
 from protools_saga.messages import IssuePassword
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import new_id
-from pulsaga.delivery.rows import among, array
 from pulsaga.delivery.tables import outbox
-from pulsaga.system import open_runtime
+from pulsaga.delivery.transaction.rows import among, array
+from pulsaga.running.runtime import open_runtime
 from pulsaga.web.front_door.acceptance import Request, accept_many
 from pulsaga.web.front_door.commands.waiting import ENDED, topic_of
 from system import SYSTEM
@@ -106,7 +106,7 @@ class Load:
 
     def _publish(self) -> None:
         while not self._stopping.is_set():
-            self._runtime.relay.publish_waiting(0.5)
+            self._runtime.transactions.outbox.publish_waiting(0.5)
 
     def close(self) -> None:
         """End the process that asks over HTTP; the connections end with this one."""
@@ -117,7 +117,7 @@ class Load:
         """Accept this many commands in one commit; return their ids."""
         names = [next(self._names) for _ in range(number)]
         requests = [_wish(name) for name in names]
-        return [accepted.id for accepted in accept_many(self._runtime.relay, requests)]
+        return [accepted.id for accepted in accept_many(self._runtime.transactions, requests)]
 
     def sustained(self, sagas: int, in_flight: int) -> Run:
         """Keep up to `in_flight` sagas going until `sagas` have ended."""
@@ -146,7 +146,7 @@ class Load:
             waiting.update(dict.fromkeys(self.accept(number), 0.0))
         began = time.monotonic()
         while self._unpublished():
-            self._runtime.relay.clear()
+            self._runtime.transactions.outbox.clear()
             self._give_up(began, f"not all of {sagas} commands were published")
         return waiting
 

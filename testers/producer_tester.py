@@ -23,7 +23,7 @@ from testers.common import connected, listed, registered, run, topics_of
 from pulsaga.broker import Broker, Wire
 from pulsaga.delivery.avro import Codec
 from pulsaga.delivery.messages import Context, Message, id_time, new_id, properties_of
-from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.errors import MessageRejected, Unavailable
 from pulsaga.settings import Settings
 

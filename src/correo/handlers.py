@@ -79,7 +79,7 @@ class Sender:
     """Send due mails: claim them, talk SMTP outside any transaction, report what came of it."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._relay, self._runtime = runtime.relay, runtime
+        self._transactions, self._runtime = runtime.transactions, runtime
         self._settings = runtime.settings.of(CorreoSettings)
         self._postman = open_postman(runtime.settings)
         self._suspects = Suspects()
@@ -90,7 +90,7 @@ class Sender:
         """Send until nothing is due; raise Unavailable when the mail server is, with what was sent reported."""
         self._is_page_of_resting = True
         while self._is_page_of_resting:
-            rows = self._relay.run(self._claim)
+            rows = self._transactions.run(self._claim)
             while rows:
                 rows = self._round(rows)
 
@@ -106,7 +106,7 @@ class Sender:
             self._report_apart(first, outcomes)
             return rest
         try:
-            return self._relay.run(partial(self._go_on, rows, outcomes))
+            return self._transactions.run(partial(self._go_on, rows, outcomes))
         except Exception as error:
             if verdict(error) != "item":
                 raise
@@ -114,10 +114,10 @@ class Sender:
 
     def _report_then_claim(self, rows: Sequence[MailRow], outcomes: dict[str, Outcome]) -> list[MailRow]:
         self._report_apart(rows, outcomes)
-        return self._relay.run(self._claim)
+        return self._transactions.run(self._claim)
 
     def _report_apart(self, rows: Sequence[MailRow], outcomes: dict[str, Outcome]) -> None:
-        report_apart(self._relay, mail, rows, partial(self._report, outcomes), LONGEST_DELAY_S)
+        report_apart(self._transactions, mail, rows, partial(self._report, outcomes), LONGEST_DELAY_S)
 
     def _send(self, first: Sequence[MailRow], claimed: Sequence[MailRow]) -> dict[str, Outcome]:
         """Send the first of what is claimed; return what came of it, or report it and raise what ended the round."""

@@ -24,7 +24,9 @@ def expire_passwords(runtime: Runtime) -> Duty:
         return _expire(uow, ttl_s)
 
     return Duty(
-        "expiry", lambda: runtime.relay.run_pages(work, PAGE), every_s=min(LONGEST_SLEEP_S, ttl_s / LOOKS_PER_TTL)
+        "expiry",
+        lambda: runtime.transactions.run_pages(work, PAGE),
+        every_s=min(LONGEST_SLEEP_S, ttl_s / LOOKS_PER_TTL),
     )
 
 

@@ -39,8 +39,8 @@ def reveal(runtime: Runtime, token: str) -> tuple[str, str]:
         uow.record(PasswordRevealed(**state_of(gone)), username, gone["version"], context=context_of(gone))
         return username, plain
 
-    revealed, outgoing = runtime.relay.commit(work)
-    runtime.relay.publish_later(outgoing)
+    revealed, outgoing = runtime.transactions.commit(work)
+    runtime.transactions.outbox.publish_later(outgoing)
     return revealed
 
 

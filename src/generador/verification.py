@@ -57,7 +57,7 @@ def verify(runtime: Runtime, username: str, given: str, address: str, caller: st
     """Tell whether this is the user's valid password; raise TooManyAttempts before it is looked at."""
     rates = _rates(runtime.settings.key("INTERNAL_TOKEN"), username, (caller, address))
     try:
-        return runtime.relay.run(lambda uow: _attempt(uow, username, given, rates))
+        return runtime.transactions.run(lambda uow: _attempt(uow, username, given, rates))
     except Stale:  # a budget was forgotten at this very moment
         raise TooManyAttempts(1.0) from None
 
@@ -140,4 +140,4 @@ def forget_guesses(runtime: Runtime) -> Duty:
             uow.remove(guess_budget, row["key"])
         return len(rows)
 
-    return Duty("guesses", lambda: runtime.relay.run_pages(work, PAGE), every_s=FORGET_EVERY_S)
+    return Duty("guesses", lambda: runtime.transactions.run_pages(work, PAGE), every_s=FORGET_EVERY_S)

@@ -10,8 +10,9 @@ import structlog
 from pulsaga.broker import Action, BrokerAdmin, connect_admin
 from pulsaga.delivery.avro import versions_of
 from pulsaga.delivery.messages import Contract, contract_of
+from pulsaga.service import Service
 from pulsaga.settings import Settings
-from pulsaga.system import Service, System
+from pulsaga.system import System
 from pulsaga_program.databases import prepare_databases
 
 log = structlog.get_logger()

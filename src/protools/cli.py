@@ -335,7 +335,7 @@ def verify_command(since: str | None, live: float | None, as_json: bool) -> None
     """Check that nothing was lost, doubled or stuck; exit 1 when something was. Reads only."""
     from pulsaga.operate.verify.report import verify
     from pulsaga.operate.verify.scope import Scope, time_of
-    from pulsaga.process import collect_seldom
+    from pulsaga.running.process import collect_seldom
     from pulsaga_program.terminal import tell, tell_json
 
     try:

@@ -22,8 +22,9 @@ from pulsaga.delivery.database import open_database, role_name
 from pulsaga.delivery.forgetting import forget
 from pulsaga.delivery.tables import DELIVERY, failure
 from pulsaga.errors import ProtoolsError, Unavailable
+from pulsaga.service import Service
 from pulsaga.settings import Role, Settings, Side
-from pulsaga.system import Service, System
+from pulsaga.system import System
 from pulsaga.web.front_door import tables as front_door
 
 SIDES: tuple[Side, ...] = get_args(Side)

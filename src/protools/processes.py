@@ -12,17 +12,21 @@ from sqlalchemy import Engine
 from pulsaga import faults
 from pulsaga.broker import Subscription
 from pulsaga.delivery.database import open_database
+from pulsaga.delivery.dispatch.dispatcher import Dispatcher
+from pulsaga.delivery.dispatch.failures import LONGEST_RETRY_S
+from pulsaga.delivery.dispatch.reader import Reader
+from pulsaga.delivery.dispatch.worker import Worker
 from pulsaga.delivery.forgetting import forget
-from pulsaga.delivery.inbox import LONGEST_RETRY_S, Inbox, Reader
 from pulsaga.delivery.loop import Due, Duty, Lookout, keep_trying
 from pulsaga.delivery.projection import LONGEST_DELAY_S, Projector
 from pulsaga.delivery.tables import failure
-from pulsaga.delivery.worker import Worker
 from pulsaga.errors import SettingError
-from pulsaga.loops import add_background, add_duties, housekeeping, report
-from pulsaga.process import Process, collect_seldom
+from pulsaga.running.loops import add_background, add_duties, housekeeping, report
+from pulsaga.running.process import Process, collect_seldom
+from pulsaga.running.runtime import Runtime, open_runtime
+from pulsaga.service import AddLoops, Service
 from pulsaga.settings import Settings
-from pulsaga.system import AddLoops, Runtime, Service, System, open_runtime
+from pulsaga.system import System
 from pulsaga.telemetry import configure_logging
 from pulsaga_program.preflight import check_values
 
@@ -109,7 +113,7 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
 
 def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], object]]:
     settings = runtime.settings
-    inbox = Inbox(
+    dispatcher = Dispatcher(
         service.handling,
         service.refused,
         service.failed,
@@ -119,7 +123,7 @@ def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], ob
     )
     reader = Reader(service.handling, runtime.codec, runtime.broker)
     subscription = _subscribe(runtime, service.name, service.consumes)
-    return Worker(inbox, reader, runtime.relay, subscription, settings.batch_limit), subscription.close
+    return Worker(dispatcher, reader, runtime.transactions, subscription, settings.batch_limit), subscription.close
 
 
 def _projector(service: Service, runtime: Runtime, engine: Engine) -> tuple[Projector, Callable[[], object]]:

@@ -12,12 +12,9 @@ if TYPE_CHECKING:
     from pulsaga import faults as faults
     from pulsaga import values as values
     from pulsaga.delivery.blame import verdict as verdict
-    from pulsaga.delivery.claims import claim as claim
-    from pulsaga.delivery.claims import held as held
-    from pulsaga.delivery.claims import report_apart as report_apart
     from pulsaga.delivery.database import open_database as open_database
-    from pulsaga.delivery.inbox import Handler as Handler
-    from pulsaga.delivery.inbox import Received as Received
+    from pulsaga.delivery.dispatch.handlers import Handler as Handler
+    from pulsaga.delivery.dispatch.reader import Received as Received
     from pulsaga.delivery.loop import Due as Due
     from pulsaga.delivery.loop import Duty as Duty
     from pulsaga.delivery.messages import CommandRefused as CommandRefused
@@ -29,17 +26,20 @@ if TYPE_CHECKING:
     from pulsaga.delivery.messages import new_id as new_id
     from pulsaga.delivery.messages import refused_by as refused_by
     from pulsaga.delivery.projection import Projection as Projection
-    from pulsaga.delivery.rows import Row as Row
-    from pulsaga.delivery.rows import Rows as Rows
-    from pulsaga.delivery.rows import one_of as one_of
     from pulsaga.delivery.tables import Id as Id
     from pulsaga.delivery.tables import index_where as index_where
     from pulsaga.delivery.tables import pack_context as pack_context
     from pulsaga.delivery.tables import partial_index as partial_index
     from pulsaga.delivery.tables import unpack_context as unpack_context
-    from pulsaga.delivery.unit_of_work import UnitOfWork as UnitOfWork
-    from pulsaga.delivery.unit_of_work import about as about
-    from pulsaga.delivery.unit_of_work import rfc3339 as rfc3339
+    from pulsaga.delivery.transaction.claims import claim as claim
+    from pulsaga.delivery.transaction.claims import held as held
+    from pulsaga.delivery.transaction.claims import report_apart as report_apart
+    from pulsaga.delivery.transaction.rows import Row as Row
+    from pulsaga.delivery.transaction.rows import Rows as Rows
+    from pulsaga.delivery.transaction.rows import one_of as one_of
+    from pulsaga.delivery.transaction.unit_of_work import UnitOfWork as UnitOfWork
+    from pulsaga.delivery.transaction.unit_of_work import about as about
+    from pulsaga.delivery.transaction.unit_of_work import rfc3339 as rfc3339
     from pulsaga.errors import DefinitionError as DefinitionError
     from pulsaga.errors import DomainError as DomainError
     from pulsaga.errors import ProtoolsError as ProtoolsError
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pulsaga.operate.verify import Checks as Checks
     from pulsaga.operate.verify import FactTable as FactTable
     from pulsaga.operate.verify import Floor as Floor
+    from pulsaga.running.runtime import Runtime as Runtime
     from pulsaga.saga.definition import Access as Access
     from pulsaga.saga.definition import Every as Every
     from pulsaga.saga.definition import Saga as Saga
@@ -59,11 +60,10 @@ if TYPE_CHECKING:
     from pulsaga.sealing import seal as seal
     from pulsaga.sealing import unseal as unseal
     from pulsaga.sealing import unseal_by_any as unseal_by_any
+    from pulsaga.service import Service as Service
     from pulsaga.settings import Settings as Settings
     from pulsaga.settings import old_file as old_file
     from pulsaga.settings import setting as setting
-    from pulsaga.system import Runtime as Runtime
-    from pulsaga.system import Service as Service
     from pulsaga.system import System as System
     from pulsaga.text import DETAIL_CHARACTERS as DETAIL_CHARACTERS
     from pulsaga.text import printable as printable
@@ -82,44 +82,44 @@ PLACES = {
     "Every": "pulsaga.saga.definition",
     "FactTable": "pulsaga.operate.verify",
     "Floor": "pulsaga.operate.verify",
-    "Handler": "pulsaga.delivery.inbox",
+    "Handler": "pulsaga.delivery.dispatch.handlers",
     "Id": "pulsaga.delivery.tables",
     "Message": "pulsaga.delivery.messages",
     "Projection": "pulsaga.delivery.projection",
     "ProtoolsError": "pulsaga.errors",
-    "Received": "pulsaga.delivery.inbox",
-    "Row": "pulsaga.delivery.rows",
-    "Rows": "pulsaga.delivery.rows",
-    "Runtime": "pulsaga.system",
+    "Received": "pulsaga.delivery.dispatch.reader",
+    "Row": "pulsaga.delivery.transaction.rows",
+    "Rows": "pulsaga.delivery.transaction.rows",
+    "Runtime": "pulsaga.running.runtime",
     "Saga": "pulsaga.saga.definition",
-    "Service": "pulsaga.system",
+    "Service": "pulsaga.service",
     "SettingError": "pulsaga.errors",
     "Settings": "pulsaga.settings",
     "Stale": "pulsaga.errors",
     "Step": "pulsaga.saga.definition",
     "System": "pulsaga.system",
     "Unavailable": "pulsaga.errors",
-    "UnitOfWork": "pulsaga.delivery.unit_of_work",
-    "about": "pulsaga.delivery.unit_of_work",
-    "claim": "pulsaga.delivery.claims",
+    "UnitOfWork": "pulsaga.delivery.transaction.unit_of_work",
+    "about": "pulsaga.delivery.transaction.unit_of_work",
+    "claim": "pulsaga.delivery.transaction.claims",
     "command": "pulsaga.delivery.messages",
     "contract_of": "pulsaga.delivery.messages",
     "event": "pulsaga.delivery.messages",
     "faults": "pulsaga.faults",
-    "held": "pulsaga.delivery.claims",
+    "held": "pulsaga.delivery.transaction.claims",
     "hours": "pulsaga.saga.definition",
     "index_where": "pulsaga.delivery.tables",
     "minutes": "pulsaga.saga.definition",
     "new_id": "pulsaga.delivery.messages",
     "old_file": "pulsaga.settings",
-    "one_of": "pulsaga.delivery.rows",
+    "one_of": "pulsaga.delivery.transaction.rows",
     "open_database": "pulsaga.delivery.database",
     "pack_context": "pulsaga.delivery.tables",
     "partial_index": "pulsaga.delivery.tables",
     "printable": "pulsaga.text",
     "refused_by": "pulsaga.delivery.messages",
-    "report_apart": "pulsaga.delivery.claims",
-    "rfc3339": "pulsaga.delivery.unit_of_work",
+    "report_apart": "pulsaga.delivery.transaction.claims",
+    "rfc3339": "pulsaga.delivery.transaction.unit_of_work",
     "seal": "pulsaga.sealing",
     "setting": "pulsaga.settings",
     "unpack_context": "pulsaga.delivery.tables",

@@ -5,185 +5,25 @@ A mistake in what is declared is a DefinitionError, which names it, before anyth
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Engine, Integer, MetaData
-
-from pulsaga import broker as brokers
 from pulsaga import faults
-from pulsaga.broker import Broker
-from pulsaga.delivery.avro import Codec, CommittedSchemas
-from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Handler
-from pulsaga.delivery.loop import Duty
-from pulsaga.delivery.messages import (
-    CommandFailed,
-    CommandRefused,
-    CommandWithdrawn,
-    contract_of,
-    is_compensation,
-    owned,
-)
-from pulsaga.delivery.projection import Changed, Projection
-from pulsaga.delivery.relay import Relay
-from pulsaga.delivery.rows import keyed_alone
-from pulsaga.delivery.tables import DELIVERY
-from pulsaga.delivery.unit_of_work import Speaker
+from pulsaga.delivery.messages import contract_of
+from pulsaga.delivery.projection import Projection
 from pulsaga.errors import DefinitionError
-from pulsaga.process import Process
 from pulsaga.saga.coordinator import Coordinator
 from pulsaga.saga.definition import Saga
+from pulsaga.service import Service, refuse_twins
 from pulsaga.settings import KEYS, Settings
 
 if TYPE_CHECKING:
-    from flask import Blueprint, Flask
+    from flask import Blueprint
 
-    from pulsaga.operate.verify import Checks
-    from pulsaga.web.front_door.door import Entrance
-
-T = TypeVar("T")
 FIRST_PORT = 3000
-NAME = re.compile("[a-z][a-z0-9_]{0,39}")
-"""How a service is called: it is a part of variables, topics, databases and roles (63 characters on PostgreSQL)."""
-ANSWERS = (CommandRefused, CommandFailed)
-"""Events that every service which handles commands may answer with."""
-
-
-@dataclass(frozen=True)
-class Service:
-    """A service: one literal that names everything it is made of."""
-
-    name: str
-    _: KW_ONLY
-    handlers: Sequence[Handler[Any]] = ()
-    projections: Sequence[Projection[Any]] = ()
-    events: Sequence[type] = ()
-    """Events that it tells beside the replies of its commands."""
-    tables: MetaData = field(default_factory=MetaData)
-    """Of its write database. A table with one key column has a `revision`, which is added where it is not declared;
-    not to one whose `info` says `append_only`."""
-    views: MetaData = field(default_factory=MetaData)
-    """Tables of its read database."""
-    duties: Sequence[DutyMaker] = ()
-    routes: Callable[[], Sequence[Blueprint]] | None = None
-    """Imports and returns the routes of its web process: a worker does not load them."""
-    entrances: Callable[[], Sequence[Entrance]] | None = None
-    """Of a front door: imports and returns paths of its own by which callers start workflows."""
-    web: Callable[[Runtime, Engine], Flask] | None = None
-    """Makes the app of its web process; by default one of its routes."""
-    processes: Mapping[str, AddLoops] = field(default_factory=dict)
-    """Kinds of process of its own beside `worker` and `web`, by name: each adds its loops to a process."""
-    settings: type | None = None
-    """A dataclass of its own settings (`pulsaga.settings.setting`), read with `settings.of(cls)`."""
-    keys: Sequence[str] = ()
-    """Names of the keys of 32 bytes that it uses."""
-    seams: Mapping[str, str] = field(default_factory=dict)
-    """Points of its own at which faults may happen, beside the framework's, each with what has happened there."""
-    preflight: Callable[[Settings], object] | None = None
-    """Looks at settings before anything starts; raises SettingError."""
-    check: Callable[[Runtime], None] | None = None
-    """Looked at before a process of it does anything; raises SettingError."""
-    checks: Checks | None = None
-    """What `protools verify` knows of its effects."""
-    changed: Callable[[Runtime], Changed] | None = None
-    """Told of each batch that its projector has committed."""
-    command_line: Mapping[str, str] = field(default_factory=dict)
-    """Commands that it adds to the command line: a name, and a click command as `module:NAME`."""
-    first_steps: Callable[[str, str], Sequence[str]] | None = None
-    """Of a front door: commands to try, given its URL and the option of curl that says who asks."""
-    module: str = ""
-    """Where it is declared: its schemas and migrations lie beside."""
-
-    def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
-            raise DefinitionError(f"service {self.name!r}: a name is of small letters, digits and _, 40 at most")
-        if not self.module:
-            object.__setattr__(self, "module", sys._getframe(2).f_globals["__name__"])
-        if self.routes and not self.web:
-            object.__setattr__(self, "web", partial(_app_of, self.routes))
-        for table in self.tables.tables.values():
-            if keyed_alone(table) and "revision" not in table.c and not table.info.get("append_only"):
-                table.append_column(Column("revision", Integer, nullable=False))
-        if taken := {"worker", "web"} & self.processes.keys():
-            raise DefinitionError(f"service {self.name}: {' and '.join(taken)} is a kind of process of every service")
-        if ours := sorted({*self.tables.tables, *self.views.tables} & DELIVERY.tables.keys()):
-            raise DefinitionError(f"service {self.name}: a table called {', '.join(ours)} is in every database already")
-        _refuse_twins(f"service {self.name}: two handlers of", [handler.message for handler in self.handlers])
-        _refuse_twins(f"service {self.name}: two projections of", [each.event for each in self.projections])
-
-    @cached_property
-    def handling(self) -> Mapping[type, Handler[Any]]:
-        """Handlers by the class of what they handle."""
-        return {handler.message: handler for handler in self.handlers}
-
-    @cached_property
-    def projecting(self) -> Mapping[type, Projection[Any]]:
-        """Projections by the class of their event."""
-        return {projection.event: projection for projection in self.projections}
-
-    @cached_property
-    def commands(self) -> tuple[type, ...]:
-        """The commands that it takes."""
-        return tuple(cls for cls in self.handling if contract_of(cls).kind == "command")
-
-    @cached_property
-    def messages(self) -> tuple[type, ...]:
-        """Every message that it owns: the commands it takes and the events it tells."""
-        replies = [reply for cls in self.commands for reply in contract_of(cls).replies]
-        answers = [self._answer(answer) for answer in ANSWERS] if self.commands else []
-        withdrawn = [self.withdrawn] if self.withdrawn else []
-        return tuple(dict.fromkeys((*self.commands, *replies, *self.events, *answers, *withdrawn)))
-
-    @property
-    def refused(self) -> type[CommandRefused]:
-        """The class of its answer to a command that it refuses."""
-        return self._answer(CommandRefused)
-
-    @property
-    def failed(self) -> type[CommandFailed]:
-        """The class of its answer to a command that became a dead letter."""
-        return self._answer(CommandFailed)
-
-    @property
-    def withdrawn(self) -> type[CommandWithdrawn] | None:
-        """The class of its answer to a compensation of what did nothing; None where it takes no compensation."""
-        return self._answer(CommandWithdrawn) if any(map(is_compensation, self.commands)) else None
-
-    def _answer(self, answer: type[T]) -> type[T]:
-        module = contract_of(self.commands[0]).module if self.commands else self.module
-        return owned(answer, self.name, module)
-
-    @property
-    def consumes(self) -> list[str]:
-        """Topics its worker reads."""
-        return [contract_of(cls).name for cls in self.handling]
-
-    @property
-    def projector(self) -> str:
-        """Name of its projector's subscription."""
-        return f"{self.name}-projector"
-
-    @property
-    def projects(self) -> list[str]:
-        """Topics its projector reads."""
-        return [contract_of(cls).name for cls in self.projecting]
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Its kinds of process."""
-        works = self.handlers or self.projections or self.duties
-        return ("worker",) * bool(works) + ("web",) * (self.web is not None) + tuple(self.processes)
-
-
-def _app_of(routes: Callable[[], Sequence[Blueprint]], runtime: Runtime, read: Engine) -> Flask:
-    from pulsaga.web import webapp
-
-    return webapp.create(runtime, read, *routes())
 
 
 @dataclass(frozen=True)
@@ -204,8 +44,8 @@ class System:
             object.__setattr__(self, "module", sys._getframe(2).f_globals["__name__"])
         if self.front_door or any(workflow.access for workflow in self.workflows):
             object.__setattr__(self, "front_door", self._complete(self.front_door))
-        _refuse_twins(f"system {self.name}: two services called", [service.name for service in self.all], str)
-        _refuse_twins(f"system {self.name}: two workflows called", [flow.key for flow in self.workflows], str)
+        refuse_twins(f"system {self.name}: two services called", [service.name for service in self.all], str)
+        refuse_twins(f"system {self.name}: two workflows called", [flow.key for flow in self.workflows], str)
         self.sagas.check()
         for workflow in self.workflows:
             for number, step in enumerate(workflow.steps, start=1):
@@ -342,59 +182,3 @@ class System:
         """Return where people reach the front door: `PUBLIC_URL`, else its port on this machine."""
         door = self.front_door or self.coordinator
         return settings.url("PUBLIC_URL", f"http://127.0.0.1:{self.port_of(settings, door.name)}")
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What one process of a service works with: one broker connection, its databases, its relay."""
-
-    system: System
-    settings: Settings
-    service: str
-    broker: Broker
-    codec: Codec
-    write: Engine
-    relay: Relay
-
-    @property
-    def public_url(self) -> str:
-        """Where people reach the front door."""
-        return self.system.public_url(self.settings)
-
-    def url_of(self, service: str) -> str:
-        """Return where another service's web process is reached."""
-        return self.system.url_of(self.settings, service)
-
-
-DutyMaker = Callable[[Runtime], Duty]
-AddLoops = Callable[[Process, Runtime], Sequence[Callable[[], object]]]
-"""Adds the loops of one kind of process; returns what is closed after them."""
-
-
-def open_runtime(system: System, settings: Settings, service: str) -> Runtime:
-    """Connect to broker and write database, as the owner of the service's data."""
-    broker = brokers.connect(settings.broker_url, CommittedSchemas(), settings.namespace, settings.broker_access)
-    write = open_database(settings, service, "write", "owner")
-    return runtime_of(system, settings, service, broker, write)
-
-
-def runtime_of(system: System, settings: Settings, service: str, broker: Broker, write: Engine) -> Runtime:
-    """Return the runtime of a process that has a broker and a write database."""
-    codec = Codec()
-    speaker = Speaker(service, codec, settings.clock_offset, partial(_key, settings, {}), settings.sweep_after)
-    return Runtime(system, settings, service, broker, codec, write, Relay(write, broker, speaker))
-
-
-def _key(settings: Settings, known: dict[str, bytes], name: str) -> bytes:
-    if name not in known:
-        known[name] = settings.key(name)
-    return known[name]
-
-
-def _refuse_twins(where: str, given: Sequence[Any], named: Callable[[Any], str] | None = None) -> None:
-    for twin in _twins(given):
-        raise DefinitionError(f"{where} {named(twin) if named else contract_of(twin).name}")
-
-
-def _twins(given: Sequence[Any]) -> Iterator[Any]:
-    return (one for number, one in enumerate(given) if one in given[:number])

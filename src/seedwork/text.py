@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
+
 DETAIL_CHARACTERS = 500
 """Characters kept of what another party said, such as the status line of a server."""
+LONGEST_ERROR = 2000
+"""Characters kept of an error."""
 
 
 def printable(text: str, limit: int | None = None) -> str:
@@ -15,3 +19,10 @@ def printable(text: str, limit: int | None = None) -> str:
     if not text.isprintable():
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit])
     return text[:limit]
+
+
+def describe(error: Exception) -> str:
+    """Name an error in one printable line with the place it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+    return printable(f"{type(error).__name__}: {error}{place}", LONGEST_ERROR)

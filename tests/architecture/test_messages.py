@@ -17,7 +17,7 @@ from pulsaga.broker.compatibility import check_compatible
 from pulsaga.delivery.avro import Codec, CommittedSchemas, versions_of
 from pulsaga.delivery.messages import CommandFailed, contract_of, event, has_field, owned
 from pulsaga.errors import DefinitionError, SchemaIncompatible
-from pulsaga.system import Service
+from pulsaga.service import Service
 from pulsaga_program.schemas import derive, path_of, write
 from system import SYSTEM
 

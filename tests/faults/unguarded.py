@@ -17,8 +17,11 @@ import tests.service.desk
 from sqlalchemy import text
 
 import correo.handlers
-from pulsaga.delivery import inbox, messages, relay, rows, unit_of_work, worker
+from pulsaga.delivery import messages
+from pulsaga.delivery.dispatch import dispatcher, failures, worker
+from pulsaga.delivery.outbox import Outbox, RestingTopics
 from pulsaga.delivery.tables import Seen
+from pulsaga.delivery.transaction import rows, unit_of_work
 from pulsaga.saga import engine
 from pulsaga.web import formats
 from pulsaga.web.front_door import acceptance
@@ -68,14 +71,14 @@ def _no_outbox() -> None:
 
 
 def _clear_before_confirmation() -> None:
-    publish = relay.Relay.publish
+    publish = Outbox.publish
 
     def clear_then_publish(self: Any, wires: Any) -> None:
-        self._give_back([wire.properties["ce_id"] for wire in wires])
+        self.confirm([wire.properties["ce_id"] for wire in wires])
         self.clear()
         publish(self, wires)
 
-    relay.Relay.publish = clear_then_publish  # type: ignore[method-assign]
+    Outbox.publish = clear_then_publish  # type: ignore[method-assign]
 
 
 def _no_revision_check() -> None:
@@ -151,7 +154,7 @@ def _no_undo() -> None:
 
 
 def _no_fold() -> None:
-    inbox.Inbox._fold = lambda self, batch, uow: list(batch)  # type: ignore[method-assign]
+    dispatcher.Dispatcher._fold = lambda self, batch, uow: list(batch)  # type: ignore[method-assign]
 
 
 def _no_hash() -> None:
@@ -180,7 +183,7 @@ def _never_expires() -> None:
 
 
 def _count_outages() -> None:
-    inbox.Inbox._wait = inbox.Inbox._fail  # type: ignore[method-assign,assignment]
+    failures.Failures.wait = failures.Failures.fail  # type: ignore[method-assign,assignment]
 
 
 def _no_idempotency_key() -> None:
@@ -281,7 +284,7 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         ),
         "forgetting": Arm(
             "what the inbox may have forgotten is refused",
-            _replace(inbox, "first_id", lambda _at: ""),
+            _replace(dispatcher, "first_id", lambda _at: ""),
             ("tests/service/test_forgetting.py::test_an_id_that_may_be_forgotten_is_refused_and_nothing_is_done",),
         ),
         "idempotency-key": Arm(
@@ -324,7 +327,7 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         ),
         "resting-topics": Arm(
             "a topic that takes nothing holds up no other",
-            _replace(relay.RestingTopics, "tried", lambda self, took, refused: None),
+            _replace(RestingTopics, "tried", lambda self, took, refused: None),
             (
                 "tests/service/test_neighbours.py::test_a_topic_that_takes_no_messages_is_asked_once_and_the_others_go_on",
             ),

@@ -47,15 +47,15 @@ class Target:
 
 DELIVERY = tuple(
     f"tests/service/test_{name}.py"
-    for name in ("relay", "unit_of_work", "worker", "delivery_order", "poison", "late", "retries")
+    for name in ("outbox", "unit_of_work", "worker", "delivery_order", "poison", "late", "retries")
 )
 TARGETS: Mapping[str, Target] = {
     "engine": Target(
         ("seedwork/saga/engine", "seedwork/saga/log"), ("tests/unit/test_saga.py", "tests/unit/test_golden.py")
     ),
     "verify": Target(("seedwork/operate/verify/*",), VERIFY_TESTS, ("-p", "tests.mutation.played")),
-    "inbox": Target(("seedwork/delivery/inbox",), DELIVERY),
-    "outbox": Target(("seedwork/delivery/relay", "seedwork/delivery/unit_of_work"), DELIVERY),
+    "inbox": Target(("seedwork/delivery/dispatch/dispatcher", "seedwork/delivery/dispatch/failures"), DELIVERY),
+    "outbox": Target(("seedwork/delivery/outbox", "seedwork/delivery/transaction/*"), DELIVERY),
 }
 SETTINGS = """[mutmut]
 source_paths = src

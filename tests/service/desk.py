@@ -14,14 +14,18 @@ from tests.service.fakes import FakeBroker
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.avro import Codec
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Handler, Inbox, Reader
+from pulsaga.delivery.dispatch.dispatcher import Dispatcher
+from pulsaga.delivery.dispatch.handlers import Handler
+from pulsaga.delivery.dispatch.reader import Reader
+from pulsaga.delivery.dispatch.worker import Worker
 from pulsaga.delivery.messages import Context, Message, contract_of, new_id, properties_of
-from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.tables import failure
-from pulsaga.delivery.unit_of_work import Speaker
-from pulsaga.delivery.worker import Worker
+from pulsaga.delivery.transaction.transactions import Transactions
+from pulsaga.delivery.transaction.unit_of_work import Speaker
+from pulsaga.running.runtime import Runtime
+from pulsaga.service import Service
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime, Service, System
+from pulsaga.system import System
 from pulsaga_program.databases import prepare_databases
 from system import SYSTEM
 
@@ -109,12 +113,14 @@ def sit_down(settings: Settings, name: str, handlers: Mapping[type, Handler[Any]
     service = replace(service, handlers=list(handlers.values())) if handlers else service
     broker, codec = FakeBroker(), Codec()
     write = open_database(settings, name, "write", "owner")
-    relay = Relay(write, broker, Speaker(name, codec, settings.clock_offset, settings.key, settings.sweep_after))
+    transactions = Transactions(
+        write, broker, Speaker(name, codec, settings.clock_offset, settings.key, settings.sweep_after)
+    )
     given = {"attempts": settings.failure_attempts, "delay_s": settings.failure_delay}
-    rules = Inbox(service.handling, service.refused, service.failed, withdrawn=service.withdrawn, **given)
+    rules = Dispatcher(service.handling, service.refused, service.failed, withdrawn=service.withdrawn, **given)
     acks = Acks()
-    worker = Worker(rules, Reader(service.handling, codec, broker), relay, acks, settings.batch_limit)
-    return Desk(Runtime(system, settings, name, broker, codec, write, relay), service, broker, worker, acks)
+    worker = Worker(rules, Reader(service.handling, codec, broker), transactions, acks, settings.batch_limit)
+    return Desk(Runtime(system, settings, name, broker, codec, write, transactions), service, broker, worker, acks)
 
 
 CODEC = Codec()

@@ -18,11 +18,11 @@ from generador.tables import password
 from pulsaga.delivery.avro import Codec
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import new_id
-from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.tables import DELIVERY
-from pulsaga.delivery.unit_of_work import Speaker
+from pulsaga.delivery.transaction.transactions import Transactions
+from pulsaga.delivery.transaction.unit_of_work import Speaker
+from pulsaga.running.runtime import Runtime
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime
 from system import SYSTEM
 
 
@@ -60,8 +60,8 @@ def room(service: str, home: Path, **environment: str) -> Room:
     projector = open_database(settings, service, "read", "projector", create=True)
     for metadata, engine in ((DELIVERY, write), (declared.tables, write), (declared.views, projector)):
         metadata.create_all(engine)
-    relay = Relay(write, broker, Speaker(service, codec, 0.0, settings.key, settings.sweep_after))
-    runtime = Runtime(SYSTEM, settings, service, broker, codec, write, relay)
+    transactions = Transactions(write, broker, Speaker(service, codec, 0.0, settings.key, settings.sweep_after))
+    runtime = Runtime(SYSTEM, settings, service, broker, codec, write, transactions)
     read = open_database(settings, service, "read", "reader")
     assert declared.web is not None
     return Room(runtime, broker, projector, declared.web(runtime, read))

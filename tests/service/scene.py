@@ -19,13 +19,14 @@ from generador.service import GENERADOR
 from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Handler, Reader
+from pulsaga.delivery.dispatch.handlers import Handler
+from pulsaga.delivery.dispatch.reader import Reader
 from pulsaga.delivery.messages import Context, Message, id_time
 from pulsaga.delivery.projection import Projector
 from pulsaga.delivery.tables import failure, outbox, unpack
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.operate import sagas
-from pulsaga.operate.acting import By, Office
+from pulsaga.operate.acting import Runtimes, Signature
 from pulsaga.operate.replaying import discard, replay
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
@@ -34,7 +35,7 @@ from pulsaga.web.front_door.acceptance import accept
 from pulsaga.web.front_door.commands.cancelling import cancel
 from system import SYSTEM
 
-BY = By("ada", "the scene needs it")
+BY = Signature("ada", "the scene needs it")
 FAR_S = 1_000_000.0
 """What still waits in the scene is due so far away that no test run gets there."""
 
@@ -50,18 +51,18 @@ class Scene:
     commands: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def accept(self, label: str, username: str, email: str = "", key: str | None = None, **more: Any) -> str:
-        relay, write = self.desks["bff"].runtime.relay, self.desks["bff"].runtime.write
+        transactions, write = self.desks["bff"].runtime.transactions, self.desks["bff"].runtime.write
         asked = wish(username, email, body_hash="hash", idempotency_key=key, **more)
-        self.ids[label] = accept(relay, write, asked).id
-        relay.publish_waiting(0.01)
+        self.ids[label] = accept(transactions, write, asked).id
+        transactions.outbox.publish_waiting(0.01)
         return self.ids[label]
 
     def cancel(self, saga_id: str) -> None:
-        relay = self.desks["bff"].runtime.relay
+        transactions = self.desks["bff"].runtime.transactions
         read = open_database(self.settings, "bff", "read", "reader")
-        cancel(relay, read, Context(saga_id, actor="ada"), SYSTEM.sagas.cancel(saga_id), "x")
+        cancel(transactions, read, Context(saga_id, actor="ada"), SYSTEM.sagas.cancel(saga_id), "x")
         read.dispose()
-        relay.publish_waiting(0.01)
+        transactions.outbox.publish_waiting(0.01)
 
     def run(self) -> None:
         """Carry messages until nobody says anything new."""
@@ -152,7 +153,7 @@ def _ended(scene: Scene) -> None:
     link_keys = scene.settings.keys("LINK_KEY")
     generador = scene.desks["generador"].runtime
     reveal(generador, unseal_token(row["sealed_token"], link_keys, "hal"))
-    generador.relay.publish_waiting(0.01)
+    generador.transactions.outbox.publish_waiting(0.01)
 
 
 def _cancelled(scene: Scene) -> None:
@@ -169,7 +170,7 @@ def _cancelled(scene: Scene) -> None:
 
 def _ended_by_operators(scene: Scene) -> None:
     """Bury commands, and end their sagas by hand: the same command again, another one, or none."""
-    office = _office(scene)
+    runtimes = _office(scene)
     for label, username in (("replayed", "pam"), ("retried", "ned"), ("given-up", "sue")):
         saga_id = scene.accept(label, username)
         scene.begin(saga_id)
@@ -180,9 +181,9 @@ def _ended_by_operators(scene: Scene) -> None:
         _put_away(poisoned)
         scene.run()
     command = scene.said("protools_saga", "generador.generate-password", scene.ids["replayed"])
-    assert replay(office, command.wire.properties["ce_id"], None, BY)
-    assert sagas.act(office, scene.ids["retried"], "retry-step", BY)
-    assert sagas.act(office, scene.ids["given-up"], "compensate", BY)
+    assert replay(runtimes, command.wire.properties["ce_id"], None, BY)
+    assert sagas.act(runtimes, scene.ids["retried"], "retry-step", BY)
+    assert sagas.act(runtimes, scene.ids["given-up"], "compensate", BY)
     for _ in range(2):
         scene.desks["generador"].worker.retry_failures()
         scene.run_with_mails()
@@ -199,8 +200,8 @@ def _dead_before_they_began(scene: Scene) -> None:
     assert discard(_office(scene), scene.ids["discarded"], None, BY)
 
 
-def _office(scene: Scene) -> Office:
-    return Office(SYSTEM, scene.settings, lambda service: scene.desks[service].runtime)
+def _office(scene: Scene) -> Runtimes:
+    return Runtimes(SYSTEM, scene.settings, lambda service: scene.desks[service].runtime)
 
 
 def _unfinished(scene: Scene) -> None:
@@ -270,7 +271,7 @@ def _put_off(scene: Scene) -> None:
         ("correo", mail, mail.c.due_at),
         ("protools_saga", saga, saga.c.resend_at),
     ):
-        scene.desks[name].runtime.relay.clear()
+        scene.desks[name].runtime.transactions.outbox.clear()
         later = id_time(scene.ids["waiting"]).timestamp() + FAR_S
         with scene.desks[name].runtime.write.begin() as tx:
             tx.execute(update(table).where(column.is_not(None)).values({column.name: later}))
@@ -289,5 +290,5 @@ def project(scene: Scene) -> None:
 
 
 def _put_away(desk: Desk) -> None:
-    desk.runtime.relay.clear()
+    desk.runtime.transactions.outbox.clear()
     desk.runtime.write.dispose()

@@ -12,14 +12,16 @@ from tests.service.rooms import Room
 
 from pulsaga.delivery.avro import Codec
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Handler
+from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import Message, command, contract_of, event
-from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.tables import DELIVERY
-from pulsaga.delivery.unit_of_work import Speaker, UnitOfWork
+from pulsaga.delivery.transaction.transactions import Transactions
+from pulsaga.delivery.transaction.unit_of_work import Speaker, UnitOfWork
+from pulsaga.running.runtime import Runtime
 from pulsaga.saga.definition import Access, Saga, Step, minutes
+from pulsaga.service import Service
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime, Service, System
+from pulsaga.system import System
 from pulsaga.web.front_door import tables
 from pulsaga_program.schemas import derive
 
@@ -150,8 +152,8 @@ def open_shop(home: Path, workflows: tuple[Saga[Any], ...] = WORKFLOWS, **enviro
     projector = open_database(settings, "door", "read", "projector", create=True)
     for metadata, engine in ((DELIVERY, write), (tables.WRITE, write), (tables.READ, projector)):
         metadata.create_all(engine)
-    relay = Relay(write, broker, Speaker("door", codec, 0.0, settings.key, settings.sweep_after))
-    runtime = Runtime(system, settings, "door", broker, codec, write, relay)
+    transactions = Transactions(write, broker, Speaker("door", codec, 0.0, settings.key, settings.sweep_after))
+    runtime = Runtime(system, settings, "door", broker, codec, write, transactions)
     read = open_database(settings, "door", "read", "reader")
     assert system.front_door is not None
     assert system.front_door.web is not None

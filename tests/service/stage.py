@@ -47,8 +47,10 @@ def settings_on(request: pytest.FixtureRequest, home: Path, **environment: str) 
 
 def pass_time(desk: Desk, seconds: float) -> None:
     """Move this process's clock on: the database's plus an offset."""
-    relay = desk.runtime.relay
-    relay._speaker = replace(relay._speaker, clock_offset=relay._speaker.clock_offset + seconds)
+    transactions = desk.runtime.transactions
+    transactions.outbox.speaker = replace(
+        transactions.outbox.speaker, clock_offset=transactions.outbox.speaker.clock_offset + seconds
+    )
 
 
 # --- sagas

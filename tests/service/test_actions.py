@@ -82,7 +82,7 @@ class Town:
         assert [line for line in report.lines() if report.defects] == []
         shown = self.shown()
         if shown is not None and shown["status"] == "suspended":
-            told = {row["subject"] for row in incidents.incidents(self.company.office, SYSTEM.names)}
+            told = {row["subject"] for row in incidents.incidents(self.company.runtimes, SYSTEM.names)}
             assert self.command_id in told
 
 
@@ -200,12 +200,12 @@ STATES = [
 
 def discard(town: Town) -> None:
     for service, identifier in town.letters():
-        replaying.discard(town.company.office, identifier, service, ADA)
+        replaying.discard(town.company.runtimes, identifier, service, ADA)
 
 
 def replay(town: Town) -> None:
     for service, identifier in town.letters():
-        replaying.replay(town.company.office, identifier, service, ADA)
+        replaying.replay(town.company.runtimes, identifier, service, ADA)
 
 
 def edit_and_replay(town: Town) -> None:
@@ -217,13 +217,13 @@ def edit_and_replay(town: Town) -> None:
         (row,) = (row for row in town.company[service].rows(dead_letter) if row["id"] == identifier)
         body = bodies.get(row["topic"].partition(".")[2], {})
         with suppress(click.UsageError):
-            replaying.edit(town.company.office, identifier, service, ADA, body, whole=False)
-        replaying.replay(town.company.office, identifier, service, ADA)
+            replaying.edit(town.company.runtimes, identifier, service, ADA, body, whole=False)
+        replaying.replay(town.company.runtimes, identifier, service, ADA)
 
 
 def act(action: Any) -> Callable[[Town], None]:
     def do(town: Town) -> None:
-        sagas.act(town.company.office, town.command_id, action, ADA)
+        sagas.act(town.company.runtimes, town.command_id, action, ADA)
 
     do.__name__ = action
     return do
@@ -277,7 +277,7 @@ def test_to_discard_what_begins_a_saga_ends_the_command_as_refused(town: Town, s
     """No saga will ever speak for it: its callback, its key and whoever waits would wait for ever."""
     state(town)
     project(town.scene)
-    assert replaying.discard(town.company.office, town.command_id, None, ADA)
+    assert replaying.discard(town.company.runtimes, town.command_id, None, ADA)
     project(town.scene)
     shown = town.shown()
     assert (shown["status"], shown["reason_code"], shown["actor"]) == ("refused", "discarded", "nobody")
@@ -296,7 +296,7 @@ def test_what_was_discarded_stays_refused_however_it_comes_again(town: Town, sta
     """A redelivery hears the same answer; nobody replays or edits what its caller was told is over."""
     begin = town.begin()
     state(town)
-    replaying.discard(town.company.office, town.command_id, None, ADA)
+    replaying.discard(town.company.runtimes, town.command_id, None, ADA)
     town.company.mend()
     for again in (begin, garbled(begin), begin):
         town.settle("protools_saga", again)
@@ -304,7 +304,7 @@ def test_what_was_discarded_stays_refused_however_it_comes_again(town: Town, sta
     told = town.company["protools_saga"].said(contract_of(SYSTEM.coordinator.refused).name)
     assert {wire.properties["ce_id"] for wire in told} == {told[0].properties["ce_id"]}
     for action in (replaying.replay, replaying.discard):
-        no = refusal(lambda action=action: action(town.company.office, town.command_id, None, BOB))
+        no = refusal(lambda action=action: action(town.company.runtimes, town.command_id, None, BOB))
         assert no.code in ("discarded", "unreadable")
 
 
@@ -313,7 +313,7 @@ def test_a_discard_is_told_by_the_sweep_when_the_broker_is_down(town: Town) -> N
     dead_at_its_beginning(town)
     coordinator = town.company["protools_saga"]
     coordinator.broker.is_up = False
-    assert replaying.discard(town.company.office, town.command_id, None, ADA)
+    assert replaying.discard(town.company.runtimes, town.command_id, None, ADA)
     waiting = [unpack(row["wire"]).topic for row in coordinator.rows(outbox)]
     assert contract_of(SYSTEM.coordinator.refused).name in waiting
     assert coordinator.said(contract_of(SYSTEM.coordinator.refused).name) == []
@@ -331,7 +331,7 @@ def test_a_discard_that_another_operator_has_to_agree_to_tells_nothing_yet(town:
 def test_to_discard_an_unreadable_copy_of_what_has_begun_refuses_nothing(town: Town) -> None:
     """The command came whole as well: its saga speaks for it."""
     begun_beside_an_unreadable_copy(town)
-    assert replaying.discard(town.company.office, town.command_id, None, ADA)
+    assert replaying.discard(town.company.runtimes, town.command_id, None, ADA)
     assert town.company["protools_saga"].said(contract_of(SYSTEM.coordinator.refused).name) == []
     town.carry()
     assert town.shown()["status"] == "completed"
@@ -346,7 +346,7 @@ def test_an_unreadable_copy_of_a_saga_in_the_archive_refuses_nothing_either(town
         tx.execute(saga_archive.insert().from_select(saga.columns.keys(), select(saga)))
         tx.execute(saga.delete())
         tx.execute(inbox.delete())
-    assert replaying.discard(town.company.office, town.command_id, None, ADA)
+    assert replaying.discard(town.company.runtimes, town.command_id, None, ADA)
     assert town.company["protools_saga"].said(contract_of(SYSTEM.coordinator.refused).name) == []
 
 
@@ -355,7 +355,7 @@ def test_what_an_operator_replays_is_refused_in_the_end_all_the_same(town: Town)
     dead_at_its_beginning(town)
     project(town.scene)
     assert town.shown()["status"] == "suspended"
-    replaying.replay(town.company.office, town.command_id, None, ADA)
+    replaying.replay(town.company.runtimes, town.command_id, None, ADA)
     town.scene.cancel(town.command_id)
     town.settle("protools_saga", town.scene.said("bff", contract_of(SYSTEM.sagas.cancel).name, town.command_id))
     town.check()
@@ -377,7 +377,7 @@ def test_a_cancel_that_was_refused_may_be_said_again_and_has_its_effect(town: To
     town.scene.cancel(town.command_id)
     assert len(cancels(town)) == 1, "that it was refused is not known at the front door yet"
     town.company.mend()
-    replaying.replay(town.company.office, town.command_id, None, ADA)
+    replaying.replay(town.company.runtimes, town.command_id, None, ADA)
     town.company["protools_saga"].make_due()
     town.company["protools_saga"].worker.retry_failures()
     town.cancel()
@@ -393,7 +393,7 @@ def test_a_cancel_that_was_refused_may_be_said_again_and_has_its_effect(town: To
 def test_a_cancel_that_was_given_up_may_be_said_again(town: Town, state: Callable[[Town], None]) -> None:
     """Discarding it must not take the caller's right to cancel away."""
     state(town)
-    assert replaying.discard(town.company.office, town.letters()[0][1], None, ADA)
+    assert replaying.discard(town.company.runtimes, town.letters()[0][1], None, ADA)
     town.company.mend()
     town.cancel()
     town.carry()
@@ -405,7 +405,7 @@ def test_a_dead_cancel_is_replayed_while_its_saga_runs(town: Town) -> None:
     """No saga waits for it, and it is not superseded by the saga that it is to end."""
     dead_in_its_cancel(town)
     town.company.mend()
-    assert replaying.replay(town.company.office, town.letters()[0][1], None, ADA)
+    assert replaying.replay(town.company.runtimes, town.letters()[0][1], None, ADA)
     town.carry()
     assert town.shown()["reason_code"] == "cancelled"
 
@@ -416,8 +416,8 @@ def test_a_saga_that_is_resumed_keeps_its_dead_cancel_in_front_of_operators(town
     dead_in_its_cancel(town)
     town.carry()
     town.company.broken.discard(GeneratePassword)
-    office, relay = town.company.office, town.company["protools_saga"].runtime.relay
-    relay.run(lambda uow: sagas._let_go_of_lost_replies(office, uow, town.command_id))
+    runtimes, transactions = town.company.runtimes, town.company["protools_saga"].runtime.transactions
+    transactions.run(lambda uow: sagas._let_go_of_lost_replies(runtimes, uow, town.command_id))
     assert ("protools_saga", "dead-letter") in town.company.open_incidents()
 
 
@@ -439,14 +439,14 @@ def test_a_cancel_is_said_again_by_one_of_those_who_ask_at_the_same_moment(town:
 def test_a_saga_is_shown_from_the_archive_with_its_log_and_moved_by_nobody(town: Town) -> None:
     """`GET /sagas/{id}` shows it for ever; an operator who is asked about it must find it, too."""
     completed(town)
-    before = sagas.log_of(town.company.office, town.command_id)
+    before = sagas.log_of(town.company.runtimes, town.command_id)
     assert archive(SYSTEM, town.company.later(2 * SHORTEST_S).settings, SHORTEST_S) == 1
     assert town.company["protools_saga"].rows(saga) == []
-    shown = sagas.log_of(town.company.office, town.command_id)
+    shown = sagas.log_of(town.company.runtimes, town.command_id)
     assert shown == before
     assert shown is not None
     assert [entry["kind"] for entry in shown["log"]][-1] == "ended"
-    no = refusal(lambda: sagas.act(town.company.office, town.command_id, "cancel", ADA))
+    no = refusal(lambda: sagas.act(town.company.runtimes, town.command_id, "cancel", ADA))
     assert (no.code, "COMPLETED" in no.detail) == ("ended", True)
 
 
@@ -461,5 +461,5 @@ def test_beginnings_that_an_older_release_discarded_are_put_in_front_of_operator
     assert town.company.open_incidents() == set()
     prepare_databases(SYSTEM, town.company.settings, town.company["protools_saga"].service)
     assert town.company.open_incidents() == {("protools_saga", "dead-letter")}
-    assert replaying.discard(town.company.office, town.command_id, None, ADA)
+    assert replaying.discard(town.company.runtimes, town.command_id, None, ADA)
     town.check()

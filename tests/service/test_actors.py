@@ -57,7 +57,7 @@ def test_who_asked_stands_in_every_message_of_what_was_asked(scene: Scene) -> No
     scene.run_with_mails()
     (row,) = (row for row in scene.desks["correo"].rows(mail) if row["username"] == "ada")
     reveal(scene.desks["generador"].runtime, unseal_token(row["sealed_token"], scene.settings.keys("LINK_KEY"), "ada"))
-    scene.desks["generador"].runtime.relay.publish_waiting(0.01)
+    scene.desks["generador"].runtime.transactions.outbox.publish_waiting(0.01)
     assert actors(scene) == {"shop"}
     project(scene)
     assert [row["actor"] for row in scene.desks["bff"].rows(acceptance)] == ["shop", "shop"]
@@ -72,7 +72,7 @@ def test_a_secret_that_expires_is_still_whose_it_was(scene: Scene) -> None:
     generador = scene.desks["generador"]
     pass_time(generador, DAY_S)
     expire_passwords(generador.runtime).work()
-    generador.runtime.relay.publish_waiting(0.01)
+    generador.runtime.transactions.outbox.publish_waiting(0.01)
     assert generador.said(contract_of(PasswordExpired).name)
     assert actors(scene) == {"shop"}
 

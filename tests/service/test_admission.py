@@ -41,7 +41,7 @@ def gate(bff: Room) -> Admission:
 
 def accepted(bff: Room, number: int) -> list[str]:
     asked = [wish(f"u{n}", "a@example.test") for n in range(number)]
-    return [one.id for one in front.accept_many(bff.runtime.relay, asked)]
+    return [one.id for one in front.accept_many(bff.runtime.transactions, asked)]
 
 
 def look(gate: Admission) -> None:

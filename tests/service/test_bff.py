@@ -77,20 +77,20 @@ def test_with_the_broker_down_a_wish_is_accepted_as_ever(bff: Room) -> None:
     """The caller must not pay for our broker; the row stays until the sweep gets it out."""
     bff.broker.is_up = False
     assert bff.http.post("/passwords", json=ADA).status_code == 202
-    bff.runtime.relay.publish_waiting(0.1)
+    bff.runtime.transactions.outbox.publish_waiting(0.1)
     assert len(bff.rows(outbox)) == 1
     bff.broker.is_up = True
     with bff.runtime.write.begin() as tx:
         tx.execute(update(outbox).values(due_at=0))
-    bff.runtime.relay.sweep()
-    bff.runtime.relay.clear()
+    bff.runtime.transactions.outbox.sweep()
+    bff.runtime.transactions.outbox.clear()
     assert (len(bff.broker.published), bff.rows(outbox)) == (1, [])
 
 
 def test_the_background_thread_publishes_what_was_accepted(bff: Room) -> None:
     """Without it every saga would begin with the sweep's delay."""
     identifier = bff.http.post("/passwords", json=ADA).json["id"]
-    bff.runtime.relay.publish_waiting(1)
+    bff.runtime.transactions.outbox.publish_waiting(1)
     assert [wire.key for wire in bff.broker.published] == [identifier]
 
 
@@ -107,7 +107,7 @@ def test_a_wish_in_xml_is_the_same_wish(bff: Room) -> None:
 def test_many_wishes_are_accepted_in_one_commit(bff: Room) -> None:
     """A bulk caller pays one commit, and hears of all or none."""
     asked = [wish(f"u{n}") for n in range(100)]
-    accepted = front.accept_many(bff.runtime.relay, asked)
+    accepted = front.accept_many(bff.runtime.transactions, asked)
     assert [a.subject for a in accepted] == [r.subject for r in asked]
     assert len(bff.rows(acceptance)) == len(bff.rows(outbox)) == 100
 

@@ -174,7 +174,7 @@ def mail_server(place: str, deed: Deed, **more: Any) -> Iterator[Moody]:
 
 
 @dataclass
-class Office:
+class Runtimes:
     """Correo's worker, with a sender that loses its patience soon."""
 
     desk: Desk
@@ -211,13 +211,13 @@ class Office:
         pass_time(self.desk, seconds)
 
 
-def office(settings: Settings, server: MailServer) -> Office:
+def runtimes(settings: Settings, server: MailServer) -> Runtimes:
     """Sit correo down with this mail server."""
     desk = make_desk(settings, "correo")
     sender = Sender(desk.runtime)
     place = Server(scheme="smtp", host="127.0.0.1", port=server.port)
     sender._postman = SmtpPostman(place, SENDER, frozenset(), timeout=TIMEOUT_S, content_timeout=TIMEOUT_S)
-    return Office(desk, sender)
+    return Runtimes(desk, sender)
 
 
 def addresses(number: int, domain: str = "example.test", name: str = "u") -> list[str]:
@@ -239,7 +239,7 @@ PLACES = ("MAIL", "RCPT", "DATA", "content")
 def test_one_letter_that_is_cut_off_delays_no_other(settings: Settings, place: str, deed: str) -> None:
     """Whatever a server does over one letter: the others go in the same turn, it is counted, and goes once it can."""
     with mail_server(place, DEEDS[deed], victims="@" if place == "MAIL" else BAD, times=1) as server:
-        correo = office(settings, server)
+        correo = runtimes(settings, server)
         correo.ask(BAD, *ALL)
         assert correo.send() == 0
         (counted,) = [row for row in correo.mails().values() if row["status"] != "sent"]
@@ -256,7 +256,7 @@ def test_one_letter_that_is_cut_off_delays_no_other(settings: Settings, place: s
 def test_what_a_server_says_can_be_kept_by_both_databases(settings: Settings, deed: str) -> None:
     """PostgreSQL takes no NUL: a report that it refuses would send every mail of the page again, for ever."""
     with mail_server("RCPT", DEEDS[deed], victims=BAD) as server:
-        correo = office(settings, server)
+        correo = runtimes(settings, server)
         correo.ask(BAD, *ALL)
         assert correo.send() == 0
         assert correo.statuses(*ALL) == {"sent"}
@@ -269,7 +269,7 @@ def test_what_a_server_says_can_be_kept_by_both_databases(settings: Settings, de
 def test_an_answer_about_one_mailbox_is_told_of_it_alone(settings: Settings, place: str, answer: str) -> None:
     """A clear no, for now or for good, needs no new connection, and no other mail hears of it."""
     with mail_server(place, says(f"{answer}\r\n".encode()), victims=BAD) as server:
-        correo = office(settings, server)
+        correo = runtimes(settings, server)
         correo.ask(BAD, *ALL)
         correo.send()
         assert correo.statuses(BAD) == {ANSWERS[answer]}
@@ -281,7 +281,7 @@ def test_an_answer_about_one_mailbox_is_told_of_it_alone(settings: Settings, pla
 def test_one_letter_that_is_always_cut_off_is_tried_ever_more_rarely_and_last(settings: Settings, deed: str) -> None:
     """It comes behind those that were never tried, so that it holds up nobody twice; no count of tries overflows."""
     with mail_server("RCPT", DEEDS[deed], victims=BAD) as server:
-        correo = office(settings, server)
+        correo = runtimes(settings, server)
         correo.ask(BAD)
         for turn in range(12):
             correo.ask(f"u{turn}@example.test")
@@ -301,7 +301,7 @@ def test_many_letters_that_are_cut_off_let_the_others_past(settings: Settings, m
     monkeypatch.setattr(correo.handlers, "PAGE", 4)
     bad = [f"bad{i}@d{i}.test" for i in range(6)]
     with mail_server("RCPT", DEEDS["421"], victims="bad") as server:
-        correo_ = office(settings, server)
+        correo_ = runtimes(settings, server)
         correo_.ask(*bad, *ALL)
         correo_.send(4)
         assert correo_.statuses(*ALL) == {"sent"}
@@ -319,7 +319,7 @@ def test_what_was_sent_is_reported_before_a_suspect_is_tried(settings: Settings)
         transport.abort()
 
     with mail_server("RCPT", look_and_hang_up, victims=BAD) as server:
-        correo = office(settings, server)
+        correo = runtimes(settings, server)
         correo.ask(BAD)
         correo.send(2)
         correo.ask(*ALL)
@@ -341,7 +341,7 @@ def test_a_letter_that_hangs_at_any_one_place_is_reported_within_its_claim() -> 
 def test_a_domain_where_every_letter_is_cut_off_rests(settings: Settings, deed: str) -> None:
     """Fresh letters to it arrive all the time: it takes a tenth of the time at most, and the others flow."""
     with mail_server("RCPT", DEEDS[deed], victims="tarpit.test") as server:
-        correo = office(settings, server)
+        correo = runtimes(settings, server)
         correo.ask(*addresses(10, "tarpit.test"), *ALL)
         correo.send(2)
         assert correo.statuses(*ALL) == {"sent"}
@@ -370,7 +370,7 @@ def test_no_rest_outlives_the_clock_by_which_it_was_meant(settings: Settings) ->
     """The clock was a day ahead and is put right: nothing may rest for a day."""
     tarpit = addresses(IN_A_ROW, "tarpit.test")
     with mail_server("RCPT", DEEDS["421"], victims="tarpit.test") as server:
-        correo = office(settings, server)
+        correo = runtimes(settings, server)
         correo.pass_time(86400.0)
         correo.ask(*tarpit)
         correo.ask(*ALL)
@@ -388,7 +388,7 @@ def test_letters_that_rest_with_their_domain_keep_no_page_from_the_others(
 ) -> None:
     """Ten thousand of them were put off a page a second, and everybody else's mail waited behind them."""
     with mail_server("RCPT", DEEDS["421"], victims="tarpit.test") as server:
-        correo_ = office(settings, server)
+        correo_ = runtimes(settings, server)
         correo_.ask(*addresses(IN_A_ROW, "tarpit.test", "first"))
         correo_.ask("z@example.test")
         correo_.send(IN_A_ROW + 1)
@@ -419,7 +419,7 @@ def test_a_server_that_cuts_everybody_off_is_left_alone_for_a_while(
     """It is not hammered, no mail's tries rise beyond reason, and after it heals every mail goes, once."""
     everybody = [f"u{i}@d{i % domains}.test" for i in range(20)]
     with mail_server(place, DEEDS[deed]) as server:
-        correo = office(settings, server)
+        correo = runtimes(settings, server)
         correo.ask(*everybody)
         turns = 30
         assert correo.send(turns) >= 1
@@ -440,7 +440,7 @@ def test_a_server_that_cuts_everybody_off_is_left_alone_for_a_while(
 def test_a_mail_that_cannot_be_answered_is_not_sent_and_stops_no_other(settings: Settings) -> None:
     """A page is reported in one transaction: one row that is broken must not have all its neighbours sent again."""
     with mail_server("", hangs) as server:
-        correo = office(settings, server)
+        correo = runtimes(settings, server)
         correo.ask(BAD, *ALL)
         with correo.desk.runtime.write.begin() as tx:
             tx.execute(update(mail).where(mail.c.recipient == BAD).values(context="{"))
@@ -460,7 +460,7 @@ def test_a_report_that_fails_is_that_mails_alone(settings: Settings, monkeypatch
 
     monkeypatch.setattr(correo.handlers, "report", fail_for_bad)
     with mail_server("", hangs) as server:
-        here = office(settings, server)
+        here = runtimes(settings, server)
         here.ask(BAD, *ALL)
         assert here.send() == 0
         assert here.statuses(*ALL) == {"sent"}

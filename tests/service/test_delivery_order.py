@@ -14,7 +14,7 @@ from generador.messages import GeneratePassword
 from generador.tables import password
 from pulsaga import faults
 from pulsaga.delivery.messages import new_id
-from pulsaga.delivery.relay import SWEEP_PAGE
+from pulsaga.delivery.outbox import SWEEP_PAGE
 from pulsaga.delivery.tables import event, failure, outbox
 from pulsaga.faults import RuleBook
 from pulsaga.settings import Settings
@@ -88,7 +88,7 @@ def test_what_was_committed_and_not_said_is_said_by_the_sweep(generador: Desk, d
     assert replies(generador) == []
     with generador.runtime.write.begin() as tx:
         tx.execute(update(outbox).values(due_at=0))
-    generador.runtime.relay.sweep()
+    generador.runtime.transactions.outbox.sweep()
     with generador.runtime.write.connect() as connection:
         assert replies(generador) == list(connection.execute(select(event.c.id)).scalars())
 
@@ -132,8 +132,8 @@ def test_what_a_rule_breaks_while_it_is_handled_is_a_failure_of_its_own(generado
 
 
 def sweep_and_clear(desk: Desk) -> None:
-    desk.runtime.relay.sweep()
-    desk.runtime.relay.clear()
+    desk.runtime.transactions.outbox.sweep()
+    desk.runtime.transactions.outbox.clear()
 
 
 def test_whoever_dies_while_sweeping_or_clearing_leaves_the_rows_to_the_next_sweep(
@@ -162,11 +162,11 @@ def test_what_was_confirmed_is_cleared_by_the_next_commit_that_succeeds(generado
     """A commit that fails clears nothing, and nothing is forgotten for it."""
     generador.worker.settle([deliver(GeneratePassword("ada"))])
     with pytest.raises(ZeroDivisionError):
-        generador.runtime.relay.commit(lambda _uow: 1 / 0)
+        generador.runtime.transactions.commit(lambda _uow: 1 / 0)
     with dying_at(generador, "commit"):
-        generador.runtime.relay.clear()
+        generador.runtime.transactions.outbox.clear()
     assert generador.count(outbox) == 1
-    assert generador.runtime.relay.commit(lambda _uow: "done") == ("done", [])
+    assert generador.runtime.transactions.commit(lambda _uow: "done") == ("done", [])
     assert generador.count(outbox) == 0
 
 
@@ -179,5 +179,5 @@ def test_the_sweep_publishes_the_oldest_first_and_a_page_at_a_time(generador: De
         for age, row in enumerate(tx.execute(select(outbox.c.id)).all()):
             tx.execute(update(outbox).where(outbox.c.id == row.id).values(due_at=-age))
     oldest = sorted(generador.rows(outbox), key=lambda row: row["due_at"])
-    assert [generador.runtime.relay.sweep() for _ in range(3)] == [SWEEP_PAGE, 3, 0]
+    assert [generador.runtime.transactions.outbox.sweep() for _ in range(3)] == [SWEEP_PAGE, 3, 0]
     assert replies(generador) == [row["id"] for row in oldest]

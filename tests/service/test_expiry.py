@@ -72,7 +72,7 @@ def generador(unmailed: Desk) -> Desk:
 
 def clock(desk: Desk) -> float:
     """Read the time as this desk sees it."""
-    return time.time() + desk.runtime.relay._speaker.clock_offset
+    return time.time() + desk.runtime.transactions.outbox.speaker.clock_offset
 
 
 def mail_sent(generador: Desk, sent_at: float | None = None, saga_id: str = "") -> Delivery:

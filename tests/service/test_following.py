@@ -22,7 +22,7 @@ from tests.service.rooms import Room, eventually, room
 from tests.service.web import Serving, serving
 
 from pulsaga.delivery.messages import new_id
-from pulsaga.system import Runtime
+from pulsaga.running.runtime import Runtime
 from pulsaga.web.access import gatekeeper, keys
 from pulsaga.web.access.tokens import issue
 from pulsaga.web.documents import snapshots

@@ -19,7 +19,7 @@ from bff.tables import password
 from generador.messages import PasswordGenerated, PasswordRevealed, PasswordRevoked
 from pulsaga.broker import Delivery
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Reader
+from pulsaga.delivery.dispatch.reader import Reader
 from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.projection import Projection, Projector
 from pulsaga.delivery.tables import failure

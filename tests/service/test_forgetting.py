@@ -18,7 +18,7 @@ from generador.messages import GeneratePassword
 from generador.tables import password
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.forgetting import KEPT_S, forget
-from pulsaga.delivery.inbox import incident_row
+from pulsaga.delivery.incidents import incident_row
 from pulsaga.delivery.messages import MEMORY_S, first_id
 from pulsaga.delivery.tables import event, inbox, incident
 from pulsaga.operate.retention import SHORTEST_S, archive

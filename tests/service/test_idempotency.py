@@ -55,7 +55,7 @@ def test_fifty_posts_of_one_key_at_once_are_one_command(bff: Room, web: Serving,
 
 def test_fifty_twins_at_two_front_doors_are_one_command(desk: Desk) -> None:
     """What one process holds in memory does not bind the other; the unique index makes it wait."""
-    doors = [front.GroupCommit(desk.runtime.relay, desk.runtime.write) for _ in range(2)]
+    doors = [front.GroupCommit(desk.runtime.transactions, desk.runtime.write) for _ in range(2)]
     with ThreadPoolExecutor(TWINS) as threads:
         accepted = list(threads.map(lambda number: doors[number % 2].accept(WISH), range(TWINS)))
     assert len({one.id for one in accepted}) == 1
@@ -65,7 +65,7 @@ def test_fifty_twins_at_two_front_doors_are_one_command(desk: Desk) -> None:
 
 def test_a_key_is_its_callers_own(desk: Desk) -> None:
     """Two callers count from 1; the second must get neither the first one's command nor a refusal."""
-    doors = front.GroupCommit(desk.runtime.relay, desk.runtime.write)
+    doors = front.GroupCommit(desk.runtime.transactions, desk.runtime.write)
     first, other = doors.accept(WISH), doors.accept(replace(WISH, actor="eve", body_hash="other"))
     assert first.id != other.id
     with pytest.raises(Problem, match="idempotency-key-reused"):
@@ -132,7 +132,7 @@ def test_a_key_whose_command_nobody_has_seen_move_is_kept(bff: Room) -> None:
 def test_what_may_not_be_forgotten_does_not_hide_what_may(bff: Room) -> None:
     """A page full of suspended sagas stands before everything younger, for weeks."""
     wishes = [replace(WISH, subject=f"u{n}", idempotency_key=f"k{n}") for n in range(PAGE + 1)]
-    ids = sorted(one.id for one in front.accept_many(bff.runtime.relay, wishes))
+    ids = sorted(one.id for one in front.accept_many(bff.runtime.transactions, wishes))
     row = {"version": 1, "type": "issue-password", "subject": "x", "reason_code": "", "reason_detail": ""}
     bff.write_view(command, id=ids[-1], status="completed", cancellable=False, **TIMES, **row)
     assert ids[-1] < first_id(time.time() + 1)

@@ -43,14 +43,16 @@ from generador.tables import password
 from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Handler, Inbox, Reader
+from pulsaga.delivery.dispatch.dispatcher import Dispatcher
+from pulsaga.delivery.dispatch.handlers import Handler
+from pulsaga.delivery.dispatch.reader import Reader
+from pulsaga.delivery.dispatch.worker import Worker
 from pulsaga.delivery.loop import keep_trying
 from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.projection import Projector
-from pulsaga.delivery.relay import Relay
 from pulsaga.delivery.tables import dead_letter, failure, inbox, incident, outbox, unpack
 from pulsaga.delivery.tables import event as events
-from pulsaga.delivery.worker import Worker
+from pulsaga.delivery.transaction.transactions import Transactions
 from pulsaga.saga.definition import minutes
 from pulsaga.saga.tables import saga, saga_view
 from pulsaga.saga.timers import resend_to_silent, wake_due_sagas
@@ -130,7 +132,7 @@ def sweeping(desk: Desk) -> Callable[[], object]:
     desk.broker.is_up = False
     start_sagas(desk, NUMBER)
     desk.broker.is_up = True
-    return desk.runtime.relay.sweep
+    return desk.runtime.transactions.outbox.sweep
 
 
 RECOVERIES = {
@@ -161,7 +163,7 @@ def test_two_recoverers_that_see_the_same_rows_share_them_without_waiting(coordi
     work = leave_behind(coordinator)
     for desk in (coordinator, rival):
         pass_time(desk, OVERDUE_S)
-    takes = wake_due_sagas(rival.runtime).work if kind == "wake-ups" else rival.runtime.relay.sweep
+    takes = wake_due_sagas(rival.runtime).work if kind == "wake-ups" else rival.runtime.transactions.outbox.sweep
     race(coordinator, work, takes)
     said = ids_said(name, coordinator, rival)
     assert len(said) == len(set(said)) == NUMBER
@@ -225,7 +227,7 @@ def test_a_coordinator_that_dies_between_two_steps_blocks_neither_this_saga_nor_
     if moment != "publish":  # there it was acknowledged: only the sweep can know
         successor.worker.settle([reply])
     pass_time(successor, 6)
-    successor.runtime.relay.sweep()
+    successor.runtime.transactions.outbox.sweep()
     assert kinds_of(successor, first.key) == ["started", "issued", "replied", "issued"]
     assert {wire.key for wire in successor.said(contract_of(SendPasswordMail).name)} == {first.key, second.key}
 
@@ -269,7 +271,7 @@ def test_replies_that_waited_through_a_restart_are_heard_with_no_new_saga_starte
 def run_through(desk: Desk, *batches: list[Delivery]) -> bool:
     """Run the real loop over batches in its thread; tell whether it was still alive at their end."""
     feed = Feed(*batches)
-    worker = Worker(desk.worker._inbox, desk.worker._reader, desk.runtime.relay, feed, 500)
+    worker = Worker(desk.worker._dispatcher, desk.worker._reader, desk.runtime.transactions, feed, 500)
     with ThreadPoolExecutor() as pool:
         loop = pool.submit(worker.run)
         loop.add_done_callback(lambda _: feed.drained.set())
@@ -406,7 +408,11 @@ def traffic(desk: Desk) -> None:
     for deliveries in (batch, batch, [unreadable]):
         desk.worker.settle(deliveries)
     pass_time(desk, 6)
-    for work in (desk.worker.retry_failures, desk.runtime.relay.sweep, desk.runtime.relay.clear):
+    for work in (
+        desk.worker.retry_failures,
+        desk.runtime.transactions.outbox.sweep,
+        desk.runtime.transactions.outbox.clear,
+    ):
         work()
     for make in desk.service.duties:
         make(desk.runtime).work()
@@ -478,8 +484,8 @@ def test_heavy_load_while_the_outbox_is_dispatched_hangs_nobody_and_loses_nothin
 
     def dispatch() -> None:
         while not done.is_set():
-            run(dispatcher.runtime.relay.sweep)
-            run(dispatcher.runtime.relay.clear)
+            run(dispatcher.runtime.transactions.outbox.sweep)
+            run(dispatcher.runtime.transactions.outbox.clear)
 
     with ThreadPoolExecutor() as pool:
         dispatching, loads = pool.submit(dispatch), [pool.submit(load_up, desk) for desk in desks]
@@ -488,8 +494,8 @@ def test_heavy_load_while_the_outbox_is_dispatched_hangs_nobody_and_loses_nothin
         done.set()
         dispatching.result(PATIENCE_S)
     for desk in [*desks, dispatcher]:
-        run(desk.runtime.relay.sweep)
-        run(desk.runtime.relay.clear)
+        run(desk.runtime.transactions.outbox.sweep)
+        run(desk.runtime.transactions.outbox.clear)
     said = ids_said(contract_of(PasswordGenerated).name, *desks, dispatcher)
     assert set(said) == {row["id"] for row in dispatcher.rows(events)}
     assert len(set(said)) == dispatcher.count(password) == 800
@@ -509,10 +515,10 @@ def moves_swept(coordinator: Desk) -> list[tuple[str, int]]:
         coordinator.worker.settle([answer(command)])
     for _ in range(2):
         pass_time(coordinator, 6)
-        coordinator.runtime.relay.sweep()
+        coordinator.runtime.transactions.outbox.sweep()
     coordinator.broker.is_up = True
     pass_time(coordinator, 6)
-    coordinator.runtime.relay.sweep()
+    coordinator.runtime.transactions.outbox.sweep()
     return [
         (wire.key, int(wire.properties["ce_version"]))
         for wire in coordinator.said(contract_of(SYSTEM.sagas.moved).name)
@@ -565,10 +571,12 @@ def test_the_same_event_is_handled_by_each_of_two_services(coordinator: Desk) ->
     runtime = coordinator.runtime
     (command,) = start_sagas(coordinator, 1)
     told = answer(command)
-    auditor = Relay(runtime.write, coordinator.broker, replace(runtime.relay._speaker, service="auditor"))
+    auditor = Transactions(
+        runtime.write, coordinator.broker, replace(runtime.transactions.outbox.speaker, service="auditor")
+    )
     handlers = {PasswordGenerated: Handler(PasswordGenerated, listen)}
     reader = Reader(handlers, CODEC, coordinator.broker)
-    rules = Inbox(handlers, None, None, withdrawn=None, attempts=3, delay_s=1)
+    rules = Dispatcher(handlers, None, None, withdrawn=None, attempts=3, delay_s=1)
     auditing = Worker(rules, reader, auditor, coordinator.acks, 500)
     for worker in (coordinator.worker, auditing, coordinator.worker, auditing):
         worker.settle([told])

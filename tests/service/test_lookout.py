@@ -19,7 +19,7 @@ from pulsaga.delivery.loop import Due, Duty, DutyThread, Lookout
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import failure, incident, outbox
 from pulsaga.errors import Unavailable
-from pulsaga.loops import report
+from pulsaga.running.loops import report
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import UNMOVED_S, resend_to_silent
 from pulsaga_program.local.process import wait_until

@@ -21,15 +21,15 @@ from generador.messages import GeneratePassword, PasswordGenerated
 from generador.service import GENERADOR
 from generador.tables import password, password_view
 from pulsaga.broker import Delivery, Wire
-from pulsaga.delivery import relay
-from pulsaga.delivery.claims import claim, held
+from pulsaga.delivery import outbox as publishing
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Reader
+from pulsaga.delivery.dispatch.reader import Reader
+from pulsaga.delivery.dispatch.worker import Worker
 from pulsaga.delivery.messages import contract_of, new_id
+from pulsaga.delivery.outbox import SWEEP_PAGE, RestingTopics
 from pulsaga.delivery.projection import Projector
-from pulsaga.delivery.relay import SWEEP_PAGE, RestingTopics
 from pulsaga.delivery.tables import dead_letter, failure, inbox, incident, outbox
-from pulsaga.delivery.worker import Worker
+from pulsaga.delivery.transaction.claims import claim, held
 from pulsaga.errors import Unavailable
 from pulsaga.saga.tables import saga
 from pulsaga.settings import Settings
@@ -74,7 +74,7 @@ def test_a_backlog_for_a_closed_topic_keeps_no_other_message_from_the_sweep(coor
     make_outbox_due(coordinator)
     coordinator.broker.is_up = True
     before = len(coordinator.said(OPEN))
-    coordinator.runtime.relay.sweep()
+    coordinator.runtime.transactions.outbox.sweep()
     assert len(coordinator.said(OPEN)) == before + 1
 
 
@@ -83,9 +83,11 @@ def test_a_topic_that_takes_messages_again_gets_all_that_waited(coordinator: Des
     coordinator.broker.closed.add(CLOSED)
     start_sagas(coordinator, SWEEP_PAGE + 10)
     make_outbox_due(coordinator)
-    coordinator.runtime.relay.sweep()
+    coordinator.runtime.transactions.outbox.sweep()
     coordinator.broker.closed.clear()
-    assert wait_until(lambda: coordinator.runtime.relay.sweep() == 0 and coordinator.said(CLOSED), PATIENCE_S)
+    assert wait_until(
+        lambda: coordinator.runtime.transactions.outbox.sweep() == 0 and coordinator.said(CLOSED), PATIENCE_S
+    )
     said = [wire.properties["ce_id"] for wire in coordinator.said(CLOSED)]
     assert len(said) == len(set(said)) == SWEEP_PAGE + 10
     start_sagas(coordinator, 1)
@@ -95,7 +97,7 @@ def test_a_topic_that_takes_messages_again_gets_all_that_waited(coordinator: Des
 def test_a_topic_rests_ever_longer_until_it_takes_its_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test may block for seconds: it must not be repeated without end, nor forgotten."""
     now = [0.0]
-    monkeypatch.setattr(relay, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(publishing, "time", SimpleNamespace(monotonic=lambda: now[0]))
     resting = RestingTopics()
     waits = []
     resting.tried({"other"}, {"t"})
@@ -128,12 +130,12 @@ def test_a_topic_whose_backlog_others_swept_is_tried_all_the_same(coordinator: D
     """Two processes share an outbox: one swept what was due, the other never looked again and published nothing."""
     coordinator.broker.closed.add(CLOSED)
     start_sagas(coordinator, 10)
-    assert coordinator.runtime.relay.has_to_try()
+    assert coordinator.runtime.transactions.outbox.has_to_try()
     coordinator.broker.closed.clear()
     with coordinator.runtime.write.begin() as tx:
         tx.execute(delete(outbox).where(outbox.c.topic == CLOSED))
-    coordinator.runtime.relay.sweep()
-    assert not coordinator.runtime.relay.has_to_try()
+    coordinator.runtime.transactions.outbox.sweep()
+    assert not coordinator.runtime.transactions.outbox.has_to_try()
     start_sagas(coordinator, 1)
     assert len(coordinator.said(CLOSED)) == 1
 
@@ -190,10 +192,10 @@ def test_a_claimed_row_that_is_locked_is_left_out_of_the_report(
     request.param = database
     desk = make_desk(settings_on(request, tmp_path, LOCK_TIMEOUT="0.2"), "correo")
     desk.worker.settle([wish_for_mail(f"u{number}") for number in range(10)])
-    claimed = desk.runtime.relay.run(lambda uow: claim(uow, mail, 10, 60.0))
+    claimed = desk.runtime.transactions.run(lambda uow: claim(uow, mail, 10, 60.0))
     with desk.runtime.write.connect() as connection, connection.begin():
         connection.execute(select(mail).where(mail.c.id == claimed[5]["id"]).with_for_update())
-        reported = desk.runtime.relay.run(lambda uow: [row["id"] for row in held(uow, mail, claimed)])
+        reported = desk.runtime.transactions.run(lambda uow: [row["id"] for row in held(uow, mail, claimed)])
     assert reported == [row["id"] for row in claimed if row != claimed[5]]
     desk.runtime.write.dispose()
 
@@ -337,8 +339,8 @@ def test_a_confirmed_outbox_row_that_is_locked_stops_no_commit(
         start_sagas(desk, 1)
         assert desk.count(saga) == 4
     make_outbox_due(desk)
-    desk.runtime.relay.sweep()
-    desk.runtime.relay.clear()
+    desk.runtime.transactions.outbox.sweep()
+    desk.runtime.transactions.outbox.clear()
     assert desk.count(outbox) == 0
     desk.runtime.write.dispose()
 
@@ -355,7 +357,7 @@ def test_a_damaged_row_keeps_no_other_from_being_published_or_tried_again(coordi
         tx.execute(update(outbox).values(due_at=0))
         tx.execute(update(outbox).where(outbox.c.id == first).values(wire=b"\xc1"))
         tx.execute(update(failure).where(failure.c.id == stuck[0].wire.properties["ce_id"]).values(delivery=b"\xc1"))
-    coordinator.runtime.relay.sweep()
+    coordinator.runtime.transactions.outbox.sweep()
     assert len(coordinator.broker.published) == 5
     coordinator.make_due()
     coordinator.worker.retry_failures()

@@ -25,22 +25,22 @@ from generador.messages import GeneratePassword, PasswordGenerated, RevokePasswo
 from generador.service import GENERADOR
 from generador.tables import password
 from protools_saga.messages import IssuePassword
-from pulsaga.delivery.inbox import Handler
+from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import Message, contract_of, new_id
 from pulsaga.delivery.tables import audit, dead_letter, event, failure, inbox, incident
 from pulsaga.errors import DomainError
 from pulsaga.operate import incidents, letters, replaying, sagas
-from pulsaga.operate.acting import By, Office
+from pulsaga.operate.acting import Runtimes, Signature
+from pulsaga.running.runtime import Runtime
 from pulsaga.saga.definition import hours, minutes
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime
 from pulsaga_program.bootstrap import bootstrap
 from pulsaga_program.local import LocalPostgres
 from system import SYSTEM
 
-ADA, BOB = By("ada", "the vault was full"), By("bob", "ada is right")
+ADA, BOB = Signature("ada", "the vault was full"), Signature("bob", "ada is right")
 
 
 @dataclass
@@ -55,11 +55,11 @@ class Company:
         return self.desks[name]
 
     @property
-    def office(self) -> Office:
-        return Office(SYSTEM, self.settings, lambda service: self.desks[service].runtime)
+    def runtimes(self) -> Runtimes:
+        return Runtimes(SYSTEM, self.settings, lambda service: self.desks[service].runtime)
 
-    def needing(self, approvals: int) -> Office:
-        return replace(self.office, settings=replace(self.settings, operator_approvals=approvals))
+    def needing(self, approvals: int) -> Runtimes:
+        return replace(self.runtimes, settings=replace(self.settings, operator_approvals=approvals))
 
     def later(self, seconds: float) -> Company:
         """The same company when this time has passed."""
@@ -152,7 +152,7 @@ def replayed_to_the_end(company: Company, service: str, broken: type) -> None:
     assert company.status() == "SUSPENDED"
     assert company.open_incidents() == {(service, "dead-letter"), ("protools_saga", "suspended")}
     company.mend()
-    assert replaying.replay(company.office, company.letter(service), None, ADA)
+    assert replaying.replay(company.runtimes, company.letter(service), None, ADA)
     company.carry()
     assert company.status() == "COMPLETED"
     assert company.open_incidents() == set()
@@ -195,18 +195,18 @@ def test_operators_do_the_same_on_postgresql(on_postgresql: Company) -> None:
     """Every statement of theirs, once: what is not read is edited, a lost reply is let go, a dead step issued anew."""
     company = on_postgresql
     letter = unreadable(company)
-    assert letters.show(company.office, letters.find(company.office, letter))["saga"] is None
+    assert letters.show(company.runtimes, letters.find(company.runtimes, letter))["saga"] is None
     replaying.edit(company.needing(2), letter, None, ADA, {"username": "eve"}, whole=True)
     replaying.edit(company.needing(2), letter, None, BOB, {"username": "eve"}, whole=True)
-    assert replaying.replay(company.office, letter, None, ADA)
+    assert replaying.replay(company.runtimes, letter, None, ADA)
     company.broken.update({SendPasswordMail, PasswordMailSent})
     saga_id = company.start()
     company.broken.remove(SendPasswordMail)
-    assert sagas.act(company.office, saga_id, "retry-step", ADA)
+    assert sagas.act(company.runtimes, saga_id, "retry-step", ADA)
     company.carry()
-    assert replaying.discard(company.office, company.letter("protools_saga"), None, ADA)
+    assert replaying.discard(company.runtimes, company.letter("protools_saga"), None, ADA)
     company.mend()
-    assert sagas.act(company.office, saga_id, "resume", BOB)
+    assert sagas.act(company.runtimes, saga_id, "resume", BOB)
     company.carry()
     assert company.status() == "COMPLETED"
     assert company.open_incidents() == {("protools_saga", "dead-letter")}, "eve has no saga that hears of her password"
@@ -219,7 +219,7 @@ def test_a_replay_keeps_the_command_id_and_its_real_answer_takes_the_place_of_th
     company.start()
     letter = company.letter("generador")
     company.mend()
-    replaying.replay(company.office, letter, None, ADA)
+    replaying.replay(company.runtimes, letter, None, ADA)
     company.carry()
     (kept,) = company["generador"].rows(password)
     assert kept["command_id"] == letter
@@ -237,7 +237,7 @@ def test_an_answer_without_an_aggregate_of_its_own_finds_its_place_after_a_repla
     company["generador"].worker.settle([undo])
     company["generador"].retry_until_buried()
     company.mend()
-    replaying.replay(company.office, company.letter("generador"), None, ADA)
+    replaying.replay(company.runtimes, company.letter("generador"), None, ADA)
     company["generador"].retry_until_buried()
     assert company["generador"].count(failure) == 0
     assert len(company["generador"].said("generador.nothing-to-revoke")) == 1
@@ -250,7 +250,7 @@ def test_a_starting_command_that_died_is_replayed_and_its_saga_begins(company: C
     company["protools_saga"].worker.settle([begin])
     company.carry()
     company.mend()
-    replaying.replay(company.office, begin.wire.key, None, ADA)
+    replaying.replay(company.runtimes, begin.wire.key, None, ADA)
     company.carry()
     assert company.status() == "COMPLETED"
 
@@ -260,12 +260,12 @@ def test_what_dies_again_after_its_replay_is_a_new_letter_and_both_are_kept(comp
     company.broken.add(GeneratePassword)
     company.start()
     letter = company.letter("generador")
-    replaying.replay(company.office, letter, None, ADA)
+    replaying.replay(company.runtimes, letter, None, ADA)
     company.carry()
     assert [row["outcome"] for row in company["generador"].rows(dead_letter)] == ["replayed", None]
     assert ("generador", "dead-letter") in company.open_incidents()
     company.mend()
-    replaying.replay(company.office, letter, None, ADA)
+    replaying.replay(company.runtimes, letter, None, ADA)
     company.carry()
     assert company.status() == "COMPLETED"
 
@@ -287,9 +287,9 @@ def test_no_saga_moves_between_the_look_at_it_and_the_replay(company: Company) -
     def runtime(service: str) -> Runtime:
         if service == "generador":
             held.append(is_held(company.settings.home / "db" / "protools_saga-write.sqlite"))
-        return company.office.runtime(service)
+        return company.runtimes.runtime(service)
 
-    replaying.replay(Office(SYSTEM, company.settings, runtime), company.letter("generador"), None, ADA)
+    replaying.replay(Runtimes(SYSTEM, company.settings, runtime), company.letter("generador"), None, ADA)
     assert (held[0], held[-1]) == (False, True)
 
 
@@ -308,10 +308,10 @@ def test_a_letter_is_replayed_once(company: Company) -> None:
     company.broken.add(GeneratePassword)
     company.start()
     letter = company.letter("generador")
-    replaying.replay(company.office, letter, None, ADA)
-    again = refusal(lambda: replaying.replay(company.office, letter, None, BOB))
+    replaying.replay(company.runtimes, letter, None, ADA)
+    again = refusal(lambda: replaying.replay(company.runtimes, letter, None, BOB))
     assert (again.code, "by ada" in again.detail) == ("replayed", True)
-    assert refusal(lambda: replaying.discard(company.office, letter, None, BOB)).code == "replayed"
+    assert refusal(lambda: replaying.discard(company.runtimes, letter, None, BOB)).code == "replayed"
     assert company.audited("generador") == [("replay", "ada", "the vault was full")]
 
 
@@ -320,7 +320,7 @@ def test_what_has_expired_is_not_replayed(company: Company) -> None:
     company.broken.add(GeneratePassword)
     company.start()
     later = company.later(hours(24 * 8))
-    no = refusal(lambda: replaying.replay(later.office, later.letter("generador"), None, ADA))
+    no = refusal(lambda: replaying.replay(later.runtimes, later.letter("generador"), None, ADA))
     assert no.code == "expired"
     assert later["generador"].count(failure) == 0
 
@@ -332,7 +332,7 @@ def test_what_was_superseded_is_not_replayed_and_it_is_said_by_what(company: Com
     progress = ended(company)
     with company["protools_saga"].runtime.write.begin() as tx:
         tx.execute(update(saga).values(status="COMPENSATED", wake_at=None, progress=progress))
-    no = refusal(lambda: replaying.replay(company.office, company.letter("generador"), None, ADA))
+    no = refusal(lambda: replaying.replay(company.runtimes, company.letter("generador"), None, ADA))
     assert (no.code, "has ended COMPENSATED" in no.detail) == ("superseded", True)
     assert company["generador"].count(failure) == 0
 
@@ -348,8 +348,8 @@ def test_a_command_that_its_saga_replaced_by_another_is_not_replayed(company: Co
     saga_id = company.start()
     letter = company.letter("generador")
     company.mend()
-    assert sagas.act(company.office, saga_id, "retry-step", ADA)
-    assert refusal(lambda: replaying.replay(company.office, letter, None, BOB)).code == "superseded"
+    assert sagas.act(company.runtimes, saga_id, "retry-step", ADA)
+    assert refusal(lambda: replaying.replay(company.runtimes, letter, None, BOB)).code == "superseded"
     assert ("superseded by retry-step", "ada", ADA.why) in company.audited("generador")
     company.carry()
     assert company.status() == "COMPLETED"
@@ -360,9 +360,9 @@ def test_a_step_is_not_issued_anew_while_its_replay_is_under_way(company: Compan
     """The other order of the same danger."""
     company.broken.add(GeneratePassword)
     saga_id = company.start()
-    replaying.replay(company.office, company.letter("generador"), None, ADA)
+    replaying.replay(company.runtimes, company.letter("generador"), None, ADA)
     for action in ("retry-step", "compensate"):
-        assert refusal(lambda action=action: sagas.act(company.office, saga_id, action, BOB)).code == "replayed"
+        assert refusal(lambda action=action: sagas.act(company.runtimes, saga_id, action, BOB)).code == "replayed"
     assert company.status() == "SUSPENDED"
 
 
@@ -375,7 +375,7 @@ def test_a_command_whose_saga_waits_for_its_undo_is_not_replayed(company: Compan
     generador.worker.settle([deliver_again(coordinator)])
     generador.retry_until_buried()
     wake_due_sagas(company.later(minutes(16))["protools_saga"].runtime).work()
-    no = refusal(lambda: replaying.replay(company.office, company.letter("generador"), None, ADA))
+    no = refusal(lambda: replaying.replay(company.runtimes, company.letter("generador"), None, ADA))
     assert (no.code, "waits for generador.revoke-password" in no.detail) == ("superseded", True)
 
 
@@ -398,10 +398,10 @@ def unreadable(company: Company) -> str:
 def test_bytes_that_cannot_be_read_are_replayed_only_after_they_were_edited(company: Company) -> None:
     """They would only die again."""
     letter = unreadable(company)
-    no = refusal(lambda: replaying.replay(company.office, letter, None, ADA))
+    no = refusal(lambda: replaying.replay(company.runtimes, letter, None, ADA))
     assert (no.code, "edit" in no.detail) == ("unreadable", True)
-    replaying.edit(company.office, letter, None, ADA, {"username": "ada"}, whole=True)
-    assert replaying.replay(company.office, letter, None, BOB)
+    replaying.edit(company.runtimes, letter, None, ADA, {"username": "ada"}, whole=True)
+    assert replaying.replay(company.runtimes, letter, None, BOB)
     company["generador"].retry_until_buried()
     (kept,) = company["generador"].rows(password)
     assert (kept["username"], kept["command_id"]) == ("ada", letter)
@@ -411,9 +411,9 @@ def test_bytes_that_cannot_be_read_are_replayed_only_after_they_were_edited(comp
 def test_an_unreadable_copy_is_not_replayed_once_the_message_came_whole(company: Company) -> None:
     """The command was sent again and done: the broken copy of it is history."""
     letter = unreadable(company)
-    replaying.edit(company.office, letter, None, ADA, {"username": "ada"}, whole=True)
+    replaying.edit(company.runtimes, letter, None, ADA, {"username": "ada"}, whole=True)
     company["generador"].worker.settle([deliver(GeneratePassword("ada"), identifier=letter)])
-    assert refusal(lambda: replaying.replay(company.office, letter, None, ADA)).code == "superseded"
+    assert refusal(lambda: replaying.replay(company.runtimes, letter, None, ADA)).code == "superseded"
 
 
 @pytest.mark.parametrize(
@@ -428,7 +428,7 @@ def test_an_edit_that_does_not_fit_the_schema_names_the_field_and_changes_nothin
     letter = unreadable(company)
     before = company["generador"].rows(dead_letter)
     with pytest.raises(click.UsageError, match=said):
-        replaying.edit(company.office, letter, None, ADA, body, whole=True)
+        replaying.edit(company.runtimes, letter, None, ADA, body, whole=True)
     assert company["generador"].rows(dead_letter) == before
     assert company.audited("generador") == []
 
@@ -438,7 +438,7 @@ def test_an_edit_changes_the_named_fields_and_the_audit_knows_both_bodies(compan
     company.broken.add(SendPasswordMail)
     company.start()
     letter = company.letter("correo")
-    after = replaying.edit(company.office, letter, None, ADA, {"email": "ada@example.org"}, whole=False)
+    after = replaying.edit(company.runtimes, letter, None, ADA, {"email": "ada@example.org"}, whole=False)
     assert after is not None
     assert after["email"] == "ada@example.org"
     assert after["sealed_token"]
@@ -446,7 +446,7 @@ def test_an_edit_changes_the_named_fields_and_the_audit_knows_both_bodies(compan
     detail = json.loads(row["detail"])
     assert (detail["before"]["email"], detail["body"]["email"]) == ("ada@example.test", "ada@example.org")
     company.mend()
-    replaying.replay(company.office, letter, None, ADA)
+    replaying.replay(company.runtimes, letter, None, ADA)
     company.carry()
     assert company.status() == "COMPLETED"
 
@@ -459,10 +459,10 @@ def test_a_discarded_letter_is_kept_and_neither_replayed_nor_edited_any_more(com
     company.broken.add(GeneratePassword)
     company.start()
     letter = company.letter("generador")
-    assert replaying.discard(company.office, letter, None, ADA)
-    assert refusal(lambda: replaying.replay(company.office, letter, None, BOB)).code == "discarded"
+    assert replaying.discard(company.runtimes, letter, None, ADA)
+    assert refusal(lambda: replaying.replay(company.runtimes, letter, None, BOB)).code == "discarded"
     edit = {"username": "eve"}
-    assert refusal(lambda: replaying.edit(company.office, letter, None, BOB, edit, whole=True)).code == "discarded"
+    assert refusal(lambda: replaying.edit(company.runtimes, letter, None, BOB, edit, whole=True)).code == "discarded"
     assert company["generador"].count(dead_letter) == 1
     assert company.open_incidents() == {("protools_saga", "suspended")}
 
@@ -476,7 +476,7 @@ def test_letters_are_grouped_by_topic_and_reason(company: Company) -> None:
     for name in ("ada", "bob"):
         company.start(name)
     unreadable(company)
-    groups = letters.grouped(letters.letters(company.office, SYSTEM.names))
+    groups = letters.grouped(letters.letters(company.runtimes, SYSTEM.names))
     assert [(topic, reason.partition(":")[0], len(found)) for (topic, reason), found in groups.items()] == [
         ("generador.generate-password", "RuntimeError", 2),
         ("generador.generate-password", "Undecodable", 1),
@@ -487,7 +487,7 @@ def test_a_letter_is_shown_with_its_message_and_the_log_of_its_saga(company: Com
     """What was it, why did it die, what was going on around it: one look."""
     company.broken.add(SendPasswordMail)
     saga_id = company.start()
-    shown = letters.show(company.office, letters.find(company.office, company.letter("correo")))
+    shown = letters.show(company.runtimes, letters.find(company.runtimes, company.letter("correo")))
     assert (shown["service"], shown["attempts"], shown["body"]["username"]) == ("correo", 3, "ada")
     assert "boom" in shown["error"]
     assert shown["envelope"]["ce_correlationid"] == saga_id
@@ -497,7 +497,7 @@ def test_a_letter_is_shown_with_its_message_and_the_log_of_its_saga(company: Com
 
 def test_what_cannot_be_read_is_shown_with_the_reason_and_its_bytes(company: Company) -> None:
     """It must not stop the one who came to look at it."""
-    shown = letters.show(company.office, letters.find(company.office, unreadable(company)))
+    shown = letters.show(company.runtimes, letters.find(company.runtimes, unreadable(company)))
     assert shown["body"]["base64"] == "////"
     assert shown["body"]["unreadable"]
 
@@ -509,10 +509,10 @@ def test_a_letter_that_two_services_hold_asks_for_the_service(company: Company) 
     with company["correo"].runtime.write.begin() as tx:
         tx.execute(dead_letter.insert().values(**row))
     with pytest.raises(click.UsageError, match="generador and correo"):
-        letters.find(company.office, letter)
-    assert letters.find(company.office, letter, "correo").service == "correo"
+        letters.find(company.runtimes, letter)
+    assert letters.find(company.runtimes, letter, "correo").service == "correo"
     with pytest.raises(click.UsageError, match="no dead letter"):
-        letters.find(company.office, new_id())
+        letters.find(company.runtimes, new_id())
 
 
 # --- sagas
@@ -533,7 +533,7 @@ def test_a_resumed_saga_asks_again_under_the_same_id_and_goes_on(company: Compan
     wake_due_sagas(late["protools_saga"].runtime).work()
     assert late.status() == "SUSPENDED"
     first = company["protools_saga"].said("correo.send-password-mail")[-1]
-    assert sagas.act(late.office, saga_id, "resume", ADA)
+    assert sagas.act(late.runtimes, saga_id, "resume", ADA)
     (again,) = late["protools_saga"].said("correo.send-password-mail")
     assert again.properties["ce_id"] == first.properties["ce_id"]
     assert late.open_incidents() == set()
@@ -546,9 +546,9 @@ def test_a_saga_whose_lost_reply_was_discarded_is_resumed_by_its_repeat(company:
     """The receiver repeats its answer under the same id, which the inbox here has seen die."""
     company.broken.add(PasswordMailSent)
     saga_id = company.start()
-    replaying.discard(company.office, company.letter("protools_saga"), None, ADA)
+    replaying.discard(company.runtimes, company.letter("protools_saga"), None, ADA)
     company.mend()
-    assert sagas.act(company.office, saga_id, "resume", ADA)
+    assert sagas.act(company.runtimes, saga_id, "resume", ADA)
     company.carry()
     assert company.status() == "COMPLETED"
     assert company.open_incidents() == set()
@@ -559,9 +559,9 @@ def test_a_step_behind_the_pivot_or_a_dead_one_is_issued_anew_under_a_new_id(com
     company.broken.add(SendPasswordMail)
     saga_id = company.start()
     dead = company.letter("correo")
-    assert "retry-step" in refusal(lambda: sagas.act(company.office, saga_id, "resume", ADA)).detail
+    assert "retry-step" in refusal(lambda: sagas.act(company.runtimes, saga_id, "resume", ADA)).detail
     company.mend()
-    sagas.act(company.office, saga_id, "retry-step", ADA)
+    sagas.act(company.runtimes, saga_id, "retry-step", ADA)
     assert company["protools_saga"].said("correo.send-password-mail")[-1].properties["ce_id"] != dead
     company.carry()
     assert company.status() == "COMPLETED"
@@ -573,9 +573,9 @@ def test_a_saga_that_is_given_up_by_hand_undoes_what_it_did(company: Company, ac
     begin = deliver(IssuePassword("ada", "ada@example.test"))
     company["protools_saga"].worker.settle([begin])
     company["generador"].worker.settle([deliver_again(company["protools_saga"])])
-    assert sagas.act(company.office, begin.wire.key, action, ADA)
+    assert sagas.act(company.runtimes, begin.wire.key, action, ADA)
     company.carry()
-    (shown,) = sagas.sagas(company.office, "COMPENSATED", 10)
+    (shown,) = sagas.sagas(company.runtimes, "COMPENSATED", 10)
     code = {"compensate": "operator", "cancel": "cancelled"}[action]
     assert shown["reason"].startswith(code)
     assert ADA.who not in shown["reason"]
@@ -586,8 +586,8 @@ def test_a_dead_pivot_is_compensated_by_hand_and_its_letter_is_closed(company: C
     """The mail has not gone and never will: what came before it is taken back."""
     company.broken.add(SendPasswordMail)
     saga_id = company.start()
-    assert refusal(lambda: sagas.act(company.office, saga_id, "cancel", ADA)).code == "past-pivot"
-    sagas.act(company.office, saga_id, "compensate", ADA)
+    assert refusal(lambda: sagas.act(company.runtimes, saga_id, "cancel", ADA)).code == "past-pivot"
+    sagas.act(company.runtimes, saga_id, "compensate", ADA)
     company.carry()
     assert company.status() == "COMPENSATED"
     assert [row["outcome"] for row in company["correo"].rows(dead_letter)] == ["superseded"]
@@ -598,7 +598,7 @@ def test_a_dead_pivot_is_compensated_by_hand_and_its_letter_is_closed(company: C
 def test_nothing_is_done_to_a_saga_that_has_ended(company: Company, action: Any) -> None:
     """Ended is ended; the refusal says how."""
     saga_id = company.start()
-    no = refusal(lambda: sagas.act(company.office, saga_id, action, ADA))
+    no = refusal(lambda: sagas.act(company.runtimes, saga_id, action, ADA))
     assert (no.code, "COMPLETED" in no.detail) == ("ended", True)
     assert company.audited() == []
 
@@ -608,11 +608,11 @@ def test_acting_twice_is_refused_with_the_status_that_the_first_time_led_to(comp
     saga_id = suspended_at_the_mail(company)
     late = company.later(hours(2))
     wake_due_sagas(late["protools_saga"].runtime).work()
-    sagas.act(late.office, saga_id, "resume", ADA)
-    no = refusal(lambda: sagas.act(late.office, saga_id, "resume", BOB))
+    sagas.act(late.runtimes, saga_id, "resume", ADA)
+    no = refusal(lambda: sagas.act(late.runtimes, saga_id, "resume", BOB))
     assert (no.code, "RUNNING" in no.detail) == ("not-suspended", True)
     with pytest.raises(click.UsageError, match="no saga"):
-        sagas.act(late.office, new_id(), "resume", ADA)
+        sagas.act(late.runtimes, new_id(), "resume", ADA)
 
 
 def test_a_move_by_hand_is_kept_for_the_sweep_when_the_broker_is_down(company: Company) -> None:
@@ -621,9 +621,9 @@ def test_a_move_by_hand_is_kept_for_the_sweep_when_the_broker_is_down(company: C
     late = company.later(hours(2))
     wake_due_sagas(late["protools_saga"].runtime).work()
     late["protools_saga"].broker.is_up = False
-    assert sagas.act(late.office, saga_id, "resume", ADA)
+    assert sagas.act(late.runtimes, saga_id, "resume", ADA)
     later = company.later(hours(2) + 60)
-    assert later["protools_saga"].runtime.relay.sweep() >= 1
+    assert later["protools_saga"].runtime.transactions.outbox.sweep() >= 1
     assert later["protools_saga"].said("correo.send-password-mail")
 
 
@@ -659,12 +659,12 @@ def test_with_two_approvals_the_first_wish_is_recorded_and_another_operator_carr
     """Four eyes: the same pair twice are still two."""
     company.broken.add(GeneratePassword)
     company.start()
-    letter, office = company.letter("generador"), company.needing(2)
-    assert not replaying.replay(office, letter, None, ADA)
+    letter, runtimes = company.letter("generador"), company.needing(2)
+    assert not replaying.replay(runtimes, letter, None, ADA)
     assert company["generador"].count(failure) == 0
-    assert refusal(lambda: replaying.replay(office, letter, None, ADA)).code == "same-operator"
+    assert refusal(lambda: replaying.replay(runtimes, letter, None, ADA)).code == "same-operator"
     company.mend()
-    assert replaying.replay(office, letter, None, BOB)
+    assert replaying.replay(runtimes, letter, None, BOB)
     company.carry()
     assert company.status() == "COMPLETED"
     assert [(action, who) for action, who, _ in company.audited("generador")] == [
@@ -677,20 +677,20 @@ def test_two_approvals_hold_for_sagas_and_a_wish_seconds_that_action_alone(compa
     """Who agrees to a cancellation has not agreed to anything else."""
     begin = deliver(IssuePassword("ada", "ada@example.test"))
     company["protools_saga"].worker.settle([begin])
-    office = company.needing(2)
-    assert not sagas.act(office, begin.wire.key, "cancel", ADA)
-    assert not sagas.act(office, begin.wire.key, "compensate", BOB)
+    runtimes = company.needing(2)
+    assert not sagas.act(runtimes, begin.wire.key, "cancel", ADA)
+    assert not sagas.act(runtimes, begin.wire.key, "compensate", BOB)
     assert company.status() == "RUNNING"
-    assert sagas.act(office, begin.wire.key, "cancel", BOB)
+    assert sagas.act(runtimes, begin.wire.key, "cancel", BOB)
     assert company.status() == "COMPENSATING"
 
 
 def test_a_wish_for_one_body_does_not_second_another(company: Company) -> None:
     """What was looked at is what is agreed to."""
-    letter, office = unreadable(company), company.needing(2)
-    assert replaying.edit(office, letter, None, ADA, {"username": "ada"}, whole=True) is None
-    assert replaying.edit(office, letter, None, BOB, {"username": "eve"}, whole=True) is None
-    assert replaying.edit(office, letter, None, BOB, {"username": "ada"}, whole=True) == {"username": "ada"}
+    letter, runtimes = unreadable(company), company.needing(2)
+    assert replaying.edit(runtimes, letter, None, ADA, {"username": "ada"}, whole=True) is None
+    assert replaying.edit(runtimes, letter, None, BOB, {"username": "eve"}, whole=True) is None
+    assert replaying.edit(runtimes, letter, None, BOB, {"username": "ada"}, whole=True) == {"username": "ada"}
 
 
 def test_a_wish_that_nobody_seconded_within_a_day_no_longer_counts(company: Company) -> None:
@@ -703,11 +703,11 @@ def test_a_wish_that_nobody_seconded_within_a_day_no_longer_counts(company: Comp
 
 def test_a_wish_is_used_up_by_what_it_led_to(company: Company) -> None:
     """Two operators agreed to one edit, not to every such edit from now on."""
-    letter, office = unreadable(company), company.needing(2)
+    letter, runtimes = unreadable(company), company.needing(2)
     body = {"username": "ada"}
-    assert replaying.edit(office, letter, None, ADA, body, whole=True) is None
-    assert replaying.edit(office, letter, None, BOB, body, whole=True) == body
-    assert replaying.edit(office, letter, None, BOB, body, whole=True) is None
+    assert replaying.edit(runtimes, letter, None, ADA, body, whole=True) is None
+    assert replaying.edit(runtimes, letter, None, BOB, body, whole=True) == body
+    assert replaying.edit(runtimes, letter, None, BOB, body, whole=True) is None
 
 
 def test_what_would_be_refused_is_refused_before_anybody_has_to_agree(company: Company) -> None:
@@ -723,7 +723,7 @@ def test_a_dead_letter_leaves_nothing_in_the_inbox_that_would_swallow_its_replay
     company.start()
     letter = company.letter("generador")
     assert letter in [row["id"] for row in company["generador"].rows(inbox)]
-    replaying.replay(company.office, letter, None, ADA)
+    replaying.replay(company.runtimes, letter, None, ADA)
     assert letter not in [row["id"] for row in company["generador"].rows(inbox)]
 
 
@@ -872,28 +872,28 @@ def a_conflict(company: Company) -> str:
 def test_every_open_incident_is_listed_and_closed_once_with_its_reason(company: Company) -> None:
     """What nothing else ends would be looked at again every night."""
     identifier = a_conflict(company)
-    (shown,) = incidents.incidents(company.office, SYSTEM.names)
+    (shown,) = incidents.incidents(company.runtimes, SYSTEM.names)
     assert (shown["service"], shown["kind"], shown["id"]) == ("generador", "conflict", identifier)
-    assert incidents.close(company.office, SYSTEM.names, identifier, ADA)
-    assert incidents.incidents(company.office, SYSTEM.names) == []
+    assert incidents.close(company.runtimes, SYSTEM.names, identifier, ADA)
+    assert incidents.incidents(company.runtimes, SYSTEM.names) == []
     assert company.audited("generador") == [("close", "ada", "the vault was full")]
-    assert refusal(lambda: incidents.close(company.office, SYSTEM.names, identifier, BOB)).code == "closed"
+    assert refusal(lambda: incidents.close(company.runtimes, SYSTEM.names, identifier, BOB)).code == "closed"
 
 
 def test_an_incident_that_ends_with_its_letter_is_not_closed_by_itself(company: Company) -> None:
     """Closed, it would hide a message that nobody has dealt with."""
     unreadable(company)
-    (shown,) = incidents.incidents(company.office, SYSTEM.names)
-    refused = refusal(lambda: incidents.close(company.office, SYSTEM.names, shown["id"], ADA))
+    (shown,) = incidents.incidents(company.runtimes, SYSTEM.names)
+    refused = refusal(lambda: incidents.close(company.runtimes, SYSTEM.names, shown["id"], ADA))
     assert refused.code == "open"
     assert "protools dead-letters" in refused.detail
 
 
 def test_a_second_operator_may_be_needed_to_close_an_incident(company: Company) -> None:
     """The rule is one for everything that operators do."""
-    identifier, office = a_conflict(company), company.needing(2)
-    assert not incidents.close(office, SYSTEM.names, identifier, ADA)
-    assert incidents.close(office, SYSTEM.names, identifier, BOB)
+    identifier, runtimes = a_conflict(company), company.needing(2)
+    assert not incidents.close(runtimes, SYSTEM.names, identifier, ADA)
+    assert incidents.close(runtimes, SYSTEM.names, identifier, BOB)
 
 
 def test_the_command_line_lists_and_closes_incidents(company: Company, tmp_path: Path) -> None:

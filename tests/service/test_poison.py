@@ -23,7 +23,8 @@ from generador.tables import password, password_view
 from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Handler, Reader
+from pulsaga.delivery.dispatch.handlers import Handler
+from pulsaga.delivery.dispatch.reader import Reader
 from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.projection import Projection, Projector
 from pulsaga.delivery.tables import dead_letter, failure, incident

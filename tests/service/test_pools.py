@@ -21,11 +21,11 @@ from tests.service.stage import BOTH, POSTGRESQL, Gate, settings_on
 from generador.messages import GeneratePassword
 from generador.service import GENERADOR
 from pulsaga.broker import Delivery
-from pulsaga.delivery.inbox import Handler
+from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import AnyMessage, contract_of
-from pulsaga.delivery.rows import OneOf, Row, Rows, Wanted, one_of
 from pulsaga.delivery.tables import Id, failure, inbox
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.rows import OneOf, Row, Rows, Wanted, one_of
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.settings import Settings
 
@@ -173,7 +173,7 @@ def test_no_more_rows_are_locked_than_messages_ask_for(desk: Desk) -> None:
         uow.load([FREE, FREE])
         return len(uow._rows[driver])
 
-    assert desk.runtime.relay.commit(look)[0] == 2
+    assert desk.runtime.transactions.commit(look)[0] == 2
 
 
 def test_a_message_is_given_the_same_row_whenever_it_asks_and_only_of_a_pool_that_it_named(desk: Desk) -> None:
@@ -189,7 +189,7 @@ def test_a_message_is_given_the_same_row_whenever_it_asks_and_only_of_a_pool_tha
         with pytest.raises(LookupError, match="name it in the handler's reads"):
             uow.take(free_in("oslo"))
 
-    desk.runtime.relay.commit(take)
+    desk.runtime.transactions.commit(take)
 
 
 def test_a_message_that_fails_gives_its_row_to_its_neighbours(desk: Desk) -> None:
@@ -418,7 +418,7 @@ def test_a_row_is_found_by_a_unique_column_with_rows_by_key_in_one_statement(des
         uow.put(driver, {**uow.find(driver, driver.c.plate, "P2"), "status": "free"})
 
     with heard(desk) as statements:
-        desk.runtime.relay.commit(find)
+        desk.runtime.transactions.commit(find)
     assert len([said for said in statements if 'FROM "driver"' in said]) == 1
     assert [(row["status"], row["revision"]) for row in desk.rows(driver) if row["id"] == 2] == [("free", 2)]
 
@@ -439,7 +439,7 @@ def test_what_neighbours_did_to_a_unique_column_is_seen(desk: Desk) -> None:
         uow.put(driver, {**uow.find(driver, driver.c.plate, "NEW"), "plate": "NEWER"})
         assert (uow.find(driver, driver.c.plate, "NEW"), uow.find(driver, driver.c.plate, "NEWER")["id"]) == (None, 1)
 
-    desk.runtime.relay.commit(work)
+    desk.runtime.transactions.commit(work)
     assert sorted(row["plate"] for row in desk.rows(driver)) == ["NEWER", "P2"]
 
 
@@ -458,7 +458,7 @@ def test_a_row_by_a_unique_column_that_is_locked_elsewhere_is_waited_for_by_its_
 
     with desk.runtime.write.connect() as connection:
         connection.execute(select(driver).where(driver.c.id == 1).with_for_update())
-        desk.runtime.relay.commit(find)
+        desk.runtime.transactions.commit(find)
 
 
 # --- the ordinary path

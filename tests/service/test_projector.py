@@ -17,7 +17,7 @@ from generador.service import GENERADOR
 from pulsaga.broker import Delivery
 from pulsaga.delivery import projection
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Reader
+from pulsaga.delivery.dispatch.reader import Reader
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.projection import BUSY, Projector
 from pulsaga.settings import Settings

@@ -27,11 +27,11 @@ from generador.service import GENERADOR
 from generador.tables import password
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.database import now
-from pulsaga.delivery.inbox import Reader
+from pulsaga.delivery.dispatch.reader import Reader
 from pulsaga.delivery.loop import Duty, keep_trying
 from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.tables import dead_letter, failure, incident
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import Unavailable
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import PROBE_EVERY_S, resend_to_silent
@@ -93,7 +93,7 @@ class Clock:
     def _now(self) -> float:
         runtime = self.coordinator.desk.runtime
         with runtime.write.connect() as connection:
-            return now(connection, runtime.relay._speaker.clock_offset)
+            return now(connection, runtime.transactions.outbox.speaker.clock_offset)
 
 
 def test_a_silent_target_costs_one_probe_an_interval_and_not_one_a_saga(settings: Settings) -> None:
@@ -360,7 +360,7 @@ def test_a_mail_whose_connection_broke_is_tried_again_within_a_second(settings: 
             report(uow, row, CutOff("connection unexpectedly closed"))
             delays.append(uow.now)
 
-        desk.runtime.relay.commit(cut)
+        desk.runtime.transactions.commit(cut)
         (row,) = desk.rows(mail)
         delays[-1] = round(row["due_at"] - delays[-1])
     assert delays == [*(2**turn for turn in range(10)), 900, 900], "it must get out of the others' way"

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from tests.service.stage import BOTH, settings_on
 
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.rows import Insert, change, lock_rows
+from pulsaga.delivery.transaction.rows import Insert, change, lock_rows
 from pulsaga_program.databases import prepare_databases
 from system import SYSTEM
 

@@ -456,7 +456,7 @@ def test_an_outcome_outlives_a_database_that_is_away(
 ) -> None:
     """What was called and could not be reported would be called once more."""
     owed = owe(desk, read, "ada", [receiver.url] * 10)
-    run = desk.runtime.relay.run
+    run = desk.runtime.transactions.run
 
     def away(work: Any) -> Any:
         if receiver.taken:
@@ -464,7 +464,7 @@ def test_an_outcome_outlives_a_database_that_is_away(
         return run(work)
 
     with monkeypatch.context() as outage:
-        outage.setattr(desk.runtime.relay, "run", away)
+        outage.setattr(desk.runtime.transactions, "run", away)
         with pytest.raises(ConnectionError):
             sender.call_due()
     sender.call_due()

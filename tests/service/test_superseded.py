@@ -19,10 +19,10 @@ from generador.messages import GeneratePassword, PasswordGenerated
 from generador.service import GENERADOR
 from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
-from pulsaga.delivery import late
 from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.database import now, open_database
-from pulsaga.delivery.inbox import Handler
+from pulsaga.delivery.dispatch import handlers
+from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import (
     AnyMessage,
     Context,
@@ -37,7 +37,7 @@ from pulsaga.delivery.messages import (
     unix_seconds,
 )
 from pulsaga.delivery.tables import failure, incident, latest, outbox, pack_context, unpack_context
-from pulsaga.delivery.unit_of_work import UnitOfWork, rfc3339
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
 from pulsaga.errors import DomainError
 from pulsaga.settings import Settings
 from pulsaga.web.front_door.acceptance import accept
@@ -213,7 +213,7 @@ def test_a_type_that_does_not_declare_it_costs_nothing(settings: Settings, effec
     desk.worker.settle(batch)
     assert effects == [id_of(one) for one in batch]
     assert desk.count(latest) == 0
-    assert desk.worker._inbox._handlers == desk.service.handling
+    assert desk.worker._dispatcher._handlers == desk.service.handling
     desk.runtime.write.dispose()
 
 
@@ -225,9 +225,9 @@ def test_the_time_of_acceptance_reaches_every_message_of_a_saga(settings: Settin
     desks = [make_desk(settings, name) for name in ("bff", "protools_saga", "generador", "correo")]
     bff = desks[0].runtime
     began = _clock(desks[0])
-    accept(bff.relay, bff.write, wish("ada", "a@example.test", body_hash="hash"))
+    accept(bff.transactions, bff.write, wish("ada", "a@example.test", body_hash="hash"))
     ended = _clock(desks[0])
-    bff.relay.publish_waiting(1.0)
+    bff.transactions.outbox.publish_waiting(1.0)
     exchange(desks)
     said = [wire for desk in desks for wire in desk.broker.published]
     assert len({wire.topic for wire in said}) >= 4
@@ -289,7 +289,7 @@ def test_a_late_event_is_logged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> 
         def info(self, line: str, **named: Any) -> None:
             lines.append((line, named["id"]))
 
-    monkeypatch.setattr(late, "log", Log())
+    monkeypatch.setattr(handlers, "log", Log())
     older = told(LONG_AGO)
     desk.worker.settle([told(LONG_AGO + 1), older])
     assert lines == [("late event", id_of(older))]

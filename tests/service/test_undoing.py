@@ -20,10 +20,10 @@ from generador.service import GENERADOR
 from generador.tables import password
 from pulsaga.broker import Delivery
 from pulsaga.delivery.avro import CommittedSchemas
-from pulsaga.delivery.inbox import Handler
+from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import MEMORY_S, AnyMessage, contract_of, first_id
 from pulsaga.delivery.tables import dead_letter, failure, inbox, incident
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.saga.definition import minutes
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas

@@ -16,10 +16,10 @@ from generador.messages import GeneratePassword, PasswordGenerated
 from generador.tables import password
 from protools_saga.messages import IssuePassword
 from pulsaga.delivery import database
-from pulsaga.delivery.inbox import incident_row
+from pulsaga.delivery.incidents import incident_row
 from pulsaga.delivery.messages import MEMORY_S, Context, contract_of, new_id
 from pulsaga.delivery.tables import failure, inbox, incident, outbox, unpack
-from pulsaga.delivery.unit_of_work import Speaker, UnitOfWork
+from pulsaga.delivery.transaction.unit_of_work import Speaker, UnitOfWork
 from pulsaga.errors import MessageTooLarge, SettingError, Stale
 from pulsaga.settings import Settings
 
@@ -40,7 +40,7 @@ def generador(settings: Settings) -> Iterator[Desk]:
 
 def work(desk: Desk, function: Callable[[UnitOfWork], Any]) -> Any:
     """Do something in a transaction of its own."""
-    return desk.runtime.relay.commit(function)[0]
+    return desk.runtime.transactions.commit(function)[0]
 
 
 def clock_of(desk: Desk) -> float:
@@ -123,7 +123,7 @@ def test_a_row_of_the_outbox_rests_before_the_sweep_takes_it(generador: Desk) ->
     generador.worker.settle([deliver(GeneratePassword("ada"))])
     (row,) = generador.rows(outbox)
     assert began + rest_s <= row["due_at"] <= clock_of(generador) + rest_s
-    assert clock_of(generador) > row["due_at"] or generador.runtime.relay.sweep() == 0
+    assert clock_of(generador) > row["due_at"] or generador.runtime.transactions.outbox.sweep() == 0
 
 
 def test_what_no_broker_would_take_is_refused_before_it_is_kept(generador: Desk) -> None:
@@ -296,7 +296,7 @@ def test_rows_of_two_tables_are_written_or_none(generador: Desk) -> None:
         uow.append(incident, incident_row("kind", "subject", "code", "detail", 1.0))
         for name in ("ada", "bob"):
             uow.put(password, {**uow.get(password, name), "status": "expired"})
-        uow._tx.execute(password.update().where(password.c.username == "bob").values(revision=7))
+        uow.tx.execute(password.update().where(password.c.username == "bob").values(revision=7))
 
     with pytest.raises(Stale, match="^1 rows of password were changed by a rival$"):
         work(generador, overtaken)

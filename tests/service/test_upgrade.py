@@ -34,12 +34,12 @@ from tests.service.stage import BOTH, settings_on
 from pulsaga.broker import Broker, Delivery, Wire, connect, connect_admin
 from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Reader
+from pulsaga.delivery.dispatch.reader import Reader
 from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.projection import Projector
 from pulsaga.delivery.tables import failure, outbox, unpack
 from pulsaga.operate import sagas
-from pulsaga.operate.acting import By, Office
+from pulsaga.operate.acting import Runtimes, Signature
 from pulsaga.operate.replaying import replay
 from pulsaga.operate.verify.report import verify
 from pulsaga.operate.verify.scope import Scope
@@ -55,7 +55,7 @@ LANDING = Path(__file__).parents[1] / "data" / "landing-18"
 NAMED = "landing18"
 """How databases and roles are called in what was dumped."""
 DATABASES = [*product(SYSTEM.names, SIDES)]
-ADA = By("ada", "it was left by the version before")
+ADA = Signature("ada", "it was left by the version before")
 QUIET_S = 0.1
 """Seconds in which a broker would have given more, if there were any."""
 SOON_S, DAYS_S = 130.0, 2 * 86400.0
@@ -280,7 +280,9 @@ def test_verify_finds_what_it_found_before(before: Before) -> None:
 def test_archived_sagas_are_shown_with_their_logs(before: Before) -> None:
     """An audit asks years later."""
     world = World(before)
-    shown = {label: sagas.log_of(world.office, saga_id) for label, saga_id in before.ids.items() if "archived" in label}
+    shown = {
+        label: sagas.log_of(world.runtimes, saga_id) for label, saga_id in before.ids.items() if "archived" in label
+    }
     assert {label: view and view["status"] for label, view in shown.items()} == {
         "archived-completed": "COMPLETED",
         "archived-compensated": "COMPENSATED",
@@ -309,15 +311,15 @@ class World:
             self.desks[name].broker.published = self.published
 
     @property
-    def office(self) -> Office:
-        return Office(SYSTEM, self.before.later(self.later_s), lambda service: self.desks[service].runtime)
+    def runtimes(self) -> Runtimes:
+        return Runtimes(SYSTEM, self.before.later(self.later_s), lambda service: self.desks[service].runtime)
 
     def do_duties(self, *names: str) -> None:
         for name in names or SYSTEM.names:
             desk = self.desks[name]
             for make in desk.service.duties:
                 make(desk.runtime).work()
-            desk.runtime.relay.sweep()
+            desk.runtime.transactions.outbox.sweep()
             desk.worker.retry_failures()
 
     def carry_on(self) -> None:
@@ -426,9 +428,9 @@ def test_everything_that_was_under_way_ends(before: Before, broker: Broker, rece
     assert {world.status(label) for label in ("recalled", "recalling")} == {"COMPENSATED"}
     assert sorted(world.of_status("SUSPENDED")) == sorted(before.ids[label] for label in ("suspended", "deaf"))
 
-    assert replay(world.office, before.ids["dead"], SYSTEM.name, ADA)
-    assert sagas.act(world.office, before.ids["suspended"], "retry-step", ADA)
-    assert sagas.act(world.office, before.ids["deaf"], "resume", ADA)
+    assert replay(world.runtimes, before.ids["dead"], SYSTEM.name, ADA)
+    assert sagas.act(world.runtimes, before.ids["suspended"], "retry-step", ADA)
+    assert sagas.act(world.runtimes, before.ids["deaf"], "resume", ADA)
     world.carry_on()
     assert {world.status(label) for label in ("dead", "suspended", "deaf")} == {"COMPLETED"}
     assert set(world.statuses().values()) == TERMINAL
@@ -449,7 +451,7 @@ def test_what_is_too_late_is_undone_or_suspended_and_ends_by_hand(
     assert {world.status(label) for label in TOO_LATE} == {"COMPENSATED"}
     assert world.of_status("SUSPENDED")
     for saga_id in world.of_status("SUSPENDED"):
-        assert sagas.act(world.office, saga_id, "compensate", ADA)
+        assert sagas.act(world.runtimes, saga_id, "compensate", ADA)
     world.carry_on()
     assert {world.status(label) for label in ("suspended", "deaf")} == {"COMPENSATED"}
     assert set(world.statuses().values()) == TERMINAL
@@ -472,7 +474,7 @@ def assert_at_rest(world: World) -> None:
     assert {name: (desk.count(outbox), desk.count(failure)) for name, desk in world.desks.items()} == dict.fromkeys(
         world.desks, (0, 0)
     )
-    assert {kind for kind, _ in found(world.office.settings)} == {"late"}
+    assert {kind for kind, _ in found(world.runtimes.settings)} == {"late"}
 
 
 def test_what_lay_in_an_outbox_is_published_as_it_was_written(before: Before) -> None:
@@ -481,7 +483,7 @@ def test_what_lay_in_an_outbox_is_published_as_it_was_written(before: Before) ->
     kept = {identifier: unpack(row["wire"]) for rows in outboxes for (identifier,), row in rows.items()}
     world = World(before)
     for desk in world.desks.values():
-        desk.runtime.relay.sweep()
+        desk.runtime.transactions.outbox.sweep()
     assert sorted(wire.properties["ce_id"] for wire in world.published) == sorted(kept)
     assert all(wire == kept[wire.properties["ce_id"]] for wire in world.published)
     classes, schemas = {contract_of(cls).name: cls for cls in SYSTEM.messages}, CommittedSchemas()

@@ -24,7 +24,7 @@ from generador import verification
 from generador.domain import destroyed, shown
 from generador.tables import guess_budget, password
 from pulsaga.delivery.database import now, open_database
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.transaction.rows import Row
 from pulsaga.settings import Settings
 from pulsaga.web.access.limits import Rate
 from pulsaga.web.access.tokens import issue, service_token
@@ -403,7 +403,7 @@ def waits_for_a_lock(desk: Desk) -> bool:
 def vault_now(desk: Desk) -> float:
     """Read the vault's clock, moved on as it is."""
     with desk.runtime.write.connect() as connection:
-        return now(connection, desk.runtime.relay._speaker.clock_offset)
+        return now(connection, desk.runtime.transactions.outbox.speaker.clock_offset)
 
 
 def test_what_is_kept_names_nobody_and_is_forgotten(vault: Desk) -> None:

@@ -23,8 +23,8 @@ from tests.service.rooms import Room, room
 from tests.service.wishes import DOOR
 
 from pulsaga.delivery import database
-from pulsaga.delivery.claims import claim
 from pulsaga.delivery.tables import incident, outbox
+from pulsaga.delivery.transaction.claims import claim
 from pulsaga.web.front_door.callbacks import outward
 from pulsaga.web.front_door.callbacks.outward import check_host, is_public, read_url
 from pulsaga.web.front_door.callbacks.webhooks import (
@@ -212,10 +212,10 @@ def test_what_follows_the_head_of_an_answer_is_not_read(bff: Room, sender: Webho
 def test_a_sender_that_lost_its_claim_reports_nothing(bff: Room, sender: Webhooks, receiver: Receiver) -> None:
     """It stood still for longer than its claim; the other's word counts, the call came twice under one id."""
     owe(bff, receiver.url)
-    stale = bff.runtime.relay.run(lambda uow: claim(uow, webhook, 1, -1.0))
+    stale = bff.runtime.transactions.run(lambda uow: claim(uow, webhook, 1, -1.0))
     sender.call_due()
     late = {row["id"]: NotTaken("late") for row in stale}
-    bff.runtime.relay.run(lambda uow: report_calls(late, bff.runtime.settings, uow, stale))
+    bff.runtime.transactions.run(lambda uow: report_calls(late, bff.runtime.settings, uow, stale))
     assert state(bff) == ("delivered", 1)
     assert CLAIM_S > 2 * outward.CALL_S
 

@@ -21,7 +21,7 @@ from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
 from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Handler
+from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import Message, contract_of, new_id
 from pulsaga.delivery.tables import dead_letter, event, failure, inbox, incident, outbox, unpack
 from pulsaga.errors import DomainError, Unavailable
@@ -277,9 +277,9 @@ def test_what_the_broker_did_not_confirm_stays_in_the_outbox_for_the_sweep(gener
     generador.broker.is_up = True
     with generador.runtime.write.begin() as tx:
         tx.execute(update(outbox).values(due_at=0))
-    assert generador.runtime.relay.sweep() == 1
+    assert generador.runtime.transactions.outbox.sweep() == 1
     assert len(generador.said("generador.password-generated")) == 1
-    generador.runtime.relay.clear()
+    generador.runtime.transactions.outbox.clear()
     assert generador.count(outbox) == 0
 
 
@@ -311,7 +311,7 @@ def test_a_rival_that_changed_a_row_first_makes_the_batch_run_again(settings: Se
         row = uow.get(password, message.body.username)
         runs.append(message.id)
         if len(runs) == 1:
-            uow._tx.execute(text("UPDATE password SET revision = revision + 1"))
+            uow.tx.execute(text("UPDATE password SET revision = revision + 1"))
         uow.put(password, {**row, "status": "expired"})
 
     slow = make_desk(

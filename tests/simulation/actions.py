@@ -66,7 +66,7 @@ def accept(world: World) -> bool:
     request = wish(name, f"{name}@x.test", body_hash=name, idempotency_key=f"k{number}")
 
     def ask() -> None:
-        acceptance.accept(replica.relay, write, request)
+        acceptance.accept(replica.transactions, write, request)
         replica.woken.add("publisher")
         world.asked = max(world.asked, number + 1)  # heard `202`; till then the client asks under the same key
 
@@ -85,7 +85,7 @@ def cancel(world: World) -> bool:
     world.do(
         replica,
         f"cancels {name}",
-        lambda: cancelling.cancel(replica.relay, read, context, SYSTEM.sagas.cancel(identifier), name),
+        lambda: cancelling.cancel(replica.transactions, read, context, SYSTEM.sagas.cancel(identifier), name),
     )
     replica.woken.add("publisher")
     return True

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 from tests.service.desk import KEYS
 
+from pulsaga.service import Service
 from pulsaga.settings import Settings, Side
-from pulsaga.system import Service
 from pulsaga_program.databases import SIDES, prepare_databases
 from system import SYSTEM
 

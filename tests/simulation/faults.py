@@ -15,7 +15,7 @@ import structlog
 import correo.handlers
 import pulsaga.delivery.loop
 import pulsaga.delivery.messages
-import pulsaga.delivery.relay
+import pulsaga.delivery.outbox
 
 Kind = Literal["die", "stall", "refuse", "unheard", "cut", "ack-lost", "hang-up"]
 
@@ -78,7 +78,7 @@ def simulated(clock: Callable[[], float], chance: Random, waited: Callable[[Exce
             (pulsaga.delivery.messages, "time", time),
             (pulsaga.delivery.messages, "random", chance),
             (correo.handlers, "time", time),
-            (pulsaga.delivery.relay, "time", time),
+            (pulsaga.delivery.outbox, "time", time),
             (pulsaga.delivery.loop, "Pause", Pause),
         ):
             stack.enter_context(replaced(owner, name, value))

@@ -13,12 +13,12 @@ import correo.handlers
 from correo.smtp import Outcome
 from correo.tables import mail
 from pulsaga.broker import Delivery, Wire
+from pulsaga.delivery.dispatch.worker import Worker
 from pulsaga.delivery.loop import keep_trying
-from pulsaga.delivery.relay import Relay
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.outbox import Outbox
 from pulsaga.delivery.tables import outbox
-from pulsaga.delivery.unit_of_work import UnitOfWork
-from pulsaga.delivery.worker import Worker
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.saga.engine import _Turn
 
 Removal = Callable[[Disks], AbstractContextManager[None]]
@@ -49,13 +49,13 @@ def without_outbox(_disks: Disks) -> AbstractContextManager[None]:
 
 def with_early_removal_from_outbox(_disks: Disks) -> AbstractContextManager[None]:
     """An outbox row goes before the broker has confirmed its message."""
-    publish = Relay.publish
+    publish = Outbox.publish
 
-    def forget_and_publish(relay: Relay, wires: Sequence[Wire]) -> None:
-        relay._give_back([wire.properties["ce_id"] for wire in wires])
-        publish(relay, wires)
+    def forget_and_publish(of: Outbox, wires: Sequence[Wire]) -> None:
+        of.confirm([wire.properties["ce_id"] for wire in wires])
+        publish(of, wires)
 
-    return replaced(Relay, "publish", forget_and_publish)
+    return replaced(Outbox, "publish", forget_and_publish)
 
 
 def with_ack_before_commit(_disks: Disks) -> AbstractContextManager[None]:
@@ -65,7 +65,7 @@ def with_ack_before_commit(_disks: Disks) -> AbstractContextManager[None]:
         worker._subscription.ack(batch)
         done = keep_trying(worker._stopping, lambda: worker._handle(batch))
         if done is not None:
-            worker._relay.publish(done[1])
+            worker._transactions.outbox.publish(done[1])
 
     return replaced(Worker, "settle", settle)
 

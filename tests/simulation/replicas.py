@@ -1,4 +1,4 @@
-"""Run one process of a service: the real worker, projector, relay and duties, on a link to the broker in memory."""
+"""Run one process of a service: the real worker, projector, outbox and duties, on a link to the broker in memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from tests.simulation.disks import Disks
 from tests.simulation.faults import replaced
 
 from pulsaga.delivery.avro import Codec
-from pulsaga.delivery.inbox import Handler, Inbox, Reader, Received
+from pulsaga.delivery.dispatch.dispatcher import Dispatcher
+from pulsaga.delivery.dispatch.handlers import Handler
+from pulsaga.delivery.dispatch.reader import Reader, Received
+from pulsaga.delivery.dispatch.worker import Worker
 from pulsaga.delivery.loop import Duty
 from pulsaga.delivery.messages import Message
 from pulsaga.delivery.projection import Projector
-from pulsaga.delivery.relay import Relay
-from pulsaga.delivery.unit_of_work import Speaker, UnitOfWork
-from pulsaga.delivery.worker import Worker
-from pulsaga.system import Runtime
+from pulsaga.delivery.transaction.transactions import Transactions
+from pulsaga.delivery.transaction.unit_of_work import Speaker, UnitOfWork
+from pulsaga.running.runtime import Runtime
 from system import SYSTEM
 
 Poison = Callable[[str, Message], Exception | None]
@@ -43,13 +45,13 @@ class Replica:
         self.link, settings, name = Link(self._memory), self._disks.settings, self.service.name
         write = self._disks.engines[name, "write"]
         speaker = Speaker(name, CODEC, 0.0, settings.key, settings.sweep_after)
-        self.relay = Relay(write, self.link, speaker)
-        self.runtime = Runtime(SYSTEM, settings, name, self.link, CODEC, write, self.relay)
+        self.transactions = Transactions(write, self.link, speaker)
+        self.runtime = Runtime(SYSTEM, settings, name, self.link, CODEC, write, self.transactions)
         duties = [make(self.runtime) for make in self.service.duties]
         self.duties = {duty.name: duty.work for duty in duties}
-        self.duties |= {"outbox": self.relay.clear, "sweep": self.relay.sweep}
+        self.duties |= {"outbox": self.transactions.outbox.clear, "sweep": self.transactions.outbox.sweep}
         if name == "bff":
-            self.duties["publisher"] = lambda: self.relay.publish_waiting(0.0)
+            self.duties["publisher"] = lambda: self.transactions.outbox.publish_waiting(0.0)
         if self.service.handlers:
             self._add_worker(duties)
         if self.service.projections:
@@ -63,7 +65,7 @@ class Replica:
 
     def _add_worker(self, duties: list[Duty]) -> None:
         service, settings = self.service, self._disks.settings
-        inbox = Inbox(
+        inbox = Dispatcher(
             {cls: self._poisonable(handler) for cls, handler in service.handling.items()},
             service.refused,
             service.failed,
@@ -72,7 +74,9 @@ class Replica:
             delay_s=settings.failure_delay,
         )
         consumer = self.link.subscribe(service.name, service.consumes)
-        worker = Worker(inbox, Reader(service.handling, CODEC, self.link), self.relay, consumer, settings.batch_limit)
+        worker = Worker(
+            inbox, Reader(service.handling, CODEC, self.link), self.transactions, consumer, settings.batch_limit
+        )
         worker.handled += [self._listener(duty) for duty in duties]
         self.duties["failures"] = worker.retry_failures
         self.consumers.append((consumer, worker.settle))

@@ -91,4 +91,4 @@ class Simulation(World):
                     self.take(replica, consumer, settle, 100)
                     self.invariants.check()
         for replica in self.replicas:
-            self.do(replica, "outbox", replica.relay.clear)
+            self.do(replica, "outbox", replica.transactions.outbox.clear)

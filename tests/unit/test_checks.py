@@ -17,8 +17,9 @@ from pulsaga.operate.verify.catalogue import CHECKS, Catalogue
 from pulsaga.operate.verify.facts import Bounds, Facts, written_out
 from pulsaga.operate.verify.report import Finding, Report, judge
 from pulsaga.operate.verify.scope import EVER
+from pulsaga.service import Service
 from pulsaga.settings import Settings
-from pulsaga.system import Service, System
+from pulsaga.system import System
 from system import SYSTEM
 
 CATALOGUE = Catalogue(SYSTEM, Settings.read({}))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.transaction.rows import Row
 from pulsaga.web.front_door.callbacks.lanes import (
     FIRST_WIDTH,
     IN_FLIGHT,

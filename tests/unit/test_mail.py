@@ -109,7 +109,7 @@ NAMES = ["ada", "Zoë", "用户", "Ada Lovelace", "O'Brien", "jean-luc_2", "र�
 
 @pytest.mark.parametrize("username", NAMES)
 def test_a_name_is_greeted_as_it_is(username: str) -> None:
-    """What can be nothing but a name reaches the reader unchanged, over any relay: 7 bit, no line too long."""
+    """What can be nothing but a name reaches the reader unchanged, over any transactions: 7 bit, no line too long."""
     content = written(username=username)
     plain, rich = parts(content)
     assert plain.startswith(f"Hello {username},\n")

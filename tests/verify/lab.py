@@ -13,10 +13,10 @@ from tests.service.desk import Acks, Desk, arrived, deliver, sit_down
 
 from pulsaga.broker import Wire
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import Reader
+from pulsaga.delivery.dispatch.reader import Reader
 from pulsaga.delivery.projection import Projector
 from pulsaga.delivery.tables import failure, outbox
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError
 from pulsaga.operate.verify.report import Report, verify
 from pulsaga.operate.verify.scope import Scope
@@ -59,8 +59,8 @@ class Lab:
         assert self.system.front_door is not None
         runtime = self.desks[self.system.front_door.name].runtime
         request = Request(command=body, workflow="", subject=subject, body_hash="", actor=actor)
-        identifier = accept(runtime.relay, runtime.write, request).id
-        runtime.relay.publish_waiting(0.01)
+        identifier = accept(runtime.transactions, runtime.write, request).id
+        runtime.transactions.outbox.publish_waiting(0.01)
         return identifier
 
     def publish(self, body: Any, actor: str | None = None) -> str:
@@ -84,7 +84,7 @@ class Lab:
                 self.system.sagas.operate(uow, saga_id, Operator(action, "ada", "to see"))
 
         try:
-            self.coordinator.runtime.relay.run(work)
+            self.coordinator.runtime.transactions.run(work)
         except DomainError:
             return
 
@@ -135,13 +135,13 @@ class Lab:
         """Have the services answer what they left for later."""
         for name, finish in self.finishing.items():
             if name in self.desks:
-                self.desks[name].runtime.relay.run(finish)
+                self.desks[name].runtime.transactions.run(finish)
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass for the coordinator, and what is due happen."""
         self.passed_s += seconds
-        relay = self.coordinator.runtime.relay
-        relay._speaker = replace(relay._speaker, clock_offset=self.passed_s)
+        transactions = self.coordinator.runtime.transactions
+        transactions.outbox.speaker = replace(transactions.outbox.speaker, clock_offset=self.passed_s)
         wake_due_sagas(self.coordinator.runtime).work()
         resend_to_silent(self.coordinator.runtime).work()
 
@@ -179,7 +179,7 @@ class Lab:
     def tidy(self) -> None:
         """Clear outboxes of what was confirmed, and bring the read databases up to date."""
         for desk in self.desks.values():
-            desk.runtime.relay.clear()
+            desk.runtime.transactions.outbox.clear()
         said = [wire for desk in self.desks.values() for wire in desk.broker.published]
         for name, desk in self.desks.items():
             heard = [arrived(wire) for wire in said if wire.topic in set(desk.service.projects)]

@@ -102,7 +102,14 @@ def lose_an_acceptance(lab: Lab, chance: Random) -> set[str]:
 
 def lose_what_was_accepted(lab: Lab, _chance: Random) -> set[str]:
     named = {"type": "x", "subject": "x", "actor": "shop", "body_hash": ""}
-    add(lab, door(lab), acceptance, id=new_id(), created_at=lab.coordinator.runtime.relay.run(lambda u: u.now), **named)
+    add(
+        lab,
+        door(lab),
+        acceptance,
+        id=new_id(),
+        created_at=lab.coordinator.runtime.transactions.run(lambda u: u.now),
+        **named,
+    )
     return {"lost/accepted-command"}
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, select
 
-from pulsaga.delivery.inbox import Handler
+from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import Message, command, event
 from pulsaga.delivery.projection import Projection
 from pulsaga.delivery.tables import Id, pack_context, unpack_context
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate.verify import Check, Checks, FactTable
 from pulsaga.saga.definition import Saga, Step, minutes
-from pulsaga.system import Service
+from pulsaga.service import Service
 
 SYSTEM_NAME = "lab"
 NAMES = ("alfa", "beta", "gama")

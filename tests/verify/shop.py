@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, select
 
-from pulsaga.delivery.inbox import Handler
+from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import Message, command, event
 from pulsaga.delivery.tables import Id
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError
 from pulsaga.operate.verify import Check, Checks, FactTable
 from pulsaga.saga.definition import Saga, Step, minutes
-from pulsaga.system import Service, System
+from pulsaga.service import Service
+from pulsaga.system import System
 
 STOCK_OF_EACH = 2
 

@@ -22,8 +22,9 @@ from tests.verify.loading import commit, load
 from tests.verify.planting import PLANTS, Plant
 
 from pulsaga.saga.tables import saga
+from pulsaga.service import Service
 from pulsaga.settings import Settings
-from pulsaga.system import Service, System
+from pulsaga.system import System
 from pulsaga_program.databases import prepare_databases
 
 MOST_STEPS = 4

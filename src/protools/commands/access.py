@@ -15,12 +15,13 @@ from sqlalchemy.exc import DBAPIError
 from pulsaga.delivery import database
 from pulsaga.delivery.messages import UUID7, new_id
 from pulsaga.delivery.tables import audit
-from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.errors import SettingError, Unavailable
 from pulsaga.located import the_system
-from pulsaga.operate.acting import Act, Office, carry_out
+from pulsaga.operate.acting import Act, Runtimes, carry_out
+from pulsaga.running.runtime import open_runtime
+from pulsaga.service import Service
 from pulsaga.settings import Settings
-from pulsaga.system import Service, open_runtime
 from pulsaga.web.access import keys
 from pulsaga.web.access.callers import ROLES, Role, caller_of
 from pulsaga.web.access.gatekeeper import KEPT_S
@@ -71,7 +72,7 @@ def create_key(role: Role, subject: str, who: str | None, why: str) -> None:
     act = Act(operator(settings, who, why), "create-key", subject, {"role": role})
     with _front_door(settings) as tx:
         now, identifier = database.now(tx, settings.clock_offset), new_id()
-        agreed = carry_out(_office(settings), tx, act, now, key=identifier)
+        agreed = carry_out(_runtimes(settings), tx, act, now, key=identifier)
         key = keys.create(tx, subject, role, now, identifier)[1] if agreed else ""
     _stop_unless(agreed, f"key for the {role} {subject}")
     click.echo(key)
@@ -85,8 +86,8 @@ def _check(subject: str, role: Role) -> None:
         raise click.BadParameter(str(error), param_hint="--subject") from None
 
 
-def _office(settings: Settings) -> Office:
-    return Office(the_system(), settings, partial(open_runtime, the_system(), settings))
+def _runtimes(settings: Settings) -> Runtimes:
+    return Runtimes(the_system(), settings, partial(open_runtime, the_system(), settings))
 
 
 def _stop_unless(agreed: bool, what: str) -> None:
@@ -149,7 +150,7 @@ def issue_token(role: Role, subject: str, scopes: tuple[str, ...], hours: float,
             {"role": role, "hours": hours} | ({"scopes": [*scopes]} if scopes else {}),
         )
         with _front_door(settings) as tx:
-            agreed = carry_out(_office(settings), tx, act, database.now(tx, settings.clock_offset))
+            agreed = carry_out(_runtimes(settings), tx, act, database.now(tx, settings.clock_offset))
         _stop_unless(agreed, f"token for the {role} {subject}")
     try:
         click.echo(issue(settings, subject, role, hours * 3600, scopes))

@@ -20,10 +20,10 @@ from sqlalchemy.exc import DBAPIError
 from pulsaga.errors import SettingError, Unavailable
 from pulsaga.located import the_system
 from pulsaga.operate import incidents, letters, replaying, sagas
-from pulsaga.operate.acting import By, Office
+from pulsaga.operate.acting import Runtimes, Signature
+from pulsaga.running.runtime import Runtime, open_runtime
 from pulsaga.saga.log import Action, Status
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime, open_runtime
 from pulsaga.text import printable
 from pulsaga_program.terminal import tell, tell_json
 
@@ -34,7 +34,7 @@ BARE = ("at", "kind", "who", "action")
 
 
 @contextmanager
-def _office() -> Iterator[Office]:
+def _runtimes() -> Iterator[Runtimes]:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     system, settings, opened = the_system(), Settings.read(), list[Runtime]()
 
@@ -44,7 +44,7 @@ def _office() -> Iterator[Office]:
         return opened[-1]
 
     try:
-        yield Office(system, settings, runtime)
+        yield Runtimes(system, settings, runtime)
     except DBAPIError as error:
         raise Unavailable(f"a database does not answer as it should: {error.orig}") from error
     finally:
@@ -82,11 +82,11 @@ def _said(_context: click.Context, _parameter: click.Parameter, text: str) -> st
     return text.strip()
 
 
-def operator(settings: Settings, who: str | None, why: str) -> By:
+def operator(settings: Settings, who: str | None, why: str) -> Signature:
     """Name who acts: as said, else OPERATOR, else the login name; raise SettingError when none of them says."""
     name = who or settings.operator
     try:
-        return By(printable(name or getpass.getuser()), why)
+        return Signature(printable(name or getpass.getuser()), why)
     except (OSError, KeyError):
         raise SettingError("OPERATOR", "who acts? The login has no name: set it, or say --as NAME") from None
 
@@ -112,8 +112,8 @@ def dead_letters() -> None:
 @click.option("--all", "closed", is_flag=True, help="Show those that were dealt with, too.")
 def list_letters(service: str | None, as_json: bool, closed: bool) -> None:
     """List open dead letters, grouped by topic and reason, the largest group first."""
-    with _office() as office:
-        found = letters.letters(office, [service] if service else office.system.names, closed=closed)
+    with _runtimes() as runtimes:
+        found = letters.letters(runtimes, [service] if service else runtimes.system.names, closed=closed)
     groups = letters.grouped(found)
     if as_json:
         tell_json([_group(key, group) for key, group in groups.items()])
@@ -136,8 +136,8 @@ def _group(key: tuple[str, str], group: Sequence[letters.Letter]) -> dict[str, A
 @as_json
 def show_letter(identifier: str, service: str | None, as_json: bool) -> None:
     """Show one dead letter: message, attempts, error, what operators did, the log of its saga."""
-    with _office() as office:
-        shown = letters.show(office, letters.find(office, identifier, service))
+    with _runtimes() as runtimes:
+        shown = letters.show(runtimes, letters.find(runtimes, identifier, service))
     if as_json:
         tell_json(shown)
         return
@@ -159,11 +159,11 @@ def edit_letter(
     """Give a dead letter another body, checked against its schema; its id stays. Then replay it."""
     if not pairs and body is None:
         raise click.UsageError("nothing to change: give --set or --body")
-    with _office() as office:
-        schema = replaying.schema_of(office, identifier, service)
+    with _runtimes() as runtimes:
+        schema = replaying.schema_of(runtimes, identifier, service)
         given = _whole(body) | dict(replaying.field_of(pair, schema) for pair in pairs)
-        by = operator(office.settings, who, why)
-        after = replaying.edit(office, identifier, service, by, given, whole=body is not None)
+        by = operator(runtimes.settings, who, why)
+        after = replaying.edit(runtimes, identifier, service, by, given, whole=body is not None)
     _tell(after is not None, f"edited {identifier}: {json.dumps(after or given)}")
 
 
@@ -183,8 +183,8 @@ def _whole(body: Any) -> dict[str, Any]:
 @acting
 def replay_letter(identifier: str, service: str | None, who: str | None, why: str) -> None:
     """Hand a message to its service again, under the same id; its saga goes on when that succeeds."""
-    with _office() as office:
-        done = replaying.replay(office, identifier, service, operator(office.settings, who, why))
+    with _runtimes() as runtimes:
+        done = replaying.replay(runtimes, identifier, service, operator(runtimes.settings, who, why))
     _tell(done, f"replay of {identifier}: its service takes it within a second")
 
 
@@ -194,8 +194,8 @@ def replay_letter(identifier: str, service: str | None, who: str | None, why: st
 @acting
 def discard_letter(identifier: str, service: str | None, who: str | None, why: str) -> None:
     """Give a message up for good. It is kept; a saga that waits for it needs an operator; a beginning is refused."""
-    with _office() as office:
-        done = replaying.discard(office, identifier, service, operator(office.settings, who, why))
+    with _runtimes() as runtimes:
+        done = replaying.discard(runtimes, identifier, service, operator(runtimes.settings, who, why))
     _tell(done, f"discard of {identifier}")
 
 
@@ -214,8 +214,8 @@ def sagas_group() -> None:
 @as_json
 def list_sagas(status: str, limit: int, as_json: bool) -> None:
     """List sagas, the longest unmoved first; without --status those that need an operator."""
-    with _office() as office:
-        found = sagas.sagas(office, None if status.upper() == "ALL" else status.upper(), limit)
+    with _runtimes() as runtimes:
+        found = sagas.sagas(runtimes, None if status.upper() == "ALL" else status.upper(), limit)
     if as_json:
         tell_json(found)
         return
@@ -229,11 +229,11 @@ def list_sagas(status: str, limit: int, as_json: bool) -> None:
 @as_json
 def show_saga(identifier: str, as_json: bool) -> None:
     """Show one saga with its log, its open incidents and what operators did."""
-    with _office() as office:
-        shown = sagas.log_of(office, identifier)
+    with _runtimes() as runtimes:
+        shown = sagas.log_of(runtimes, identifier)
         if shown is None:
             raise click.UsageError(f"there is no saga {identifier}")
-        shown["audit"] = letters.audit_of(office, office.system.name, identifier)
+        shown["audit"] = letters.audit_of(runtimes, runtimes.system.name, identifier)
     tell_json(shown) if as_json else _print(shown)
 
 
@@ -242,8 +242,8 @@ def _action(action: Action, help_text: str) -> None:
     @click.argument("identifier", metavar="ID")
     @acting
     def command(identifier: str, who: str | None, why: str) -> None:
-        with _office() as office:
-            done = sagas.act(office, identifier, action, operator(office.settings, who, why))
+        with _runtimes() as runtimes:
+            done = sagas.act(runtimes, identifier, action, operator(runtimes.settings, who, why))
         _tell(done, f"{action} of saga {identifier}")
 
 
@@ -266,8 +266,8 @@ def incidents_group() -> None:
 @as_json
 def list_incidents(service: str | None, as_json: bool) -> None:
     """List open incidents of all services, the oldest first."""
-    with _office() as office:
-        found = incidents.incidents(office, [service] if service else office.system.names)
+    with _runtimes() as runtimes:
+        found = incidents.incidents(runtimes, [service] if service else runtimes.system.names)
     if as_json:
         tell_json(found)
         return
@@ -282,9 +282,9 @@ def list_incidents(service: str | None, as_json: bool) -> None:
 @acting
 def close_incident(identifier: Any, service: str | None, who: str | None, why: str) -> None:
     """Close an incident that was looked into; those of dead letters and suspended sagas end with these."""
-    with _office() as office:
-        services = [service] if service else office.system.names
-        done = incidents.close(office, services, str(identifier), operator(office.settings, who, why))
+    with _runtimes() as runtimes:
+        services = [service] if service else runtimes.system.names
+        done = incidents.close(runtimes, services, str(identifier), operator(runtimes.settings, who, why))
     _tell(done, f"close of incident {identifier}")
 
 

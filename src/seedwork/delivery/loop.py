@@ -13,7 +13,7 @@ from sqlalchemy import Column, Engine, text
 from pulsaga.broker import Delivery, Subscription
 from pulsaga.delivery import database
 from pulsaga.delivery.blame import verdict
-from pulsaga.delivery.inbox import Received
+from pulsaga.delivery.dispatch.reader import Received
 from pulsaga.errors import SettingError, Unavailable
 from pulsaga.text import printable
 

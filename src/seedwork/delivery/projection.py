@@ -19,11 +19,13 @@ from pulsaga import faults
 from pulsaga.broker import Delivery, Subscription
 from pulsaga.delivery import database
 from pulsaga.delivery.blame import verdict
-from pulsaga.delivery.inbox import Reader, Received, failure_row, readable, said, stored_delivery
+from pulsaga.delivery.dispatch.failures import failure_row, stored_delivery
+from pulsaga.delivery.dispatch.reader import Reader, Received, readable
 from pulsaga.delivery.loop import keep_trying, receive_until
 from pulsaga.delivery.messages import AnyMessage, Message
-from pulsaga.delivery.rows import Delete, Insert, Row, change
 from pulsaga.delivery.tables import failure
+from pulsaga.delivery.transaction.rows import Delete, Insert, Row, change
+from pulsaga.text import describe
 
 log = structlog.get_logger()
 
@@ -92,7 +94,7 @@ class Projector:
             if self._changed and not faults.reach("telling", messages):
                 self._changed(messages)
         except Exception as error:  # it is committed: who waits looks again by itself
-            log.warning("nobody told", error=said(error))
+            log.warning("nobody told", error=describe(error))
 
     def _commit(self, batch: Sequence[Received], *, hurried: bool = False) -> None:
         try:

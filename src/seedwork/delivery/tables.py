@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.messages import Context
-from pulsaga.delivery.rows import Row, Rows
+from pulsaga.delivery.transaction.rows import Row, Rows
 
 DELIVERY = MetaData()
 Id = String(36).with_variant(Uuid(as_uuid=False), "postgresql")

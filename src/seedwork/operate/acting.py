@@ -10,18 +10,19 @@ import orjson
 from sqlalchemy import Connection, Select, func, select
 
 from pulsaga.delivery.messages import new_id
-from pulsaga.delivery.rows import Row
 from pulsaga.delivery.tables import audit
+from pulsaga.delivery.transaction.rows import Row
 from pulsaga.errors import DomainError
+from pulsaga.running.runtime import Runtime
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime, System
+from pulsaga.system import System
 
-WISH_LIFETIME_S = 24 * 3600.0
+REQUEST_LIFETIME_S = 24 * 3600.0
 """Seconds after which an operator's wish that nobody has seconded no longer counts."""
 
 
 @dataclass(frozen=True)
-class Office:
+class Runtimes:
     """The data of every service; a runtime connects to the broker only when it is asked to."""
 
     system: System
@@ -38,18 +39,18 @@ class Office:
         return topic.startswith(f"{self.system.name}.")
 
 
-def rows(office: Office, services: Iterable[str], query: Select[Any]) -> list[tuple[str, Row]]:
+def rows(runtimes: Runtimes, services: Iterable[str], query: Select[Any]) -> list[tuple[str, Row]]:
     """Ask the write databases of these services; return each row with its service."""
     found: list[tuple[str, Row]] = []
     for service in services:
-        with office.runtime(service).write.connect() as connection:
+        with runtimes.runtime(service).write.connect() as connection:
             found += [(service, dict(row)) for row in connection.execute(query).mappings()]
     return found
 
 
 @dataclass(frozen=True)
-class By:
-    """Name the operator and the reason."""
+class Signature:
+    """The operator who acts, and the reason."""
 
     who: str
     why: str
@@ -59,7 +60,7 @@ class By:
 class Act:
     """Describe one action of one operator; `arguments` are what a second operator has to agree to."""
 
-    by: By
+    by: Signature
     action: str
     subject: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -68,11 +69,11 @@ class Act:
         """Write down that it was done, and what it changed."""
         return self._row(now, self.action, {**self.arguments, **changed})
 
-    def wish_row(self, now: float) -> Row:
+    def request_row(self, now: float) -> Row:
         """Write down that it is wanted."""
         return self._row(now, self._wanted, self.arguments)
 
-    def wishes(self, now: float) -> Select[Any]:
+    def requests(self, now: float) -> Select[Any]:
         """Select who has wanted just this since it was last done."""
         last = select(func.max(audit.c.at)).where(audit.c.subject == self.subject, audit.c.action == self.action)
         return select(audit.c.who).where(
@@ -80,7 +81,7 @@ class Act:
             audit.c.action == self._wanted,
             audit.c.detail == _text(self.arguments),
             audit.c.at > func.coalesce(last.scalar_subquery(), 0.0),
-            audit.c.at > now - WISH_LIFETIME_S,
+            audit.c.at > now - REQUEST_LIFETIME_S,
         )
 
     def is_agreed(self, wanted_by: Sequence[str], approvals: int) -> bool:
@@ -100,10 +101,10 @@ class Act:
         return {"id": new_id(), "at": now, **named, "detail": _text(detail)}
 
 
-def carry_out(office: Office, tx: Connection, act: Act, now: float, **changed: Any) -> bool:
+def carry_out(runtimes: Runtimes, tx: Connection, act: Act, now: float, **changed: Any) -> bool:
     """Write down what is done; or, while another operator has to agree, that it is wanted, and return False."""
-    agreed = act.is_agreed(list(tx.execute(act.wishes(now)).scalars()), office.settings.operator_approvals)
-    tx.execute(audit.insert().values(act.row(now, **changed) if agreed else act.wish_row(now)))
+    agreed = act.is_agreed(list(tx.execute(act.requests(now)).scalars()), runtimes.settings.operator_approvals)
+    tx.execute(audit.insert().values(act.row(now, **changed) if agreed else act.request_row(now)))
     return agreed
 
 

@@ -9,20 +9,20 @@ import click
 from sqlalchemy import select, update
 
 from pulsaga.delivery import database
-from pulsaga.delivery.rows import Row
 from pulsaga.delivery.tables import incident
-from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.errors import DomainError
-from pulsaga.operate.acting import Act, By, Office, carry_out, rows
+from pulsaga.operate.acting import Act, Runtimes, Signature, carry_out, rows
 
 CLOSED_BY = {"dead-letter": "protools dead-letters", "suspended": "protools sagas"}
 """Incidents that end with what they tell of, and by which commands."""
 
 
-def incidents(office: Office, services: Sequence[str]) -> list[dict[str, Any]]:
+def incidents(runtimes: Runtimes, services: Sequence[str]) -> list[dict[str, Any]]:
     """Return the open incidents of these services, the oldest first."""
     query = select(incident).where(incident.c.closed_at.is_(None))
-    found = sorted(rows(office, services, query), key=lambda pair: pair[1]["at"])
+    found = sorted(rows(runtimes, services, query), key=lambda pair: pair[1]["at"])
     return [_shown(service, row) for service, row in found]
 
 
@@ -31,20 +31,20 @@ def _shown(service: str, row: Row) -> dict[str, Any]:
     return {"at": rfc3339(row["at"]), "service": service, **named}
 
 
-def close(office: Office, services: Sequence[str], identifier: str, by: By) -> bool:
+def close(runtimes: Runtimes, services: Sequence[str], identifier: str, by: Signature) -> bool:
     """Close one incident and write down who did and why; return False when another operator has to agree first.
 
     Raise DomainError for one that is closed already, or that ends with its dead letter or saga.
     """
     for service in services:
-        with office.runtime(service).write.begin() as tx:
+        with runtimes.runtime(service).write.begin() as tx:
             query = select(incident).where(incident.c.id == identifier).with_for_update()
             row = tx.execute(query).mappings().first()
             if row is None:
                 continue
             _refuse(dict(row))
-            now = database.now(tx, office.settings.clock_offset)
-            agreed = carry_out(office, tx, Act(by, "close", identifier), now)
+            now = database.now(tx, runtimes.settings.clock_offset)
+            agreed = carry_out(runtimes, tx, Act(by, "close", identifier), now)
             if agreed:
                 tx.execute(update(incident).where(incident.c.id == identifier).values(closed_at=now))
             return agreed

@@ -17,11 +17,11 @@ from sqlalchemy import select
 
 from pulsaga.broker import Delivery
 from pulsaga.delivery.avro import CommittedSchemas
-from pulsaga.delivery.inbox import Reader, Received
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.dispatch.reader import Reader, Received
 from pulsaga.delivery.tables import audit, dead_letter, unpack_delivery
-from pulsaga.delivery.unit_of_work import rfc3339
-from pulsaga.operate.acting import Office, rows
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.unit_of_work import rfc3339
+from pulsaga.operate.acting import Runtimes, rows
 from pulsaga.operate.sagas import log_of
 
 WORDS = 5
@@ -58,10 +58,10 @@ class Letter:
         return {"service": self.service, **{name: self.row[name] for name in names}, **times}
 
 
-def letters(office: Office, services: Sequence[str], *, closed: bool = False) -> list[Letter]:
+def letters(runtimes: Runtimes, services: Sequence[str], *, closed: bool = False) -> list[Letter]:
     """Return the open letters of these services, oldest first; with `closed` also those that were dealt with."""
     query = select(dead_letter).order_by(dead_letter.c.at)
-    return _read(office, services, query if closed else query.where(dead_letter.c.outcome.is_(None)))
+    return _read(runtimes, services, query if closed else query.where(dead_letter.c.outcome.is_(None)))
 
 
 def grouped(found: Iterable[Letter]) -> dict[tuple[str, str], list[Letter]]:
@@ -72,10 +72,12 @@ def grouped(found: Iterable[Letter]) -> dict[tuple[str, str], list[Letter]]:
     return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
 
 
-def find(office: Office, identifier: str, service: str | None = None) -> Letter:
+def find(runtimes: Runtimes, identifier: str, service: str | None = None) -> Letter:
     """Return the newest letter of this id; raise UsageError when there is none, or when several services hold one."""
     query = select(dead_letter).where(dead_letter.c.id == identifier).order_by(dead_letter.c.at)
-    newest = {letter.service: letter for letter in _read(office, [service] if service else office.system.names, query)}
+    newest = {
+        letter.service: letter for letter in _read(runtimes, [service] if service else runtimes.system.names, query)
+    }
     if not newest:
         raise click.UsageError(f"there is no dead letter {identifier}{f' in {service}' if service else ''}")
     if len(newest) > 1:
@@ -83,26 +85,26 @@ def find(office: Office, identifier: str, service: str | None = None) -> Letter:
     return next(iter(newest.values()))
 
 
-def read(office: Office, letter: Letter) -> Received:
+def read(runtimes: Runtimes, letter: Letter) -> Received:
     """Read a letter just as the worker of its service will."""
-    runtime = office.runtime(letter.service)
-    return Reader(office.system[letter.service].handling, runtime.codec, runtime.broker).read([letter.delivery])[0]
+    runtime = runtimes.runtime(letter.service)
+    return Reader(runtimes.system[letter.service].handling, runtime.codec, runtime.broker).read([letter.delivery])[0]
 
 
-def show(office: Office, letter: Letter) -> dict[str, Any]:
+def show(runtimes: Runtimes, letter: Letter) -> dict[str, Any]:
     """Return everything that is known of a letter, the log of its saga around it included; needs no broker."""
     wire = letter.delivery.wire
     saga_id = letter.row["saga_id"] or wire.properties.get("ce_correlationid")
     shown = letter.summary() | {"envelope": dict(sorted(wire.properties.items())), "body": _shown_body(letter)}
-    return shown | {"audit": audit_of(office, letter.service, letter.id), "saga": log_of(office, saga_id)}
+    return shown | {"audit": audit_of(runtimes, letter.service, letter.id), "saga": log_of(runtimes, saga_id)}
 
 
-def audit_of(office: Office, service: str, subject: str) -> list[dict[str, Any]]:
+def audit_of(runtimes: Runtimes, service: str, subject: str) -> list[dict[str, Any]]:
     """Return who did what to it, when and why, oldest first."""
     query = select(audit).where(audit.c.subject == subject).order_by(audit.c.at)
     shown = ("who", "action", "why", "detail")
     return [
-        {"at": rfc3339(row["at"]), **{name: row[name] for name in shown}} for _, row in rows(office, [service], query)
+        {"at": rfc3339(row["at"]), **{name: row[name] for name in shown}} for _, row in rows(runtimes, [service], query)
     ]
 
 
@@ -120,5 +122,5 @@ def _shown_body(letter: Letter) -> dict[str, Any]:
         return {"unreadable": f"{type(error).__name__}: {error}", "base64": base64.b64encode(wire.body).decode()}
 
 
-def _read(office: Office, services: Iterable[str], query: Any) -> list[Letter]:
-    return [Letter(service, row) for service, row in rows(office, services, query)]
+def _read(runtimes: Runtimes, services: Iterable[str], query: Any) -> list[Letter]:
+    return [Letter(service, row) for service, row in rows(runtimes, services, query)]

@@ -16,11 +16,11 @@ from sqlalchemy import Connection, delete, func, select, update
 from pulsaga.broker import Delivery, check_size
 from pulsaga.delivery import database
 from pulsaga.delivery.messages import AnyMessage, message_of, unix_seconds
-from pulsaga.delivery.rows import Row, lock_rows
 from pulsaga.delivery.tables import audit, dead_letter, event, failure, inbox, pack_delivery
-from pulsaga.delivery.unit_of_work import UnitOfWork, rfc3339
+from pulsaga.delivery.transaction.rows import Row, lock_rows
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
 from pulsaga.errors import DomainError, Undecodable
-from pulsaga.operate.acting import Act, By, Office, carry_out
+from pulsaga.operate.acting import Act, Runtimes, Signature, carry_out
 from pulsaga.operate.letters import Letter, decoded, find, read
 from pulsaga.operate.sagas import find_row
 from pulsaga.operate.superseding import closing, newest
@@ -31,26 +31,26 @@ from pulsaga.saga.tables import saga
 # --- discard
 
 
-def discard(office: Office, identifier: str, service: str | None, by: By) -> bool:
+def discard(runtimes: Runtimes, identifier: str, service: str | None, by: Signature) -> bool:
     """Give a letter up for good; it is kept. Return False when another operator has to agree first.
 
     A command of the coordinator's is refused with it: no saga waits for it that could still be moved.
     """
-    letter = find(office, identifier, service)
+    letter = find(runtimes, identifier, service)
 
     def work(uow: UnitOfWork) -> bool:
         row = _still_open(uow.tx, letter)
-        done = _carry_out(office, uow.tx, Act(by, "discard", letter.id, _body_hash(row)), "discarded")
-        if done and (command := _unanswered(office, uow.tx, letter)):
-            _refuse(office, uow, letter, command)
+        done = _carry_out(runtimes, uow.tx, Act(by, "discard", letter.id, _body_hash(row)), "discarded")
+        if done and (command := _unanswered(runtimes, uow.tx, letter)):
+            _refuse(runtimes, uow, letter, command)
         return done
 
-    return office.runtime(letter.service).relay.run(work)
+    return runtimes.runtime(letter.service).transactions.run(work)
 
 
-def _unanswered(office: Office, tx: Connection, letter: Letter) -> AnyMessage | None:
+def _unanswered(runtimes: Runtimes, tx: Connection, letter: Letter) -> AnyMessage | None:
     """Return the envelope of a command that whoever asked for it waits on, whether its body can be read or not."""
-    if letter.service != office.system.name or not office.is_of_coordinator(letter.row["topic"]):
+    if letter.service != runtimes.system.name or not runtimes.is_of_coordinator(letter.row["topic"]):
         return None
     try:
         envelope = message_of(letter.delivery.wire.properties, None)
@@ -61,52 +61,52 @@ def _unanswered(office: Office, tx: Connection, letter: Letter) -> AnyMessage | 
     return None if is_copy or has_begun or envelope.id != letter.id else envelope
 
 
-def _refuse(office: Office, uow: UnitOfWork, letter: Letter, command: AnyMessage) -> None:
+def _refuse(runtimes: Runtimes, uow: UnitOfWork, letter: Letter, command: AnyMessage) -> None:
     """Answer for good, in the place of what was answered when it died, and whenever it comes again."""
     uow.message = command
     _take_back_the_answer(uow.tx, letter)
     if not _was_handled(uow.tx, letter):
         uow.remember(letter.id, None)
-    refused = office.system.coordinator.refused
+    refused = runtimes.system.coordinator.refused
     uow.reply(refused(command=letter.row["topic"], code="discarded", detail="given up by an operator"))
 
 
 # --- replay
 
 
-def replay(office: Office, identifier: str, service: str | None, by: By) -> bool:
+def replay(runtimes: Runtimes, identifier: str, service: str | None, by: Signature) -> bool:
     """Hand a letter to its service again, under the same id, as if it had just come.
 
     Return False when another operator has to agree first. Raise DomainError for what cannot be read, has expired, was
     dealt with, or was superseded.
     """
-    letter = find(office, identifier, service)
-    message = _readable(office, letter)
-    with _held(office, letter, message.saga_id) as (tx, saga_row):
+    letter = find(runtimes, identifier, service)
+    message = _readable(runtimes, letter)
+    with _held(runtimes, letter, message.saga_id) as (tx, saga_row):
         row = _still_open(tx, letter)
-        now = database.now(tx, office.settings.clock_offset)
+        now = database.now(tx, runtimes.settings.clock_offset)
         _refuse_expired(message, now)
-        _refuse_superseded(office, tx, letter, message, saga_row)
-        done = _carry_out(office, tx, Act(by, "replay", letter.id, _body_hash(row)), "replayed")
+        _refuse_superseded(runtimes, tx, letter, message, saga_row)
+        done = _carry_out(runtimes, tx, Act(by, "replay", letter.id, _body_hash(row)), "replayed")
         if done:
             _put_back(tx, letter, now)
     return done
 
 
-def _readable(office: Office, letter: Letter) -> AnyMessage:
-    received = read(office, letter)
+def _readable(runtimes: Runtimes, letter: Letter) -> AnyMessage:
+    received = read(runtimes, letter)
     if received.message is None:
         raise DomainError("unreadable", f"{received.error}; `edit` gives it a body that can be read")
     return received.message
 
 
 @contextmanager
-def _held(office: Office, letter: Letter, saga_id: str) -> Iterator[tuple[Connection, Row | None]]:
+def _held(runtimes: Runtimes, letter: Letter, saga_id: str) -> Iterator[tuple[Connection, Row | None]]:
     """Hold the saga's row while the letter's transaction runs: no undo can be sent between the look and the act."""
     with ExitStack() as stack:
-        saga_tx = stack.enter_context(office.coordinator.write.begin())
-        own = letter.service == office.system.name
-        tx = saga_tx if own else stack.enter_context(office.runtime(letter.service).write.begin())
+        saga_tx = stack.enter_context(runtimes.coordinator.write.begin())
+        own = letter.service == runtimes.system.name
+        tx = saga_tx if own else stack.enter_context(runtimes.runtime(letter.service).write.begin())
         yield tx, lock_rows(saga_tx, saga, [saga_id]).get(saga_id)
 
 
@@ -116,16 +116,16 @@ def _refuse_expired(message: AnyMessage, now: float) -> None:
 
 
 def _refuse_superseded(
-    office: Office, tx: Connection, letter: Letter, message: AnyMessage, saga_row: Row | None
+    runtimes: Runtimes, tx: Connection, letter: Letter, message: AnyMessage, saga_row: Row | None
 ) -> None:
-    by = _superseded_by(office, letter, message, saga_row)
+    by = _superseded_by(runtimes, letter, message, saga_row)
     if by is None and letter.row["saga_id"] is None and _was_handled(tx, letter):
         by = "the same message, which came again, could be read and was handled"
     if by:
         raise DomainError("superseded", f"it was superseded: {by}")
 
 
-def _superseded_by(office: Office, letter: Letter, message: AnyMessage, saga_row: Row | None) -> str | None:
+def _superseded_by(runtimes: Runtimes, letter: Letter, message: AnyMessage, saga_row: Row | None) -> str | None:
     """Say what has made a message pointless, or None: its saga must wait for it, if there is a saga."""
     awaited = message.id if message.contract.kind == "command" else message.command_id
     if saga_row is None:
@@ -135,7 +135,7 @@ def _superseded_by(office: Office, letter: Letter, message: AnyMessage, saga_row
         return f"its saga has begun and is {progress.status}"
     if progress.status in TERMINAL:
         return f"its saga has ended {progress.status}"
-    if letter.service == office.system.name and message.contract.kind == "command":
+    if letter.service == runtimes.system.name and message.contract.kind == "command":
         return None  # a cancel: no saga waits for it, and the saga says whether it is too late
     waits_for = progress.outstanding
     if waits_for is None:
@@ -173,22 +173,22 @@ def _take_back_the_answer(tx: Connection, letter: Letter) -> None:
 
 
 def edit(
-    office: Office, identifier: str, service: str | None, by: By, body: Mapping[str, Any], *, whole: bool
+    runtimes: Runtimes, identifier: str, service: str | None, by: Signature, body: Mapping[str, Any], *, whole: bool
 ) -> dict[str, Any] | None:
     """Give a letter another body under the same id, all of it or some fields; return it.
 
     Return None when another operator has to agree first. Raise UsageError naming the fields that do not fit the
     writer's schema.
     """
-    letter = find(office, identifier, service)
-    schema = _writers_schema(office, letter)
+    letter = find(runtimes, identifier, service)
+    schema = _writers_schema(runtimes, letter)
     before = _body_of(letter, schema)
     after = dict(body) if whole else {**before, **body}
     edited = _with_body(letter, schema, after)
-    _readable(office, Letter(letter.service, {**letter.row, "delivery": pack_delivery(edited)}))
-    with office.runtime(letter.service).write.begin() as tx:
+    _readable(runtimes, Letter(letter.service, {**letter.row, "delivery": pack_delivery(edited)}))
+    with runtimes.runtime(letter.service).write.begin() as tx:
         _still_open(tx, letter)
-        done = _carry_out(office, tx, Act(by, "edit", letter.id, {"body": after}), None, before=before)
+        done = _carry_out(runtimes, tx, Act(by, "edit", letter.id, {"body": after}), None, before=before)
         if done:
             this = (dead_letter.c.id == letter.id) & dead_letter.c.outcome.is_(None)
             tx.execute(update(dead_letter).where(this).values(delivery=pack_delivery(edited)))
@@ -209,16 +209,16 @@ def field_of(text: str, schema: str) -> tuple[str, Any]:
         return name, value
 
 
-def schema_of(office: Office, identifier: str, service: str | None) -> str:
+def schema_of(runtimes: Runtimes, identifier: str, service: str | None) -> str:
     """Return the schema under which a letter was written."""
-    return _writers_schema(office, find(office, identifier, service))
+    return _writers_schema(runtimes, find(runtimes, identifier, service))
 
 
-def _writers_schema(office: Office, letter: Letter) -> str:
+def _writers_schema(runtimes: Runtimes, letter: Letter) -> str:
     delivery = letter.delivery
     if not delivery.schema:
         raise DomainError("no-schema", "the message names no schema version: no body would make it readable")
-    return office.runtime(letter.service).broker.schema(delivery.wire.topic, delivery.schema)
+    return runtimes.runtime(letter.service).broker.schema(delivery.wire.topic, delivery.schema)
 
 
 def _body_of(letter: Letter, schema: str) -> dict[str, Any]:
@@ -272,10 +272,10 @@ def _body_hash(row: Row) -> dict[str, Any]:
     return {"delivery": hashlib.sha256(row["delivery"]).hexdigest()}
 
 
-def _carry_out(office: Office, tx: Connection, act: Act, outcome: str | None, **changed: Any) -> bool:
+def _carry_out(runtimes: Runtimes, tx: Connection, act: Act, outcome: str | None, **changed: Any) -> bool:
     """Write down what is done, and end the letter with its incident; or that it is wanted, and return False."""
-    now = database.now(tx, office.settings.clock_offset)
-    agreed = carry_out(office, tx, act, now, **changed)
+    now = database.now(tx, runtimes.settings.clock_offset)
+    agreed = carry_out(runtimes, tx, act, now, **changed)
     if agreed and outcome:
         for statement in closing([act.subject], now, outcome):
             tx.execute(statement)

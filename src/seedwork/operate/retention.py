@@ -15,13 +15,13 @@ from pulsaga.delivery import database
 from pulsaga.delivery.blame import by_halves
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.forgetting import KEPT_S
-from pulsaga.delivery.inbox import said
 from pulsaga.delivery.messages import first_id
 from pulsaga.delivery.tables import dead_letter, event, incident
 from pulsaga.saga.log import TERMINAL
 from pulsaga.saga.tables import event_archive, saga, saga_archive
 from pulsaga.settings import Settings
 from pulsaga.system import System
+from pulsaga.text import describe
 from pulsaga.values import UNITS
 
 log = structlog.get_logger()
@@ -62,7 +62,7 @@ def _archived(tx: Connection, ids: Sequence[str]) -> int:
     left: list[str] = []
 
     def leave(saga_id: str, error: Exception) -> None:
-        log.error("not archived", saga=saga_id, error=said(error))
+        log.error("not archived", saga=saga_id, error=describe(error))
         left.append(saga_id)
 
     by_halves(ids, partial(_move_with_logs, tx), leave)

@@ -11,12 +11,12 @@ from sqlalchemy import CompoundSelect, Connection, delete, select, union_all
 
 from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.messages import contract_of, id_time
-from pulsaga.delivery.rows import Row
 from pulsaga.delivery.tables import audit, dead_letter, event, inbox, incident, unpack
-from pulsaga.delivery.unit_of_work import UnitOfWork, rfc3339
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
 from pulsaga.errors import Undecodable
 from pulsaga.operate import superseding
-from pulsaga.operate.acting import Act, By, Office
+from pulsaga.operate.acting import Act, Runtimes, Signature
 from pulsaga.saga.log import Action, Operator
 from pulsaga.saga.snapshots import entries_of, load_progress
 from pulsaga.saga.tables import event_archive, saga, saga_archive
@@ -24,10 +24,10 @@ from pulsaga.saga.tables import event_archive, saga, saga_archive
 NO_ATTEMPT = ("attempt", 0)
 
 
-def sagas(office: Office, status: str | None, limit: int) -> list[dict[str, Any]]:
+def sagas(runtimes: Runtimes, status: str | None, limit: int) -> list[dict[str, Any]]:
     """Return the sagas of one status, or of any, the longest unmoved first."""
     query = select(saga).order_by(saga.c.moved_at).limit(limit)
-    with office.coordinator.write.connect() as connection:
+    with runtimes.coordinator.write.connect() as connection:
         rows = connection.execute(query.where(saga.c.status == status) if status else query).mappings().all()
     return [_summary(dict(row)) for row in rows]
 
@@ -46,18 +46,18 @@ def _summary(row: Row) -> dict[str, Any]:
     }
 
 
-def log_of(office: Office, saga_id: str | None) -> dict[str, Any] | None:
+def log_of(runtimes: Runtimes, saga_id: str | None) -> dict[str, Any] | None:
     """Return where a saga stands, with its log, oldest entry first, and its open incidents; None when there is none."""
     if not saga_id or not _is_id(saga_id):
         return None
     open_ones = select(incident).where(incident.c.subject == saga_id, incident.c.closed_at.is_(None))
-    with office.coordinator.write.connect() as connection:
+    with runtimes.coordinator.write.connect() as connection:
         row = find_row(connection, saga_id)
-        wires = connection.execute(_moves(office, saga_id)).scalars().all()
+        wires = connection.execute(_moves(runtimes, saga_id)).scalars().all()
         incidents = [_shown(dict(found)) for found in connection.execute(open_ones).mappings()]
     if row is None:
         return None
-    return _summary(row) | {"log": _entries(office, wires), "incidents": incidents}
+    return _summary(row) | {"log": _entries(runtimes, wires), "incidents": incidents}
 
 
 def find_row(connection: Connection, saga_id: str) -> Row | None:
@@ -68,20 +68,20 @@ def find_row(connection: Connection, saga_id: str) -> Row | None:
     return None
 
 
-def _moves(office: Office, saga_id: str) -> CompoundSelect[Any]:
+def _moves(runtimes: Runtimes, saga_id: str) -> CompoundSelect[Any]:
     kept = (
         select(told.c.wire, told.c.version).where(
-            told.c.aggregate == saga_id, told.c.type == contract_of(office.system.sagas.moved).name
+            told.c.aggregate == saga_id, told.c.type == contract_of(runtimes.system.sagas.moved).name
         )
         for told in (event, event_archive)
     )
     return union_all(*kept).order_by("version")
 
 
-def _entries(office: Office, wires: Sequence[bytes]) -> list[dict[str, Any]]:
-    codec, schemas, entries = office.coordinator.codec, CommittedSchemas(), list[dict[str, Any]]()
+def _entries(runtimes: Runtimes, wires: Sequence[bytes]) -> list[dict[str, Any]]:
+    codec, schemas, entries = runtimes.coordinator.codec, CommittedSchemas(), list[dict[str, Any]]()
     for wire in map(unpack, wires):
-        moved = codec.decode(office.system.sagas.moved, wire.body, schemas[wire.properties["ce_dataschema"]])
+        moved = codec.decode(runtimes.system.sagas.moved, wire.body, schemas[wire.properties["ce_dataschema"]])
         entries += [_shown(entry._asdict()) for entry in entries_of(moved)]
     return entries
 
@@ -102,7 +102,7 @@ def _is_id(text: str) -> bool:
         return False
 
 
-def act(office: Office, saga_id: str, action: Action, by: By) -> bool:
+def act(runtimes: Runtimes, saga_id: str, action: Action, by: Signature) -> bool:
     """Move a saga by hand: log, row, commands and audit in one transaction, then publish.
 
     Return False when another operator has to agree first. Raise DomainError for what the saga cannot do.
@@ -116,29 +116,29 @@ def act(office: Office, saga_id: str, action: Action, by: By) -> bool:
         row = uow.get(saga, saga_id) or find_row(uow.tx, saga_id)
         if row is None:
             raise click.UsageError(f"there is no saga {saga_id}")
-        office.system.sagas.next_move(row, wish, uow.now)
-        agreed = wanted.is_agreed(uow.values(wanted.wishes(uow.now)), office.settings.operator_approvals)
+        runtimes.system.sagas.next_move(row, wish, uow.now)
+        agreed = wanted.is_agreed(uow.values(wanted.requests(uow.now)), runtimes.settings.operator_approvals)
         if agreed:
-            _carry_out(office, uow, row, wish)
-        uow.append(audit, wanted.row(uow.now) if agreed else wanted.wish_row(uow.now))
+            _carry_out(runtimes, uow, row, wish)
+        uow.append(audit, wanted.row(uow.now) if agreed else wanted.request_row(uow.now))
         return agreed
 
-    return office.coordinator.relay.run(work)
+    return runtimes.coordinator.transactions.run(work)
 
 
-def _carry_out(office: Office, uow: UnitOfWork, row: Row, wish: Operator) -> None:
+def _carry_out(runtimes: Runtimes, uow: UnitOfWork, row: Row, wish: Operator) -> None:
     if wish.action == "resume":
-        _let_go_of_lost_replies(office, uow, row["id"])
+        _let_go_of_lost_replies(runtimes, uow, row["id"])
     else:
-        superseding.close_letter_of(office, load_progress(row), wish)
-    office.system.sagas.operate(uow, row["id"], wish)
+        superseding.close_letter_of(runtimes, load_progress(row), wish)
+    runtimes.system.sagas.operate(uow, row["id"], wish)
 
 
-def _let_go_of_lost_replies(office: Office, uow: UnitOfWork, saga_id: str) -> None:
+def _let_go_of_lost_replies(runtimes: Runtimes, uow: UnitOfWork, saga_id: str) -> None:
     """Take the repeat of a reply that became a dead letter here: it comes again under the same id."""
-    reply = ~dead_letter.c.topic.startswith(f"{office.system.name}.")
+    reply = ~dead_letter.c.topic.startswith(f"{runtimes.system.name}.")
     lost = select(dead_letter.c.id).where(dead_letter.c.saga_id == saga_id, reply)
     ids = uow.values(lost)
-    uow.values(delete(inbox).where(inbox.c.consumer == office.system.name, inbox.c.id.in_(ids)).returning(inbox.c.id))
+    uow.values(delete(inbox).where(inbox.c.consumer == runtimes.system.name, inbox.c.id.in_(ids)).returning(inbox.c.id))
     for statement in superseding.closing(ids, uow.now):
         uow.values(statement)

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from pulsaga.delivery import database
-from pulsaga.delivery.rows import Row
 from pulsaga.delivery.tables import audit, dead_letter, incident
-from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.errors import DomainError
-from pulsaga.operate.acting import Act, By, Office
+from pulsaga.operate.acting import Act, Runtimes, Signature
 from pulsaga.saga.log import Operator, Progress
 
 
@@ -32,7 +32,7 @@ def newest(tx: Connection, letter_id: str) -> Row | None:
     return dict(row) if row else None
 
 
-def close_letter_of(office: Office, progress: Progress, wish: Operator) -> None:
+def close_letter_of(runtimes: Runtimes, progress: Progress, wish: Operator) -> None:
     """Close the letter of the failed command that a saga stands at, so that nobody replays it beside what comes now.
 
     It is called while the saga's row is locked, as a replay holds it too: one of the two comes first. Raise
@@ -42,15 +42,15 @@ def close_letter_of(office: Office, progress: Progress, wish: Operator) -> None:
     if failed is None:
         return
     command_id, service = failed
-    by = Act(By(wish.who, wish.why), f"superseded by {wish.action}", command_id)
-    assert service != office.system.name, "the coordinator sends itself no commands"
-    with office.runtime(service).write.begin() as tx:
+    by = Act(Signature(wish.who, wish.why), f"superseded by {wish.action}", command_id)
+    assert service != runtimes.system.name, "the coordinator sends itself no commands"
+    with runtimes.runtime(service).write.begin() as tx:
         row = newest(tx, command_id)
         if row and row["outcome"] == "replayed":
             at = rfc3339(row["ended_at"])
             raise DomainError("replayed", f"command {command_id} was replayed at {at}: its answer is awaited")
         if row and row["outcome"] is None:
-            now = database.now(tx, office.settings.clock_offset)
+            now = database.now(tx, runtimes.settings.clock_offset)
             for statement in closing([command_id], now):
                 tx.execute(statement)
             tx.execute(audit.insert().values(by.row(now)))

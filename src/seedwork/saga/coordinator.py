@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Table
 
-from pulsaga.delivery.inbox import Handler, close_incidents, incident_row
+from pulsaga.delivery.dispatch.handlers import Handler
+from pulsaga.delivery.incidents import close_incidents, open_incident
 from pulsaga.delivery.messages import (
     AnyMessage,
     CommandFailed,
@@ -25,9 +26,9 @@ from pulsaga.delivery.messages import (
     new_id,
     owned,
 )
-from pulsaga.delivery.rows import Row
-from pulsaga.delivery.tables import incident, pack_context, unpack_context
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.tables import pack_context, unpack_context
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DefinitionError, DomainError
 from pulsaga.records import plain
 from pulsaga.saga.definition import Saga
@@ -192,7 +193,7 @@ class Coordinator:
         uow.record(moved, progress.saga_id, progress.seq, subject=subject, context=context)
         for entry in entries:
             if entry.kind in ("suspended", "parked"):
-                uow.append(incident, incident_row(entry.kind, progress.saga_id, entry.code, entry.detail, uow.now))
+                open_incident(uow, entry.kind, progress.saga_id, entry.code, entry.detail)
 
     def _row(self, progress: Progress, subject: str, context: Context) -> Row:
         waiting = progress.outstanding if progress.sent_at is not None else None

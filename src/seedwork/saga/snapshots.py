@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.transaction.rows import Row
 from pulsaga.saga.log import Entry, Progress, StepState
 from pulsaga.saga.messages import SagaMoved
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text
 
-from pulsaga.delivery.rows import Row, Rows
 from pulsaga.delivery.tables import Id, event, partial_index
+from pulsaga.delivery.transaction.rows import Row, Rows
 
 WRITE = MetaData()
 READ = MetaData()

@@ -13,17 +13,19 @@ from sqlalchemy import Column, select
 
 from pulsaga.delivery import loop
 from pulsaga.delivery.blame import verdict
-from pulsaga.delivery.inbox import Received, incident_row, said
+from pulsaga.delivery.dispatch.reader import Received
+from pulsaga.delivery.incidents import open_incident
 from pulsaga.delivery.loop import Duty
-from pulsaga.delivery.rows import Row
-from pulsaga.delivery.tables import incident, unpack_context
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.tables import unpack_context
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.saga.coordinator import Coordinator
 from pulsaga.saga.log import Due, Happening, Silent
 from pulsaga.saga.tables import saga, target
+from pulsaga.text import describe
 
 if TYPE_CHECKING:
-    from pulsaga.system import Runtime
+    from pulsaga.running.runtime import Runtime
 
 log = structlog.get_logger()
 PAGE = 500
@@ -43,7 +45,7 @@ def wake_due_sagas(runtime: Runtime) -> Duty:
 
     def wake() -> None:
         with _one_by_one(runtime, saga.c.wake_at, PAGE, Due()):
-            runtime.relay.run_pages(work, PAGE)
+            runtime.transactions.run_pages(work, PAGE)
 
     return Duty("wake-ups", wake, due=loop.Due(saga.c.wake_at, sagas.longest_deadline_s))
 
@@ -88,7 +90,7 @@ def resend_to_silent(runtime: Runtime) -> Duty:
 
     def resend() -> None:
         with _one_by_one(runtime, saga.c.resend_at, GROWTH, Silent()):
-            runtime.relay.run(work)
+            runtime.transactions.run(work)
 
     longest_s = max(UNMOVED_S, sagas.longest_silence_s)
     return Duty("re-sending", resend, woken_by=count, due=loop.Due(saga.c.resend_at, longest_s), calm=forget)
@@ -125,8 +127,8 @@ def _happen_to(sagas: Coordinator, uow: UnitOfWork, row: Row, happening: Happeni
 
 
 def _tell_unmoved(uow: UnitOfWork, saga_id: str, error: Exception) -> None:
-    log.error("saga not moved", saga=saga_id, error=said(error))
-    uow.append(incident, incident_row("unmoved", saga_id, type(error).__name__, said(error), uow.now))
+    log.error("saga not moved", saga=saga_id, error=describe(error))
+    open_incident(uow, "unmoved", saga_id, type(error).__name__, describe(error))
 
 
 def _put_off(uow: UnitOfWork, saga_id: str) -> None:
@@ -146,18 +148,18 @@ def _one_by_one(runtime: Runtime, due: Column[Any], limit: int, happening: Happe
         if verdict(error) != "item":
             raise
     waiting = select(saga.c.id).order_by(due).limit(limit)
-    for saga_id in runtime.relay.run(lambda uow: uow.values(waiting.where(due <= uow.now))):
+    for saga_id in runtime.transactions.run(lambda uow: uow.values(waiting.where(due <= uow.now))):
         of_saga = {"condition": saga.c.id == saga_id, "order": due, "limit": 1, "happening": happening}
         alone = partial(_happen, runtime.system.sagas, **of_saga)
         if refused := _refused(runtime, alone):
-            runtime.relay.run(partial(_tell_unmoved, saga_id=saga_id, error=refused))
+            runtime.transactions.run(partial(_tell_unmoved, saga_id=saga_id, error=refused))
             _refused(runtime, partial(_put_off, saga_id=saga_id))
 
 
 def _refused(runtime: Runtime, work: Callable[[UnitOfWork], object]) -> Exception | None:
     """Commit work on one saga; return why the database refuses it."""
     try:
-        runtime.relay.run(work)
+        runtime.transactions.run(work)
     except Exception as error:
         if verdict(error) != "item":
             raise

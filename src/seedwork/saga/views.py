@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import Table
 
 from pulsaga.delivery.messages import Message
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.transaction.rows import Row
 from pulsaga.saga.messages import SagaMoved
 from pulsaga.saga.tables import saga_move, saga_view
 

@@ -23,10 +23,10 @@ from pulsaga import values
 from pulsaga.delivery.database import open_database
 from pulsaga.errors import ProtoolsError, SettingError
 from pulsaga.located import the_system
-from pulsaga.loops import add_background
-from pulsaga.process import LEAVE_WITHIN_S, Process
+from pulsaga.running.loops import add_background
+from pulsaga.running.process import LEAVE_WITHIN_S, Process
+from pulsaga.running.runtime import Runtime, open_runtime
 from pulsaga.settings import Settings
-from pulsaga.system import Runtime, open_runtime
 from pulsaga.telemetry import configure_logging
 
 

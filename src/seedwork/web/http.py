@@ -13,7 +13,7 @@ from flask import Blueprint, Response, current_app, g, request
 from sqlalchemy import Engine
 from werkzeug.http import parse_list_header
 
-from pulsaga.system import Runtime
+from pulsaga.running.runtime import Runtime
 from pulsaga.web import formats
 from pulsaga.web.access.callers import NOBODY, Caller
 from pulsaga.web.formats import Document, Face, Problem, invalid

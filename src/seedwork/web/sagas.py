@@ -9,7 +9,7 @@ import orjson
 from flask import Response
 from sqlalchemy import RowMapping, select
 
-from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.saga.tables import saga_move, saga_view
 from pulsaga.web import http
 from pulsaga.web.access.rights import OVERSEEING, allow

@@ -27,8 +27,8 @@ from werkzeug.routing import BaseConverter
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.database import is_answering, oldest_transaction_s, takes_writes
 from pulsaga.delivery.tables import latest
-from pulsaga.delivery.unit_of_work import rfc3339
-from pulsaga.system import Runtime
+from pulsaga.delivery.transaction.unit_of_work import rfc3339
+from pulsaga.running.runtime import Runtime
 from pulsaga.web import conventions, formats, http
 from pulsaga.web.access.gatekeeper import FindKey, Gatekeeper
 from pulsaga.web.access.rights import OVERSEEING, PUBLIC, allow

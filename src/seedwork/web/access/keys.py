@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Engine, insert, select, update
 
 from pulsaga.delivery.messages import new_id
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.transaction.rows import Row
 from pulsaga.web.access.callers import Caller, Role, caller_of
 from pulsaga.web.access.gatekeeper import KEY_PREFIX
 from pulsaga.web.access.tokens import Refused

@@ -13,7 +13,8 @@ import orjson
 
 from pulsaga.delivery.avro import versions_of
 from pulsaga.delivery.messages import CONTENT_TYPE, Contract, contract_of
-from pulsaga.system import Service, System
+from pulsaga.service import Service
+from pulsaga.system import System
 
 VERSION = "1.0.0"
 """Of the contract; a change that breaks who reads or writes messages moves its first number."""

@@ -12,8 +12,9 @@ from flask import Flask
 
 from pulsaga.delivery.avro import home_of
 from pulsaga.delivery.database import open_database
+from pulsaga.running.runtime import open_runtime
 from pulsaga.settings import Settings
-from pulsaga.system import System, open_runtime
+from pulsaga.system import System
 from pulsaga.web.documents import asyncapi, openapi, xsd
 from pulsaga.web.documents.breaking import breaks, is_allowed
 

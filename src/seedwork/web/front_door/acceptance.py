@@ -17,9 +17,9 @@ from sqlalchemy.exc import IntegrityError
 
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.messages import Context, id_time, new_id
-from pulsaga.delivery.relay import Relay
-from pulsaga.delivery.rows import Row
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.transactions import Transactions
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.web.access.callers import NOBODY
 from pulsaga.web.formats import Problem
 from pulsaga.web.front_door.callbacks.outward import receiver_of
@@ -71,8 +71,8 @@ class GroupCommit:
     A commit costs a disk's flush; under load it is paid once for all who wait, alone it is not delayed.
     """
 
-    def __init__(self, relay: Relay, write: Engine) -> None:
-        self._relay, self._write = relay, write
+    def __init__(self, transactions: Transactions, write: Engine) -> None:
+        self._transactions, self._write = transactions, write
         self._waiting: list[tuple[Request, Future[Accepted]]] = []
         self._lock = threading.Lock()
         self._committer = ThreadPoolExecutor(1, "acceptance")
@@ -96,7 +96,7 @@ class GroupCommit:
         with self._lock:
             taken, self._waiting = self._waiting, []
         try:
-            accepted = accept_many(self._relay, [request for request, _ in taken])
+            accepted = accept_many(self._transactions, [request for request, _ in taken])
         except BaseException as error:  # each of them must hear of it, or it would wait for ever
             self._settle_after(error, taken)
         else:
@@ -108,7 +108,7 @@ class GroupCommit:
         is_of_one = isinstance(error, Exception) and verdict(error) in ("item", "locked")
         for request, outcome in taken:
             if is_of_one:
-                self._alone.submit(_settle, outcome, partial(accept, self._relay, self._write, request))
+                self._alone.submit(_settle, outcome, partial(accept, self._transactions, self._write, request))
             else:
                 outcome.set_exception(error)
 
@@ -120,13 +120,13 @@ def _settle(outcome: Future[Accepted], accept_one: Callable[[], Accepted]) -> No
         outcome.set_exception(error)
 
 
-def accept(relay: Relay, write: Engine, request: Request) -> Accepted:
+def accept(transactions: Transactions, write: Engine, request: Request) -> Accepted:
     """Accept one command, durably; a key seen before gives what was accepted then.
 
     Raise the Problem 422 when that was something else. The unique index makes a racing twin wait for the first.
     """
     try:
-        return accept_many(relay, [request])[0]
+        return accept_many(transactions, [request])[0]
     except IntegrityError:
         row = _find(write, _has_key_of(request))
         if row is None:
@@ -136,10 +136,10 @@ def accept(relay: Relay, write: Engine, request: Request) -> Accepted:
     return _accepted(row, replayed=True)
 
 
-def accept_many(relay: Relay, requests: Sequence[Request]) -> list[Accepted]:
+def accept_many(transactions: Transactions, requests: Sequence[Request]) -> list[Accepted]:
     """Accept many commands in one commit; raise IntegrityError, with nothing accepted, when a key was seen before."""
-    rows, outgoing = relay.commit(lambda uow: [_append(uow, request) for request in requests])
-    relay.publish_later(outgoing)
+    rows, outgoing = transactions.commit(lambda uow: [_append(uow, request) for request in requests])
+    transactions.outbox.publish_later(outgoing)
     return [_accepted(row) for row in rows]
 
 

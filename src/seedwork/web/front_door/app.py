@@ -8,7 +8,7 @@ from flask import Blueprint, Flask
 from sqlalchemy import Engine
 
 from pulsaga.delivery.loop import Duty
-from pulsaga.system import Runtime
+from pulsaga.running.runtime import Runtime
 from pulsaga.web import http, webapp
 from pulsaga.web.access import keys
 from pulsaga.web.front_door import starting
@@ -45,6 +45,6 @@ def create(door: FrontDoor, runtime: Runtime, read: Engine, *blueprints: Bluepri
     app.extensions["gate"] = admission = Admission(runtime, read, app.extensions["registry"], commands)
     app.extensions["duties"] += [Duty("admission", admission.look), forgetting(runtime, read)]
     app.extensions["waiting"] = waiting = Waiting(runtime.broker, topic_of(runtime.service), admission.ended)
-    app.extensions["acceptance"] = GroupCommit(runtime.relay, runtime.write)
+    app.extensions["acceptance"] = GroupCommit(runtime.transactions, runtime.write)
     webapp.on_stopping(app, waiting.release)
     return app

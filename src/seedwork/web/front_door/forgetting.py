@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select, update
 
 from pulsaga.delivery.loop import Duty
 from pulsaga.delivery.messages import first_id
-from pulsaga.system import Runtime
+from pulsaga.running.runtime import Runtime
 from pulsaga.web.front_door.commands.queries import ENDED
 from pulsaga.web.front_door.tables import acceptance, command
 

@@ -11,7 +11,8 @@ from sqlalchemy import Engine, MetaData
 
 from pulsaga.delivery.loop import Duty
 from pulsaga.errors import DefinitionError
-from pulsaga.system import Runtime, Service
+from pulsaga.running.runtime import Runtime
+from pulsaga.service import Service
 from pulsaga.web.front_door import tables
 from pulsaga.web.front_door.commands.projections import projections, tell_waiters
 

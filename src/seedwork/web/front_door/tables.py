@@ -17,8 +17,8 @@ from sqlalchemy import (
     true,
 )
 
-from pulsaga.delivery.rows import Row, Rows
 from pulsaga.delivery.tables import Id, partial_index
+from pulsaga.delivery.transaction.rows import Row, Rows
 
 WRITE = MetaData()
 READ = MetaData()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from sqlalchemy import ColumnElement, and_, false, tuple_
 
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.transaction.rows import Row
 from pulsaga.web.front_door.tables import webhook
 
 IN_FLIGHT = 128

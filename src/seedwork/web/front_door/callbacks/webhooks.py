@@ -21,17 +21,17 @@ import orjson
 import structlog
 from sqlalchemy import Engine, RowMapping
 
-from pulsaga.delivery.claims import held, report_apart
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import incident_row
+from pulsaga.delivery.incidents import open_incident
 from pulsaga.delivery.loop import LOOK_S, Due, Duty
 from pulsaga.delivery.messages import new_id
-from pulsaga.delivery.rows import Row
-from pulsaga.delivery.tables import incident
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.claims import held, report_apart
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import SettingError
+from pulsaga.running.runtime import Runtime
+from pulsaga.service import DutyMaker
 from pulsaga.settings import Settings
-from pulsaga.system import DutyMaker, Runtime
 from pulsaga.text import DETAIL_CHARACTERS, printable
 from pulsaga.web.formats import invalid
 from pulsaga.web.front_door.callbacks import outward
@@ -107,7 +107,12 @@ class Webhooks:
     """Make the calls that are due."""
 
     def __init__(self, runtime: Runtime, read: Engine, views: Views) -> None:
-        self._relay, self._settings, self._read, self._views = runtime.relay, runtime.settings, read, views
+        self._transactions, self._settings, self._read, self._views = (
+            runtime.transactions,
+            runtime.settings,
+            read,
+            views,
+        )
         self._lanes = Lanes()
         self._in_flight: set[Call] = set()
         self._finished: SimpleQueue[tuple[Call, Outcome]] = SimpleQueue()
@@ -128,7 +133,7 @@ class Webhooks:
                 self._news.wait(LOOK_S)
 
     def _begin_due(self) -> int:
-        seen, claimed = self._relay.run(self._claim)
+        seen, claimed = self._transactions.run(self._claim)
         for row, ended in claimed:
             self._begin(row, ended)
         return seen
@@ -197,7 +202,9 @@ class Webhooks:
     def _report(self) -> None:
         if self._outcomes:
             rows, came = [row for row, _ in self._outcomes], {row["id"]: outcome for row, outcome in self._outcomes}
-            report_apart(self._relay, webhook, rows, partial(report_calls, came, self._settings), LONGEST_DELAY_S)
+            report_apart(
+                self._transactions, webhook, rows, partial(report_calls, came, self._settings), LONGEST_DELAY_S
+            )
             self._outcomes = []
 
 
@@ -223,7 +230,7 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None, settings: Setting
             row |= {"status": "delivered", "attempts": attempts, "due_at": None, "ended_at": uow.now, "error": ""}
         case NotTaken(detail=detail, for_good=for_good) if for_good or attempts >= settings.webhook_attempts:
             row |= {"status": "dead", "attempts": attempts, "due_at": None, "ended_at": uow.now, "error": detail}
-            uow.append(incident, incident_row("webhook", row["id"], "not-taken", detail, uow.now))
+            open_incident(uow, "webhook", row["id"], "not-taken", detail)
         case NotTaken(detail=detail):
             delay_s = min(FIRST_DELAY_S * 2.0 ** min(row["attempts"], DOUBLINGS), LONGEST_DELAY_S)
             row |= {"attempts": attempts, "due_at": uow.now + delay_s, "error": detail}

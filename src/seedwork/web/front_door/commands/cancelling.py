@@ -8,9 +8,9 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pulsaga.delivery.messages import Context, new_id
-from pulsaga.delivery.relay import Relay
-from pulsaga.delivery.rows import Row
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.transactions import Transactions
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.web.front_door.tables import cancellation, command, refused_cancel
 
 
@@ -21,7 +21,7 @@ def is_cancellable(read: Engine, identifier: str) -> bool:
     return known is None or bool(known)
 
 
-def cancel(relay: Relay, read: Engine, context: Context, command: Any, subject: str) -> None:
+def cancel(transactions: Transactions, read: Engine, context: Context, command: Any, subject: str) -> None:
     """Send the command that cancels the saga of this context, durably; again, it is sent only if it was refused.
 
     A refusal holds for its moment only: what had not begun may have begun since, by an operator's hand.
@@ -33,11 +33,11 @@ def cancel(relay: Relay, read: Engine, context: Context, command: Any, subject: 
             uow.send(command, subject, command_id=command_id, context=context)
 
     try:
-        _, outgoing = relay.commit(ask)
+        _, outgoing = transactions.commit(ask)
     except IntegrityError:  # it was asked for before
         return
     if outgoing:
-        relay.publish_later(outgoing)
+        transactions.outbox.publish_later(outgoing)
 
 
 def _note(uow: UnitOfWork, read: Engine, row: Row) -> bool:

@@ -9,9 +9,9 @@ from sqlalchemy import Table
 
 from pulsaga.delivery.messages import AnyMessage, CommandFailed, CommandRefused, Message, id_time, owned, unix_seconds
 from pulsaga.delivery.projection import Changed, Projection
-from pulsaga.delivery.rows import Row
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.running.runtime import Runtime
 from pulsaga.saga.messages import SagaMoved
-from pulsaga.system import Runtime
 from pulsaga.web.front_door.commands.waiting import changed_ids_body, topic_of
 from pulsaga.web.front_door.tables import command, command_move, refused_cancel
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, RowMapping, select
 
-from pulsaga.delivery.unit_of_work import rfc3339
+from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.web import http
 from pulsaga.web.front_door.acceptance import Accepted
 from pulsaga.web.front_door.door import CommandView, Views, view_of

@@ -83,7 +83,7 @@ def cancel_command(identifier: str) -> Response:
         raise Problem(409, code, f"the command is {found['status']}, and cannot be called back")
     context = Context(found["id"], actor=http.caller().subject, traceparent=http.traceparent())
     subject = found[view_of(door.views, found["type"]).subject]
-    cancelling.cancel(http.runtime().relay, http.read_engine(), context, door.cancel(found["id"]), subject)
+    cancelling.cancel(http.runtime().transactions, http.read_engine(), context, door.cancel(found["id"]), subject)
     headers = {"Location": http.path("commands", found["id"]), "Retry-After": str(http.RETRY_AFTER_S)}
     return http.reply("command", found, 202, headers)
 

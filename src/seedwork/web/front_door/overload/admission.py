@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pulsaga.delivery.messages import UUID7, first_id, id_time
 from pulsaga.delivery.tables import outbox
-from pulsaga.system import Runtime
+from pulsaga.running.runtime import Runtime
 from pulsaga.web.formats import Problem
 from pulsaga.web.front_door.commands.queries import ENDED
 from pulsaga.web.front_door.overload.load import DEPTH, FEW, KEPT_FOR_RETURNING, Count, Load

@@ -8,9 +8,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from sqlalchemy import Engine, select, update
@@ -19,14 +19,13 @@ from pulsaga import faults
 from pulsaga.broker import Broker, Wire
 from pulsaga.delivery import database
 from pulsaga.delivery.blame import verdict
-from pulsaga.delivery.rows import Delete, change
 from pulsaga.delivery.tables import outbox, unpack
-from pulsaga.delivery.unit_of_work import Speaker, UnitOfWork
+from pulsaga.delivery.transaction.rows import Delete, change
+from pulsaga.delivery.transaction.unit_of_work import Speaker
 from pulsaga.errors import NotConfirmed
 from pulsaga.text import DETAIL_CHARACTERS, printable
 
 log = structlog.get_logger()
-T = TypeVar("T")
 SWEEP_PAGE = 500
 FIRST_REST_S, LONGEST_REST_S = 0.5, 4.0
 QUEUE_LIMIT = 10_000
@@ -93,47 +92,16 @@ class RestingTopics:
             self._suspects.pop(topic, None)
 
 
-class Relay:
-    """Commit units of work of one process and publish what they said. Thread-safe."""
+class Outbox:
+    """The messages that one process's transactions have committed, until the broker has confirmed them. Thread-safe."""
 
     def __init__(self, engine: Engine, broker: Broker, speaker: Speaker) -> None:
-        self._engine, self._broker, self._speaker = engine, broker, speaker
+        self.speaker = speaker
+        self._engine, self._broker = engine, broker
         self._confirmed: list[str] = []
         self._lock = threading.Lock()
         self._resting = RestingTopics()
         self._later: queue.SimpleQueue[list[Wire]] = queue.SimpleQueue()
-
-    def commit(self, work: Callable[[UnitOfWork], T]) -> tuple[T, list[Wire]]:
-        """Run `work` in one transaction, which also removes the outbox rows confirmed since the one before.
-
-        Return its result and what is now to be published.
-        """
-        cleared = self._take()
-        try:
-            with self._engine.begin() as tx:
-                uow = UnitOfWork(tx, self._speaker)
-                for identifier in cleared:
-                    uow.remove(outbox, identifier)
-                result = work(uow)
-                uow.flush()
-                faults.reach("flushed", uow.touched())
-        except BaseException as error:
-            if verdict(error) != "locked":  # else it may be one of these that is locked: the sweep says them again
-                self._give_back(cleared)
-            raise
-        faults.reach("committed", uow.touched())
-        return result, uow.outgoing
-
-    def run(self, work: Callable[[UnitOfWork], T]) -> T:
-        """Commit and publish."""
-        result, outgoing = self.commit(work)
-        self.publish(outgoing)
-        return result
-
-    def run_pages(self, work: Callable[[UnitOfWork], int], page: int) -> None:
-        """Commit and publish again and again, until `work` finds less than a page to do."""
-        while self.run(work) == page:
-            continue
 
     def publish(self, wires: Sequence[Wire]) -> None:
         """Publish; what is not confirmed, and what goes to a topic that took nothing lately, is left to the sweep."""
@@ -149,7 +117,7 @@ class Relay:
         confirmed = [wire for wire in wires if wire.topic not in refused]
         if confirmed:
             faults.reach("published", confirmed)
-            self._give_back([wire.properties["ce_id"] for wire in confirmed])
+            self.confirm([wire.properties["ce_id"] for wire in confirmed])
 
     def _refused(self, wires: Sequence[Wire], topics: set[str]) -> AbstractSet[str]:
         """Publish; return the topics that did not take their messages, whatever that was."""
@@ -179,7 +147,7 @@ class Relay:
 
     def clear(self) -> None:
         """Remove the outbox rows of confirmed messages; for times without a next commit."""
-        cleared = self._take()
+        cleared = self.take_confirmed()
         if not cleared:
             return
         faults.reach("clearing")
@@ -188,7 +156,7 @@ class Relay:
                 change(tx, [Delete(outbox, cleared)])
         except BaseException as error:
             if verdict(error) != "locked":
-                self._give_back(cleared)
+                self.confirm(cleared)
             raise
 
     def sweep(self) -> int:
@@ -198,12 +166,12 @@ class Relay:
         """
         resting = self._resting.topics()
         with self._engine.begin() as tx:
-            now = database.now(tx, self._speaker.clock_offset)
+            now = database.now(tx, self.speaker.clock_offset)
             query = select(outbox.c.id, outbox.c.wire).where(outbox.c.due_at <= now, outbox.c.topic.not_in(resting))
             rows = tx.execute(_oldest(query, SWEEP_PAGE)).all()
             if rows:
                 taken = outbox.c.id.in_([row.id for row in rows])
-                tx.execute(update(outbox).where(taken).values(due_at=now + self._speaker.sweep_after_s))
+                tx.execute(update(outbox).where(taken).values(due_at=now + self.speaker.sweep_after_s))
         if rows:
             log.info("sweep", messages=len(rows))
             wires = _readable([row.wire for row in rows])
@@ -229,11 +197,13 @@ class Relay:
         self.clear()
         return len(wires) + self.sweep()
 
-    def _take(self) -> list[str]:
+    def take_confirmed(self) -> list[str]:
+        """Return the ids of confirmed messages whose rows may go; who takes them removes them, or gives them back."""
         with self._lock:
             taken, self._confirmed = self._confirmed, []
         return taken
 
-    def _give_back(self, identifiers: list[str]) -> None:
+    def confirm(self, identifiers: list[str]) -> None:
+        """Note that the rows of these messages may go."""
         with self._lock:
             self._confirmed += identifiers

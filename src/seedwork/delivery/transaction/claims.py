@@ -13,13 +13,13 @@ import structlog
 from sqlalchemy import update
 
 from pulsaga.delivery.blame import by_halves
-from pulsaga.delivery.inbox import incident_row, said
+from pulsaga.delivery.incidents import open_incident
 from pulsaga.delivery.messages import new_id
-from pulsaga.delivery.relay import Relay
-from pulsaga.delivery.rows import R, Rows
-from pulsaga.delivery.tables import incident
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.rows import R, Rows
+from pulsaga.delivery.transaction.transactions import Transactions
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import Unavailable
+from pulsaga.text import describe
 
 log = structlog.get_logger()
 ClaimReport = Callable[[UnitOfWork, Sequence[R]], object]
@@ -55,21 +55,23 @@ def held(uow: UnitOfWork, table: Rows[R], claimed: Sequence[R]) -> Iterator[R]:
             yield cast(R, {**row, "claim": None})
 
 
-def report_apart(relay: Relay, table: Rows[R], claimed: Sequence[R], report: ClaimReport[R], rest_s: float) -> None:
+def report_apart(
+    transactions: Transactions, table: Rows[R], claimed: Sequence[R], report: ClaimReport[R], rest_s: float
+) -> None:
     """Report on claimed rows in one transaction; when the database refuses that, by halves, down to the row at fault.
 
     That one is put off for `rest_s` seconds, with an incident: what came of it cannot be kept, so it is done again.
     """
     by_halves(
         claimed,
-        lambda rows: relay.run(lambda uow: report(uow, rows)),
-        lambda row, error: relay.run(partial(_put_off, table, row, error, rest_s)),
+        lambda rows: transactions.run(lambda uow: report(uow, rows)),
+        lambda row, error: transactions.run(partial(_put_off, table, row, error, rest_s)),
     )
 
 
 def _put_off(table: Rows[R], row: R, error: Exception, rest_s: float, uow: UnitOfWork) -> None:
-    log.error("not reported", table=table.name, id=row["id"], error=said(error))
-    uow.append(incident, incident_row("unreported", row["id"], type(error).__name__, said(error), uow.now))
+    log.error("not reported", table=table.name, id=row["id"], error=describe(error))
+    open_incident(uow, "unreported", row["id"], type(error).__name__, describe(error))
     ours = (table.c.id == row["id"]) & (table.c.claim == row["claim"])
     uow.values(update(table).where(ours).values(due_at=uow.now + rest_s, claim=None).returning(table.c.id))
 

@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from pulsaga import faults
 from pulsaga.broker import Delivery, Subscription, Wire
 from pulsaga.delivery.blame import Verdict, verdict
-from pulsaga.delivery.inbox import FIRST, Inbox, Reader, Received, Retry, readable, stored_delivery
+from pulsaga.delivery.dispatch.dispatcher import Dispatcher
+from pulsaga.delivery.dispatch.failures import FIRST, Retry, stored_delivery
+from pulsaga.delivery.dispatch.reader import Reader, Received, readable
 from pulsaga.delivery.loop import keep_trying, receive_until
-from pulsaga.delivery.relay import Relay
-from pulsaga.delivery.rows import Row
 from pulsaga.delivery.tables import failure
-from pulsaga.delivery.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.transactions import Transactions
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import Unavailable
 
 FAILURE_PAGE = 50
@@ -28,8 +30,10 @@ RETRY_LEASE_S = 30.0
 class Worker:
     """Take messages of one service, batch by batch."""
 
-    def __init__(self, inbox: Inbox, reader: Reader, relay: Relay, subscription: Subscription, limit: int) -> None:
-        self._inbox, self._reader, self._relay = inbox, reader, relay
+    def __init__(
+        self, dispatcher: Dispatcher, reader: Reader, transactions: Transactions, subscription: Subscription, limit: int
+    ) -> None:
+        self._dispatcher, self._reader, self._transactions = dispatcher, reader, transactions
         self._subscription, self._limit = subscription, limit
         self._stopping = threading.Event()
         self.handled: list[Callable[[Sequence[Received]], None]] = []
@@ -54,7 +58,7 @@ class Worker:
         faults.reach("acked", readable(received))
         for told in self.handled:
             told(received)
-        self._relay.publish(outgoing)
+        self._transactions.outbox.publish(outgoing)
 
     def _handle(self, batch: Sequence[Delivery]) -> tuple[list[Received], list[Wire]]:
         received = self._reader.read(batch)
@@ -87,18 +91,20 @@ class Worker:
             uow.pass_locked = pass_locked
             if retry.first_at is not None:
                 uow.remove(failure, batch[0].id)
-            self._inbox.handle(batch, uow, retry, blamed)
+            self._dispatcher.handle(batch, uow, retry, blamed)
 
-        return self._relay.commit(work)[1]
+        return self._transactions.commit(work)[1]
 
     def retry_failures(self) -> None:
         """Handle due failures again, each alone; one that still meets a lock does not hold up the others."""
-        for row in self._relay.commit(_take_failures)[0]:
+        for row in self._transactions.commit(_take_failures)[0]:
             if self._stopping.is_set():
                 return
             if kept := stored_delivery(row):
                 received = self._reader.read([kept])
-                self._relay.publish(self._commit(received, Retry(row["attempts"], row["at"]), pass_locked=True))
+                self._transactions.outbox.publish(
+                    self._commit(received, Retry(row["attempts"], row["at"]), pass_locked=True)
+                )
 
 
 def _judged(error: Exception) -> Verdict:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pulsaga.delivery.inbox import close_incidents, incident_row, said
+from pulsaga.delivery.incidents import close_incidents, open_incident
 from pulsaga.delivery.loop import LOOK_S, Due, Duty, DutyThread, Lookout, Report
-from pulsaga.delivery.tables import incident, outbox
-from pulsaga.delivery.unit_of_work import UnitOfWork
-from pulsaga.process import Process, repeat
-from pulsaga.system import Runtime
+from pulsaga.delivery.tables import outbox
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
+from pulsaga.running.process import Process, repeat
+from pulsaga.running.runtime import Runtime
+from pulsaga.text import describe
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -22,7 +23,7 @@ def add_background(process: Process, app: Flask, runtime: Runtime) -> None:
     waiting = app.extensions.get("waiting")
     if waiting is not None:
         process.add("waiting", waiting.run, waiting.release)
-    publisher = repeat(runtime.relay.publish_waiting)
+    publisher = repeat(runtime.transactions.outbox.publish_waiting)
     process.add("publisher", publisher.run, publisher.stop)
     duties = [*housekeeping(runtime), *app.extensions["duties"]]
     settings = runtime.settings
@@ -51,12 +52,15 @@ def report(runtime: Runtime, duty: str, error: Exception | None) -> None:
         if error is None:
             close_incidents(uow, "duty-broken", subject)
         else:
-            uow.append(incident, incident_row("duty-broken", subject, type(error).__name__, said(error), uow.now))
+            open_incident(uow, "duty-broken", subject, type(error).__name__, describe(error))
 
-    runtime.relay.run(work)
+    runtime.transactions.run(work)
 
 
 def housekeeping(runtime: Runtime) -> list[Duty]:
     """Return what clears and sweeps the outbox of a process."""
-    relay, due = runtime.relay, Due(outbox.c.due_at, runtime.settings.sweep_after)
-    return [Duty("outbox", relay.clear), Duty("sweep", relay.sweep, due=due, wanted=relay.has_to_try)]
+    committed, due = runtime.transactions.outbox, Due(outbox.c.due_at, runtime.settings.sweep_after)
+    return [
+        Duty("outbox", committed.clear),
+        Duty("sweep", committed.sweep, due=due, wanted=committed.has_to_try),
+    ]

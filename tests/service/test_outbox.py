@@ -1,4 +1,4 @@
-"""Hold the relay and the inbox to their waiting times and bounds."""
+"""Hold the transactions and the inbox to their waiting times and bounds."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from pulsaga.broker import Wire
 from pulsaga.delivery import database
 from pulsaga.delivery.avro import Codec, CommittedSchemas
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.inbox import said
 from pulsaga.delivery.messages import contract_of, new_id
-from pulsaga.delivery.relay import QUEUE_LIMIT, SWEEP_PAGE, Relay
+from pulsaga.delivery.outbox import QUEUE_LIMIT, SWEEP_PAGE
 from pulsaga.delivery.tables import dead_letter, failure, incident, outbox, unpack_delivery
-from pulsaga.delivery.unit_of_work import Speaker
+from pulsaga.delivery.transaction.transactions import Transactions
+from pulsaga.delivery.transaction.unit_of_work import Speaker
 from pulsaga.errors import Unavailable
 from pulsaga.settings import Settings
+from pulsaga.text import describe
 
 
 def test_what_waits_for_the_publisher_is_bounded_and_goes_out_in_pages(tmp_path: Path) -> None:
     """With the broker down for an hour the front door must not fill its memory: the outbox holds the rest."""
     engine = open_database(Settings.read({"PROTOOLS_HOME": str(tmp_path)}), "bff", "write", "owner", create=True)
-    relay = Relay(engine, broker := FakeBroker(), Speaker("bff", Codec()))
+    transactions = Transactions(engine, broker := FakeBroker(), Speaker("bff", Codec()))
     for number in range(QUEUE_LIMIT + 5):
-        relay.publish_later([Wire("t", "k", {"ce_id": str(number)}, b"")])
-    relay.publish_waiting(0.0)
+        transactions.outbox.publish_later([Wire("t", "k", {"ce_id": str(number)}, b"")])
+    transactions.outbox.publish_waiting(0.0)
     assert len(broker.published) == SWEEP_PAGE
     for _ in range(QUEUE_LIMIT // SWEEP_PAGE + 1):
-        relay.publish_waiting(0.0)
+        transactions.outbox.publish_waiting(0.0)
     assert [wire.properties["ce_id"] for wire in broker.published] == [str(number) for number in range(QUEUE_LIMIT)]
     engine.dispose()
 
@@ -55,7 +56,7 @@ def test_what_was_swept_rests_before_it_is_swept_again(settings: Settings) -> No
     desk.worker.settle([deliver(GeneratePassword("ada"))])
     with desk.runtime.write.begin() as tx:
         tx.execute(update(outbox).values(due_at=0))
-    assert [desk.runtime.relay.sweep(), desk.runtime.relay.sweep()] == [1, 0]
+    assert [desk.runtime.transactions.outbox.sweep(), desk.runtime.transactions.outbox.sweep()] == [1, 0]
     desk.runtime.write.dispose()
 
 
@@ -136,7 +137,7 @@ def test_the_log_names_what_waits_and_what_failed(settings: Settings) -> None:
     assert waiting == 4 * [{"event": "waiting", "log_level": "warning", "error": "the vault is down", **named}]
     assert (first["log_level"], first["attempt"], second["attempt"]) == ("error", 1, 2)
     assert named.items() <= first.items()
-    assert first["error"].startswith("RuntimeError: poison (test_relay.py:")
+    assert first["error"].startswith("RuntimeError: poison (test_outbox.py:")
 
 
 def test_a_dead_letter_holds_what_an_operator_needs(settings: Settings) -> None:
@@ -149,7 +150,7 @@ def test_a_dead_letter_holds_what_an_operator_needs(settings: Settings) -> None:
     assert unpack_delivery(letter["delivery"]) == delivery
     assert (letter["id"], letter["topic"]) == (delivery.wire.properties["ce_id"], delivery.wire.topic)
     assert (letter["saga_id"], letter["attempts"]) == (saga_id, settings.failure_attempts)
-    assert letter["error"].startswith("RuntimeError: poison (test_relay.py:")
+    assert letter["error"].startswith("RuntimeError: poison (test_outbox.py:")
     (call,) = desk.rows(incident)
     assert (call["kind"], call["subject"], call["code"]) == ("dead-letter", letter["id"], "dead-letter")
     assert call["detail"] == f"{letter['topic']}: {letter['error']}"
@@ -207,9 +208,9 @@ def test_an_error_is_named_with_the_place_it_came_from_and_fits_its_column() -> 
     with pytest.raises(RuntimeError) as short:
         poisonous(None, None)
     line = poisonous.__code__.co_firstlineno + 1
-    assert said(short.value) == f"RuntimeError: poison (test_relay.py:{line})"
-    assert said(KeyError("a")) == "KeyError: 'a'"
-    long = said(ValueError("nul \0, " + "x" * 3000))
+    assert describe(short.value) == f"RuntimeError: poison (test_outbox.py:{line})"
+    assert describe(KeyError("a")) == "KeyError: 'a'"
+    long = describe(ValueError("nul \0, " + "x" * 3000))
     assert (long[:15], len(long)) == ("ValueError: nul", 2000)
     assert "\0" not in long
 
@@ -223,7 +224,7 @@ def test_the_log_counts_what_was_not_published_and_what_was_swept(settings: Sett
         desk.broker.is_up = True
         with desk.runtime.write.begin() as tx:
             tx.execute(update(outbox).values(due_at=0))
-        desk.runtime.relay.sweep()
+        desk.runtime.transactions.outbox.sweep()
     assert lines == [
         {
             "event": "not published, left to the sweep",

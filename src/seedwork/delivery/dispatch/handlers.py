@@ -1,26 +1,39 @@
-"""Keep what is late from having an effect: messages that were accepted before the newest of their aggregate.
+"""Handlers, and how one is kept from a late message: one that was accepted before the newest of its aggregate.
 
 Age is the time of acceptance by the front door's database, and at most now: a stamp from the future does not win.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import structlog
 
-from pulsaga.delivery.messages import AnyMessage
-from pulsaga.delivery.rows import Wanted
+from pulsaga.delivery.messages import AnyMessage, Message
 from pulsaga.delivery.tables import latest
-from pulsaga.delivery.unit_of_work import UnitOfWork, rfc3339
+from pulsaga.delivery.transaction.rows import Wanted
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
 from pulsaga.errors import DomainError
 
-if TYPE_CHECKING:
-    from pulsaga.delivery.inbox import Handler
-
 log = structlog.get_logger()
+B = TypeVar("B")
+
+
+def _reads_nothing(_message: AnyMessage) -> Iterable[Wanted]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Handler(Generic[B]):
+    """What a service does with one message class: a function and the rows it reads."""
+
+    message: type[B]
+    function: Callable[[Message[B], UnitOfWork], None]
+    reads: Callable[[Message[B]], Iterable[Wanted]] = _reads_nothing
+    on_dead: Callable[[Message[B], UnitOfWork, str], None] | None = None
+    """Hears that the message became a dead letter; loads what it reads itself."""
 
 
 def only_in_time(handler: Handler[Any]) -> Handler[Any]:

@@ -1,0 +1,133 @@
+"""Keep what could not be handled: it waits, it is tried again, and after N attempts it is a dead letter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import select
+
+from pulsaga.broker import Delivery
+from pulsaga.delivery.dispatch.handlers import Handler
+from pulsaga.delivery.dispatch.reader import Received
+from pulsaga.delivery.incidents import open_incident
+from pulsaga.delivery.messages import AnyMessage
+from pulsaga.delivery.tables import dead_letter, failure, hash_of, pack_delivery, unpack_delivery
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
+from pulsaga.errors import Unavailable
+from pulsaga.text import describe
+
+log = structlog.get_logger()
+
+LONGEST_RETRY_S = 60.0
+"""Seconds for which a message that failed is left alone at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Another attempt, by its failure row: attempts so far and when the first one was (Unix seconds)."""
+
+    attempts: int = 0
+    first_at: float | None = None
+
+
+FIRST = Retry()
+
+
+class Failures:
+    """The messages that one service could not handle; `failed` is the class of its answer to a buried command."""
+
+    def __init__(
+        self, handlers: Mapping[type, Handler[Any]], failed: type | None, attempts: int, delay_s: float
+    ) -> None:
+        self._handlers, self._failed = handlers, failed
+        self._attempts, self._delay_s = attempts, delay_s
+
+    def wait(self, received: Received, down: Unavailable, uow: UnitOfWork, retry: Retry) -> None:
+        """Keep a message until what it needs is back; that is no attempt."""
+        log.warning("waiting", topic=received.delivery.wire.topic, id=received.id, error=str(down))
+        self._keep(received, down, uow, retry, retry.attempts)
+
+    def fail(self, received: Received, error: Exception, uow: UnitOfWork, retry: Retry) -> None:
+        """Keep a message for its next attempt, or bury it after the last one."""
+        if retry is FIRST and _waits_already(received, uow):
+            return
+        attempts = retry.attempts + 1
+        log.error("failed", topic=received.delivery.wire.topic, id=received.id, attempt=attempts, error=describe(error))
+        if attempts < self._attempts:
+            self._keep(received, error, uow, retry, attempts)
+        else:
+            self._bury(received, error, uow, attempts)
+
+    def answer(self, message: AnyMessage, code: str, detail: str, uow: UnitOfWork) -> None:
+        """Answer a command that failed."""
+        if message.contract.kind == "command" and self._failed is not None:
+            uow.reply(self._failed(command=message.contract.name, code=code, detail=detail))
+
+    def _keep(self, received: Received, error: Exception, uow: UnitOfWork, retry: Retry, attempts: int) -> None:
+        first_at = uow.now if retry.first_at is None else retry.first_at
+        delay = min(LONGEST_RETRY_S, max(self._delay_s, uow.now - first_at))
+        row = {**failure_row(received, error, attempts, first_at), "due_at": uow.now + delay}
+        uow.append(failure, row)
+
+    def _bury(self, received: Received, error: Exception, uow: UnitOfWork, attempts: int) -> None:
+        message, topic = received.message, received.delivery.wire.topic
+        self._tell_of_death(message, error, uow)
+        saga_id = message.saga_id if message else None
+        uow.append(dead_letter, {**failure_row(received, error, attempts, uow.now), "saga_id": saga_id})
+        open_incident(uow, "dead-letter", received.id, "dead-letter", f"{topic}: {describe(error)}")
+        if message is not None:
+            uow.remember(message.id, received.hash)
+            self.answer(message, "dead-letter", describe(error), uow)
+
+    def _tell_of_death(self, message: AnyMessage | None, error: Exception, uow: UnitOfWork) -> None:
+        """Let the service react; whatever goes wrong there, the dead letter is kept."""
+        on_dead = self._handlers[type(message.body)].on_dead if message else None
+        if message is None or on_dead is None:
+            return
+        try:
+            with uow.tx.begin_nested():  # PostgreSQL refuses all that follows an error
+                on_dead(message, uow, describe(error))
+        except Exception:
+            uow.drop()
+            log.exception("nobody could react to a dead letter", id=message.id)
+
+
+def _waits_already(received: Received, uow: UnitOfWork) -> bool:
+    """Tell whether a failure row of this id waits to be retried; another body under it is a conflict."""
+    for waiting in uow.values(select(failure.c.delivery).where(failure.c.id == received.id)):
+        if hash_of(unpack_delivery(waiting).wire.body) != received.hash:
+            report_conflict(received, uow)
+        return True
+    return False
+
+
+def report_conflict(received: Received, uow: UnitOfWork) -> None:
+    """Put in front of an operator that two bodies came under one id."""
+    detail = f"{received.delivery.wire.topic}: refused, nothing changed"
+    open_incident(uow, "conflict", received.id, "same-id-other-body", detail)
+    uow.keep()
+
+
+def failure_row(received: Received, error: Exception, attempts: int, at: float) -> Row:
+    """Describe a message that could not be handled, as the failure tables keep it."""
+    return {
+        "id": received.id,
+        "topic": received.delivery.wire.topic,
+        "delivery": pack_delivery(received.delivery),
+        "attempts": attempts,
+        "error": describe(error),
+        "at": at,
+    }
+
+
+def stored_delivery(row: Row) -> Delivery | None:
+    """Read the message of a failure row; None for a row that is damaged, which keeps no other from being tried."""
+    try:
+        return unpack_delivery(row["delivery"])
+    except Exception as error:
+        log.error("a failure cannot be read", id=row["id"], error=describe(error))
+        return None

@@ -1,0 +1,32 @@
+"""Put something in front of an operator, and take it away again."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, update
+
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.tables import incident
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
+from pulsaga.text import LONGEST_ERROR, printable
+
+
+def open_incident(uow: UnitOfWork, kind: str, subject: str, code: str, detail: str) -> None:
+    """Put something in front of an operator."""
+    uow.append(incident, incident_row(kind, subject, code, detail, uow.now))
+
+
+def incident_row(kind: str, subject: str, code: str, detail: str, at: float) -> Row:
+    """Return what is kept of an incident."""
+    shown = {"subject": printable(subject), "code": printable(code), "detail": printable(detail, LONGEST_ERROR)}
+    return {"id": new_id(), "kind": kind, **shown, "at": at}
+
+
+def close_incidents(uow: UnitOfWork, kind: str, subject: str) -> None:
+    """Note that nobody has to look any more."""
+    known = (incident.c.subject == subject) & (incident.c.kind == kind) & incident.c.closed_at.is_(None)
+    free = select(incident.c.id).where(known).with_for_update(nowait=uow.pass_locked)
+    for row in uow.appended(incident):  # of this very batch
+        if (row["subject"], row["kind"]) == (subject, kind):
+            row["closed_at"] = uow.now
+    uow.values(update(incident).where(incident.c.id.in_(free)).values(closed_at=uow.now).returning(incident.c.id))
