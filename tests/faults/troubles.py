@@ -90,7 +90,7 @@ def stopped_inside(stage: Stage) -> Iterator[int]:
         pid = stage.chance.choice(_processes(stage, "worker"))
         with paused([pid]):
             hold(0.3)
-            if held := _held_sessions(stage, 0.25):
+            if held := _held_sessions(stage, pid, 0.25):
                 stage.note(f"SIGSTOP {_name(pid)}, inside a transaction of session {held[0]}")
                 yield held[0]
                 stage.note(f"SIGCONT {_name(pid)}")
@@ -98,10 +98,11 @@ def stopped_inside(stage: Stage) -> Iterator[int]:
     raise NotRun("no worker was caught inside a transaction")
 
 
-def _held_sessions(stage: Stage, for_s: float) -> list[int]:
+def _held_sessions(stage: Stage, pid: int, for_s: float) -> list[int]:
+    """Return the sessions of one process that stand inside a transaction: another's may be merely slow."""
     idle = f"SELECT pid FROM pg_stat_activity WHERE {OURS} AND state = 'idle in transaction' AND"
-    since = "extract(epoch from clock_timestamp() - state_change) > %s"
-    return [int(str(row[0])) for row in stage.ask_postgres(f"{idle} {since}", _pattern(stage), for_s)]
+    since = "extract(epoch from clock_timestamp() - state_change) > %s AND application_name LIKE %s"
+    return [int(str(row[0])) for row in stage.ask_postgres(f"{idle} {since}", _pattern(stage), for_s, f"% {pid}")]
 
 
 def _watch_the_others(stage: Stage, session: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -45,6 +46,13 @@ def test_the_oldest_open_transaction_is_seen_by_another_role(settings: Settings,
         assert (oldest_transaction_s(engine) or 0) <= time.monotonic() - began + 1
     assert oldest_transaction_s(engine) == 0
     holder.dispose()
+
+
+def test_a_session_names_the_process_that_holds_it(engine: Engine) -> None:
+    """Whoever finds a transaction left open learns from the server which process to look at."""
+    with engine.connect() as connection:
+        named = connection.execute(text("SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"))
+        assert named.scalar_one() == f"generador {os.getpid()}"
 
 
 def test_on_sqlite_there_is_nothing_to_tell(bff: Room) -> None:

@@ -5,6 +5,7 @@ Times are stored as Unix seconds (double). The clock is the database's own, plus
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -49,7 +50,8 @@ def open_database(settings: Settings, service: str, side: Side, role: Role, *, c
         "plan_cache_mode": "force_custom_plan",  # a plan kept from an empty table would read a full one to its end
     }
     arguments = " ".join(f"-c {name}={value}" for name, value in options.items())
-    engine = create_engine(url, connect_args={"options": arguments, "connect_timeout": 5}, pool_pre_ping=False)
+    asked = {"options": arguments, "connect_timeout": 5, "application_name": f"{service} {os.getpid()}"}
+    engine = create_engine(url, connect_args=asked, pool_pre_ping=False)
     event.listen(engine, "connect", _adapt)
     event.listen(engine, "connect", partial(_check_session, options))
     event.listen(engine, "handle_error", _let_go)
