@@ -1,4 +1,7 @@
-"""The system: its services and its workflows."""
+"""Accepts commands, shows where they stand, reveals a password once.
+
+The system: its services and its workflows.
+"""
 
 from __future__ import annotations
 
@@ -14,4 +17,5 @@ SYSTEM = System(
     services=[GENERADOR, CORREO],
     workflows=[ISSUE_PASSWORD, ROTATE_PASSWORD],
     front_door=BFF,
+    title="Protools",
 )

@@ -29,11 +29,11 @@ def first_steps(address: str, known: str) -> list[str]:
 
 
 def routes() -> list[Blueprint]:
-    """Return the routes of passwords, of their pages and of the documents."""
-    from bff import documents, pages
+    """Return the routes of passwords and of the page that reveals one."""
+    from bff import pages
     from bff.routes import api
 
-    return [api, pages.pages, documents.documents]
+    return [api, pages.pages]
 
 
 def entrances() -> Sequence[Entrance]:

@@ -36,12 +36,18 @@ class System:
     workflows: Sequence[Saga[Any]] = ()
     front_door: Service | None = None
     """By default one with nothing of its own, where a workflow says who may start it."""
+    title: str = ""
+    """How documents call it; by default its name."""
+    version: str = "1.0.0"
+    """Of what callers and other services rely on: a change that breaks them moves its first number."""
     module: str = ""
-    """Where it is declared."""
+    """Where it is declared: the first paragraph of this module's docstring is in the documents, too."""
 
     def __post_init__(self) -> None:
         if not self.module:
             object.__setattr__(self, "module", sys._getframe(2).f_globals["__name__"])
+        if not self.title:
+            object.__setattr__(self, "title", self.name)
         if self.front_door or any(workflow.access for workflow in self.workflows):
             object.__setattr__(self, "front_door", self._complete(self.front_door))
         refuse_twins(f"system {self.name}: two services called", [service.name for service in self.all], str)

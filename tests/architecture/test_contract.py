@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from pulsaga.delivery.avro import Codec
 from pulsaga.delivery.messages import Context, Message, contract_of, new_id, properties_of
+from pulsaga.errors import DefinitionError
 from pulsaga.web.documents import asyncapi, openapi, snapshots
 from system import SYSTEM
 
@@ -30,8 +32,8 @@ def test_a_route_that_says_nothing_would_be_seen() -> None:
     """The proof that nobody can add one beside the document."""
     with snapshots.front_door(SYSTEM) as app:
         app.add_url_rule("/beside", view_func=lambda: "")
-        with pytest.raises(LookupError, match="/beside"):
-            openapi.derive(app)
+        with pytest.raises(DefinitionError, match="/beside"):
+            openapi.check(app)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in snapshots.folder_of(SYSTEM).iterdir()))
@@ -52,7 +54,7 @@ def test_the_envelope_is_told_as_it_is_written() -> None:
 
 def test_every_message_is_described() -> None:
     """One that is not is a secret between two of our services."""
-    document = asyncapi.document(SYSTEM)
+    document = asyncapi.document(SYSTEM, Codec())
     declared = {contract_of(cls).name for name in SYSTEM.names for cls in SYSTEM[name].messages}
     assert declared == document["components"]["messages"].keys() == document["channels"].keys()
     heard = {f"{name}.takes.{topic}" for name in SYSTEM.names for topic in SYSTEM[name].consumes}

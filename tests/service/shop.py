@@ -146,8 +146,7 @@ def open_shop(home: Path, workflows: tuple[Saga[Any], ...] = WORKFLOWS, **enviro
     """Set up the front door of the shop."""
     system = System("shop", services=[FLOOR], workflows=workflows, front_door=Service("door"))
     settings = Settings.read({"PROTOOLS_HOME": str(home), "AUTH": "none", **environment})
-    started = [*system.sagas.starting, system.sagas.cancel]
-    broker, codec = FakeBroker(), Codec({contract_of(cls).dataschema: derive(cls) for cls in started})
+    broker, codec = FakeBroker(), Codec({contract_of(cls).dataschema: derive(cls) for cls in system.messages})
     write = open_database(settings, "door", "write", "owner", create=True)
     projector = open_database(settings, "door", "read", "projector", create=True)
     for metadata, engine in ((DELIVERY, write), (tables.WRITE, write), (tables.READ, projector)):

@@ -42,7 +42,6 @@ from pulsaga.saga.definition import Access
 from pulsaga.settings import Settings
 from pulsaga.system import System
 from pulsaga.web.access.tokens import SECRET_BYTES, issue
-from pulsaga.web.documents import openapi, xsd
 from pulsaga.web.front_door.callbacks.webhooks import Webhooks
 from pulsaga.web.front_door.commands.waiting import changed_ids_body, topic_of
 from pulsaga.web.front_door.overload.admission import Admission
@@ -460,7 +459,7 @@ def test_a_field_called_callback_is_no_harm_where_callers_may_not_give_it(tmp_pa
 
 def test_the_documents_describe_it(shop: Room) -> None:
     """OpenAPI with each field and its limits; XML Schema that takes what the front door takes."""
-    document = openapi.document(shop.app)
+    document = shop.http.get("/openapi.json").json
     body = document["components"]["schemas"]["PlaceOrder"]
     assert list(body["properties"]) == [*(name for name in PLACE_ORDER.access.fields or ()), "callback"]  # type: ignore[union-attr]
     assert sorted(body["required"]) == ["customer", "lines", "order_id", "to"]
@@ -472,9 +471,36 @@ def test_the_documents_describe_it(shop: Room) -> None:
     assert CLOSE.name not in str(document["paths"].keys())
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/messages"])
+def test_the_pages_are_of_it(shop: Room, path: str) -> None:
+    """A page that tells of another system, or of none, is worse than no page."""
+    page = shop.http.get(path)
+    assert (page.status_code, page.content_type) == (200, "text/html; charset=utf-8")
+    assert f"<h1>{shop.runtime.system.title} 1.0.0</h1>" in page.text
+    assert ("shop.place-order" if path == "/docs/messages" else PATH) in page.text
+    assert "/passwords" not in page.text
+    with closing(shop.http.get("/static/docs.css")) as style:
+        assert style.content_type.startswith("text/css")
+
+
+def test_the_messages_are_described(shop: Room) -> None:
+    """A service in another language is written by this document."""
+    described = shop.http.get("/asyncapi.json").json["components"]["messages"]
+    assert {contract_of(cls).name for cls in shop.runtime.system.messages} == described.keys()
+
+
+def test_a_route_that_says_nothing_hides_no_other(tmp_path: Path) -> None:
+    """An application's own route without a description is in no document; `protools make documents` names it."""
+    shop = open_shop(tmp_path)
+    shop.app.add_url_rule("/beside", view_func=lambda: "")
+    assert PATH in (paths := shop.http.get("/openapi.json").json["paths"])
+    assert "/beside" not in paths
+    shop.close()
+
+
 def test_xml_by_the_published_schema_is_taken_and_the_answer_is_valid(shop: Room) -> None:
     """A caller validates what it sends and gets against one schema."""
-    schema = etree.XMLSchema(etree.fromstring(xsd.derive(shop.app).encode()))
+    schema = etree.XMLSchema(etree.fromstring(shop.http.get("/schema.xsd").data))
     document = etree.fromstring(ORDER_XML.replace("order>", "placeOrder>"))
     schema.assertValid(document)
     answer = shop.http.post(PATH, data=etree.tostring(document), headers=XML)
@@ -486,7 +512,7 @@ def test_xml_by_the_published_schema_is_taken_and_the_answer_is_valid(shop: Room
 
 def test_the_example_of_the_document_is_taken(shop: Room) -> None:
     """What people copy out of the documentation works, in both languages."""
-    content = openapi.document(shop.app)["paths"][PATH]["post"]["requestBody"]["content"]
+    content = shop.http.get("/openapi.json").json["paths"][PATH]["post"]["requestBody"]["content"]
     for media_type, described in content.items():
         said = described["example"]
         body = said if isinstance(said, str) else orjson.dumps({**said, "callback": "http://127.0.0.1:1/x"})

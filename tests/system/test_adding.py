@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from lxml import etree
 from tests.patience import PATIENCE_S
 from tests.system.conftest import FAST_FAILURES, Mode
 from tests.system.harness import SOURCES, Program, command, eventually
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "adding.md").read_text()
 FILES = dict(re.findall(r"^```(?:python|toml)\n# ([^\n]+)\n(.*?)^```$", GUIDE, re.M | re.S))
 COMMANDS = re.findall(r"^\$ (.+)$", GUIDE, re.M)
+DOCUMENTS = ("openapi.json", "asyncapi.json", "schema.xsd", "problem.xsd")
+PAGES = ("", "docs", "docs/messages")
 KIND = re.compile(r"^```(\w*)$", re.M)
 
 
@@ -103,6 +106,7 @@ def test_the_guide_builds_a_system_that_works(shop: Shop) -> None:
     with shop.up():
         completed, refused = (shop.do(line) for line in asks)
         assert (json.loads(completed)["status"], "<code>declined</code>" in refused) == ("completed", True)
+        it_describes_itself(shop, asks[1])
         shown = shop.do("protools sagas list --status all")
         assert re.findall(r"(COMPLETED|COMPENSATED)  place-order@1  (o-\d)", shown) == [
             ("COMPLETED", "o-1"),
@@ -110,6 +114,19 @@ def test_the_guide_builds_a_system_that_works(shop: Shop) -> None:
         ]
         replay_what_a_fault_killed(shop, asks[0])
         assert "nothing lost, doubled or stuck; 3 sagas" in eventually(lambda: is_clean(shop))
+
+
+def it_describes_itself(shop: Shop, ask: str) -> None:
+    """Ask the front door for every document and page; hold the guide's own XML against the XML Schema."""
+    told = {name: shop.do(f"curl -sf localhost:3000/{name}") for name in (*DOCUMENTS, *PAGES)}
+    assert "/workflows/place-order" in json.loads(told["openapi.json"])["paths"]
+    assert "stock.reserve" in json.loads(told["asyncapi.json"])["components"]["messages"]
+    assert all("<title>shop: " in told[page] for page in PAGES)
+    document = etree.fromstring(shlex.split(ask)[-1])
+    document.tag = "placeOrder"
+    etree.XMLSchema(etree.fromstring(told["schema.xsd"].encode())).assertValid(document)
+    made = shop.do("protools make documents")
+    assert re.findall(r"/shop/contract/front_door/(\S+)", made) == list(DOCUMENTS)
 
 
 def replay_what_a_fault_killed(shop: Shop, ask: str) -> None:

@@ -107,10 +107,11 @@ class Codec:
     def _schema(self, cls: type) -> Any:
         if cls not in self._own:
             contract = contract_of(cls)
-            self._own[cls] = fastavro.parse_schema(json.loads(self._text(contract)))
+            self._own[cls] = fastavro.parse_schema(json.loads(self.schema_text(contract)))
         return self._own[cls]
 
-    def _text(self, contract: Contract) -> str:
+    def schema_text(self, contract: Contract) -> str:
+        """Return the schema under which bodies of a message are encoded; raise SchemaIncompatible without one."""
         return versions_of(contract)[-1] if self._schemas is None else self._schemas[contract.dataschema]
 
 

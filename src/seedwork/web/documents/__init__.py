@@ -1,1 +1,1 @@
-"""Write down what callers may rely on, from the code; used by developers and tests, never at run time."""
+"""What callers may rely on, written down from the code: OpenAPI, AsyncAPI, XSD, and pages of them."""

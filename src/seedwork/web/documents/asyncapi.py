@@ -11,13 +11,11 @@ from typing import Any
 
 import orjson
 
-from pulsaga.delivery.avro import versions_of
+from pulsaga.delivery.avro import Codec
 from pulsaga.delivery.messages import CONTENT_TYPE, Contract, contract_of
 from pulsaga.service import Service
 from pulsaga.system import System
 
-VERSION = "1.0.0"
-"""Of the contract; a change that breaks who reads or writes messages moves its first number."""
 DIALECT = "3.1.0"
 AVRO = "application/vnd.apache.avro;version=1.9.0"
 ABOUT = """Commands belong to the service that takes them, events to the one that speaks them: the word before the dot.
@@ -53,23 +51,23 @@ ALWAYS = tuple(ENVELOPE)[:9]
 Part = dict[str, Any]
 
 
-def derive(system: System) -> str:
-    """Return the document as committed: JSON, two spaces, newline at the end."""
-    return orjson.dumps(document(system), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+def derive(system: System, codec: Codec) -> str:
+    """Return the document as text: JSON, two spaces, newline at the end."""
+    return orjson.dumps(document(system, codec), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
-def document(system: System) -> Part:
-    """Return the document of every message that a service declares."""
+def document(system: System, codec: Codec) -> Part:
+    """Return the document of every message that a service declares, with the schema under which `codec` writes it."""
     services, messages = system.all, system.messages
     return {
         "asyncapi": DIALECT,
-        "info": {"title": "Protools", "version": VERSION, "description": ABOUT},
+        "info": {"title": system.title, "version": system.version, "description": ABOUT},
         "defaultContentType": CONTENT_TYPE,
         "servers": {"pulsar": _server()},
         "channels": {_name(cls): _channel(cls) for cls in messages},
         "operations": dict(_operations(services)),
         "components": {
-            "messages": {_name(cls): _message(cls) for cls in messages},
+            "messages": {_name(cls): _message(cls, codec) for cls in messages},
             "schemas": {"Envelope": _envelope()},
         },
     }
@@ -118,7 +116,7 @@ def _operation(service: str, verb: str, action: str, name: str) -> Part:
     }
 
 
-def _message(cls: type) -> Part:
+def _message(cls: type, codec: Codec) -> Part:
     contract: Contract = contract_of(cls)
     summary, _, more = inspect.cleandoc(cls.__doc__ or "").partition("\n\n")
     return {
@@ -130,13 +128,13 @@ def _message(cls: type) -> Part:
         "contentType": CONTENT_TYPE,
         "correlationId": {"location": "$message.header#/ce_correlationid"},
         "headers": {"$ref": "#/components/schemas/Envelope"},
-        "payload": {"schemaFormat": AVRO, "schema": _payload(cls, contract)},
+        "payload": {"schemaFormat": AVRO, "schema": _payload(cls, codec.schema_text(contract))},
     }
 
 
-def _payload(cls: type, contract: Contract) -> Part:
-    """Return the committed schema of the current version, with what the class says of its fields."""
-    schema: Part = json.loads(versions_of(contract)[-1])
+def _payload(cls: type, text: str) -> Part:
+    """Return the schema of the current version, with what the class says of its fields."""
+    schema: Part = json.loads(text)
     said = _said_of_fields(cls)
     for field in schema["fields"]:
         field |= {"doc": said[field["name"]]} if field["name"] in said else {}
@@ -144,10 +142,13 @@ def _payload(cls: type, contract: Contract) -> Part:
 
 
 def _said_of_fields(cls: type) -> dict[str, str]:
-    """Read the text that stands under each field of a class and of those that it extends."""
+    """Read the text that stands under each field of a class and of those that it extends, where there is source."""
     said: dict[str, str] = {}
     for each in (one for one in reversed(cls.__mro__[:-1]) if one.__dict__.get("__annotations__")):
-        (body,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        try:
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        except (OSError, TypeError):
+            continue
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):
             match field, text:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
-from importlib import import_module
 from inspect import cleandoc
 from typing import Any
 
@@ -16,6 +16,8 @@ from flask import Flask
 from marshmallow import Schema, fields
 from werkzeug.routing import Rule
 
+from pulsaga.errors import DefinitionError
+from pulsaga.system import System
 from pulsaga.web import formats, problems
 from pulsaga.web.access.rights import PUBLIC, right_to
 from pulsaga.web.contract import (
@@ -32,11 +34,8 @@ from pulsaga.web.contract import (
 from pulsaga.web.formats import invalid, problem_of_status
 from pulsaga.web.http import Api
 
-VERSION = "1.0.0"
-"""Of the contract; a change that breaks callers moves its first number (docs/front-door.md)."""
 DIALECT = "3.1.1"
-ABOUT = """Accepts commands, shows where they stand, reveals a password once.
-
+FACES = """\
 Every request, answer and error is spoken in JSON and in XML, with the same names in the same order: send either by
 `Content-Type`, get either by `Accept`. Times are in UTC."""
 SECURITY = {
@@ -47,23 +46,24 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Part = dict[str, Any]
 
 
-def derive(app: Flask) -> str:
-    """Return the document as committed: JSON, two spaces, newline at the end."""
-    return orjson.dumps(document(app), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+def derive(app: Flask, *, is_open: bool = False) -> str:
+    """Return the document as text: JSON, two spaces, newline at the end."""
+    return orjson.dumps(document(app, is_open=is_open), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
-def document(app: Flask) -> Part:
-    """Return the document of all routes of an app but its static files; raise LookupError for one that says nothing."""
-    spec = APISpec("Protools", VERSION, DIALECT, [_Plugin()], **_about())
-    for name, scheme in SECURITY.items():
+def document(app: Flask, *, is_open: bool = False) -> Part:
+    """Return the document of all routes of an app that are described; with `is_open` nobody is asked who they are."""
+    system, schemes = app.extensions["runtime"].system, {} if is_open else SECURITY
+    spec = APISpec(system.title, system.version, DIALECT, [_Plugin()], **_about(system, schemes))
+    for name, scheme in schemes.items():
         spec.components.security_scheme(name, scheme)
     for status, reason in sorted(problems.USUAL.items()):
         spec.components.response(_phrase(status), _problem(status, reason), lazy=True)
-    for rule in routes(app):
+    for rule in described(app):
         spec.path(path=template(rule), operations=_operations(app, rule))
     groups = {_group(app, name): blueprint for name, blueprint in reversed(app.blueprints.items())}
     for group, blueprint in reversed(groups.items()):
-        about = (import_module(blueprint.import_name).__doc__ or "").partition("\n")[0]
+        about = doc_of(blueprint.import_name).partition("\n")[0]
         spec.tag({"name": group, "description": about})
     return {"openapi": DIALECT} | spec.to_dict()
 
@@ -74,10 +74,29 @@ def _group(app: Flask, blueprint: str) -> str:
 
 
 def routes(app: Flask) -> list[Rule]:
-    """Return what callers may call, everything but static files: by blueprint as registered, then by path."""
+    """Return what callers may call, everything but static files: by blueprint as registered, then by path.
+
+    Where two rules are the same, the first is called.
+    """
     order = ["", *app.blueprints]
-    called = (rule for rule in app.url_map.iter_rules() if rule.endpoint != "static")
-    return sorted(called, key=lambda rule: (order.index(rule.endpoint.rpartition(".")[0]), rule.rule))
+    rules = (rule for rule in app.url_map.iter_rules() if rule.endpoint.rpartition(".")[2] != "static")
+    called: dict[Any, Rule] = {}
+    for rule in sorted(rules, key=lambda rule: (order.index(rule.endpoint.rpartition(".")[0]), rule.rule)):
+        called.setdefault((rule.rule, frozenset(rule.methods or ())), rule)
+    return list(called.values())
+
+
+def described(app: Flask) -> list[Rule]:
+    """Return the routes that declare what they take and answer."""
+    return [rule for rule in routes(app) if _declared(app, rule)]
+
+
+def check(app: Flask) -> None:
+    """Raise DefinitionError for a route that is in no document."""
+    for rule in routes(app):
+        if not _declared(app, rule):
+            name = app.view_functions[rule.endpoint].__name__
+            raise DefinitionError(f"{rule.rule} is not described: decorate {name} with pulsaga.web.operation")
 
 
 def template(rule: Rule) -> str:
@@ -85,21 +104,30 @@ def template(rule: Rule) -> str:
     return re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", rule.rule)
 
 
-def _about() -> Part:
+def _about(system: System, schemes: Mapping[str, Part]) -> Part:
+    said = doc_of(system.module).partition("\n\n")[0]
     return {
-        "info": {"description": ABOUT},
+        "info": {"description": f"{said}\n\n{FACES}" if said else FACES},
         "servers": [{"url": "/"}],
-        "security": [{name: []} for name in SECURITY],
+        **({"security": [{name: []} for name in schemes]} if schemes else {}),
     }
 
 
+def doc_of(module: str) -> str:
+    """Return the docstring of a module; none for what was not imported by this name."""
+    return cleandoc(getattr(sys.modules.get(module), "__doc__", None) or "")
+
+
 def operation_of(app: Flask, rule: Rule) -> Operation:
-    """Return what a route declares; raise LookupError for one that says nothing."""
-    view = app.view_functions[rule.endpoint]
-    declared = getattr(view, "operation", None)
-    if not isinstance(declared, Operation):
-        raise LookupError(f"{rule.rule} is not described: decorate {view.__name__} with pulsaga.web.contract.operation")
+    """Return what a route that is described declares."""
+    declared = _declared(app, rule)
+    assert declared is not None
     return declared
+
+
+def _declared(app: Flask, rule: Rule) -> Operation | None:
+    declared = getattr(app.view_functions[rule.endpoint], "operation", None)
+    return declared if isinstance(declared, Operation) else None
 
 
 def _operations(app: Flask, rule: Rule) -> Part:
@@ -249,7 +277,7 @@ class _Plugin(MarshmallowPlugin):
     def schema_helper(self, name: Any, _: Any, schema: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         described: Part = super().schema_helper(name, _, schema, **kwargs)  # type: ignore[no-untyped-call]
         namespace = {"namespace": formats.PROBLEM_NAMESPACE} if schema is problems.Problem else {}
-        about = {"description": cleandoc(schema.__doc__), "xml": {"name": schema.root, **namespace}}
+        about = {"description": cleandoc(schema.__doc__ or ""), "xml": {"name": schema.root, **namespace}}
         return about | described
 
 

@@ -12,28 +12,27 @@ from flask import Flask
 
 from pulsaga.delivery.avro import home_of
 from pulsaga.delivery.database import open_database
+from pulsaga.errors import DefinitionError
 from pulsaga.running.runtime import open_runtime
+from pulsaga.service import Service
 from pulsaga.settings import Settings
 from pulsaga.system import System
-from pulsaga.web.documents import asyncapi, openapi, xsd
+from pulsaga.web.documents import openapi
 from pulsaga.web.documents.breaking import breaks, is_allowed
+from pulsaga.web.documents.routes import documents_of
 
 
 def folder_of(system: System) -> Path:
     """Return where the documents are committed: beside the front door."""
-    assert system.front_door is not None
-    return home_of(system.front_door.module, system.front_door.name, "contract")
+    door = _door(system)
+    return home_of(door.module, door.name, "contract")
 
 
 def derive(system: System) -> Mapping[str, str]:
-    """Return every document by its file name."""
+    """Return every document by its file name; raise DefinitionError for a route that is in none."""
     with front_door(system) as app:
-        return {
-            "openapi.json": openapi.derive(app),
-            "asyncapi.json": asyncapi.derive(system),
-            "schema.xsd": xsd.derive(app),
-            "problem.xsd": xsd.derive_problem(),
-        }
+        openapi.check(app)
+        return {name: make() for name, make in documents_of(app, is_open=False).items()}
 
 
 def write(documents: Mapping[str, str], folder: Path) -> Iterator[Path]:
@@ -43,6 +42,7 @@ def write(documents: Mapping[str, str], folder: Path) -> Iterator[Path]:
     for name, text in documents.items():
         path = folder / name
         if not path.exists() or path.read_text() != text:
+            folder.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             yield path
 
@@ -57,7 +57,8 @@ def check(path: Path, text: str) -> None:
         return
     old, new = json.loads(path.read_text()), json.loads(text)
     if (found := breaks(old, new)) and not is_allowed(old, new):
-        raise Breaking(f"{path.name} breaks callers; move the first number of its VERSION:\n" + "\n".join(found))
+        told = f"{path.name} breaks callers; move the first number of the system's `version`:"
+        raise Breaking("\n".join((told, *found)))
 
 
 @contextmanager
@@ -65,8 +66,7 @@ def front_door(system: System) -> Iterator[Flask]:
     """Build the front door's app in a folder of its own; nothing is asked of it but its routes."""
     with TemporaryDirectory() as home:
         settings = Settings.read({"PROTOOLS_HOME": home, "AUTH": "none"})
-        door = system.front_door
-        assert door is not None
+        door = _door(system)
         assert door.web is not None
         runtime, read = open_runtime(system, settings, door.name), open_database(settings, door.name, "read", "reader")
         try:
@@ -75,3 +75,9 @@ def front_door(system: System) -> Iterator[Flask]:
             runtime.broker.close()
             runtime.write.dispose()
             read.dispose()
+
+
+def _door(system: System) -> Service:
+    if system.front_door is None:
+        raise DefinitionError(f"system {system.name} has no front door, and nothing that callers rely on")
+    return system.front_door

@@ -16,7 +16,7 @@ from marshmallow.validate import OneOf
 
 from pulsaga.web import problems
 from pulsaga.web.contract import Shape
-from pulsaga.web.documents.openapi import operation_of, routes
+from pulsaga.web.documents.openapi import described, operation_of
 from pulsaga.web.formats import PROBLEM_NAMESPACE, item_name
 
 XS = "http://www.w3.org/2001/XMLSchema"
@@ -28,6 +28,7 @@ SIMPLE: tuple[tuple[type[fields.Field[Any]], str], ...] = (
     (fields.String, "xs:string"),
     (fields.UUID, "xs:string"),
 )
+ANYTHING = "xs:anyType"
 FACETS = ("minLength", "maxLength")
 
 
@@ -54,7 +55,7 @@ def derive_problem() -> str:
 
 
 def _declared(app: Flask) -> tuple[dict[type[Shape], None], dict[type[Shape], None]]:
-    operations = [operation_of(app, rule) for rule in routes(app)]
+    operations = [operation_of(app, rule) for rule in described(app)]
     taken = {type(each.takes): None for each in operations if each.takes}
     return taken, {answer.shape: None for each in operations for answer in each.answers.values() if answer.shape}
 
@@ -101,12 +102,12 @@ def _typed(parent: Any, name: str, field: Any, **occurs: str) -> None:
     if isinstance(field, fields.Nested):
         _add(parent, "element", name=name, type=type(field.schema).__name__, **occurs)
         return
-    base = next(simple for kind, simple in SIMPLE if isinstance(field, kind))
+    base = next((simple for kind, simple in SIMPLE if isinstance(field, kind)), ANYTHING)
     element = _add(parent, "element", name=name, **occurs)
     values = [value for each in field.validators if isinstance(each, OneOf) for value in each.choices]
     facets = [("enumeration", value) for value in values]
     facets += [(facet, field.metadata[facet]) for facet in FACETS if facet in field.metadata]
-    if not facets:
+    if not facets or base == ANYTHING:
         element.set("type", base)
         return
     restriction = _add(_add(element, "simpleType"), "restriction", base=base)

@@ -1,4 +1,4 @@
-"""Build the app of a front door: entrances, commands and their events, and what an application adds."""
+"""Build the app of a front door: entrances, commands and their events, what an application adds, and documents."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pulsaga.delivery.loop import Duty
 from pulsaga.running.runtime import Runtime
 from pulsaga.web import http, webapp
 from pulsaga.web.access import keys
+from pulsaga.web.documents.routes import documents
 from pulsaga.web.front_door import starting
 from pulsaga.web.front_door.acceptance import GroupCommit
 from pulsaga.web.front_door.commands import events, routes
@@ -40,7 +41,7 @@ def create(door: FrontDoor, runtime: Runtime, read: Engine, *blueprints: Bluepri
     """
     api, commands = routes_of(door, runtime.service)
     find_key = partial(keys.find, runtime.write)
-    app = webapp.create(runtime, read, api, events.events, *blueprints, static=True, find_key=find_key)
+    app = webapp.create(runtime, read, api, events.events, *blueprints, documents, static=True, find_key=find_key)
     app.extensions["front_door"] = door
     app.extensions["gate"] = admission = Admission(runtime, read, app.extensions["registry"], commands)
     app.extensions["duties"] += [Duty("admission", admission.look), forgetting(runtime, read)]
