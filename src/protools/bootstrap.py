@@ -84,5 +84,5 @@ def rights_of(system: System, services: Sequence[Service]) -> dict[tuple[str, st
 def _speaker_of(system: System, contract: Contract) -> str:
     if contract.kind == "event":
         return contract.owner
-    door = system.front_door or system.coordinator
+    door = system.door or system.coordinator
     return door.name if contract.owner == system.name else system.name

@@ -122,7 +122,7 @@ def histories_of(system: System, service: Service, side: Side) -> list[History]:
     found = [History("delivery" if side == "write" else "projection", _folder("delivery", side), delivery)]
     if service.name == system.name:
         return [*found, History("coordinator", _folder("saga", side), _tables(service, side))]
-    if service is system.front_door:
+    if service is system.door:
         door = front_door.WRITE if side == "write" else front_door.READ
         found.append(History("front_door", _folder("web/front_door", side), door))
     own_tables = _own_tables(system, service, side)
@@ -133,7 +133,7 @@ def histories_of(system: System, service: Service, side: Side) -> list[History]:
 
 def _own_tables(system: System, service: Service, side: Side) -> MetaData:
     """Return the tables of a service's own history: not those that the framework makes for a front door."""
-    if service is not system.front_door:
+    if service is not system.door:
         return _tables(service, side)
     return _without(_tables(service, side), front_door.WRITE if side == "write" else front_door.READ)
 

@@ -50,7 +50,7 @@ def check_front_door(system: System) -> None:
     from pulsaga.web.front_door.app import routes_of
     from pulsaga.web.front_door.door import FrontDoor
 
-    if door := system.front_door:
+    if door := system.door:
         routes_of(FrontDoor(system, door.entrances() if door.entrances else ()), door.name)
 
 

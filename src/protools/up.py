@@ -85,7 +85,7 @@ def refuse_taken_ports(system: System, settings: Settings, counts: Mapping[tuple
 def try_next(system: System, settings: Settings, seconds: float) -> str:
     """Return what to show once everything is ready: how long it took and some commands to try."""
     host = "127.0.0.1" if settings.bind in ("0.0.0.0", "localhost") else settings.bind
-    door = system.front_door or system.coordinator
+    door = system.door or system.coordinator
     address = f"http://{f'[{host}]' if ':' in host else host}:{system.port_of(settings, door.name)}"
     issue = f"{this_program()} token issue --role operator --subject me"
     known = "" if settings.auth else ' -H "Authorization: Bearer $TOKEN"'

@@ -48,8 +48,6 @@ class System:
             object.__setattr__(self, "module", sys._getframe(2).f_globals["__name__"])
         if not self.title:
             object.__setattr__(self, "title", self.name)
-        if self.front_door or any(workflow.access for workflow in self.workflows):
-            object.__setattr__(self, "front_door", self._complete(self.front_door))
         refuse_twins(f"system {self.name}: two services called", [service.name for service in self.all], str)
         refuse_twins(f"system {self.name}: two workflows called", [flow.key for flow in self.workflows], str)
         self.sagas.check()
@@ -59,12 +57,6 @@ class System:
                     self._check_receiver(f"workflow {workflow.key}, step {number}", command)
         for service in self.all:
             self._check_owner(service)
-
-    def _complete(self, door: Service | None) -> Service:
-        from pulsaga.web.front_door.service import as_front_door
-
-        module = self.sagas.module
-        return as_front_door(door or Service("front_door", module=module), coordinator=self.name, module=module)
 
     def _check_owner(self, service: Service) -> None:
         """Raise DefinitionError for a command that is another's to handle, or an event that is another's to tell."""
@@ -95,7 +87,7 @@ class System:
         from pulsaga.saga import timers, views
         from pulsaga.saga.tables import READ, WRITE
 
-        sagas, door = self.sagas, [self.front_door] if self.front_door else []
+        sagas, door = self.sagas, [self.door] if self.door else []
         return Service(
             self.name,
             handlers=sagas.handlers({service.name: service for service in (*self.services, *door)}),
@@ -115,9 +107,20 @@ class System:
         return [sagas.api]
 
     @cached_property
+    def door(self) -> Service | None:
+        """The front door with what every front door has."""
+        from pulsaga.web.front_door.service import as_front_door
+
+        if not self.front_door and not any(workflow.access for workflow in self.workflows):
+            return None
+        module = self.sagas.module
+        own = self.front_door or Service("front_door", module=module)
+        return as_front_door(own, coordinator=self.name, module=module)
+
+    @cached_property
     def all(self) -> tuple[Service, ...]:
         """Every service, coordinator and front door included, in the order in which they start."""
-        return (*self.services, self.coordinator, *([self.front_door] if self.front_door else []))
+        return (*self.services, self.coordinator, *([self.door] if self.door else []))
 
     @cached_property
     def _by_name(self) -> Mapping[str, Service]:
@@ -166,7 +169,7 @@ class System:
 
     @cached_property
     def _ports(self) -> Mapping[str, int]:
-        first = [self.front_door] if self.front_door else []
+        first = [self.door] if self.door else []
         served = [service for service in (*first, self.coordinator, *self.services) if service.web]
         return {service.name: FIRST_PORT + number for number, service in enumerate(served)}
 
@@ -186,5 +189,5 @@ class System:
 
     def public_url(self, settings: Settings) -> str:
         """Return where people reach the front door: `PUBLIC_URL`, else its port on this machine."""
-        door = self.front_door or self.coordinator
+        door = self.door or self.coordinator
         return settings.url("PUBLIC_URL", f"http://127.0.0.1:{self.port_of(settings, door.name)}")

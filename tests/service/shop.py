@@ -154,6 +154,6 @@ def open_shop(home: Path, workflows: tuple[Saga[Any], ...] = WORKFLOWS, **enviro
     transactions = Transactions(write, broker, Speaker("door", codec, 0.0, settings.key, settings.sweep_after))
     runtime = Runtime(system, settings, "door", broker, codec, write, transactions)
     read = open_database(settings, "door", "read", "reader")
-    assert system.front_door is not None
-    assert system.front_door.web is not None
-    return Room(runtime, broker, projector, system.front_door.web(runtime, read))
+    assert system.door is not None
+    assert system.door.web is not None
+    return Room(runtime, broker, projector, system.door.web(runtime, read))

@@ -338,6 +338,9 @@ def test_one_saga_that_cannot_be_advanced_does_not_stop_the_timers_of_the_others
         run(duty(coordinator.runtime).work)
         pass_time(coordinator, 6)
     assert {wire.key for wire in coordinator.broker.published[before:]} - {broken.key}
+    (told,) = coordinator.rows(incident)
+    assert (told["kind"], told["subject"]) == ("unmoved", broken.key)
+    assert "no workflow issue-password@99 is declared" in told["detail"]
 
 
 @pytest.mark.parametrize("duty", [wake_due_sagas, resend_to_silent])

@@ -411,8 +411,8 @@ def named(file: Path) -> set[tuple[str, ...]]:
 def receiver(before: Before) -> Iterator[Receiver]:
     """A caller that waits to be called back, where it is reached today."""
     with receiving() as made:
-        assert SYSTEM.front_door is not None
-        engine = before.engine(SYSTEM.front_door.name, "write")
+        assert SYSTEM.door is not None
+        engine = before.engine(SYSTEM.door.name, "write")
         with engine.begin() as tx:
             tx.execute(text("UPDATE webhook SET url = :url"), {"url": made.url})
         engine.dispose()

@@ -358,8 +358,19 @@ def test_a_front_door_hears_what_the_coordinator_tells_though_workflows_start_in
     other = elsewhere("shop.order-elsewhere")
     flows = [flow(RESERVE, version=2), flow(RESERVE, name="other", starts=other)]
     system = System("shop", services=[stock(Reserve)], workflows=[replace(each, access=ANYBODY) for each in flows])
-    assert system.front_door is not None
-    assert set(system.front_door.projecting) <= set(system.coordinator.messages)
+    assert system.door is not None
+    assert set(system.door.projecting) <= set(system.coordinator.messages)
+
+
+def test_a_system_may_be_made_from_another_with_its_front_door() -> None:
+    """What was completed once was completed twice, and refused for its own tables."""
+    own = Service("front_door", routes=list)
+    opened = replace(flow(RESERVE), access=ANYBODY)
+    system = System("shop", services=[stock(Reserve)], workflows=[opened], front_door=own)
+    other = replace(system, version="2.0.0")
+    assert system.door
+    assert other.door
+    assert (other.names, other.door.messages) == (system.names, system.door.messages)
 
 
 def test_a_system_without_workflows_keeps_its_schemas_at_home() -> None:

@@ -56,8 +56,8 @@ class Lab:
 
     def accept(self, body: Any, subject: str, actor: str = "shop") -> str:
         """Accept a command at the front door."""
-        assert self.system.front_door is not None
-        runtime = self.desks[self.system.front_door.name].runtime
+        assert self.system.door is not None
+        runtime = self.desks[self.system.door.name].runtime
         request = Request(command=body, workflow="", subject=subject, body_hash="", actor=actor)
         identifier = accept(runtime.transactions, runtime.write, request).id
         runtime.transactions.outbox.publish_waiting(0.01)

@@ -65,8 +65,8 @@ def a_service(lab: Lab, chance: Random) -> str:
 
 def door(lab: Lab) -> str:
     """Return the front door's name."""
-    assert lab.system.front_door is not None
-    return lab.system.front_door.name
+    assert lab.system.door is not None
+    return lab.system.door.name
 
 
 # --- what is lost

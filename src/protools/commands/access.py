@@ -37,7 +37,7 @@ subject_option = click.option("--subject", metavar="NAME", required=True, help="
 
 
 def _door() -> Service:
-    door = the_system().front_door
+    door = the_system().door
     if door is None:
         raise SettingError("PROTOOLS_SYSTEM", "this system has no front door")
     return door

@@ -168,7 +168,7 @@ class Coordinator:
     def next_move(self, row: Row, happening: Happening, now: float) -> Move:
         """Return what a happening would do to the saga of this row; raise DomainError for what it cannot do."""
         progress = load_progress(row)
-        return advance(self.workflows[progress.workflow], progress, happening, now, new_id)
+        return advance(self.workflow_of(progress), progress, happening, now, new_id)
 
     def operate(self, uow: UnitOfWork, saga_id: str, wish: Operator) -> None:
         """Move a saga, whose row is loaded, by an operator's hand; raise DomainError for what it cannot do."""
@@ -176,9 +176,15 @@ class Coordinator:
         assert row is not None
         self.happen(uow, saga_id, wish, unpack_context(row["context"]))
 
+    def workflow_of(self, progress: Progress) -> Saga[Any]:
+        """Return the workflow by which a saga began; raise LookupError for one that is not declared any more."""
+        if progress.workflow not in self.workflows:
+            raise LookupError(f"no workflow {progress.workflow} is declared, and sagas of it have not ended")
+        return self.workflows[progress.workflow]
+
     def subject_of(self, progress: Progress) -> str:
         """Return whom or what a saga is for."""
-        workflow = self.workflows[progress.workflow]
+        workflow = self.workflow_of(progress)
         return str(workflow.subject(workflow.load(progress.data)))
 
     def _save(self, uow: UnitOfWork, move: Move, context: Context) -> None:
@@ -212,7 +218,7 @@ class Coordinator:
         }
 
     def _resend_at(self, progress: Progress, index: int) -> float | None:
-        silence_s = self.workflows[progress.workflow].steps[index].retry.seconds
+        silence_s = self.workflow_of(progress).steps[index].retry.seconds
         return progress.sent_at + silence_s if progress.sent_at else None
 
     def _moved(self, progress: Progress, subject: str, entries: Sequence[Entry]) -> SagaMoved:
@@ -225,7 +231,7 @@ class Coordinator:
             reason_detail=progress.reason[1],
             started_at=progress.started_at,
             moved_at=progress.moved_at,
-            cancellable=is_cancellable(self.workflows[progress.workflow], progress),
+            cancellable=is_cancellable(self.workflow_of(progress), progress),
             steps=json_of(progress.steps),
             entries=json_of(entries),
         )

@@ -55,7 +55,7 @@ class Catalogue:
     def __init__(self, system: System, settings: Settings) -> None:
         self.system, self.services = system, [service.name for service in system.all]
         self.coordinator, self.moves = system.name, contract_of(system.sagas.moved).name
-        self.front_door = system.front_door.name if system.front_door else ""
+        self.front_door = system.door.name if system.door else ""
         own = [(service.name, service.checks) for service in system.all if service.checks]
         sagas = Checks(facts=MOVES, derived=DERIVED, checks=CHECKS)
         parts = [(self.front_door, REQUESTS), (self.coordinator, sagas), *own]

@@ -78,6 +78,6 @@ def front_door(system: System) -> Iterator[Flask]:
 
 
 def _door(system: System) -> Service:
-    if system.front_door is None:
+    if system.door is None:
         raise DefinitionError(f"system {system.name} has no front door, and nothing that callers rely on")
-    return system.front_door
+    return system.door
