@@ -54,7 +54,9 @@ if TYPE_CHECKING:
     from pulsaga.saga.definition import Access as Access
     from pulsaga.saga.definition import Every as Every
     from pulsaga.saga.definition import Saga as Saga
+    from pulsaga.saga.definition import Sleep as Sleep
     from pulsaga.saga.definition import Step as Step
+    from pulsaga.saga.definition import When as When
     from pulsaga.saga.definition import hours as hours
     from pulsaga.saga.definition import minutes as minutes
     from pulsaga.sealing import seal as seal
@@ -95,11 +97,13 @@ PLACES = {
     "Service": "pulsaga.service",
     "SettingError": "pulsaga.errors",
     "Settings": "pulsaga.settings",
+    "Sleep": "pulsaga.saga.definition",
     "Stale": "pulsaga.errors",
     "Step": "pulsaga.saga.definition",
     "System": "pulsaga.system",
     "Unavailable": "pulsaga.errors",
     "UnitOfWork": "pulsaga.delivery.transaction.unit_of_work",
+    "When": "pulsaga.saga.definition",
     "about": "pulsaga.delivery.transaction.unit_of_work",
     "claim": "pulsaga.delivery.transaction.claims",
     "command": "pulsaga.delivery.messages",

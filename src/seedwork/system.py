@@ -16,7 +16,7 @@ from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.projection import Projection
 from pulsaga.errors import DefinitionError
 from pulsaga.saga.coordinator import Coordinator
-from pulsaga.saga.definition import Saga
+from pulsaga.saga.definition import Saga, place
 from pulsaga.service import Service, refuse_twins
 from pulsaga.settings import KEYS, Settings
 
@@ -52,9 +52,9 @@ class System:
         refuse_twins(f"system {self.name}: two workflows called", [flow.key for flow in self.workflows], str)
         self.sagas.check()
         for workflow in self.workflows:
-            for number, step in enumerate(workflow.steps, start=1):
+            for path, step in workflow.leaves:
                 for command in filter(None, (step.sends, step.undoes_by)):
-                    self._check_receiver(f"workflow {workflow.key}, step {number}", command)
+                    self._check_receiver(f"workflow {workflow.key}, {place(path)}", command)
         for service in self.all:
             self._check_owner(service)
 

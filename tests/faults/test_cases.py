@@ -40,7 +40,7 @@ def system(
 
 def attempts(saga: Any, step: int = 0) -> list[str]:
     """Return the command ids under which a step was issued, in order."""
-    return [entry["commandId"] for entry in saga["log"] if entry["kind"] == "issued" and entry.get("step") == step]
+    return [entry["commandId"] for entry in saga["log"] if entry["kind"] == "issued" and entry.get("path") == str(step)]
 
 
 def one_mail_each(system: System, names: Collection[str]) -> None:

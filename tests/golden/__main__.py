@@ -7,8 +7,10 @@ import sys
 
 from tests.golden.conversations import CONVERSATIONS, FOLDER, record, workflow_of
 
+from pulsaga.saga.log import FORMAT
+
 for name, said in CONVERSATIONS.items():
-    path = FOLDER / f"{name}.v1.json"
+    path = FOLDER / f"{name}.v{FORMAT}.json"
     if not path.exists():
         path.write_text(json.dumps(record(workflow_of(name), said), indent=1) + "\n")
         sys.stdout.write(f"{path.name}\n")

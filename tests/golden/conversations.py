@@ -22,6 +22,7 @@ from pulsaga.delivery.messages import contract_of
 from pulsaga.saga.definition import Saga, hours, minutes
 from pulsaga.saga.engine import advance, start
 from pulsaga.saga.log import (
+    FORMAT,
     Cancelled,
     Due,
     Entry,
@@ -31,10 +32,9 @@ from pulsaga.saga.log import (
     Refused,
     Replied,
     Silent,
-    StepState,
     fold,
 )
-from pulsaga.saga.snapshots import snapshot_of
+from pulsaga.saga.snapshots import snapshot_of, write_entries
 
 FOLDER = Path(__file__).parent
 SAGA_ID = "0190a000-0000-7000-8000-000000000000"
@@ -110,7 +110,7 @@ def told(workflow: Saga[Any], said: Sequence[Said]) -> Iterator[tuple[Progress, 
 
 def blank(workflow: Saga[Any]) -> Progress:
     """Return a saga of which nothing is known."""
-    return Progress(SAGA_ID, workflow.key, steps=tuple(StepState() for _ in workflow.steps))
+    return Progress(SAGA_ID, workflow.key)
 
 
 def folded(workflow: Saga[Any], moves: Sequence[Sequence[Entry]]) -> list[Progress]:
@@ -125,7 +125,7 @@ def record(workflow: Saga[Any], said: Sequence[Said]) -> dict[str, Any]:
     """Return a conversation with its log and where it led, as it is kept."""
     moves = list(told(workflow, said))
     commands = [[[c.command_id, contract_of(c.body).name, vars(c.body)] for c in commands] for *_, commands in moves]
-    entries = [[entry._asdict() for entry in entries] for _, entries, _ in moves]
+    entries = [json.loads(write_entries(entries)) for _, entries, _ in moves]
     document = {
         "said": said,
         "moves": entries,
@@ -136,7 +136,7 @@ def record(workflow: Saga[Any], said: Sequence[Said]) -> dict[str, Any]:
     return read
 
 
-def kept(name: str) -> dict[str, Any]:
-    """Read a kept conversation."""
-    document: dict[str, Any] = json.loads((FOLDER / f"{name}.v1.json").read_text())
+def kept(name: str, number: int = FORMAT) -> dict[str, Any]:
+    """Read a conversation as it was kept in a format."""
+    document: dict[str, Any] = json.loads((FOLDER / f"{name}.v{number}.json").read_text())
     return document

@@ -30,8 +30,8 @@ from pulsaga.errors import Unavailable
 from pulsaga.operate.verify.catalogue import Catalogue
 from pulsaga.operate.verify.report import Report, verify
 from pulsaga.operate.verify.scope import Scope, time_of
-from pulsaga.saga.log import Entry, Progress, StepState, fold
-from pulsaga.saga.snapshots import entries_of, json_of, load_progress, snapshot_of
+from pulsaga.saga.log import Entry, Progress, fold
+from pulsaga.saga.snapshots import entries_of, load_progress, snapshot_of, write_entries, write_steps
 from pulsaga.saga.tables import saga
 from pulsaga.settings import Settings, Side
 from pulsaga_program.local import LocalPostgres
@@ -108,7 +108,7 @@ class Stage:
         engine, saga_id = open_database(self.settings, "protools_saga", "write", "owner"), self.ids[label]
         schema = CommittedSchemas()[contract_of(SYSTEM.sagas.moved).dataschema]
         moves = event.select().where(event.c.aggregate == saga_id).order_by(event.c.version)
-        progress = Progress(saga_id, ISSUE_PASSWORD.key, steps=tuple(StepState() for _ in ISSUE_PASSWORD.steps))
+        progress = Progress(saga_id, ISSUE_PASSWORD.key)
         with engine.begin() as tx:
             rows = tx.execute(moves).all()
             for row in rows:
@@ -116,8 +116,7 @@ class Stage:
                 body = CODEC.decode(SYSTEM.sagas.moved, wire.body, schema)
                 entries = edit(entries_of(body)) if row is rows[-1] else entries_of(body)
                 progress = fold(progress, entries)
-            steps = json_of(progress.steps)
-            body = replace(body, entries=json_of(entries), steps=steps)
+            body = replace(body, entries=write_entries(entries), steps=write_steps(progress.steps))
             wire = wire._replace(body=CODEC.encode(body))
             last = (event.c.aggregate == saga_id) & (event.c.version == rows[-1].version)
             tx.execute(event.update().where(last).values(wire=pack(wire)))
@@ -667,13 +666,13 @@ show_no_mail = show_a_mail_otherwise("DELETE FROM mail_view")
 
 
 def succeed_late(stage: Stage) -> str:
-    late = Entry("late", stage.now(), 0, command_id=stage.command("refused"), code="compensate")
+    late = Entry("late", stage.now(), "0", command_id=stage.command("refused"), code="compensate")
     stage.rewrite("refused", lambda entries: [late, *entries])
     return stage.ids["refused"]
 
 
 def park_in_silence(stage: Stage) -> str:
-    parked = Entry("parked", stage.now(), 0, command_id=stage.command("refused"), code="park")
+    parked = Entry("parked", stage.now(), "0", command_id=stage.command("refused"), code="park")
     stage.rewrite("refused", lambda entries: [parked, *entries])
     return stage.ids["refused"]
 

@@ -13,7 +13,7 @@ from tests.service.rooms import Room, room
 from correo.tables import mail_view
 from pulsaga.delivery.messages import Context, Message, new_id
 from pulsaga.saga.log import Entry, StepState
-from pulsaga.saga.snapshots import json_of
+from pulsaga.saga.snapshots import write_entries, write_steps
 from pulsaga.saga.views import project_saga
 from system import SYSTEM
 
@@ -35,7 +35,7 @@ def correo(tmp_path: Path) -> Iterator[Room]:
 def moved(sagas: Room, identifier: str, status: str, version: int = 1) -> None:
     step = StepState("issued", "generador.generate-password", new_id(), 2)
     started = Entry("started", 1.5)
-    issued = Entry("issued", 2.5, 0, step.command, step.command_id, 1, wake_at=900.0)
+    issued = Entry("issued", 2.5, "0", step.command, step.command_id, 1, wake_at=900.0)
     entries = (started, issued) if version == 1 else (issued,)
     reason = ("password-exists", "there is one") if status == "COMPENSATED" else ("", "")
     body = SYSTEM.sagas.moved(
@@ -47,8 +47,8 @@ def moved(sagas: Room, identifier: str, status: str, version: int = 1) -> None:
         1.5,
         2.5,
         True,
-        json_of([step]),
-        json_of(entries),
+        write_steps({"0": step}),
+        write_entries(entries),
     )
     message = Message(body, new_id(), "/test", identifier, "", Context(identifier), version=version)
     for table, row in project_saga(message):

@@ -26,7 +26,7 @@ from pulsaga.delivery.messages import Message, contract_of, new_id
 from pulsaga.delivery.tables import dead_letter, event, failure, inbox, incident, outbox, unpack
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.saga.definition import minutes
-from pulsaga.saga.log import Progress, StepState, fold
+from pulsaga.saga.log import Progress, fold
 from pulsaga.saga.snapshots import entries_of, load_progress
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
@@ -426,7 +426,7 @@ def test_folding_the_log_gives_the_row(coordinator: Desk) -> None:
     saga_id, command_id = started(coordinator)
     coordinator.worker.settle([deliver_reply(saga_id, command_id)])
     moves = sorted(coordinator.rows(event), key=lambda row: row["version"])
-    progress = Progress(saga_id, ISSUE_PASSWORD.key, steps=tuple(StepState() for _ in ISSUE_PASSWORD.steps))
+    progress = Progress(saga_id, ISSUE_PASSWORD.key)
     schema = CommittedSchemas()[contract_of(SYSTEM.sagas.moved).dataschema]
     for row in moves:
         progress = fold(progress, entries_of(CODEC.decode(SYSTEM.sagas.moved, unpack(row["wire"]).body, schema)))

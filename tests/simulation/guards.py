@@ -76,8 +76,8 @@ def without_end(disks: Disks) -> Iterator[None]:
     disk = disks.of("protools_saga")
     ((trigger,),) = disk.rows("SELECT sql FROM sqlite_master WHERE name = 'saga_end_is_final'")
 
-    def awaits(turn: _Turn, index: int) -> bool:
-        return turn.progress.steps[index].status != "done"
+    def awaits(turn: _Turn, path: str) -> bool:
+        return turn.progress.steps[path].status != "done"
 
     disk.execute("DROP TRIGGER saga_end_is_final")
     try:

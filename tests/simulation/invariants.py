@@ -12,7 +12,7 @@ from tests.simulation.replicas import CODEC
 from pulsaga.delivery.avro import versions_of
 from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.tables import hash_of, unpack
-from pulsaga.saga.log import ACTIVE, TERMINAL, Entry, Progress, StepState, fold
+from pulsaga.saga.log import ACTIVE, TERMINAL, Entry, Progress, fold
 from pulsaga.saga.snapshots import entries_of, load_progress
 from system import SYSTEM
 
@@ -62,14 +62,14 @@ class Invariants:
             self.expect(body is None or hash_of(body) == digest, f"the inbox knows another body of {identifier}")
 
     def _follow(self, saga_id: str, version: int, workflow: str, entries: list[Entry]) -> None:
-        steps = tuple(StepState() for _ in SYSTEM.sagas.workflows[workflow].steps)
-        before = self._folded.get(saga_id, Progress(saga_id, workflow, steps=steps))
+        before = self._folded.get(saga_id, Progress(saga_id, workflow))
         self._folded[saga_id] = after = fold(before, entries)
         self.expect(version == after.seq, f"move {version} of {saga_id} follows {before.seq}")
         unchanged = before.status not in TERMINAL or after.status == before.status
         self.expect(unchanged, f"{saga_id} left {before.status} for {after.status}")
         self._suspensions[saga_id] += sum(entry.kind == "suspended" for entry in entries)
-        for step, later in zip(before.steps, after.steps, strict=True):
+        for path, step in before.steps.items():
+            later = after.steps[path]
             kept = step.command_id in ("", later.command_id) and step.undo_id in ("", later.undo_id)
             self.expect(kept, f"{saga_id} sent one command under two ids")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, make_dataclass, replace
 from itertools import count
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pulsaga.delivery.messages import command, contract_of, event
 from pulsaga.errors import DomainError
-from pulsaga.saga.definition import Saga, Step, hours, minutes
+from pulsaga.saga.definition import Saga, Sleep, Step, When, hours, minutes
 from pulsaga.saga.engine import Move, advance, start
 from pulsaga.saga.log import (
     ACTIVE,
@@ -28,7 +28,6 @@ from pulsaga.saga.log import (
     Refused,
     Replied,
     Silent,
-    StepState,
     fold,
 )
 
@@ -70,8 +69,16 @@ class Start:
     who: str
 
 
-def saga_of(name: str, steps: list[Step[Any]]) -> Saga[Any]:
-    learned = [(contract_of(one.sends).name.removeprefix("s."), str, "") for one in steps]
+def steps_in(nodes: Sequence[Any]) -> Iterator[Step[Any]]:
+    for node in nodes:
+        if isinstance(node, Step):
+            yield node
+        elif isinstance(node, When):
+            yield from steps_in([*node.steps, *node.otherwise])
+
+
+def saga_of(name: str, steps: Sequence[Any]) -> Saga[Any]:
+    learned = [(contract_of(one.sends).name.removeprefix("s."), str, "") for one in steps_in(steps)]
     data = make_dataclass("Known", [("who", str), *learned], frozen=True)
     return Saga(name, starts=Start, data=data, subject=lambda data: data.who, steps=steps)
 
@@ -143,7 +150,7 @@ class Talk:
 
 
 def folded(saga: Saga, log: list[list[Entry]]) -> Progress:
-    progress = Progress("saga", saga.key, steps=tuple(StepState() for _ in saga.steps))
+    progress = Progress("saga", saga.key)
     for entries in log:
         progress = fold(progress, entries)
     return progress
@@ -200,7 +207,7 @@ def test_silence_sends_the_same_command_again_under_its_id() -> None:
     """The command id is the receiver's key against doing it twice."""
     talk = Talk().hear(Silent()).hear(Silent())
     assert [outgoing.command_id for outgoing in talk.sent] == ["c1", "c1", "c1"]
-    assert talk.progress.steps[0].attempts == 3
+    assert talk.progress.steps["0"].attempts == 3
 
 
 def test_sending_again_does_not_move_the_deadline() -> None:
@@ -272,7 +279,7 @@ def test_a_deadline_that_fires_early_does_nothing() -> None:
 def test_a_deadline_that_a_wrong_clock_wrote_is_written_anew() -> None:
     """The clock was a day ahead and is put right: the saga must neither wait a day longer nor be given up for it."""
     talk = Talk()
-    deadline = talk.saga.steps[0].deadline
+    deadline = talk.saga.step("0").deadline
     talk.now -= 86_400
     talk.hear(Due())
     assert (talk.kinds[-1], talk.progress.status) == ("issued", "RUNNING")
@@ -293,8 +300,8 @@ def test_silence_sends_an_undo_again_as_what_it_is() -> None:
     """The log names every attempt, and a view shows the command that is waited for."""
     talk = Talk().reply().refuse().hear(Silent())
     assert talk.sent[-1] == talk.sent[-2]
-    assert (talk.log[-1][0].command, talk.progress.steps[0].undo) == ("s.undo-flight", "s.undo-flight")
-    assert talk.progress.steps[0].undo_attempts == 2
+    assert (talk.log[-1][0].command, talk.progress.steps["0"].undo) == ("s.undo-flight", "s.undo-flight")
+    assert talk.progress.steps["0"].undo_attempts == 2
 
 
 def test_an_answer_to_what_was_never_issued_is_an_error_that_names_it() -> None:
@@ -335,7 +342,7 @@ def test_what_was_answered_for_good_is_issued_anew_and_not_resumed(answer: Calla
     talk = answer(Talk().reply().reply().reply())
     assert talk.refused_by_hand("resume") == "answered"
     talk.by_hand("retry-step")
-    assert (talk.names[-1], talk.sent[-1].command_id, talk.progress.steps[3].former) == ("tell", "c5", "c4")
+    assert (talk.names[-1], talk.sent[-1].command_id, talk.progress.steps["3"].former) == ("tell", "c5", ("c4",))
     assert talk.reply().progress.status == "COMPLETED"
 
 
@@ -441,13 +448,13 @@ def test_a_saga_that_has_ended_is_moved_by_nobody(action: str) -> None:
 def test_the_log_says_who_acted_and_why_before_what_followed() -> None:
     """Years later somebody asks."""
     (entry, *rest) = Talk().reply().by_hand("cancel").log[-1]
-    assert (entry.kind, entry.step, entry.code, entry.detail) == ("operator", -1, "cancel", "ada: because")
+    assert (entry.kind, entry.path, entry.code, entry.detail) == ("operator", "", "cancel", "ada: because")
     assert [entry.kind for entry in rest] == ["compensating", "undo-issued"]
     (resumed, *_), (retried, *_) = (
         Talk().reply().reply().let_time_pass().by_hand("resume").log[-1],
         Talk().reply().fail().by_hand("retry-step").log[-1],
     )
-    assert (resumed.code, resumed.step, retried.code, retried.step) == ("resume", 2, "retry-step", 1)
+    assert (resumed.code, resumed.path, retried.code, retried.path) == ("resume", "2", "retry-step", "1")
 
 
 # --- at random
@@ -455,17 +462,33 @@ def test_the_log_says_who_acted_and_why_before_what_followed() -> None:
 
 @st.composite
 def sagas(draw: st.DrawFn) -> Saga:
-    """Up to four steps; from the pivot on nothing has a compensation."""
+    """Up to four steps, conditions and rests, nested at will; from the pivot on nothing has a compensation."""
     number = draw(st.integers(1, 4))
     pivot = draw(st.integers(0, number))
-    late = st.sampled_from(["ignore", "park"])
-    return saga_of(
-        "any",
-        [
-            step(f"s{i}", undo=i < pivot and draw(st.booleans()), pivot=i == pivot, late=draw(late))
-            for i in range(number)
-        ],
-    )
+    names = (f"s{i}" for i in count())
+    return saga_of("any", [_outermost(draw, names, i, pivot) for i in range(number)])
+
+
+def _outermost(draw: st.DrawFn, names: Iterator[str], number: int, pivot: int) -> Any:
+    if number == pivot:
+        return step(next(names), undo=False, pivot=True)
+    return _node(draw, names, draw(st.integers(0, 2)), undoable=number < pivot)
+
+
+def _node(draw: st.DrawFn, names: Iterator[str], depth: int, *, undoable: bool) -> Any:
+    """Make one node with others inside, up to a depth."""
+    kind = draw(st.sampled_from(["step", "step", "sleep", "when"] if depth else ["step", "step", "sleep"]))
+    if kind == "sleep":
+        return Sleep(draw(st.sampled_from([1, 60])))
+    if kind == "step":
+        undo, late = undoable and draw(st.booleans()), draw(st.sampled_from(["ignore", "park"]))
+        return step(next(names), undo=undo, late=late, retryable=draw(st.sampled_from([(), ("no",)])), tries=2)
+    inside = [
+        [_node(draw, names, depth - 1, undoable=undoable) for _ in range(draw(st.integers(least, 2)))]
+        for least in (1, 0)
+    ]
+    holds = draw(st.booleans())
+    return When(lambda _data: holds, inside[0], otherwise=inside[1])
 
 
 @dataclass
@@ -506,7 +529,7 @@ class World:
 def deliver_something(draw: st.DataObject, talk: Talk, world: World, replies: list[Any]) -> None:
     """Let one thing happen: a command or reply arrives (again), a deadline, silence, an operator who may be refused."""
     choice = draw.draw(st.sampled_from(["command", "command", "reply", "reply", "due", "silent", "by hand"]))
-    if choice == "command":
+    if choice == "command" and talk.sent:
         replies.append(world.receive(draw.draw(st.sampled_from(talk.sent))))
     elif choice == "reply" and replies:
         talk.hear(draw.draw(st.sampled_from(replies)))
@@ -527,6 +550,8 @@ def deliver_the_rest(talk: Talk, world: World) -> None:
         assert seen < 200, "the log grows for ever"
         for outgoing in list(talk.sent):
             talk.hear(world.receive(outgoing))
+        if talk.progress.resting:
+            talk.let_time_pass()
 
 
 @settings(max_examples=400, deadline=None)
@@ -545,9 +570,11 @@ def test_whatever_the_order_every_run_ends_and_nothing_stays_done_that_was_given
     progress = talk.progress
     assert progress.status in TERMINAL or (progress.status == "SUSPENDED" and progress.reason[0])
     assert len(world.undone) == len(set(world.undone))
+    if progress.status == "COMPLETED":
+        assert {state.status for state in progress.steps.values()} <= {"done", "then", "else"}
     if progress.status == "COMPENSATED":
-        undoable = [s for s, d in zip(progress.steps, saga.steps, strict=True) if d.undo and s.command_id]
-        kept = [identifier for s in undoable for identifier in (s.command_id, *s.former.split())]
+        undoable = [step for path, step in progress.steps.items() if step.command and saga.step(path).undo]
+        kept = [identifier for step in undoable for identifier in (step.command_id, *step.former)]
         assert not any(world.done.get(identifier) for identifier in kept)
 
 

@@ -1,7 +1,8 @@
 """Services of one kind, for systems that are put together at random: each does a piece of work, and undoes it.
 
 A command says what becomes of it: `do` is answered at once, `later` by whoever calls `finish`; `refuse` is refused,
-`wait` waits for something that is down, `break` fails. This file is loaded from where its schemas and migrations lie.
+`wait` waits for something that is down, `break` fails, and a condition passes over what is to `skip`.
+This file is loaded from where its schemas and migrations lie.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pulsaga.delivery.tables import Id, pack_context, unpack_context
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate.verify import Check, Checks, FactTable
-from pulsaga.saga.definition import Saga, Step, minutes
+from pulsaga.saga.definition import Saga, Sleep, Step, When, minutes
 from pulsaga.service import Service
 
 SYSTEM_NAME = "lab"
@@ -202,14 +203,23 @@ class Piece:
     kind: int
     undoable: bool
     late: str = "park"
+    around: str = ""
+    """What stands around it: `when` a condition, `sleep` a rest before it, `retry` another try after a refusal."""
 
 
 def workflow(number: int, pieces: list[Piece], pivot: int | None) -> Saga[Any]:
     """Make the n-th workflow."""
-    steps = [_step(index, piece, is_pivot=index == pivot) for index, piece in enumerate(pieces)]
+    steps = [node for index, piece in enumerate(pieces) for node in _nodes(index, piece, is_pivot=index == pivot)]
     return Saga(
         name=f"flow-{number}", starts=STARTS[number], data=Order, subject=lambda order: order.subject, steps=steps
     )
+
+
+def _nodes(index: int, piece: Piece, *, is_pivot: bool) -> list[Any]:
+    step = _step(index, piece, is_pivot=is_pivot)
+    if piece.around == "when" and not is_pivot:
+        return [When(lambda order: order.plan.split()[index] != "skip", [step], otherwise=[Sleep(1)])]
+    return [Sleep(1), step] if piece.around == "sleep" else [step]
 
 
 def _step(index: int, piece: Piece, *, is_pivot: bool) -> Step[Order]:
@@ -223,4 +233,6 @@ def _step(index: int, piece: Piece, *, is_pivot: bool) -> Step[Order]:
 
     do.__annotations__["return"], undo.__annotations__["return"] = made.do, made.undo
     undoing = undo if piece.undoable else None
-    return Step(do, undo=undoing, deadline=minutes(5), pivot=is_pivot, late=piece.late)  # type: ignore[arg-type]
+    retryable = ("refused",) if piece.around == "retry" else ()
+    told: Any = {"pivot": is_pivot, "late": piece.late, "retryable": retryable, "tries": 2}
+    return Step(do, undo=undoing, deadline=minutes(5), **told)

@@ -28,7 +28,7 @@ from pulsaga.system import System
 from pulsaga_program.databases import prepare_databases
 
 MOST_STEPS = 4
-FATES = ("do", "do", "do", "do", "refuse", "later", "wait", "break")
+FATES = ("do", "do", "do", "skip", "refuse", "later", "wait", "break")
 ACTIONS = ("resume", "retry-step", "compensate", "cancel")
 TEMPLATE = "template"
 
@@ -80,13 +80,14 @@ class Shape:
     """A system to be: how many services, and of each workflow the steps and the pivot."""
 
     services: int
-    flows: list[tuple[list[tuple[int, bool, str]], int | None]]
+    flows: list[tuple[list[tuple[int, bool, str, str]], int | None]]
 
 
 @st.composite
 def shapes(draw: st.DrawFn) -> Shape:
     services = draw(st.integers(1, 3))
-    step = st.tuples(st.integers(0, services - 1), st.booleans(), st.sampled_from(["park", "ignore"]))
+    around = st.sampled_from(["", "", "when", "sleep", "retry"])
+    step = st.tuples(st.integers(0, services - 1), st.booleans(), st.sampled_from(["park", "ignore"]), around)
     flows = []
     for _ in range(draw(st.integers(1, 3))):
         steps = draw(st.lists(step, min_size=1, max_size=MOST_STEPS))
@@ -136,9 +137,9 @@ def stir(lab: Lab, begun: list[str], chance: Random, turns: int) -> None:
 RICH = Shape(
     3,
     [
-        ([(0, True, "park"), (1, True, "park"), (2, False, "ignore")], 2),
-        ([(1, True, "park"), (0, False, "park")], None),
-        ([(2, False, "park")], 0),
+        ([(0, True, "park", ""), (1, True, "park", "sleep"), (2, False, "ignore", "")], 2),
+        ([(1, True, "park", "when"), (0, False, "park", "retry")], None),
+        ([(2, False, "park", "")], 0),
     ],
 )
 STORY = [

@@ -304,7 +304,7 @@ def _print(shown: Mapping[str, Any], indent: str = "") -> None:
         elif isinstance(value, list):
             tell(f"{indent}{name}")
             for row in value:
-                told = {key: part for key, part in row.items() if part or key == "step"}
+                told = {key: part for key, part in row.items() if part}
                 tell(f"{indent}  " + "  ".join(str(v) if k in BARE else f"{k}={v}" for k, v in told.items()))
         elif value is not None:
             tell(f"{indent}{name}: {value}")

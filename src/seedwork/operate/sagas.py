@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-import orjson
 from sqlalchemy import CompoundSelect, Connection, delete, select, union_all
 
 from pulsaga.delivery.avro import CommittedSchemas
@@ -18,7 +17,7 @@ from pulsaga.errors import Undecodable
 from pulsaga.operate import superseding
 from pulsaga.operate.acting import Act, Runtimes, Signature
 from pulsaga.saga.log import Action, Operator
-from pulsaga.saga.snapshots import entries_of, load_progress
+from pulsaga.saga.snapshots import entries_of, load_progress, shown_steps
 from pulsaga.saga.tables import event_archive, saga, saga_archive
 
 NO_ATTEMPT = ("attempt", 0)
@@ -42,7 +41,7 @@ def _summary(row: Row) -> dict[str, Any]:
         "reason": ": ".join(filter(None, progress.reason)),
         "moved_at": rfc3339(row["moved_at"]),
         "wake_at": row["wake_at"] and rfc3339(row["wake_at"]),
-        "steps": orjson.loads(row["progress"])["steps"],
+        "steps": shown_steps(progress.steps),
     }
 
 
@@ -88,9 +87,7 @@ def _entries(runtimes: Runtimes, wires: Sequence[bytes]) -> list[dict[str, Any]]
 
 def _shown(row: Row) -> dict[str, Any]:
     """Put the time first, write times as RFC 3339, leave out what does not apply."""
-    told = {
-        name: value for name, value in row.items() if value not in (None, "", -1, {}) and (name, value) != NO_ATTEMPT
-    }
+    told = {name: value for name, value in row.items() if value not in (None, "", {}) and (name, value) != NO_ATTEMPT}
     times = {name: rfc3339(value) for name, value in told.items() if name in ("at", "wake_at")}
     return {"at": times["at"], **told, **times}
 

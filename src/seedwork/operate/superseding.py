@@ -58,7 +58,7 @@ def close_letter_of(runtimes: Runtimes, progress: Progress, wish: Operator) -> N
 
 def _failed_command(progress: Progress) -> tuple[str, str] | None:
     """Return id and receiver of the dead command that the saga waits for."""
-    for state in progress.steps:
+    for state in progress.steps.values():
         if state.status == "undoing" and state.undo_answer == "failed":
             return state.undo_id, state.undo.partition(".")[0]
         if not progress.compensating and state.status == "failed":

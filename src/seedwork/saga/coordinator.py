@@ -31,11 +31,11 @@ from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DefinitionError, DomainError
 from pulsaga.records import plain
-from pulsaga.saga.definition import Saga
+from pulsaga.saga.definition import Saga, Sleep, Step, place
 from pulsaga.saga.engine import Move, advance, is_cancellable, start
 from pulsaga.saga.log import Cancelled, Entry, Failed, Happening, Operator, Progress, Refused, Replied
 from pulsaga.saga.messages import CancelSaga, SagaMoved
-from pulsaga.saga.snapshots import json_of, load_progress, snapshot_of
+from pulsaga.saga.snapshots import load_progress, snapshot_of, write_entries, write_steps
 from pulsaga.saga.tables import saga
 
 
@@ -66,18 +66,18 @@ class Coordinator:
         """Raise DefinitionError for workflows that cannot work, naming the step and the message."""
         for workflow in self.workflows.values():
             self._check_start(workflow)
-            for number, step in enumerate(workflow.steps, start=1):
-                place = f"workflow {workflow.key}, step {number}"
+            for path, step in workflow.leaves:
+                where = f"workflow {workflow.key}, {place(path)}"
                 for command in filter(None, (step.sends, step.undoes_by)):
                     if not contract_of(command).replies:
-                        raise DefinitionError(f"{place} sends {contract_of(command).name}, which declares no replies")
+                        raise DefinitionError(f"{where} sends {contract_of(command).name}, which declares no replies")
                 if step.undoes_by and not is_compensation(step.undoes_by):
                     raise DefinitionError(
-                        f"{place} undoes by {contract_of(step.undoes_by).name}, which has no field `undoes`"
+                        f"{where} undoes by {contract_of(step.undoes_by).name}, which has no field `undoes`"
                     )
                 for reply in step.unlearned:
                     raise DefinitionError(
-                        f"{place}: nobody handles the reply {contract_of(reply).name}; its `learn` takes others"
+                        f"{where}: nobody handles the reply {contract_of(reply).name}; its `learn` takes others"
                     )
 
     def _check_start(self, workflow: Saga[Any]) -> None:
@@ -101,7 +101,7 @@ class Coordinator:
         """Return what it handles, each message once, in the order of the workflows, given the services by name."""
         handlers = [Handler(starts, self.start) for starts in self.starting]
         handlers.append(Handler(self.cancel, self.cancel_saga, reads=_undone_saga))
-        sent = [command for flow in self.workflows.values() for step in flow.steps for command in _sent(step)]
+        sent = [command for flow in self.workflows.values() for _, step in flow.leaves for command in _sent(step)]
         replies = dict.fromkeys(reply for command in sent for reply in contract_of(command).replies)
         handlers += [self._reply(reply, self.on_reply) for reply in replies]
         asked = _owners(sent, receivers)
@@ -217,9 +217,12 @@ class Coordinator:
             "moved_at": progress.moved_at,
         }
 
-    def _resend_at(self, progress: Progress, index: int) -> float | None:
-        silence_s = self.workflow_of(progress).steps[index].retry.seconds
-        return progress.sent_at + silence_s if progress.sent_at else None
+    def _resend_at(self, progress: Progress, path: str) -> float | None:
+        state, step = progress.steps[path], self.workflow_of(progress).step(path)
+        attempt, salt = (
+            (state.undo_attempts, state.undo_id) if progress.compensating else (state.attempts, state.command_id)
+        )
+        return progress.sent_at + step.retry.after(attempt, salt) if progress.sent_at else None
 
     def _moved(self, progress: Progress, subject: str, entries: Sequence[Entry]) -> SagaMoved:
         return self.moved(
@@ -232,21 +235,24 @@ class Coordinator:
             started_at=progress.started_at,
             moved_at=progress.moved_at,
             cancellable=is_cancellable(self.workflow_of(progress), progress),
-            steps=json_of(progress.steps),
-            entries=json_of(entries),
+            steps=write_steps(progress.steps),
+            entries=write_entries(entries),
         )
 
     # --- times
 
     @property
-    def longest_deadline_s(self) -> float:
-        """Seconds of the longest deadline of any step."""
-        return max((step.deadline for flow in self.workflows.values() for step in flow.steps), default=0.0)
+    def longest_wait_s(self) -> float:
+        """Seconds of the longest deadline or rest of any step."""
+        nodes = [node for flow in self.workflows.values() for _, node in flow.nodes]
+        rests = (node.longest for node in nodes if isinstance(node, Sleep))
+        steps = (max(node.deadline, node.retry.longest) for node in nodes if isinstance(node, Step))
+        return max((*rests, *steps), default=0.0)
 
     @property
     def longest_silence_s(self) -> float:
         """Seconds of the longest silence after which any step sends again."""
-        return max((step.retry.seconds for flow in self.workflows.values() for step in flow.steps), default=0.0)
+        return max((step.retry.longest for flow in self.workflows.values() for _, step in flow.leaves), default=0.0)
 
 
 def _owners(commands: Iterable[type], receivers: Mapping[str, Receiver]) -> list[str]:
@@ -259,8 +265,8 @@ def _sent(step: Any) -> Iterable[type]:
     return filter(None, (step.sends, step.undoes_by))
 
 
-def _target(progress: Progress, index: int) -> str:
-    state = progress.steps[index]
+def _target(progress: Progress, path: str) -> str:
+    state = progress.steps[path]
     return (state.undo if progress.compensating else state.command).partition(".")[0]
 
 

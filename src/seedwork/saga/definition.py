@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from functools import cached_property
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar, cast, get_type_hints
+from zlib import crc32
 
 from pulsaga.delivery.messages import MEMORY_S, contract_of
 from pulsaga.errors import DefinitionError
@@ -34,9 +36,36 @@ def hours(number: float) -> float:
 
 @dataclass(frozen=True)
 class Every:
-    """Seconds of silence after which a command may be sent again."""
+    """Seconds of silence after which a command may be sent again, and of rest before a refused one is tried again.
+
+    `Every(5)` is always the same; `Every(1, growth=2, at_most=300, jitter=0.2)` waits twice as long each time,
+    up to five minutes, each a fifth more or less.
+    """
 
     seconds: float
+    _: KW_ONLY
+    growth: float = 1.0
+    at_most: float = math.inf
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.seconds <= self.at_most and self.growth >= 1 and 0 <= self.jitter < 1):
+            raise ValueError(
+                f"{self}: seconds above 0 and within at_most, growth of 1 or more, jitter from 0 to below 1"
+            )
+        if self.growth > 1 and self.at_most == math.inf:
+            raise ValueError(f"{self}: what grows needs at_most, or it is never tried again")
+
+    def after(self, attempt: int, salt: str) -> float:
+        """Return the seconds after an attempt, counted from 1; the same salt strays in the same way."""
+        grown = self.seconds * self.growth ** min(attempt - 1, 1000) if self.growth > 1 else self.seconds
+        strays = crc32(f"{salt} {attempt}".encode()) / 2**31 - 1
+        return min(grown, self.at_most) * (1 + self.jitter * strays)
+
+    @property
+    def longest(self) -> float:
+        """The most seconds that it can be."""
+        return (self.at_most if self.growth > 1 else self.seconds) * (1 + self.jitter)
 
 
 @dataclass(frozen=True)
@@ -56,6 +85,10 @@ class Step(Generic[D]):
     retry: Every = Every(seconds=5)
     deadline: float
     """Seconds from issuing; before the pivot it compensates, from the pivot on it suspends."""
+    retryable: Collection[str] = ()
+    """Codes of refusals after which the step is tried again, as a new command; any other refusal is final."""
+    tries: int = 5
+    """How many commands a step may send in all because of that."""
     pivot: bool = False
     late: Literal["ignore", "park"] = "park"
     """What a success does that arrives after giving up on a step without compensation."""
@@ -63,6 +96,8 @@ class Step(Generic[D]):
     def __post_init__(self) -> None:
         if not 0 < self.deadline <= MEMORY_S:
             raise ValueError(f"a deadline of {self.deadline:g} s: a command is good for more than 0 and {MEMORY_S:g} s")
+        if isinstance(self.retryable, str) or self.tries < 1:
+            raise ValueError(f"retryable {self.retryable!r}, tries {self.tries}: several codes, and 1 try or more")
 
     @cached_property
     def sends(self) -> type:
@@ -81,6 +116,54 @@ class Step(Generic[D]):
         if taken is None:
             return ()
         return tuple(reply for reply in contract_of(self.sends).replies if not issubclass(reply, taken))
+
+
+@dataclass(frozen=True)
+class When(Generic[D]):
+    """Steps that a saga takes if a condition holds when it gets there: that is decided once, and kept in the log."""
+
+    condition: Callable[[D], bool]
+    """Saga data → whether `steps` are taken."""
+    steps: Sequence[Node[D]]
+    _: KW_ONLY
+    otherwise: Sequence[Node[D]] = ()
+    """What is taken instead."""
+
+    def branch(self, name: str) -> Sequence[Node[D]]:
+        """Return the steps of a decision, `then` or `else`."""
+        return self.steps if name == "then" else self.otherwise
+
+
+@dataclass(frozen=True)
+class Sleep(Generic[D]):
+    """Rest for so many seconds, or until a time that the saga knows."""
+
+    seconds: float | None = None
+    _: KW_ONLY
+    until: Callable[[D], float] | None = None
+    """Saga data → Unix seconds."""
+    at_most: float = 366 * 24 * 3600.0
+    """Seconds after which it wakes though `until` says later: nothing waits for ever."""
+
+    def __post_init__(self) -> None:
+        if (self.seconds is None) == (self.until is None):
+            raise ValueError("a Sleep has either seconds or `until`")
+        if not 0 < self.longest < math.inf:
+            raise ValueError(f"a Sleep of {self.longest:g} s: more than 0, and not for ever")
+
+    @property
+    def longest(self) -> float:
+        """The most seconds that it can take."""
+        return self.at_most if self.seconds is None else self.seconds
+
+    def wake_at(self, data: D, now: float) -> float:
+        """Return when it is over, in Unix seconds."""
+        until = now + self.longest if self.until is None else self.until(data)
+        return max(now, min(until, now + self.longest))
+
+
+Node = Step[D] | When[D] | Sleep[D]
+"""What a workflow is made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +191,7 @@ class Saga(Generic[D]):
     """A frozen dataclass: what the workflow knows. It has the fields of `starts`, the others have defaults."""
     subject: Callable[[D], str]
     """What an operator searches for."""
-    steps: list[Step[D]]
+    steps: Sequence[Node[D]]
     version: int = 1
     access: Access | None = None
     """Closed unless declared: without one it is reachable by no caller."""
@@ -121,8 +204,11 @@ class Saga(Generic[D]):
                 raise DefinitionError(f"workflow {self.name}: {cls.__qualname__} is no dataclass")
         if not self.steps:
             raise DefinitionError(f"workflow {self.name} has no steps")
-        if len([step for step in self.steps if step.pivot]) > 1:
+        pivots = [path for path, step in self.leaves if step.pivot]
+        if len(pivots) > 1:
             raise DefinitionError(f"workflow {self.name} has two pivots: from the first on nothing is compensated")
+        if pivots and "/" in pivots[0]:
+            raise DefinitionError(f"workflow {self.name}, {place(pivots[0])}: every saga has to pass the pivot")
 
     def check_data(self) -> None:
         """Raise DefinitionError unless its log can keep its data, and what starts it gives what has no default."""
@@ -146,9 +232,56 @@ class Saga(Generic[D]):
         return f"{self.name}@{self.version}"
 
     @cached_property
+    def leaves(self) -> tuple[tuple[str, Step[D]], ...]:
+        """Every step that sends a command, with its path."""
+        return tuple((path, node) for path, node in self.nodes if isinstance(node, Step))
+
+    @cached_property
+    def nodes(self) -> tuple[tuple[str, Node[D]], ...]:
+        """All that it is made of, with its path; raise DefinitionError for a condition without steps."""
+        return tuple(self._nodes("", self.steps))
+
+    def _nodes(self, before: str, steps: Sequence[Node[D]]) -> Iterator[tuple[str, Node[D]]]:
+        for number, node in enumerate(steps):
+            path = f"{before}{number}"
+            yield path, node
+            if isinstance(node, When):
+                if not node.steps:
+                    raise DefinitionError(f"workflow {self.name}, {place(path)}: a When without steps decides nothing")
+                yield from self._nodes(f"{path}/then/", node.steps)
+                yield from self._nodes(f"{path}/else/", node.otherwise)
+
+    def at(self, path: str) -> Node[D]:
+        """Return what stands at a path; raise LookupError where nothing does."""
+        found = self._by_path.get(path)
+        if found is None:
+            raise LookupError(f"workflow {self.key} has nothing at {path!r}")
+        return found
+
+    def step(self, path: str) -> Step[D]:
+        """Return the step at a path; raise LookupError where none is."""
+        found = self.at(path)
+        if not isinstance(found, Step):
+            raise LookupError(f"workflow {self.key} has no command at {path!r}")
+        return found
+
+    @cached_property
+    def _by_path(self) -> Mapping[str, Node[D]]:
+        return dict(self.nodes)
+
+    def after(self, path: str) -> str | None:
+        """Return the path of what comes after; None at the end."""
+        before, _, number = path.rpartition("/")
+        following = f"{before}/{int(number) + 1}".lstrip("/")
+        if following in self._by_path:
+            return following
+        return self.after(before.rpartition("/")[0]) if before else None
+
+    @cached_property
     def pivot(self) -> int:
-        """Index of the pivot; without one, every step may be compensated."""
-        return next((index for index, step in enumerate(self.steps) if step.pivot), len(self.steps))
+        """Index of the pivot among the outermost; without one, every step may be compensated."""
+        pivots = (number for number, node in enumerate(self.steps) if isinstance(node, Step) and node.pivot)
+        return next(pivots, len(self.steps))
 
     @cached_property
     def _fields(self) -> tuple[str, ...]:
@@ -158,13 +291,23 @@ class Saga(Generic[D]):
         """Return a saga's data from what its log keeps; fields that the dataclass no longer has are left out."""
         return cast(D, built(self.data, {name: known[name] for name in self._fields if name in known}))
 
-    def learned(self, known: Known, index: int, reply: Any) -> dict[str, Any]:
+    def learned(self, known: Known, path: str, reply: Any) -> dict[str, Any]:
         """Return the fields that the reply to a step changes."""
-        learn = self.steps[index].learn
+        learn = self.step(path).learn
         if learn is None:
             return {}
         after = plain(learn(self.load(known), reply))
         return {name: value for name, value in after.items() if name not in known or known[name] != value}
+
+
+def position(path: str) -> int:
+    """Return the index of the outermost node around a path."""
+    return int(path.partition("/")[0])
+
+
+def place(path: str) -> str:
+    """Return a path as people count: `step 2, then, step 1`."""
+    return ", ".join(f"step {int(part) + 1}" if part.isdigit() else part for part in path.split("/"))
 
 
 def _sent_by(function: Callable[..., Any]) -> type:

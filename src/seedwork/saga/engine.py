@@ -10,7 +10,7 @@ from typing import Any
 
 from pulsaga.delivery.messages import contract_of
 from pulsaga.errors import DomainError
-from pulsaga.saga.definition import Known, Saga
+from pulsaga.saga.definition import Known, Saga, Sleep, Step, When, position
 from pulsaga.saga.log import (
     ACTIVE,
     TERMINAL,
@@ -37,8 +37,7 @@ Move = tuple[Progress, list[Entry], list[Outgoing]]
 
 def start(saga: Saga[Any], saga_id: str, data: Known, now: float, new_id: Callable[[], str]) -> Move:
     """Begin: return progress, log entries and the first command."""
-    progress = Progress(saga_id, saga.key, steps=tuple(StepState() for _ in saga.steps))
-    return _Turn(saga, progress, now, new_id).started(data).move()
+    return _Turn(saga, Progress(saga_id, saga.key), now, new_id).started(data).move()
 
 
 def advance(saga: Saga[Any], progress: Progress, happening: Happening, now: float, new_id: Callable[[], str]) -> Move:
@@ -74,7 +73,8 @@ def not_to_be_given_up(saga: Saga[Any], progress: Progress, pivot_may_be: Collec
         return DomainError("ended", f"the saga has ended {progress.status}, and that is final")
     if progress.compensating:
         return DomainError("compensating", f"the saga is {progress.status} and being compensated already")
-    if saga.pivot == len(saga.steps) or (pivot := progress.steps[saga.pivot]).status in pivot_may_be:
+    pivot = progress.steps.get(str(saga.pivot), StepState())
+    if saga.pivot == len(saga.steps) or pivot.status in pivot_may_be:
         return None
     said = f"the saga is {progress.status}, and {pivot.command}, its pivot, is {pivot.status}"
     return DomainError("past-pivot", f"{said}: it cannot be called back")
@@ -99,14 +99,14 @@ class _Turn:
         return progress, self.entries, [self._outgoing(e) for e in self.entries if e.kind in ("issued", "undo-issued")]
 
     def _outgoing(self, entry: Entry) -> Outgoing:
-        step, data = self.saga.steps[entry.step], self.saga.load(self.progress.data)
+        step, data = self.saga.step(entry.path), self.saga.load(self.progress.data)
         if entry.kind == "issued":
             return Outgoing(entry.command_id, step.command(data))
         assert step.undo is not None
-        return Outgoing(entry.command_id, step.undo(data, self.progress.steps[entry.step].command_id))
+        return Outgoing(entry.command_id, step.undo(data, self.progress.steps[entry.path].command_id))
 
-    def log(self, kind: Any, step: int = -1, **values: Any) -> None:
-        entry = Entry(kind, self.now, step, **values)
+    def log(self, kind: Any, path: str = "", **values: Any) -> None:
+        entry = Entry(kind, self.now, path, **values)
         self.entries.append(entry)
         self.progress = apply(self.progress, entry)
 
@@ -114,77 +114,115 @@ class _Turn:
 
     def started(self, data: Known) -> _Turn:
         self.log("started", data=dict(data))
-        self.issue(0)
+        self.take_up("0")
         return self
 
-    def issue(self, index: int) -> None:
-        if index == len(self.saga.steps):
+    def take_up(self, path: str | None) -> None:
+        """Begin what stands at a path; None is the end."""
+        if path is None:
             self.log("ended", code="COMPLETED")
             return
-        step = self.saga.steps[index]
+        match self.saga.at(path):
+            case Step():
+                self.issue(path)
+            case Sleep() as sleep:
+                self.log("sleeping", path, wake_at=sleep.wake_at(self.saga.load(self.progress.data), self.now))
+            case When() as when:
+                decided = "then" if when.condition(self.saga.load(self.progress.data)) else "else"
+                self.log("decided", path, code=decided)
+                self.take_up(f"{path}/{decided}/0" if when.branch(decided) else self.saga.after(path))
+
+    def issue(self, path: str) -> None:
+        step = self.saga.step(path)
         name = contract_of(step.sends).name
-        self.log("issued", index, command=name, command_id=self.new_id(), attempt=1, wake_at=self.now + step.deadline)
+        self.log("issued", path, command=name, command_id=self.new_id(), attempt=1, wake_at=self.now + step.deadline)
 
     def replied(self, reply: Replied) -> None:
-        index, undo = self._find(reply.command_id)
+        path, undo = self._find(reply.command_id)
         if undo:
-            self._undone(index)
-        elif self._awaits(index):
+            self._undone(path)
+        elif self._awaits(path):
             self._resume()
-            learned = self.saga.learned(self.progress.data, index, reply.body)
-            self.log("replied", index, command_id=reply.command_id, data=learned)
-            self.issue(index + 1)
-        elif self.progress.steps[index].status != "done" and not self.progress.steps[index].late:
-            self._late(index, reply.command_id)
+            learned = self.saga.learned(self.progress.data, path, reply.body)
+            self.log("replied", path, command_id=reply.command_id, data=learned)
+            self.take_up(self.saga.after(path))
+        elif self.progress.steps[path].status != "done" and not self.progress.steps[path].late:
+            self._late(path, reply.command_id)
 
-    def _late(self, index: int, command_id: str) -> None:
-        step, state = self.saga.steps[index], self.progress.steps[index]
+    def _late(self, path: str, command_id: str) -> None:
+        step, state = self.saga.step(path), self.progress.steps[path]
         undoable = step.undo is not None and state.status != "refused"
         policy = "compensate" if undoable else step.late
-        self.log("parked" if policy == "park" else "late", index, command_id=command_id, code=policy)
+        self.log("parked" if policy == "park" else "late", path, command_id=command_id, code=policy)
 
     def refused(self, no: Refused) -> None:
-        index, undo = self._find(no.command_id)
+        path, undo = self._find(no.command_id)
         named: dict[str, Any] = {"command_id": no.command_id, "code": no.code, "detail": no.detail}
         if undo:
-            if self.progress.steps[index].status == "undoing" and self.progress.status != "SUSPENDED":
-                self.log("undo-refused", index, **named)
+            if self.progress.steps[path].status == "undoing" and self.progress.status != "SUSPENDED":
+                self.log("undo-refused", path, **named)
                 self._suspend(no.code, no.detail)
-        elif self._awaits(index):
+        elif self._awaits(path):
             self._resume()
-            self.log("refused", index, **named)
-            if index > self.saga.pivot:
+            if self._is_retryable(path, no.code):
+                rest_s = self.saga.step(path).retry.after(len(self.progress.steps[path].former) + 1, no.command_id)
+                self.log("to-be-retried", path, **named, wake_at=self.now + rest_s)
+                return
+            self.log("refused", path, **named)
+            if position(path) > self.saga.pivot:
                 self._suspend(no.code, no.detail)
             else:
                 self._give_up(no.code, no.detail)
 
+    def _is_retryable(self, path: str, code: str) -> bool:
+        step = self.saga.step(path)
+        return code in step.retryable and len(self.progress.steps[path].former) + 1 < step.tries
+
     # --- trouble
 
     def failed(self, failure: Failed) -> None:
-        index, undo = self._find(failure.command_id)
-        waiting = self.progress.steps[index].status == "undoing" if undo else self._awaits(index)
+        path, undo = self._find(failure.command_id)
+        waiting = self.progress.steps[path].status == "undoing" if undo else self._awaits(path)
         if not waiting or self.progress.status not in ACTIVE:
             return
         kind = "reply-lost" if failure.reply_lost else "undo-failed" if undo else "failed"
-        self.log(kind, index, command_id=failure.command_id, code=failure.code, detail=failure.detail)
+        self.log(kind, path, command_id=failure.command_id, code=failure.code, detail=failure.detail)
         self._suspend(failure.code, failure.detail)
 
     def due(self) -> None:
-        waiting = self.progress.outstanding
-        if self.progress.status not in ACTIVE or waiting is None:
+        waiting, resting = self.progress.outstanding, self.progress.resting
+        if self.progress.status not in ACTIVE:
             return
-        index, command_id = waiting
-        wait_s, deadline_s = (self.progress.wake_at or 0) - self.now, self.saga.steps[index].deadline
+        if resting is not None:
+            self._go_on(resting)
+        if waiting is None:
+            return
+        path, command_id = waiting
+        wait_s, deadline_s = (self.progress.wake_at or 0) - self.now, self.saga.step(path).deadline
         if wait_s > deadline_s:  # the clock that said so has been put back: how long it has waited is not known
-            self._send_again(index, command_id, self.now + deadline_s)
+            self._send_again(path, command_id, self.now + deadline_s)
         if wait_s > 0:
             return
-        detail = f"no answer to {self._command(index)} within its deadline"
-        self.log("timed-out", index, command_id=command_id)
-        if self.progress.compensating or index >= self.saga.pivot:
+        detail = f"no answer to {self._command(path)} within its deadline"
+        self.log("timed-out", path, command_id=command_id)
+        if self.progress.compensating or position(path) >= self.saga.pivot:
             self._suspend("timed-out", detail)
         else:
             self._give_up("timed-out", detail)
+
+    def _go_on(self, path: str) -> None:
+        """End a rest whose time has come."""
+        node, wait_s = self.saga.at(path), (self.progress.wake_at or 0) - self.now
+        assert isinstance(node, Step | Sleep)
+        longest_s = node.retry.longest if isinstance(node, Step) else node.longest
+        if wait_s > longest_s:  # a clock that was put back, as in `due`
+            kind = "to-be-retried" if isinstance(node, Step) else "sleeping"
+            self.log(kind, path, wake_at=self.now + longest_s)
+        elif wait_s <= 0 and isinstance(node, Step):
+            self.issue(path)
+        elif wait_s <= 0:
+            self.log("woke", path)
+            self.take_up(self.saga.after(path))
 
     def silent(self) -> None:
         waiting = self.progress.outstanding
@@ -192,12 +230,12 @@ class _Turn:
             return
         self._send_again(*waiting, self.progress.wake_at)
 
-    def _send_again(self, index: int, command_id: str, wake_at: float | None) -> None:
-        state, command = self.progress.steps[index], self._command(index)
+    def _send_again(self, path: str, command_id: str, wake_at: float | None) -> None:
+        state, command = self.progress.steps[path], self._command(path)
         kind, attempt = (
             ("undo-issued", state.undo_attempts) if self.progress.compensating else ("issued", state.attempts)
         )
-        self.log(kind, index, command=command, command_id=command_id, attempt=attempt + 1, wake_at=wake_at)
+        self.log(kind, path, command=command, command_id=command_id, attempt=attempt + 1, wake_at=wake_at)
 
     def _suspend(self, code: str, detail: str) -> None:
         self.log("suspended", code=code, detail=detail)
@@ -213,24 +251,23 @@ class _Turn:
         self._undo_next()
 
     def _undo_next(self) -> None:
-        for index in reversed(range(len(self.saga.steps))):
-            step, state = self.saga.steps[index], self.progress.steps[index]
-            if step.undo is not None and state.status in ("issued", "done", "failed"):
-                self._undo(index)
+        for path, state in reversed(list(self.progress.steps.items())):
+            if state.command and self.saga.step(path).undo and state.status in ("issued", "done", "failed"):
+                self._undo(path)
                 return
         self.log("ended", code="COMPENSATED")
 
-    def _undo(self, index: int) -> None:
-        step = self.saga.steps[index]
+    def _undo(self, path: str) -> None:
+        step = self.saga.step(path)
         assert step.undoes_by is not None
         name = contract_of(step.undoes_by).name
         wake_at = self.now + step.deadline
-        self.log("undo-issued", index, command=name, command_id=self.new_id(), attempt=1, wake_at=wake_at)
+        self.log("undo-issued", path, command=name, command_id=self.new_id(), attempt=1, wake_at=wake_at)
 
-    def _undone(self, index: int) -> None:
-        if self.progress.steps[index].status == "undoing":
+    def _undone(self, path: str) -> None:
+        if self.progress.steps[path].status == "undoing":
             self._resume()
-            self.log("undone", index, command_id=self.progress.steps[index].undo_id)
+            self.log("undone", path, command_id=self.progress.steps[path].undo_id)
             self._undo_next()
 
     def cancelled(self, wish: Cancelled) -> None:
@@ -253,28 +290,28 @@ class _Turn:
                 self._give_up_by(wish, "cancelled", "cancelled by an operator", CANCELLABLE)
 
     def _resume_by(self, wish: Operator) -> None:
-        index, answer = self._stands_at(wish)
+        path, answer = self._stands_at(wish)
         if answer:
             ways = "`retry-step` issues it anew" + ("; `dead-letters replay` tries it again" * (answer == "failed"))
-            said = f"{self._command(index)} was answered for good ({answer}), asking again would repeat the answer"
+            said = f"{self._command(path)} was answered for good ({answer}), asking again would repeat the answer"
             raise DomainError("answered", f"{said}: {ways}")
-        state = self.progress.steps[index]
-        self._note(wish, index)
+        state = self.progress.steps[path]
+        self._note(wish, path)
         self._resume()
         command_id = state.undo_id if self.progress.compensating else state.command_id
-        self._send_again(index, command_id, self.now + self.saga.steps[index].deadline)
+        self._send_again(path, command_id, self.now + self.saga.step(path).deadline)
 
     def _retry_by(self, wish: Operator) -> None:
-        index, answer = self._stands_at(wish)
+        path, answer = self._stands_at(wish)
         if not answer:
-            command = self._command(index)
+            command = self._command(path)
             raise DomainError("not-answered", f"{command} may still be answered: `resume` asks again under the same id")
-        self._note(wish, index)
+        self._note(wish, path)
         self._resume()
         if self.progress.compensating:
-            self._undo(index)
+            self._undo(path)
         else:
-            self.issue(index)
+            self.issue(path)
 
     def _give_up_by(self, wish: Operator, code: str, detail: str, pivot_may_be: tuple[StepStatus, ...]) -> None:
         self._require_way_back(pivot_may_be)
@@ -285,48 +322,48 @@ class _Turn:
         if no := not_to_be_given_up(self.saga, self.progress, pivot_may_be):
             raise no
 
-    def _note(self, wish: Operator, index: int = -1) -> None:
-        self.log("operator", index, code=wish.action, detail=f"{wish.who}: {wish.why}")
+    def _note(self, wish: Operator, path: str = "") -> None:
+        self.log("operator", path, code=wish.action, detail=f"{wish.who}: {wish.why}")
 
-    def _stands_at(self, wish: Operator) -> tuple[int, str]:
+    def _stands_at(self, wish: Operator) -> tuple[str, str]:
         """Return the step that holds a suspended saga, and `refused` or `failed` if that was answered for good."""
         if self.progress.status != "SUSPENDED":
             said = f"the saga is {self.progress.status}: `{wish.action}` is for what is suspended"
             raise DomainError("not-suspended", said)
-        for index, state in enumerate(self.progress.steps):
+        for path, state in self.progress.steps.items():
             if state.status == "undoing":
-                return index, state.undo_answer
+                return path, state.undo_answer
             if not self.progress.compensating and state.status in ("issued", "refused", "failed"):
-                return index, "" if state.status == "issued" else state.status
+                return path, "" if state.status == "issued" else state.status
         raise LookupError(f"saga {self.progress.saga_id} is suspended at no step")
 
     # --- commands that were replaced
 
     def is_former(self, command_id: str) -> bool:
-        return self._step_of_former(command_id) is not None
+        return self._path_of_former(command_id) is not None
 
     def answered_too_late(self, happening: Replied | Refused | Failed) -> None:
         """Nobody waits for it any more; a success that nobody expected is put in front of an operator, once."""
-        index = self._step_of_former(happening.command_id)
-        if isinstance(happening, Replied) and index is not None and not self.progress.steps[index].late:
-            self.log("parked", index, command_id=happening.command_id, code="superseded")
+        path = self._path_of_former(happening.command_id)
+        if isinstance(happening, Replied) and path is not None and not self.progress.steps[path].late:
+            self.log("parked", path, command_id=happening.command_id, code="superseded")
 
-    def _step_of_former(self, command_id: str) -> int | None:
-        steps = enumerate(self.progress.steps)
-        return next((index for index, step in steps if command_id and command_id in step.former.split()), None)
+    def _path_of_former(self, command_id: str) -> str | None:
+        steps = self.progress.steps.items()
+        return next((path for path, step in steps if command_id and command_id in step.former), None)
 
     # --- reading
 
-    def _find(self, command_id: str) -> tuple[int, bool]:
-        for index, step in enumerate(self.progress.steps):
+    def _find(self, command_id: str) -> tuple[str, bool]:
+        for path, step in self.progress.steps.items():
             if command_id and command_id in (step.command_id, step.undo_id):
-                return index, command_id == step.undo_id
+                return path, command_id == step.undo_id
         raise LookupError(f"saga {self.progress.saga_id} never issued command {command_id}")
 
-    def _awaits(self, index: int) -> bool:
+    def _awaits(self, path: str) -> bool:
         waiting = not self.progress.compensating and self.progress.status not in TERMINAL
-        return waiting and self.progress.steps[index].status in ("issued", "failed")
+        return waiting and self.progress.steps[path].status in ("issued", "failed")
 
-    def _command(self, index: int) -> str:
-        state = self.progress.steps[index]
+    def _command(self, path: str) -> str:
+        state = self.progress.steps[path]
         return state.undo if self.progress.compensating else state.command

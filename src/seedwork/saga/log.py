@@ -2,21 +2,28 @@
 
 `fold` turns log entries into progress, and nothing else does: the snapshot in a saga's row is what its log says, by
 construction. What happens next is decided in `pulsaga.saga.engine`.
+
+A path says where in a workflow something stands, as a JSON Pointer (RFC 6901) does without its first slash: `1` is the
+second step, `1/then/0` the first one of what the second step does if its condition holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pulsaga.saga.definition import Known
 
 Status = Literal["RUNNING", "COMPENSATING", "COMPLETED", "COMPENSATED", "SUSPENDED"]
-StepStatus = Literal["pending", "issued", "done", "refused", "failed", "undoing", "undone"]
+StepStatus = Literal[
+    "pending", "issued", "sleeping", "waiting", "done", "refused", "failed", "undoing", "undone", "then", "else"
+]
 
 TERMINAL: frozenset[Status] = frozenset({"COMPLETED", "COMPENSATED"})
 ACTIVE: frozenset[Status] = frozenset({"RUNNING", "COMPENSATING"})
+FORMAT = 2
+"""Of what rows and messages keep: in 1, steps stood by number in a list. `pulsaga.saga.snapshots` reads both."""
 
 
 class StepState(NamedTuple):
@@ -33,8 +40,8 @@ class StepState(NamedTuple):
     """Whether a success was noted that came after giving up."""
     undo_answer: str = ""
     """`refused` or `failed`: the answer for good that the undo got; empty while one may still come."""
-    former: str = ""
-    """Ids of the commands that an operator replaced by new ones, separated by spaces."""
+    former: tuple[str, ...] = ()
+    """Ids of the commands that were replaced by new ones."""
 
 
 class Entry(NamedTuple):
@@ -43,9 +50,11 @@ class Entry(NamedTuple):
     kind: Literal[
         "started", "issued", "replied", "refused", "failed", "timed-out", "compensating", "undo-issued", "undone",
         "undo-refused", "undo-failed", "reply-lost", "suspended", "resumed", "late", "parked", "operator", "ended",
+        "decided", "sleeping", "woke", "to-be-retried",
     ]  # fmt: skip
     at: float
-    step: int = -1
+    path: str = ""
+    """Of the step that it is about; empty when it is about the saga."""
     command: str = ""
     command_id: str = ""
     attempt: int = 0
@@ -64,7 +73,8 @@ class Progress(NamedTuple):
     seq: int = 0
     """Number of moves; the version of every event of this saga."""
     data: Known = {}
-    steps: tuple[StepState, ...] = ()
+    steps: Mapping[str, StepState] = {}
+    """Where each step stands that has begun, by its path, in the order in which they began."""
     compensating: bool = False
     cause: tuple[str, str] = ("", "")
     """Code and detail of what began the compensation."""
@@ -76,15 +86,22 @@ class Progress(NamedTuple):
     moved_at: float = 0.0
 
     @property
-    def outstanding(self) -> tuple[int, str] | None:
-        """Step and command id that the saga waits for."""
-        for index, step in enumerate(self.steps):
+    def outstanding(self) -> tuple[str, str] | None:
+        """Path and command id that the saga waits for."""
+        for path, step in self.steps.items():
             if step.status == "undoing":
-                return index, step.undo_id
+                return path, step.undo_id
         if self.compensating:
             return None
-        waiting = (index for index, step in enumerate(self.steps) if step.status in ("issued", "failed"))
-        return next(((index, self.steps[index].command_id) for index in waiting), None)
+        waiting = ((path, step.command_id) for path, step in self.steps.items() if step.status in ("issued", "failed"))
+        return next(waiting, None)
+
+    @property
+    def resting(self) -> str | None:
+        """Path of the step that goes on when its time has come, whatever anybody answers."""
+        if self.compensating:
+            return None
+        return next((path for path, step in self.steps.items() if step.status in ("sleeping", "waiting")), None)
 
 
 @dataclass(frozen=True)
@@ -173,6 +190,8 @@ def _change(progress: Progress, entry: Entry) -> dict[str, Any]:
             return {"data": entry.data, "started_at": entry.at}
         case "issued" | "undo-issued":
             return {"wake_at": entry.wake_at, "sent_at": entry.at}
+        case "sleeping" | "to-be-retried":
+            return {"wake_at": entry.wake_at, "sent_at": None}
         case "replied":
             return {"data": {**progress.data, **entry.data}, "sent_at": None}
         case "compensating":
@@ -188,7 +207,7 @@ def _change(progress: Progress, entry: Entry) -> dict[str, Any]:
 
 
 def _step_change(progress: Progress, entry: Entry) -> dict[str, Any]:
-    before = progress.steps[entry.step] if entry.step >= 0 else StepState()
+    before = progress.steps.get(entry.path, StepState())
     match entry.kind:
         case "issued":
             named = {"command": entry.command, "command_id": entry.command_id, "attempts": entry.attempt}
@@ -199,18 +218,20 @@ def _step_change(progress: Progress, entry: Entry) -> dict[str, Any]:
             change = {"status": "undoing", **named, "undo_answer": "", "former": former}
         case "undo-refused" | "undo-failed":
             change = {"undo_answer": entry.kind.removeprefix("undo-")}
-        case "replied":
+        case "replied" | "woke":
             change = {"status": "done"}
-        case "refused" | "failed" | "undone":
+        case "refused" | "failed" | "undone" | "sleeping":
             change = {"status": entry.kind}
+        case "to-be-retried":
+            change = {"status": "waiting"}
+        case "decided":
+            change = {"status": entry.code}
         case "late" | "parked":
             change = {"late": True}
         case _:
             return {}
-    steps = list(progress.steps)
-    steps[entry.step] = before._replace(**change)
-    return {"steps": tuple(steps)}
+    return {"steps": {**progress.steps, entry.path: before._replace(**change)}}
 
 
-def _former(before: StepState, replaced: str, entry: Entry) -> str:
-    return before.former if replaced == entry.command_id else f"{before.former} {replaced}".strip()
+def _former(before: StepState, replaced: str, entry: Entry) -> tuple[str, ...]:
+    return before.former if replaced in ("", entry.command_id) else (*before.former, replaced)

@@ -29,6 +29,6 @@ class SagaMoved:
     cancellable: bool
     """Whether a CancelSaga would be taken now."""
     steps: str
-    """JSON list of `pulsaga.saga.log.StepState`: where each step stands."""
+    """JSON of `pulsaga.saga.log.StepState`, written by `pulsaga.saga.snapshots`: where each step stands."""
     entries: str
-    """JSON list of `pulsaga.saga.log.Entry`: what this move adds to the command log."""
+    """JSON of `pulsaga.saga.log.Entry`, written by `pulsaga.saga.snapshots`: what this move adds to the command log."""

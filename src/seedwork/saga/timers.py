@@ -47,7 +47,7 @@ def wake_due_sagas(runtime: Runtime) -> Duty:
         with _one_by_one(runtime, saga.c.wake_at, PAGE, Due()):
             runtime.transactions.run_pages(work, PAGE)
 
-    return Duty("wake-ups", wake, due=loop.Due(saga.c.wake_at, sagas.longest_deadline_s))
+    return Duty("wake-ups", wake, due=loop.Due(saga.c.wake_at, sagas.longest_wait_s))
 
 
 def resend_to_silent(runtime: Runtime) -> Duty:

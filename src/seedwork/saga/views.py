@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import orjson
 from sqlalchemy import Table
 
 from pulsaga.delivery.messages import Message
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.saga.messages import SagaMoved
+from pulsaga.saga.snapshots import entries_of, write_entries
 from pulsaga.saga.tables import saga_move, saga_view
 
 
@@ -18,11 +18,9 @@ def project_saga(message: Message[SagaMoved]) -> Iterable[tuple[Table, Row]]:
     moved = message.body
     shown = ("workflow", "subject", "status", "reason_code", "reason_detail", "started_at", "moved_at")
     view = {name: getattr(moved, name) for name in shown}
-    entries = orjson.loads(moved.entries)
-    for entry in entries:
-        del entry["data"]
+    entries = [entry._replace(data={}) for entry in entries_of(moved)]
     key = {"id": moved.saga_id, "version": message.version}
     return (
         (saga_view, {**key, **view, "actor": message.context.actor, "steps": moved.steps}),
-        (saga_move, {**key, "entries": orjson.dumps(entries).decode()}),
+        (saga_move, {**key, "entries": write_entries(entries)}),
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from flask import Response
 from sqlalchemy import RowMapping, select
 
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
+from pulsaga.saga.snapshots import read_entries, read_steps, shown_steps
 from pulsaga.saga.tables import saga_move, saga_view
 from pulsaga.web import http
 from pulsaga.web.access.rights import OVERSEEING, allow
@@ -45,9 +45,9 @@ def show_saga(identifier: str) -> Response:
         if row is None:
             raise http.not_found("saga of this id")
         moves = select(saga_move.c.entries).where(saga_move.c.id == known).order_by(saga_move.c.version)
-        entries = [entry for text in connection.execute(moves).scalars() for entry in orjson.loads(text)]
-    steps = [_shown(step.items()) for step in orjson.loads(row["steps"])]
-    return http.reply("saga", _resource(row) | {"steps": steps, "log": [_shown(entry.items()) for entry in entries]})
+        entries = [entry for text in connection.execute(moves).scalars() for entry in read_entries(text)]
+    steps = [_shown(step) for step in shown_steps(read_steps(row["steps"]))]
+    return http.reply("saga", _resource(row) | {"steps": steps, "log": [_shown(entry._asdict()) for entry in entries]})
 
 
 def _status() -> str | None:
@@ -72,9 +72,9 @@ def _resource(row: RowMapping) -> dict[str, Any]:
     }
 
 
-def _shown(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _shown(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Name fields as JSON does, write times as RFC 3339, leave out what does not apply."""
-    return {_camel(name): _time_or(name, value) for name, value in fields if value not in (None, "", -1)}
+    return {_camel(name): _time_or(name, value) for name, value in fields.items() if value not in (None, "", {})}
 
 
 def _camel(name: str) -> str:

@@ -8,21 +8,19 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from pulsaga.broker import Wire
 from pulsaga.delivery.avro import Codec, CommittedSchemas
 from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.tables import unpack
-from pulsaga.saga.log import Entry, Progress, StepState, fold
+from pulsaga.saga.log import Entry, Progress, fold
 from pulsaga.saga.messages import SagaMoved
-from pulsaga.saga.snapshots import entries_of, load_progress, snapshot_of
+from pulsaga.saga.snapshots import entries_of, load_progress, read_steps, snapshot_of
 
 if TYPE_CHECKING:
     from pulsaga.system import System
 
 SUCCEEDED = ("replied", "undone", "late", "parked")
-DENIED = ("refused", "failed", "undo-refused", "undo-failed")
+DENIED = ("refused", "failed", "to-be-retried", "undo-refused", "undo-failed")
 Fact = tuple[str, tuple[Any, ...]]
 
 
@@ -79,7 +77,7 @@ class Logs:
         try:
             moved = self._decode(unpack(wire), log)
             entries = entries_of(moved)
-            before = log.progress or _beginning(log.id, moved)
+            before = log.progress or Progress(log.id, moved.workflow)
             log.progress, log.said = fold(before, entries), moved
             for entry in entries:
                 _note(log, entry)
@@ -92,11 +90,6 @@ class Logs:
         moved = self._codec.decode(self._moved, wire.body, self._schemas[wire.properties["ce_dataschema"]])
         assert isinstance(moved, SagaMoved)
         return moved
-
-
-def _beginning(saga_id: str, moved: SagaMoved) -> Progress:
-    """Return a saga before its first move; its workflow need not be declared any more."""
-    return Progress(saga_id, moved.workflow, steps=tuple(StepState() for _ in orjson.loads(moved.steps)))
 
 
 def _note(log: _Log, entry: Entry) -> None:
@@ -124,8 +117,8 @@ def _facts(log: _Log) -> Iterator[Fact]:
 
 def _undone(log: _Log) -> set[str]:
     """Return the commands that were undone, with those that they replaced: nobody needs their answers."""
-    steps = log.progress.steps if log.progress else ()
-    return {id_ for step in steps if step.status == "undone" for id_ in (step.command_id, *step.former.split())}
+    steps = log.progress.steps.values() if log.progress else ()
+    return {id_ for step in steps if step.status == "undone" for id_ in (step.command_id, *step.former)}
 
 
 def _log_row(log: _Log) -> tuple[Any, ...]:
@@ -156,8 +149,7 @@ def _log_row(log: _Log) -> tuple[Any, ...]:
 
 
 def _says_otherwise(moved: SagaMoved, progress: Progress) -> bool:
-    steps = tuple(StepState(**step) for step in orjson.loads(moved.steps))  # an older version told fewer fields
-    said = (moved.status, moved.reason_code, moved.moved_at, steps)
+    said = (moved.status, moved.reason_code, moved.moved_at, read_steps(moved.steps))
     return said != (progress.status, progress.reason[0], progress.moved_at, progress.steps)
 
 
