@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -18,6 +17,7 @@ from tests.system.conftest import Mode
 from tests.system.harness import System, at_once, command
 from tests.system.mailboxes import Mail, SmtpServer
 
+from pulsaga.saga.snapshots import read_steps
 from pulsaga_program.local.process import tail
 
 STALL_S = 8.0
@@ -200,7 +200,7 @@ def at_rate(system: System, per_second: float, seconds: float) -> dict[str, str]
 def show_resent(system: System) -> None:
     """Print which part of the commands was sent again."""
     shown = system.rows("protools_saga", "SELECT steps FROM saga_view", "read")
-    counts = [step["attempts"] for (steps,) in shown for step in json.loads(steps) if step["attempts"]]
+    counts = [step.attempts for (steps,) in shown for step in read_steps(steps).values()]
     resent = sum(counts) - len(counts)
     print(f"commands sent: {sum(counts)}, of them again: {resent} ({100 * resent / sum(counts):.1f} %)")
 
