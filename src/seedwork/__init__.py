@@ -52,13 +52,13 @@ if TYPE_CHECKING:
     from pulsaga.operate.verify import Floor as Floor
     from pulsaga.running.runtime import Runtime as Runtime
     from pulsaga.saga.definition import Access as Access
-    from pulsaga.saga.definition import Every as Every
     from pulsaga.saga.definition import Saga as Saga
-    from pulsaga.saga.definition import Sleep as Sleep
-    from pulsaga.saga.definition import Step as Step
-    from pulsaga.saga.definition import When as When
-    from pulsaga.saga.definition import hours as hours
-    from pulsaga.saga.definition import minutes as minutes
+    from pulsaga.saga.steps import Every as Every
+    from pulsaga.saga.steps import Sleep as Sleep
+    from pulsaga.saga.steps import Step as Step
+    from pulsaga.saga.steps import When as When
+    from pulsaga.saga.steps import hours as hours
+    from pulsaga.saga.steps import minutes as minutes
     from pulsaga.sealing import seal as seal
     from pulsaga.sealing import unseal as unseal
     from pulsaga.sealing import unseal_by_any as unseal_by_any
@@ -81,7 +81,7 @@ PLACES = {
     "DomainError": "pulsaga.errors",
     "Due": "pulsaga.delivery.loop",
     "Duty": "pulsaga.delivery.loop",
-    "Every": "pulsaga.saga.definition",
+    "Every": "pulsaga.saga.steps",
     "FactTable": "pulsaga.operate.verify",
     "Floor": "pulsaga.operate.verify",
     "Handler": "pulsaga.delivery.dispatch.handlers",
@@ -97,13 +97,13 @@ PLACES = {
     "Service": "pulsaga.service",
     "SettingError": "pulsaga.errors",
     "Settings": "pulsaga.settings",
-    "Sleep": "pulsaga.saga.definition",
+    "Sleep": "pulsaga.saga.steps",
     "Stale": "pulsaga.errors",
-    "Step": "pulsaga.saga.definition",
+    "Step": "pulsaga.saga.steps",
     "System": "pulsaga.system",
     "Unavailable": "pulsaga.errors",
     "UnitOfWork": "pulsaga.delivery.transaction.unit_of_work",
-    "When": "pulsaga.saga.definition",
+    "When": "pulsaga.saga.steps",
     "about": "pulsaga.delivery.transaction.unit_of_work",
     "claim": "pulsaga.delivery.transaction.claims",
     "command": "pulsaga.delivery.messages",
@@ -111,9 +111,9 @@ PLACES = {
     "event": "pulsaga.delivery.messages",
     "faults": "pulsaga.faults",
     "held": "pulsaga.delivery.transaction.claims",
-    "hours": "pulsaga.saga.definition",
+    "hours": "pulsaga.saga.steps",
     "index_where": "pulsaga.delivery.tables",
-    "minutes": "pulsaga.saga.definition",
+    "minutes": "pulsaga.saga.steps",
     "new_id": "pulsaga.delivery.messages",
     "old_file": "pulsaga.settings",
     "one_of": "pulsaga.delivery.transaction.rows",

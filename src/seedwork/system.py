@@ -16,7 +16,8 @@ from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.projection import Projection
 from pulsaga.errors import DefinitionError
 from pulsaga.saga.coordinator import Coordinator
-from pulsaga.saga.definition import Saga, place
+from pulsaga.saga.definition import Saga
+from pulsaga.saga.steps import place
 from pulsaga.service import Service, refuse_twins
 from pulsaga.settings import KEYS, Settings
 

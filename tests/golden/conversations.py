@@ -19,7 +19,7 @@ from generador.messages import (
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.rotate_password import ROTATE_PASSWORD
 from pulsaga.delivery.messages import contract_of
-from pulsaga.saga.definition import Saga, hours, minutes
+from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine import advance, start
 from pulsaga.saga.log import (
     FORMAT,
@@ -35,6 +35,7 @@ from pulsaga.saga.log import (
     fold,
 )
 from pulsaga.saga.snapshots import snapshot_of, write_entries
+from pulsaga.saga.steps import hours, minutes
 
 FOLDER = Path(__file__).parent
 SAGA_ID = "0190a000-0000-7000-8000-000000000000"

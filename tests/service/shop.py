@@ -18,7 +18,8 @@ from pulsaga.delivery.tables import DELIVERY
 from pulsaga.delivery.transaction.transactions import Transactions
 from pulsaga.delivery.transaction.unit_of_work import Speaker, UnitOfWork
 from pulsaga.running.runtime import Runtime
-from pulsaga.saga.definition import Access, Saga, Step, minutes
+from pulsaga.saga.definition import Access, Saga
+from pulsaga.saga.steps import Step, minutes
 from pulsaga.service import Service
 from pulsaga.settings import Settings
 from pulsaga.system import System

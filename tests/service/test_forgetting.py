@@ -24,8 +24,8 @@ from pulsaga.delivery.tables import event, inbox, incident
 from pulsaga.operate.retention import SHORTEST_S, archive
 from pulsaga.operate.verify.report import verify
 from pulsaga.operate.verify.scope import Scope
-from pulsaga.saga.definition import Step
 from pulsaga.saga.log import TERMINAL
+from pulsaga.saga.steps import Step
 from pulsaga.saga.tables import event_archive, saga, saga_archive
 from pulsaga.settings import Settings
 from pulsaga_program.commands.retention import command as retention

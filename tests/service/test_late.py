@@ -36,7 +36,7 @@ from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.tables import dead_letter, failure, incident
-from pulsaga.saga.definition import hours, minutes
+from pulsaga.saga.steps import hours, minutes
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings

@@ -53,7 +53,7 @@ from pulsaga.delivery.projection import Projector
 from pulsaga.delivery.tables import dead_letter, failure, inbox, incident, outbox, unpack
 from pulsaga.delivery.tables import event as events
 from pulsaga.delivery.transaction.transactions import Transactions
-from pulsaga.saga.definition import minutes
+from pulsaga.saga.steps import minutes
 from pulsaga.saga.tables import saga, saga_view
 from pulsaga.saga.timers import resend_to_silent, wake_due_sagas
 from pulsaga.settings import Settings

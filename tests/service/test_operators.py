@@ -32,7 +32,7 @@ from pulsaga.errors import DomainError
 from pulsaga.operate import incidents, letters, replaying, sagas
 from pulsaga.operate.acting import Runtimes, Signature
 from pulsaga.running.runtime import Runtime
-from pulsaga.saga.definition import hours, minutes
+from pulsaga.saga.steps import hours, minutes
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings

@@ -24,7 +24,7 @@ from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import MEMORY_S, AnyMessage, contract_of, first_id
 from pulsaga.delivery.tables import dead_letter, failure, inbox, incident
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
-from pulsaga.saga.definition import minutes
+from pulsaga.saga.steps import minutes
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings

@@ -25,9 +25,9 @@ from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import Message, contract_of, new_id
 from pulsaga.delivery.tables import dead_letter, event, failure, inbox, incident, outbox, unpack
 from pulsaga.errors import DomainError, Unavailable
-from pulsaga.saga.definition import minutes
 from pulsaga.saga.log import Progress, fold
 from pulsaga.saga.snapshots import entries_of, load_progress
+from pulsaga.saga.steps import minutes
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pulsaga.delivery.messages import command, contract_of, event
 from pulsaga.errors import DomainError
-from pulsaga.saga.definition import Saga, Sleep, Step, When, hours, minutes
+from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine import Move, advance, start
 from pulsaga.saga.log import (
     ACTIVE,
@@ -30,6 +30,7 @@ from pulsaga.saga.log import (
     Silent,
     fold,
 )
+from pulsaga.saga.steps import Sleep, Step, When, hours, minutes
 
 
 @event("s.done")

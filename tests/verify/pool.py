@@ -20,7 +20,8 @@ from pulsaga.delivery.tables import Id, pack_context, unpack_context
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate.verify import Check, Checks, FactTable
-from pulsaga.saga.definition import Saga, Sleep, Step, When, minutes
+from pulsaga.saga.definition import Saga
+from pulsaga.saga.steps import Sleep, Step, When, minutes
 from pulsaga.service import Service
 
 SYSTEM_NAME = "lab"

@@ -15,7 +15,8 @@ from pulsaga.delivery.tables import Id
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError
 from pulsaga.operate.verify import Check, Checks, FactTable
-from pulsaga.saga.definition import Saga, Step, minutes
+from pulsaga.saga.definition import Saga
+from pulsaga.saga.steps import Step, minutes
 from pulsaga.service import Service
 from pulsaga.system import System
 

@@ -31,11 +31,12 @@ from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DefinitionError, DomainError
 from pulsaga.records import plain
-from pulsaga.saga.definition import Saga, Sleep, Step, place
+from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine import Move, advance, is_cancellable, start
 from pulsaga.saga.log import Cancelled, Entry, Failed, Happening, Operator, Progress, Refused, Replied
 from pulsaga.saga.messages import CancelSaga, SagaMoved
 from pulsaga.saga.snapshots import load_progress, snapshot_of, write_entries, write_steps
+from pulsaga.saga.steps import Sleep, Step, place
 from pulsaga.saga.tables import saga
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pulsaga.delivery.messages import contract_of
 from pulsaga.errors import DomainError
-from pulsaga.saga.definition import Known, Saga, Sleep, Step, When, position
+from pulsaga.saga.definition import Known, Saga
 from pulsaga.saga.log import (
     ACTIVE,
     TERMINAL,
@@ -29,6 +29,7 @@ from pulsaga.saga.log import (
     StepStatus,
     apply,
 )
+from pulsaga.saga.steps import Sleep, Step, When, position
 
 CANCELLABLE: tuple[StepStatus, ...] = ("pending",)
 """What the pivot may be for a saga to be cancelled: not even issued."""
