@@ -170,6 +170,23 @@ def test_the_story_has_every_ending_and_no_defect(told: Lab) -> None:
         assert defects(told.report(**scope)) == {}
 
 
+def test_a_saga_that_rests_is_no_defect_and_goes_on_when_its_time_has_come(pool: Pool) -> None:
+    """It waits for no answer, and nobody must be woken for it in the night."""
+    shape = Shape(1, [([(0, True, "park", "sleep")], None), ([(0, True, "park", "retry")], None)])
+    with pool.run(build(pool, shape)) as lab:
+        ask(lab, pool, [(0, ("do",), True), (1, ("refuse",), True)])
+        lab.deliver_all()
+        lab.tidy()
+        sleeping, waiting = sorted(lab.coordinator.rows(saga), key=lambda row: row["workflow"])
+        assert [(row["status"], row["target"], row["resend_at"]) for row in (sleeping, waiting)] == [
+            ("RUNNING", None, None)
+        ] * 2
+        assert defects(lab.report(live_s=0)) == {}
+        lab.come_to_rest()
+        assert sorted(row["status"] for row in lab.coordinator.rows(saga)) == ["COMPENSATED", "COMPLETED"]
+        assert defects(lab.report(live_s=0)) == {}
+
+
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
 def test_each_plant_is_found_in_a_system_that_the_verifier_was_never_told_of(
     told: Lab, plant: Plant, tmp_path: Path
