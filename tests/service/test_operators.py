@@ -24,15 +24,19 @@ from correo.service import CORREO
 from generador.messages import GeneratePassword, PasswordGenerated, RevokePassword
 from generador.service import GENERADOR
 from generador.tables import password
+from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.messages import IssuePassword
+from protools_saga.rotate_password import ROTATE_PASSWORD
 from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import Message, contract_of, new_id
 from pulsaga.delivery.tables import audit, dead_letter, event, failure, inbox, incident
 from pulsaga.errors import DomainError
 from pulsaga.operate import incidents, letters, replaying, sagas
 from pulsaga.operate.acting import Runtimes, Signature
+from pulsaga.operate.workflows import stranded
 from pulsaga.running.runtime import Runtime
-from pulsaga.saga.steps import hours, minutes
+from pulsaga.saga.definition import Saga
+from pulsaga.saga.steps import Sleep, hours, minutes
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings
@@ -725,6 +729,55 @@ def test_a_dead_letter_leaves_nothing_in_the_inbox_that_would_swallow_its_replay
     assert letter in [row["id"] for row in company["generador"].rows(inbox)]
     replaying.replay(company.runtimes, letter, None, ADA)
     assert letter not in [row["id"] for row in company["generador"].rows(inbox)]
+
+
+# --- workflows of the next release
+
+FIRST, SECOND = ISSUE_PASSWORD.steps
+
+
+@pytest.mark.parametrize(
+    ("flows", "why"),
+    [
+        ([ISSUE_PASSWORD, ROTATE_PASSWORD], ""),
+        ([ROTATE_PASSWORD], "no workflow issue-password@1 is declared"),
+        (
+            [replace(ISSUE_PASSWORD, steps=[SECOND, FIRST])],
+            "step 1 has sent generador.generate-password, and would send",
+        ),
+        ([replace(ISSUE_PASSWORD, steps=[Sleep(1), SECOND])], "step 1 was Step, and is Sleep"),
+        ([replace(ISSUE_PASSWORD, steps=[FIRST])], "step 2 was Step, and is gone"),
+        ([replace(ISSUE_PASSWORD, steps=[replace(FIRST, undo=None), SECOND])], ""),
+    ],
+)
+def test_sagas_that_another_release_would_strand_are_told_before_it_runs(
+    company: Company, flows: list[Saga[Any]], why: str
+) -> None:
+    """Found by the first reply that cannot be handled, it would be found at night."""
+    company.broken.add(SendPasswordMail)
+    identifier = company.start()
+    runtimes = replace(company.runtimes, system=replace(SYSTEM, workflows=flows))
+    number, found = stranded(runtimes)
+    assert number == 1
+    assert [(one.sagas, one.example, why in one.why) for one in found] == ([(1, identifier, True)] if why else [])
+
+
+def test_a_saga_that_has_ended_is_stranded_by_nothing(company: Company) -> None:
+    """Its log is kept, and nobody goes on with it."""
+    company.start()
+    assert stranded(replace(company.runtimes, system=replace(SYSTEM, workflows=[ROTATE_PASSWORD]))) == (0, [])
+
+
+def test_workflows_are_drawn_and_checked_on_the_command_line(company: Company, program: Program) -> None:
+    """An operator sees where it stands, and an engineer whether the next release may run."""
+    company.broken.add(SendPasswordMail)
+    identifier = company.start()
+    assert "issue-password@1  protools_saga.issue-password  2 steps" in program.run("workflows", "list").stdout
+    drawn = program.run("workflows", "graph", "issue-password@1", "--saga", identifier).stdout
+    assert {"  class s0 done", "  class s1 here"} <= set(drawn.splitlines())
+    assert program.run("workflows", "check").stdout == "1 sagas have not ended, 0 of them could not go on\n"
+    for wrong in (("graph", "no-such"), ("graph", "rotate-password", "--saga", identifier)):
+        assert program.run("workflows", *wrong).returncode == 2
 
 
 # --- the command line

@@ -34,7 +34,8 @@ BARE = ("at", "kind", "who", "action")
 
 
 @contextmanager
-def _runtimes() -> Iterator[Runtimes]:
+def the_runtimes() -> Iterator[Runtimes]:
+    """Reach every service of the system, each when it is first asked for."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     system, settings, opened = the_system(), Settings.read(), list[Runtime]()
 
@@ -112,7 +113,7 @@ def dead_letters() -> None:
 @click.option("--all", "closed", is_flag=True, help="Show those that were dealt with, too.")
 def list_letters(service: str | None, as_json: bool, closed: bool) -> None:
     """List open dead letters, grouped by topic and reason, the largest group first."""
-    with _runtimes() as runtimes:
+    with the_runtimes() as runtimes:
         found = letters.letters(runtimes, [service] if service else runtimes.system.names, closed=closed)
     groups = letters.grouped(found)
     if as_json:
@@ -136,7 +137,7 @@ def _group(key: tuple[str, str], group: Sequence[letters.Letter]) -> dict[str, A
 @as_json
 def show_letter(identifier: str, service: str | None, as_json: bool) -> None:
     """Show one dead letter: message, attempts, error, what operators did, the log of its saga."""
-    with _runtimes() as runtimes:
+    with the_runtimes() as runtimes:
         shown = letters.show(runtimes, letters.find(runtimes, identifier, service))
     if as_json:
         tell_json(shown)
@@ -159,7 +160,7 @@ def edit_letter(
     """Give a dead letter another body, checked against its schema; its id stays. Then replay it."""
     if not pairs and body is None:
         raise click.UsageError("nothing to change: give --set or --body")
-    with _runtimes() as runtimes:
+    with the_runtimes() as runtimes:
         schema = replaying.schema_of(runtimes, identifier, service)
         given = _whole(body) | dict(replaying.field_of(pair, schema) for pair in pairs)
         by = operator(runtimes.settings, who, why)
@@ -183,7 +184,7 @@ def _whole(body: Any) -> dict[str, Any]:
 @acting
 def replay_letter(identifier: str, service: str | None, who: str | None, why: str) -> None:
     """Hand a message to its service again, under the same id; its saga goes on when that succeeds."""
-    with _runtimes() as runtimes:
+    with the_runtimes() as runtimes:
         done = replaying.replay(runtimes, identifier, service, operator(runtimes.settings, who, why))
     _tell(done, f"replay of {identifier}: its service takes it within a second")
 
@@ -194,7 +195,7 @@ def replay_letter(identifier: str, service: str | None, who: str | None, why: st
 @acting
 def discard_letter(identifier: str, service: str | None, who: str | None, why: str) -> None:
     """Give a message up for good. It is kept; a saga that waits for it needs an operator; a beginning is refused."""
-    with _runtimes() as runtimes:
+    with the_runtimes() as runtimes:
         done = replaying.discard(runtimes, identifier, service, operator(runtimes.settings, who, why))
     _tell(done, f"discard of {identifier}")
 
@@ -214,7 +215,7 @@ def sagas_group() -> None:
 @as_json
 def list_sagas(status: str, limit: int, as_json: bool) -> None:
     """List sagas, the longest unmoved first; without --status those that need an operator."""
-    with _runtimes() as runtimes:
+    with the_runtimes() as runtimes:
         found = sagas.sagas(runtimes, None if status.upper() == "ALL" else status.upper(), limit)
     if as_json:
         tell_json(found)
@@ -229,7 +230,7 @@ def list_sagas(status: str, limit: int, as_json: bool) -> None:
 @as_json
 def show_saga(identifier: str, as_json: bool) -> None:
     """Show one saga with its log, its open incidents and what operators did."""
-    with _runtimes() as runtimes:
+    with the_runtimes() as runtimes:
         shown = sagas.log_of(runtimes, identifier)
         if shown is None:
             raise click.UsageError(f"there is no saga {identifier}")
@@ -242,7 +243,7 @@ def _action(action: Action, help_text: str) -> None:
     @click.argument("identifier", metavar="ID")
     @acting
     def command(identifier: str, who: str | None, why: str) -> None:
-        with _runtimes() as runtimes:
+        with the_runtimes() as runtimes:
             done = sagas.act(runtimes, identifier, action, operator(runtimes.settings, who, why))
         _tell(done, f"{action} of saga {identifier}")
 
@@ -266,7 +267,7 @@ def incidents_group() -> None:
 @as_json
 def list_incidents(service: str | None, as_json: bool) -> None:
     """List open incidents of all services, the oldest first."""
-    with _runtimes() as runtimes:
+    with the_runtimes() as runtimes:
         found = incidents.incidents(runtimes, [service] if service else runtimes.system.names)
     if as_json:
         tell_json(found)
@@ -282,7 +283,7 @@ def list_incidents(service: str | None, as_json: bool) -> None:
 @acting
 def close_incident(identifier: Any, service: str | None, who: str | None, why: str) -> None:
     """Close an incident that was looked into; those of dead letters and suspended sagas end with these."""
-    with _runtimes() as runtimes:
+    with the_runtimes() as runtimes:
         services = [service] if service else runtimes.system.names
         done = incidents.close(runtimes, services, str(identifier), operator(runtimes.settings, who, why))
     _tell(done, f"close of incident {identifier}")

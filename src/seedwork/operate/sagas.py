@@ -59,6 +59,14 @@ def log_of(runtimes: Runtimes, saga_id: str | None) -> dict[str, Any] | None:
     return _summary(row) | {"log": _entries(runtimes, wires), "incidents": incidents}
 
 
+def row_of(runtimes: Runtimes, saga_id: str) -> Row | None:
+    """Return a saga's row; None when there is none of this id."""
+    if not _is_id(saga_id):
+        return None
+    with runtimes.coordinator.write.connect() as connection:
+        return find_row(connection, saga_id)
+
+
 def find_row(connection: Connection, saga_id: str) -> Row | None:
     """Return a saga's row, of the archive if it was moved there."""
     for table in (saga, saga_archive):

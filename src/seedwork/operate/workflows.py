@@ -1,0 +1,81 @@
+"""Look at the workflows of a system, and at the sagas that what is declared would strand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from pulsaga.delivery.messages import contract_of
+from pulsaga.operate.acting import Runtimes
+from pulsaga.saga.coordinator import Coordinator
+from pulsaga.saga.definition import Saga
+from pulsaga.saga.log import TERMINAL, Progress, StepState
+from pulsaga.saga.snapshots import load_progress
+from pulsaga.saga.steps import Node, Sleep, Step, When, place
+from pulsaga.saga.tables import saga
+from pulsaga.text import describe
+
+PAGE = 1000
+
+
+@dataclass
+class Stranded:
+    """Sagas that have not ended, and that what is declared could not lead to their end, for one reason."""
+
+    workflow: str
+    why: str
+    example: str
+    """The id of one of them."""
+    sagas: int = 0
+
+
+def stranded(runtimes: Runtimes) -> tuple[int, list[Stranded]]:
+    """Hold each saga that has not ended against what is declared; return how many there are, and those at fault."""
+    found: dict[tuple[str, str], Stranded] = {}
+    living = select(saga.c.id, saga.c.workflow, saga.c.progress).where(saga.c.status.not_in(TERMINAL))
+    number = 0
+    with runtimes.coordinator.write.connect() as connection:
+        for row in connection.execution_options(yield_per=PAGE).execute(living).mappings():
+            number += 1
+            if why := _why(runtimes.system.sagas, dict(row)):
+                one = found.setdefault((row["workflow"], why), Stranded(row["workflow"], why, row["id"]))
+                one.sagas += 1
+    return number, list(found.values())
+
+
+def _why(sagas: Coordinator, row: dict[str, Any]) -> str:
+    try:
+        progress = load_progress(row)
+        workflow = sagas.workflow_of(progress)
+        workflow.load(progress.data)
+    except Exception as error:  # whatever is kept may be anything; it is this saga's fault, and not the next one's
+        return describe(error)
+    return next(_departures(workflow, progress), "")
+
+
+def _departures(workflow: Saga[Any], progress: Progress) -> Iterator[str]:
+    known = dict(workflow.nodes)
+    for path, state in progress.steps.items():
+        expected = _kind_of(state)
+        node = known.get(path)
+        if not isinstance(node, expected):
+            yield f"{place(path)} was {expected.__name__}, and is {type(node).__name__ if node else 'gone'}"
+        elif isinstance(node, Step):
+            yield from _other_commands(path, node, state)
+
+
+def _kind_of(state: StepState) -> type[Node[Any]]:
+    if state.command:
+        return Step
+    return When if state.status in ("then", "else") else Sleep
+
+
+def _other_commands(path: str, step: Step[Any], state: StepState) -> Iterator[str]:
+    sends, undoes = contract_of(step.sends).name, contract_of(step.undoes_by).name if step.undoes_by else "nothing"
+    if state.command != sends:
+        yield f"{place(path)} has sent {state.command}, and would send {sends}"
+    if state.undo and state.undo != undoes:
+        yield f"{place(path)} is undone by {state.undo}, and would be by {undoes}"
