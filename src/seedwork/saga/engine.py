@@ -194,11 +194,13 @@ class _Turn:
         waiting, resting = self.progress.outstanding, self.progress.resting
         if self.progress.status not in ACTIVE:
             return
-        if resting is not None:
+        if waiting is not None:
+            self._wait_no_longer(*waiting)
+        elif resting is not None:
             self._go_on(resting)
-        if waiting is None:
-            return
-        path, command_id = waiting
+
+    def _wait_no_longer(self, path: str, command_id: str) -> None:
+        """Give up waiting for an answer whose deadline has passed."""
         wait_s, deadline_s = (self.progress.wake_at or 0) - self.now, self.saga.step(path).deadline
         if wait_s > deadline_s:  # the clock that said so has been put back: how long it has waited is not known
             self._send_again(path, command_id, self.now + deadline_s)

@@ -43,7 +43,7 @@ def read_steps(text: str) -> Steps:
 
 def shown_steps(steps: Steps) -> list[dict[str, Any]]:
     """Return where each step stands as people are shown it."""
-    return [{"path": path, **step._asdict(), "former": " ".join(step.former)} for path, step in steps.items()]
+    return [{**kept, "former": " ".join(kept["former"])} for kept in _listed(steps)]
 
 
 def write_entries(entries: Iterable[Entry]) -> str:
