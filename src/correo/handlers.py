@@ -31,10 +31,10 @@ from pulsaga import (
     claim,
     contract_of,
     faults,
-    held,
     pack_context,
     refused_by,
     report_apart,
+    report_held,
     unpack_context,
     unseal_by_any,
     verdict,
@@ -106,11 +106,12 @@ class Sender:
             self._report_apart(first, outcomes)
             return rest
         try:
-            return self._transactions.run(partial(self._go_on, rows, outcomes))
+            left, claimed = self._transactions.run(partial(self._go_on, rows, outcomes))
         except Exception as error:
             if verdict(error) != "item":
                 raise
-        return self._report_then_claim(rows, outcomes)
+            left, claimed = rows, []
+        return self._report_then_claim(left, outcomes) if left else claimed
 
     def _report_then_claim(self, rows: Sequence[MailRow], outcomes: dict[str, Outcome]) -> list[MailRow]:
         self._report_apart(rows, outcomes)
@@ -132,10 +133,12 @@ class Sender:
             raise
         return outcomes
 
-    def _go_on(self, rows: Sequence[MailRow], outcomes: dict[str, Outcome], uow: UnitOfWork) -> list[MailRow]:
-        """Report and claim what is due next in one transaction: a claim passes over what is locked and never waits."""
-        self._report(outcomes, uow, rows)
-        return self._claim(uow, reported={row["id"] for row in rows})
+    def _go_on(
+        self, rows: Sequence[MailRow], outcomes: dict[str, Outcome], uow: UnitOfWork
+    ) -> tuple[list[MailRow], list[MailRow]]:
+        """Report and claim what is due next in one transaction, or return what is left to report: it is locked."""
+        locked = report_held(uow, mail, rows, partial(self._report, outcomes))
+        return locked, [] if locked else self._claim(uow, reported={row["id"] for row in rows})
 
     def _deliver(self, letters: list[Letter], outcomes: dict[str, Outcome]) -> None:
         """Collect outcomes until all are there, the round is over or a letter was cut off; the rest was not tried.
@@ -193,18 +196,17 @@ class Sender:
         )
         return Letter(row["id"], row["recipient"], content)
 
-    def _report(self, outcomes: dict[str, Outcome], uow: UnitOfWork, rows: Sequence[MailRow]) -> None:
-        for row in held(uow, mail, rows):
-            outcome = outcomes.get(row["id"])
-            if outcome is not None:
-                self._suspects.note(row["id"], _domain_of(row), outcome, uow.now)
-            try:
-                report(uow, row.copy(), outcome)
-            except Exception as error:  # one mail that cannot be reported must not undo the report of the others
-                log.exception("mail not reported", mail=row["id"])
-                uow.drop()
-                report(uow, row, Delayed(f"not reported: {type(error).__name__}"))
-            uow.keep()
+    def _report(self, outcomes: dict[str, Outcome], uow: UnitOfWork, row: MailRow) -> None:
+        outcome = outcomes.get(row["id"])
+        if outcome is not None:
+            self._suspects.note(row["id"], _domain_of(row), outcome, uow.now)
+        try:
+            report(uow, row.copy(), outcome)
+        except Exception as error:  # one mail that cannot be reported must not undo the report of the others
+            log.exception("mail not reported", mail=row["id"])
+            uow.drop()
+            report(uow, row, Delayed(f"not reported: {type(error).__name__}"))
+        uow.keep()
 
 
 def _about(rows: Sequence[MailRow]) -> list[Row]:

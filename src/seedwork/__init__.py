@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pulsaga.delivery.tables import partial_index as partial_index
     from pulsaga.delivery.tables import unpack_context as unpack_context
     from pulsaga.delivery.transaction.claims import claim as claim
-    from pulsaga.delivery.transaction.claims import held as held
     from pulsaga.delivery.transaction.claims import report_apart as report_apart
+    from pulsaga.delivery.transaction.claims import report_held as report_held
     from pulsaga.delivery.transaction.rows import Row as Row
     from pulsaga.delivery.transaction.rows import Rows as Rows
     from pulsaga.delivery.transaction.rows import one_of as one_of
@@ -110,7 +110,6 @@ PLACES = {
     "contract_of": "pulsaga.delivery.messages",
     "event": "pulsaga.delivery.messages",
     "faults": "pulsaga.faults",
-    "held": "pulsaga.delivery.transaction.claims",
     "hours": "pulsaga.saga.steps",
     "index_where": "pulsaga.delivery.tables",
     "minutes": "pulsaga.saga.steps",
@@ -123,6 +122,7 @@ PLACES = {
     "printable": "pulsaga.text",
     "refused_by": "pulsaga.delivery.messages",
     "report_apart": "pulsaga.delivery.transaction.claims",
+    "report_held": "pulsaga.delivery.transaction.claims",
     "rfc3339": "pulsaga.delivery.transaction.unit_of_work",
     "seal": "pulsaga.sealing",
     "setting": "pulsaga.settings",

@@ -33,7 +33,6 @@ from pulsaga.web.front_door.callbacks.webhooks import (
     LONGEST_DELAY_S,
     NotTaken,
     Webhooks,
-    report_calls,
     secret_of,
 )
 from pulsaga.web.front_door.tables import command, webhook
@@ -214,8 +213,8 @@ def test_a_sender_that_lost_its_claim_reports_nothing(bff: Room, sender: Webhook
     owe(bff, receiver.url)
     stale = bff.runtime.transactions.run(lambda uow: claim(uow, webhook, 1, -1.0))
     sender.call_due()
-    late = {row["id"]: NotTaken("late") for row in stale}
-    bff.runtime.transactions.run(lambda uow: report_calls(late, bff.runtime.settings, uow, stale))
+    sender._outcomes = [(row, NotTaken("late")) for row in stale]
+    sender.call_due()
     assert state(bff) == ("delivered", 1)
     assert CLAIM_S > 2 * outward.CALL_S
 

@@ -5,14 +5,14 @@ The table has the columns `claim`, a token, and `due_at`, null once nothing is l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import cast
 
 import structlog
 from sqlalchemy import update
 
-from pulsaga.delivery.blame import by_halves
+from pulsaga.delivery.blame import by_halves, verdict
 from pulsaga.delivery.incidents import open_incident
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.transaction.rows import R, Rows
@@ -22,8 +22,8 @@ from pulsaga.errors import Unavailable
 from pulsaga.text import describe
 
 log = structlog.get_logger()
-ClaimReport = Callable[[UnitOfWork, Sequence[R]], object]
-"""Write what came of claimed rows, of those that are still held."""
+ClaimReport = Callable[[UnitOfWork, R], object]
+"""Write what came of one claimed row, as it is now, without its token."""
 
 
 def claim(uow: UnitOfWork, table: Rows[R], limit: int, for_s: float, but: Collection[str] = ()) -> list[R]:
@@ -40,33 +40,60 @@ def claim(uow: UnitOfWork, table: Rows[R], limit: int, for_s: float, but: Collec
     return claimed
 
 
-def held(uow: UnitOfWork, table: Rows[R], claimed: Sequence[R]) -> Iterator[R]:
-    """Yield the rows that are still held, as they are now, without their token; another's are left to that one.
+def report_held(
+    uow: UnitOfWork, table: Rows[R], claimed: Sequence[R], report: ClaimReport[R], *, pass_locked: bool = True
+) -> list[R]:
+    """Report on the rows that are still held; another's are left to that one.
 
-    So are rows that another transaction has locked: the others' reports must not wait for it, or be lost with it.
+    Return those that another transaction has locked: the others' reports do not wait for it, unless you say so.
     """
-    uow.pass_locked = True
+    uow.pass_locked = pass_locked
     uow.load((table, row["id"]) for row in claimed)
+    locked = []
     for before in claimed:
-        row = _unlocked(uow, table, before["id"])
+        try:
+            row = uow.get(table, before["id"])
+        except Unavailable:
+            locked.append(before)
+            continue
         if row is None or row["claim"] != before["claim"]:
             log.warning("claim lost, not reported", table=table.name, id=before["id"])
         else:
-            yield cast(R, {**row, "claim": None})
+            report(uow, cast(R, {**row, "claim": None}))
+    return locked
 
 
 def report_apart(
     transactions: Transactions, table: Rows[R], claimed: Sequence[R], report: ClaimReport[R], rest_s: float
 ) -> None:
-    """Report on claimed rows in one transaction; when the database refuses that, by halves, down to the row at fault.
+    """Report on claimed rows in one transaction, then on those that were locked, in another that waits for them.
 
-    That one is put off for `rest_s` seconds, with an incident: what came of it cannot be kept, so it is done again.
+    When the database refuses a report, go by halves, down to the row at fault. That one is put off for `rest_s`
+    seconds, with an incident: what came of it cannot be kept, so it is done again. So is a row that stays locked for
+    longer than LOCK_TIMEOUT, once its claim has ended.
     """
-    by_halves(
-        claimed,
-        lambda rows: transactions.run(lambda uow: report(uow, rows)),
-        lambda row, error: transactions.run(partial(_put_off, table, row, error, rest_s)),
-    )
+
+    def report_on(rows: Sequence[R], *, pass_locked: bool = True) -> list[R]:
+        locked: list[R] = []
+        by_halves(
+            rows,
+            lambda part: locked.extend(
+                transactions.run(lambda uow: report_held(uow, table, part, report, pass_locked=pass_locked))
+            ),
+            lambda row, error: transactions.run(partial(_put_off, table, row, error, rest_s)),
+        )
+        return locked
+
+    locked = report_on(claimed)
+    if not locked:
+        return
+    try:
+        report_on(locked, pass_locked=False)
+    except Exception as error:
+        if verdict(error) != "locked":
+            raise
+        for row in report_on(locked):
+            log.warning("locked, not reported", table=table.name, id=row["id"])
 
 
 def _put_off(table: Rows[R], row: R, error: Exception, rest_s: float, uow: UnitOfWork) -> None:
@@ -74,10 +101,3 @@ def _put_off(table: Rows[R], row: R, error: Exception, rest_s: float, uow: UnitO
     open_incident(uow, "unreported", row["id"], type(error).__name__, describe(error))
     ours = (table.c.id == row["id"]) & (table.c.claim == row["claim"])
     uow.values(update(table).where(ours).values(due_at=uow.now + rest_s, claim=None).returning(table.c.id))
-
-
-def _unlocked(uow: UnitOfWork, table: Rows[R], key: str) -> R | None:
-    try:
-        return uow.get(table, key)
-    except Unavailable:
-        return None

@@ -11,9 +11,8 @@ import base64
 import hmac
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from queue import SimpleQueue
 
@@ -25,7 +24,7 @@ from pulsaga.delivery.database import open_database
 from pulsaga.delivery.incidents import open_incident
 from pulsaga.delivery.loop import LOOK_S, Due, Duty
 from pulsaga.delivery.messages import new_id
-from pulsaga.delivery.transaction.claims import held, report_apart
+from pulsaga.delivery.transaction.claims import report_apart
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import SettingError
@@ -202,21 +201,17 @@ class Webhooks:
     def _report(self) -> None:
         if self._outcomes:
             rows, came = [row for row, _ in self._outcomes], {row["id"]: outcome for row, outcome in self._outcomes}
-            report_apart(
-                self._transactions, webhook, rows, partial(report_calls, came, self._settings), LONGEST_DELAY_S
-            )
+
+            def report_call(uow: UnitOfWork, row: Row) -> None:
+                report(uow, row, came[row["id"]], self._settings)
+
+            report_apart(self._transactions, webhook, rows, report_call, LONGEST_DELAY_S)
             self._outcomes = []
 
 
 def not_taken(error: BaseException) -> NotTaken:
     """Blame a call for what it raised, in words that are safe to keep: a receiver may have chosen them."""
     return NotTaken(printable(f"{type(error).__name__}: {error}", DETAIL_CHARACTERS))
-
-
-def report_calls(came: Mapping[str, Outcome], settings: Settings, uow: UnitOfWork, rows: Sequence[Row]) -> None:
-    """Write what came of calls, of those whose claim still holds."""
-    for row in held(uow, webhook, rows):
-        report(uow, row, came[row["id"]], settings)
 
 
 def report(uow: UnitOfWork, row: Row, outcome: Outcome | None, settings: Settings) -> None:
