@@ -275,4 +275,4 @@ def send_mails(runtime: Runtime) -> Duty:
         return any(isinstance(received.message.body, SendPasswordMail) for received in batch if received.message)
 
     longest_s = max(LONGEST_DELAY_S, runtime.settings.of(CorreoSettings).mail_claim)
-    return Duty("sender", sender.send_due, woken_by=brings_mail, due=Due(mail.c.due_at, longest_s))
+    return Duty("sender", sender.send_due, woken_by=brings_mail, due=[Due(mail.c.due_at, longest_s)])

@@ -76,7 +76,7 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         worker, close = _worker(service, runtime)
         closing.append(close)
         process.add("messages", worker.run, worker.stop)
-        duties.append(Duty("failures", worker.retry_failures, due=Due(failure.c.due_at, LONGEST_RETRY_S)))
+        duties.append(Duty("failures", worker.retry_failures, due=[Due(failure.c.due_at, LONGEST_RETRY_S)]))
         duties.append(
             Duty("forgetting", partial(forget, runtime.write, runtime.settings.clock_offset), every_s=FORGET_EVERY_S)
         )
@@ -91,7 +91,7 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
         projector, close = _projector(service, runtime, engine)
         closing.append(close)
         process.add("projections", projector.run, projector.stop)
-        retrying = Duty("unprojected", projector.retry_failures, due=Due(failure.c.due_at, LONGEST_DELAY_S))
+        retrying = Duty("unprojected", projector.retry_failures, due=[Due(failure.c.due_at, LONGEST_DELAY_S)])
         add_duties(process, partial(Lookout, engine, 0.0, every_s=UNPROJECTED_LOOK_S), [retrying], reporting)
     return closing
 

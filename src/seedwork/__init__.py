@@ -53,7 +53,10 @@ if TYPE_CHECKING:
     from pulsaga.running.runtime import Runtime as Runtime
     from pulsaga.saga.definition import Access as Access
     from pulsaga.saga.definition import Saga as Saga
+    from pulsaga.saga.steps import Each as Each
     from pulsaga.saga.steps import Every as Every
+    from pulsaga.saga.steps import ForEach as ForEach
+    from pulsaga.saga.steps import Parallel as Parallel
     from pulsaga.saga.steps import Sleep as Sleep
     from pulsaga.saga.steps import Step as Step
     from pulsaga.saga.steps import When as When
@@ -81,12 +84,15 @@ PLACES = {
     "DomainError": "pulsaga.errors",
     "Due": "pulsaga.delivery.loop",
     "Duty": "pulsaga.delivery.loop",
+    "Each": "pulsaga.saga.steps",
     "Every": "pulsaga.saga.steps",
     "FactTable": "pulsaga.operate.verify",
     "Floor": "pulsaga.operate.verify",
+    "ForEach": "pulsaga.saga.steps",
     "Handler": "pulsaga.delivery.dispatch.handlers",
     "Id": "pulsaga.delivery.tables",
     "Message": "pulsaga.delivery.messages",
+    "Parallel": "pulsaga.saga.steps",
     "Projection": "pulsaga.delivery.projection",
     "ProtoolsError": "pulsaga.errors",
     "Received": "pulsaga.delivery.dispatch.reader",

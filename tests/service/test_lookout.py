@@ -36,8 +36,8 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
 def duties() -> Iterator[tuple[DutyThread, DutyThread, list[str]]]:
     """One duty for each of two tables, and who was at work."""
     ran: list[str] = []
-    sweep = DutyThread(Duty("sweep", lambda: ran.append("sweep"), due=Due(outbox.c.due_at, 60.0)))
-    retry = DutyThread(Duty("retry", lambda: ran.append("retry"), due=Due(failure.c.due_at, 60.0)))
+    sweep = DutyThread(Duty("sweep", lambda: ran.append("sweep"), due=[Due(outbox.c.due_at, 60.0)]))
+    retry = DutyThread(Duty("retry", lambda: ran.append("retry"), due=[Due(failure.c.due_at, 60.0)]))
     for thread in (sweep, retry):
         thread.start()
     yield sweep, retry, ran
@@ -64,7 +64,7 @@ def test_a_duty_is_woken_when_its_row_is_due_and_no_other(
 def test_a_look_tells_a_duty_that_nothing_is_due_for_it(desk: Desk) -> None:
     """What a duty gathers for its next turn must not grow old while it has none."""
     told: list[str] = []
-    duty = Duty("sweep", lambda: None, due=Due(outbox.c.due_at, 60.0), calm=lambda: told.append("calm"))
+    duty = Duty("sweep", lambda: None, due=[Due(outbox.c.due_at, 60.0)], calm=lambda: told.append("calm"))
     lookout = Lookout(desk.runtime.write, 0.0, [DutyThread(duty)])
     lookout.look()
     assert told == ["calm"]
@@ -103,7 +103,7 @@ def test_all_duties_of_a_process_cost_one_statement_a_look(
 def test_a_duty_that_is_wanted_is_woken_though_nothing_is_due(desk: Desk) -> None:
     """What makes it so may lie in memory, such as a topic that is to be tried again."""
     ran: list[str] = []
-    duty = Duty("sweep", lambda: ran.append("sweep"), due=Due(outbox.c.due_at, 60.0), wanted=lambda: not ran)
+    duty = Duty("sweep", lambda: ran.append("sweep"), due=[Due(outbox.c.due_at, 60.0)], wanted=lambda: not ran)
     thread = DutyThread(duty)
     thread.start()
     lookout = Lookout(desk.runtime.write, 0.0, [thread])
@@ -191,7 +191,7 @@ def test_a_look_that_fails_leaves_a_whole_pool(desk: Desk) -> None:
 def test_a_look_at_a_database_that_cannot_be_reached_is_waited_out(desk: Desk) -> None:
     """What is not Unavailable would break the loop, and with it the process."""
     lookout = Lookout(
-        _unreachable(desk.runtime.write), 0.0, [DutyThread(Duty("sweep", list, due=Due(outbox.c.due_at, 60.0)))]
+        _unreachable(desk.runtime.write), 0.0, [DutyThread(Duty("sweep", list, due=[Due(outbox.c.due_at, 60.0)]))]
     )
     with pytest.raises(Unavailable):
         lookout.look()

@@ -12,7 +12,8 @@ from tests.service.rooms import Room, room
 
 from correo.tables import mail_view
 from pulsaga.delivery.messages import Context, Message, new_id
-from pulsaga.saga.log import Entry, StepState
+from pulsaga.saga.branches import StepState
+from pulsaga.saga.log import Entry
 from pulsaga.saga.snapshots import write_entries, write_steps
 from pulsaga.saga.views import project_saga
 from system import SYSTEM

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.unit.test_steps import saga, step
 
 from pulsaga import Sleep, When
+from pulsaga.saga.branches import StepState
 from pulsaga.saga.graph import mermaid
-from pulsaga.saga.log import StepState
 
 
 def is_far(_start: object) -> bool:
@@ -52,4 +52,4 @@ def test_where_a_saga_stands_is_marked() -> None:
     """Done, here, undone, refused: nothing else is known of a step."""
     steps = {"0": StepState("undone"), "1": StepState("else"), "1/else/0": StepState("then"), "2": StepState("issued")}
     marked = [line for line in mermaid(TRIP, steps).splitlines() if line.startswith("  class ")]
-    assert marked == ["  class s1,s1_else_0 done", "  class s2 here", "  class s0 undone"]
+    assert marked == ["  class s1,s1_else_0 done", "  class s0 undone", "  class s2 here"]

@@ -14,23 +14,13 @@ from hypothesis import strategies as st
 
 from pulsaga.delivery.messages import command, contract_of, event
 from pulsaga.errors import DomainError
+from pulsaga.saga.branches import Branch, fork_of
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.engine import Move, advance, start
-from pulsaga.saga.log import (
-    ACTIVE,
-    TERMINAL,
-    Due,
-    Entry,
-    Failed,
-    Operator,
-    Outgoing,
-    Progress,
-    Refused,
-    Replied,
-    Silent,
-    fold,
-)
-from pulsaga.saga.steps import Sleep, Step, When, hours, minutes
+from pulsaga.saga.engine import advance, start
+from pulsaga.saga.happenings import Due, Failed, Operator, Outgoing, Refused, Replied, Silent
+from pulsaga.saga.log import ACTIVE, TERMINAL, Entry, Progress, fold
+from pulsaga.saga.steps import Each, ForEach, Parallel, Sleep, Step, When, hours, inside, minutes
+from pulsaga.saga.turn import Move
 
 
 @event("s.done")
@@ -58,10 +48,15 @@ def step(name: str, *, undo: bool = True, **rest: Any) -> Step[Any]:
     return Step(
         forward,
         undo=backward if undo else None,
-        learn=lambda data, reply: replace(data, **{name: reply.value}),
+        learn=lambda data, reply: learned(data, name, reply.value),
         deadline=60,
         **rest,
     )
+
+
+def learned(data: Any, name: str, value: str) -> Any:
+    """Note an answer: what an item learns, it knows itself."""
+    return Each(data.data, f"{data.item}+{value}") if isinstance(data, Each) else replace(data, **{name: value})
 
 
 @command("s.start")
@@ -74,8 +69,7 @@ def steps_in(nodes: Sequence[Any]) -> Iterator[Step[Any]]:
     for node in nodes:
         if isinstance(node, Step):
             yield node
-        elif isinstance(node, When):
-            yield from steps_in([*node.steps, *node.otherwise])
+        yield from steps_in([one for _, steps in inside(node) for one in steps])
 
 
 def saga_of(name: str, steps: Sequence[Any]) -> Saga[Any]:
@@ -139,7 +133,12 @@ class Talk:
 
     def let_time_pass(self) -> Talk:
         self.now += 61
-        return self.hear(Due())
+        return self.hear(Due(tuple(self.branches)))
+
+    @property
+    def branches(self) -> dict[str, Branch]:
+        """Its branches by path, the trunk too."""
+        return {path: self.progress.branch(path) for path in ("", *self.progress.branches)}
 
     @property
     def names(self) -> list[str]:
@@ -478,18 +477,33 @@ def _outermost(draw: st.DrawFn, names: Iterator[str], number: int, pivot: int) -
 
 def _node(draw: st.DrawFn, names: Iterator[str], depth: int, *, undoable: bool) -> Any:
     """Make one node with others inside, up to a depth."""
-    kind = draw(st.sampled_from(["step", "step", "sleep", "when"] if depth else ["step", "step", "sleep"]))
+    kinds = ["step", "step", "sleep", "when", "parallel", "each"] if depth else ["step", "step", "sleep"]
+    kind = draw(st.sampled_from(kinds))
     if kind == "sleep":
         return Sleep(draw(st.sampled_from([1, 60])))
     if kind == "step":
         undo, late = undoable and draw(st.booleans()), draw(st.sampled_from(["ignore", "park"]))
         return step(next(names), undo=undo, late=late, retryable=draw(st.sampled_from([(), ("no",)])), tries=2)
-    inside = [
-        [_node(draw, names, depth - 1, undoable=undoable) for _ in range(draw(st.integers(least, 2)))]
-        for least in (1, 0)
-    ]
-    holds = draw(st.booleans())
-    return When(lambda _data: holds, inside[0], otherwise=inside[1])
+
+    def several(least: int) -> list[Any]:
+        return [_node(draw, names, depth - 1, undoable=undoable) for _ in range(draw(st.integers(least, 2)))]
+
+    fail = draw(st.sampled_from(["fast", "wait"]))
+    if kind == "when":
+        holds = draw(st.booleans())
+        return When(lambda _data: holds, several(1), otherwise=several(0))
+    if kind == "parallel":
+        return Parallel(*(several(1) for _ in range(draw(st.integers(2, 3)))), fail=fail)
+    items = draw(st.lists(st.sampled_from(["ada", "b/c", "then", "0"]), max_size=3, unique=True))
+    return ForEach(listing(items), str, several(1), at_most=draw(st.integers(1, 3)), fail=fail)
+
+
+def listing(items: list[str]) -> Callable[[Any], list[str]]:
+    def listed(_data: Any) -> list[str]:
+        return items
+
+    listed.__annotations__["return"] = list[str]
+    return listed
 
 
 @dataclass
@@ -537,7 +551,7 @@ def deliver_something(draw: st.DataObject, talk: Talk, world: World, replies: li
     elif choice == "due":
         talk.let_time_pass()
     elif choice == "silent":
-        talk.hear(Silent())
+        talk.hear(Silent(draw.draw(st.sampled_from(["", *talk.progress.branches]))))
     elif choice == "by hand":
         with suppress(DomainError):
             talk.by_hand(draw.draw(st.sampled_from(["resume", "retry-step", "compensate", "cancel"])))
@@ -551,7 +565,7 @@ def deliver_the_rest(talk: Talk, world: World) -> None:
         assert seen < 200, "the log grows for ever"
         for outgoing in list(talk.sent):
             talk.hear(world.receive(outgoing))
-        if talk.progress.resting:
+        if any(branch.resting for branch in talk.branches.values()):
             talk.let_time_pass()
 
 
@@ -572,18 +586,30 @@ def test_whatever_the_order_every_run_ends_and_nothing_stays_done_that_was_given
     assert progress.status in TERMINAL or (progress.status == "SUSPENDED" and progress.reason[0])
     assert len(world.undone) == len(set(world.undone))
     if progress.status == "COMPLETED":
-        assert {state.status for state in progress.steps.values()} <= {"done", "then", "else"}
+        assert {state.status for state in progress.all_steps.values()} <= {"done", "then", "else", "joined"}
     if progress.status == "COMPENSATED":
-        undoable = [step for path, step in progress.steps.items() if step.command and saga.step(path).undo]
+        undoable = [step for path, step in progress.all_steps.items() if step.command and saga.step(path).undo]
         kept = [identifier for step in undoable for identifier in (step.command_id, *step.former)]
         assert not any(world.done.get(identifier) for identifier in kept)
+
+
+def is_in_hand(progress: Progress, branch: Branch) -> bool:
+    return branch.state == ("going-back" if progress.compensating else "open")
 
 
 def check(saga: Saga, talk: Talk) -> None:
     """What holds after every move."""
     progress = talk.progress
-    assert (progress.status in ACTIVE) == (progress.wake_at is not None)
     assert folded(saga, talk.log) == progress
+    for path, branch in talk.branches.items():
+        waits = branch.outstanding(compensating=progress.compensating) or branch.resting
+        assert (branch.wake_at is not None) <= (bool(waits) and not branch.stuck), path
+    if progress.status in ACTIVE:
+        assert any(branch.wake_at is not None for branch in talk.branches.values())
+    assert (progress.status == "SUSPENDED") == any(branch.stuck for branch in talk.branches.values())
+    for path in {fork_of(path) for path in progress.branches if path}:
+        in_hand = [one for at, one in progress.branches.items() if fork_of(at) == path and is_in_hand(progress, one)]
+        assert len(in_hand) <= getattr(saga.at(path), "at_most", 3)
     undos = {(outgoing.command_id, outgoing.body.undoes) for outgoing in talk.sent if outgoing.body.undoes}
     anew = [entry.code for entries in talk.log for entry in entries if entry.kind == "operator"].count("retry-step")
     assert len(undos) <= len({undoes for _, undoes in undos}) + anew

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pulsaga import DefinitionError, DomainError, Every, Saga, Sleep, Step, When, command, event
-from pulsaga.saga.log import Due, Refused, Silent
+from pulsaga.saga.happenings import Due, Refused, Silent
 from pulsaga.testing import given
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "workflows.md").read_text()

@@ -20,7 +20,7 @@ from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError
 from pulsaga.operate.verify.report import Report, verify
 from pulsaga.operate.verify.scope import Scope
-from pulsaga.saga.log import Action, Operator
+from pulsaga.saga.happenings import Action, Operator
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import resend_to_silent, wake_due_sagas
 from pulsaga.settings import Settings

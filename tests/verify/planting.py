@@ -12,7 +12,7 @@ from tests.verify.lab import Lab
 
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import dead_letter, event, inbox, incident, outbox
-from pulsaga.saga.tables import saga, saga_move, saga_view
+from pulsaga.saga.tables import saga, saga_branch, saga_branch_view, saga_move, saga_view
 from pulsaga.web.front_door.tables import acceptance, command, command_move
 
 Plant = Callable[[Lab, Random], set[str]]
@@ -131,6 +131,14 @@ def lose_a_saga(lab: Lab, chance: Random) -> set[str]:
     return {"diverged/snapshot"} if drop(lab, chance, lab.system.name, "write", saga) else set()
 
 
+def lose_a_branch(lab: Lab, chance: Random) -> set[str]:
+    return {"diverged/snapshot"} if drop(lab, chance, lab.system.name, "write", saga_branch) else set()
+
+
+def show_no_branch(lab: Lab, chance: Random) -> set[str]:
+    return {"diverged/saga-view"} if drop(lab, chance, lab.system.name, "read", saga_branch_view) else set()
+
+
 def lose_a_move(lab: Lab, chance: Random) -> set[str]:
     of_saga = event.c.type.endswith(".saga-moved")
     drop(lab, chance, lab.system.name, "write", event, of_saga)
@@ -199,9 +207,11 @@ PLANTS: tuple[Plant, ...] = (
     lose_what_was_to_be_sent,
     lose_work,
     lose_a_saga,
+    lose_a_branch,
     lose_a_move,
     skip_a_move,
     show_no_saga,
+    show_no_branch,
     show_no_command,
     forget_a_move,
     handle_what_nobody_issued,

@@ -21,7 +21,7 @@ from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate.verify import Check, Checks, FactTable
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.steps import Sleep, Step, When, minutes
+from pulsaga.saga.steps import Each, ForEach, Parallel, Sleep, Step, When, minutes
 from pulsaga.service import Service
 
 SYSTEM_NAME = "lab"
@@ -205,7 +205,10 @@ class Piece:
     undoable: bool
     late: str = "park"
     around: str = ""
-    """What stands around it: `when` a condition, `sleep` a rest before it, `retry` another try after a refusal."""
+    """What stands around it: `when` a condition, `sleep` a rest before it, `retry` another try after a refusal.
+
+    Or branches: `parallel` and `wait` another step beside it, `each` it is taken for every item.
+    """
 
 
 def workflow(number: int, pieces: list[Piece], pivot: int | None) -> Saga[Any]:
@@ -218,18 +221,35 @@ def workflow(number: int, pieces: list[Piece], pivot: int | None) -> Saga[Any]:
 
 def _nodes(index: int, piece: Piece, *, is_pivot: bool) -> list[Any]:
     step = _step(index, piece, is_pivot=is_pivot)
-    if piece.around == "when" and not is_pivot:
-        return [When(lambda order: order.plan.split()[index] != "skip", [step], otherwise=[Sleep(1)])]
-    return [Sleep(1), step] if piece.around == "sleep" else [step]
+    if piece.around == "sleep":
+        return [Sleep(1), step]
+    if is_pivot:
+        return [step]
+    match piece.around:
+        case "when":
+            return [When(lambda order: order.plan.split()[index] != "skip", [step], otherwise=[Sleep(1)])]
+        case "parallel":
+            return [Parallel([Sleep(1), step], _step(index + 1, piece))]
+        case "wait":
+            return [Parallel(step, _step(index + 1, piece), fail="wait")]
+        case "each":
+            return [ForEach(items, lambda item: item, [_step(index, piece)], at_most=2)]
+    return [step]
 
 
-def _step(index: int, piece: Piece, *, is_pivot: bool) -> Step[Order]:
+def items(order: Order) -> list[str]:
+    """List what an order has of items: what becomes of each, and its number."""
+    return [f"{fate} {number}" for number, fate in enumerate(order.plan.split()[:3])]
+
+
+def _step(index: int, piece: Piece, *, is_pivot: bool = False) -> Step[Any]:
     made = KINDS[piece.kind]
 
-    def do(order: Order) -> Any:
-        return made.do(order.plan.split()[index])
+    def do(known: Any) -> Any:
+        fates = known.item.split() if isinstance(known, Each) else known.plan.split()[index:] + ["do"]
+        return made.do(fates[0])
 
-    def undo(_order: Order, undoes: str) -> Any:
+    def undo(_known: Any, undoes: str) -> Any:
         return made.undo(undoes)
 
     do.__annotations__["return"], undo.__annotations__["return"] = made.do, made.undo

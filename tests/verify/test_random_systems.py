@@ -86,7 +86,7 @@ class Shape:
 @st.composite
 def shapes(draw: st.DrawFn) -> Shape:
     services = draw(st.integers(1, 3))
-    around = st.sampled_from(["", "", "when", "sleep", "retry"])
+    around = st.sampled_from(["", "", "when", "sleep", "retry", "parallel", "wait", "each"])
     step = st.tuples(st.integers(0, services - 1), st.booleans(), st.sampled_from(["park", "ignore"]), around)
     flows = []
     for _ in range(draw(st.integers(1, 3))):
@@ -137,8 +137,8 @@ def stir(lab: Lab, begun: list[str], chance: Random, turns: int) -> None:
 RICH = Shape(
     3,
     [
-        ([(0, True, "park", ""), (1, True, "park", "sleep"), (2, False, "ignore", "")], 2),
-        ([(1, True, "park", "when"), (0, False, "park", "retry")], None),
+        ([(0, True, "park", "retry"), (1, True, "park", "sleep"), (2, False, "ignore", "")], 2),
+        ([(1, True, "park", "when"), (0, False, "park", "each")], None),
         ([(2, False, "park", "")], 0),
     ],
 )

@@ -22,7 +22,8 @@ from pulsaga.located import the_system
 from pulsaga.operate import incidents, letters, replaying, sagas
 from pulsaga.operate.acting import Runtimes, Signature
 from pulsaga.running.runtime import Runtime, open_runtime
-from pulsaga.saga.log import Action, Status
+from pulsaga.saga.happenings import Action
+from pulsaga.saga.log import Status
 from pulsaga.settings import Settings
 from pulsaga.text import printable
 from pulsaga_program.terminal import tell, tell_json

@@ -8,12 +8,11 @@ import click
 
 from pulsaga.delivery.messages import contract_of
 from pulsaga.located import the_system
-from pulsaga.operate.sagas import row_of
+from pulsaga.operate.sagas import progress_of
 from pulsaga.operate.workflows import stranded
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.graph import mermaid
 from pulsaga.saga.log import Progress
-from pulsaga.saga.snapshots import load_progress
 from pulsaga_program.commands.operators import the_runtimes
 from pulsaga_program.terminal import tell
 
@@ -42,7 +41,7 @@ def graph(name: str, saga_id: str | None) -> None:
     progress = _progress(saga_id)
     if progress.workflow != workflow.key:
         raise click.UsageError(f"{saga_id} is a saga of {progress.workflow}")
-    click.echo(mermaid(workflow, progress.steps), nl=False)
+    click.echo(mermaid(workflow, progress.all_steps), nl=False)
 
 
 @workflows.command()
@@ -58,10 +57,10 @@ def check() -> None:
 
 def _progress(saga_id: str) -> Progress:
     with the_runtimes() as runtimes:
-        row = row_of(runtimes, saga_id)
-    if row is None:
+        progress = progress_of(runtimes, saga_id)
+    if progress is None:
         raise click.UsageError(f"there is no saga {saga_id}")
-    return load_progress(row)
+    return progress
 
 
 def _workflow(name: str) -> Saga[object]:

@@ -108,7 +108,7 @@ class Duty:
     work: Callable[[], object]
     every_s: float = 1.0
     woken_by: Callable[[Sequence[Received]], bool] = _never
-    due: Due | None = None
+    due: Sequence[Due] = ()
     wanted: Callable[[], bool] = _unwanted
     calm: Callable[[], object] = _nothing
 
@@ -141,7 +141,7 @@ class DutyThread(threading.Thread):
     def run(self) -> None:
         """Loop until `stop`."""
         while not self._stopping.is_set():
-            self._woken.wait(self._duty.every_s if self.due is None else None)
+            self._woken.wait(None if self.due else self._duty.every_s)
             self._woken.clear()
             if not self._stopping.is_set():
                 self._turn()
@@ -193,7 +193,8 @@ class Lookout:
         self, engine: Engine, clock_offset: float, threads: Iterable[DutyThread], every_s: float = LOOK_S
     ) -> None:
         self._engine, self._every_s = engine, every_s
-        self._watched = [(thread, thread.due) for thread in threads if thread.due is not None]
+        self._threads = [thread for thread in threads if thread.due]
+        self._watched = [(thread, due) for thread in self._threads for due in thread.due]
         self._clock = database.clock_sql(engine.dialect.name, clock_offset)
         looks = [self._exists(due, when) for when in (self._has_come, self._is_too_far) for _, due in self._watched]
         self._query = f"SELECT {', '.join(looks)}"
@@ -217,10 +218,14 @@ class Lookout:
         """Look once."""
         found = database.glance(self._engine, self._query)
         count = len(self._watched)
+        woken = set()
         for (thread, due), is_due, is_too_far in zip(self._watched, found[:count], found[count:], strict=True):
             if is_too_far:
                 self._bring_forward(due)
-            (thread.wake if is_due or is_too_far or thread.wanted() else thread.calm)()
+            if is_due or is_too_far:
+                woken.add(thread)
+        for thread in self._threads:
+            (thread.wake if thread in woken or thread.wanted() else thread.calm)()
 
     def _bring_forward(self, due: Due) -> None:
         """Let what waits for a time that no wait reaches be due now, but for what another transaction holds."""

@@ -24,8 +24,8 @@ from pulsaga.operate.acting import Act, Runtimes, Signature, carry_out
 from pulsaga.operate.letters import Letter, decoded, find, read
 from pulsaga.operate.sagas import find_row
 from pulsaga.operate.superseding import closing, newest
-from pulsaga.saga.log import TERMINAL
-from pulsaga.saga.snapshots import load_progress
+from pulsaga.saga.kept import read_progress
+from pulsaga.saga.log import TERMINAL, Progress
 from pulsaga.saga.tables import saga
 
 # --- discard
@@ -82,11 +82,11 @@ def replay(runtimes: Runtimes, identifier: str, service: str | None, by: Signatu
     """
     letter = find(runtimes, identifier, service)
     message = _readable(runtimes, letter)
-    with _held(runtimes, letter, message.saga_id) as (tx, saga_row):
+    with _held(runtimes, letter, message.saga_id) as (tx, progress):
         row = _still_open(tx, letter)
         now = database.now(tx, runtimes.settings.clock_offset)
         _refuse_expired(message, now)
-        _refuse_superseded(runtimes, tx, letter, message, saga_row)
+        _refuse_superseded(runtimes, tx, letter, message, progress)
         done = _carry_out(runtimes, tx, Act(by, "replay", letter.id, _body_hash(row)), "replayed")
         if done:
             _put_back(tx, letter, now)
@@ -101,13 +101,14 @@ def _readable(runtimes: Runtimes, letter: Letter) -> AnyMessage:
 
 
 @contextmanager
-def _held(runtimes: Runtimes, letter: Letter, saga_id: str) -> Iterator[tuple[Connection, Row | None]]:
+def _held(runtimes: Runtimes, letter: Letter, saga_id: str) -> Iterator[tuple[Connection, Progress | None]]:
     """Hold the saga's row while the letter's transaction runs: no undo can be sent between the look and the act."""
     with ExitStack() as stack:
         saga_tx = stack.enter_context(runtimes.coordinator.write.begin())
         own = letter.service == runtimes.system.name
         tx = saga_tx if own else stack.enter_context(runtimes.runtime(letter.service).write.begin())
-        yield tx, lock_rows(saga_tx, saga, [saga_id]).get(saga_id)
+        row = lock_rows(saga_tx, saga, [saga_id]).get(saga_id)
+        yield tx, read_progress(saga_tx, row) if row else None
 
 
 def _refuse_expired(message: AnyMessage, now: float) -> None:
@@ -116,33 +117,33 @@ def _refuse_expired(message: AnyMessage, now: float) -> None:
 
 
 def _refuse_superseded(
-    runtimes: Runtimes, tx: Connection, letter: Letter, message: AnyMessage, saga_row: Row | None
+    runtimes: Runtimes, tx: Connection, letter: Letter, message: AnyMessage, progress: Progress | None
 ) -> None:
-    by = _superseded_by(runtimes, letter, message, saga_row)
+    by = _superseded_by(runtimes, letter, message, progress)
     if by is None and letter.row["saga_id"] is None and _was_handled(tx, letter):
         by = "the same message, which came again, could be read and was handled"
     if by:
         raise DomainError("superseded", f"it was superseded: {by}")
 
 
-def _superseded_by(runtimes: Runtimes, letter: Letter, message: AnyMessage, saga_row: Row | None) -> str | None:
+def _superseded_by(runtimes: Runtimes, letter: Letter, message: AnyMessage, progress: Progress | None) -> str | None:
     """Say what has made a message pointless, or None: its saga must wait for it, if there is a saga."""
     awaited = message.id if message.contract.kind == "command" else message.command_id
-    if saga_row is None:
+    if progress is None:
         return None if message.contract.kind == "command" else f"there is no saga {message.saga_id}"
-    progress = load_progress(saga_row)
     if message.id == message.saga_id:
         return f"its saga has begun and is {progress.status}"
     if progress.status in TERMINAL:
         return f"its saga has ended {progress.status}"
     if letter.service == runtimes.system.name and message.contract.kind == "command":
         return None  # a cancel: no saga waits for it, and the saga says whether it is too late
-    waits_for = progress.outstanding
-    if waits_for is None:
+    waits_for = progress.awaited.values()
+    if not waits_for:
         return f"its saga is {progress.status} and waits for no answer"
-    if waits_for[1] != awaited:
-        state = progress.steps[waits_for[0]]
-        return f"its saga is {progress.status} and waits for {state.undo or state.command} {waits_for[1]}"
+    if all(command_id != awaited for _, command_id in waits_for):
+        states = ((progress.step(path), command_id) for path, command_id in waits_for)
+        names = ", ".join(f"{state.undo or state.command} {command_id}" for state, command_id in states)
+        return f"its saga is {progress.status} and waits for {names}"
     return None
 
 

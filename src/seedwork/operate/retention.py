@@ -18,7 +18,7 @@ from pulsaga.delivery.forgetting import KEPT_S
 from pulsaga.delivery.messages import first_id
 from pulsaga.delivery.tables import dead_letter, event, incident
 from pulsaga.saga.log import TERMINAL
-from pulsaga.saga.tables import event_archive, saga, saga_archive
+from pulsaga.saga.tables import event_archive, saga, saga_archive, saga_branch, saga_branch_archive
 from pulsaga.settings import Settings
 from pulsaga.system import System
 from pulsaga.text import describe
@@ -72,6 +72,7 @@ def _archived(tx: Connection, ids: Sequence[str]) -> int:
 def _move_with_logs(tx: Connection, ids: Sequence[str]) -> None:
     with tx.begin_nested():
         _move(tx, event, event_archive, event.c.aggregate, ids)
+        _move(tx, saga_branch, saga_branch_archive, saga_branch.c.saga_id, ids)
         _move(tx, saga, saga_archive, saga.c.id, ids)
 
 

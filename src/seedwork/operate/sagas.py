@@ -16,7 +16,9 @@ from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
 from pulsaga.errors import Undecodable
 from pulsaga.operate import superseding
 from pulsaga.operate.acting import Act, Runtimes, Signature
-from pulsaga.saga.log import Action, Operator
+from pulsaga.saga.happenings import Action, Operator
+from pulsaga.saga.kept import InTransaction, read_progress
+from pulsaga.saga.log import Progress
 from pulsaga.saga.snapshots import entries_of, load_progress, shown_steps
 from pulsaga.saga.tables import event_archive, saga, saga_archive
 
@@ -28,11 +30,11 @@ def sagas(runtimes: Runtimes, status: str | None, limit: int) -> list[dict[str, 
     query = select(saga).order_by(saga.c.moved_at).limit(limit)
     with runtimes.coordinator.write.connect() as connection:
         rows = connection.execute(query.where(saga.c.status == status) if status else query).mappings().all()
-    return [_summary(dict(row)) for row in rows]
+        return [_summary(connection, dict(row)) for row in rows]
 
 
-def _summary(row: Row) -> dict[str, Any]:
-    progress = load_progress(row)
+def _summary(connection: Connection, row: Row) -> dict[str, Any]:
+    progress = read_progress(connection, row)
     return {
         "id": row["id"],
         "workflow": row["workflow"],
@@ -41,7 +43,7 @@ def _summary(row: Row) -> dict[str, Any]:
         "reason": ": ".join(filter(None, progress.reason)),
         "moved_at": rfc3339(row["moved_at"]),
         "wake_at": row["wake_at"] and rfc3339(row["wake_at"]),
-        "steps": shown_steps(progress.steps),
+        "steps": shown_steps(progress.all_steps),
     }
 
 
@@ -54,17 +56,18 @@ def log_of(runtimes: Runtimes, saga_id: str | None) -> dict[str, Any] | None:
         row = find_row(connection, saga_id)
         wires = connection.execute(_moves(runtimes, saga_id)).scalars().all()
         incidents = [_shown(dict(found)) for found in connection.execute(open_ones).mappings()]
-    if row is None:
-        return None
-    return _summary(row) | {"log": _entries(runtimes, wires), "incidents": incidents}
+        if row is None:
+            return None
+        return _summary(connection, row) | {"log": _entries(runtimes, wires), "incidents": incidents}
 
 
-def row_of(runtimes: Runtimes, saga_id: str) -> Row | None:
-    """Return a saga's row; None when there is none of this id."""
+def progress_of(runtimes: Runtimes, saga_id: str) -> Progress | None:
+    """Return where a saga stands; None when there is none of this id."""
     if not _is_id(saga_id):
         return None
     with runtimes.coordinator.write.connect() as connection:
-        return find_row(connection, saga_id)
+        row = find_row(connection, saga_id)
+        return read_progress(connection, row) if row else None
 
 
 def find_row(connection: Connection, saga_id: str) -> Row | None:
@@ -121,7 +124,7 @@ def act(runtimes: Runtimes, saga_id: str, action: Action, by: Signature) -> bool
         row = uow.get(saga, saga_id) or find_row(uow.tx, saga_id)
         if row is None:
             raise click.UsageError(f"there is no saga {saga_id}")
-        runtimes.system.sagas.next_move(row, wish, uow.now)
+        runtimes.system.sagas.next_move(uow, row, wish)
         agreed = wanted.is_agreed(uow.values(wanted.requests(uow.now)), runtimes.settings.operator_approvals)
         if agreed:
             _carry_out(runtimes, uow, row, wish)
@@ -135,7 +138,8 @@ def _carry_out(runtimes: Runtimes, uow: UnitOfWork, row: Row, wish: Operator) ->
     if wish.action == "resume":
         _let_go_of_lost_replies(runtimes, uow, row["id"])
     else:
-        superseding.close_letter_of(runtimes, load_progress(row), wish)
+        progress = load_progress(row, InTransaction(uow, row["id"]))
+        superseding.close_letters_of(runtimes, progress, wish)
     runtimes.system.sagas.operate(uow, row["id"], wish)
 
 

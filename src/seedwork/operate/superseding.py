@@ -13,7 +13,8 @@ from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.errors import DomainError
 from pulsaga.operate.acting import Act, Runtimes, Signature
-from pulsaga.saga.log import Operator, Progress
+from pulsaga.saga.happenings import Operator
+from pulsaga.saga.log import Progress
 
 
 def closing(letter_ids: Sequence[str], now: float, outcome: str = "superseded") -> Iterator[Any]:
@@ -32,16 +33,17 @@ def newest(tx: Connection, letter_id: str) -> Row | None:
     return dict(row) if row else None
 
 
-def close_letter_of(runtimes: Runtimes, progress: Progress, wish: Operator) -> None:
-    """Close the letter of the failed command that a saga stands at, so that nobody replays it beside what comes now.
+def close_letters_of(runtimes: Runtimes, progress: Progress, wish: Operator) -> None:
+    """Close the letters of the failed commands that a saga stands at, so that nobody replays one beside what comes now.
 
     It is called while the saga's row is locked, as a replay holds it too: one of the two comes first. Raise
     DomainError when the letter was replayed already and its answer is still awaited.
     """
-    failed = _failed_command(progress)
-    if failed is None:
-        return
-    command_id, service = failed
+    for command_id, service in _failed_commands(progress):
+        _close_letter(runtimes, command_id, service, wish)
+
+
+def _close_letter(runtimes: Runtimes, command_id: str, service: str, wish: Operator) -> None:
     by = Act(Signature(wish.who, wish.why), f"superseded by {wish.action}", command_id)
     assert service != runtimes.system.name, "the coordinator sends itself no commands"
     with runtimes.runtime(service).write.begin() as tx:
@@ -56,11 +58,10 @@ def close_letter_of(runtimes: Runtimes, progress: Progress, wish: Operator) -> N
             tx.execute(audit.insert().values(by.row(now)))
 
 
-def _failed_command(progress: Progress) -> tuple[str, str] | None:
-    """Return id and receiver of the dead command that the saga waits for."""
-    for state in progress.steps.values():
+def _failed_commands(progress: Progress) -> Iterator[tuple[str, str]]:
+    """Yield id and receiver of the dead commands that the saga waits for."""
+    for state in progress.all_steps.values():
         if state.status == "undoing" and state.undo_answer == "failed":
-            return state.undo_id, state.undo.partition(".")[0]
+            yield state.undo_id, state.undo.partition(".")[0]
         if not progress.compensating and state.status == "failed":
-            return state.command_id, state.command.partition(".")[0]
-    return None
+            yield state.command_id, state.command.partition(".")[0]

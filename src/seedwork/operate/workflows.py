@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from pulsaga.delivery.messages import contract_of
 from pulsaga.operate.acting import Runtimes
+from pulsaga.saga.branches import StepState
 from pulsaga.saga.coordinator import Coordinator
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.log import TERMINAL, Progress, StepState
-from pulsaga.saga.snapshots import load_progress
-from pulsaga.saga.steps import Node, Sleep, Step, When, place
+from pulsaga.saga.kept import read_progress
+from pulsaga.saga.log import TERMINAL, Progress
+from pulsaga.saga.steps import ForEach, Node, Parallel, Sleep, Step, When, place
 from pulsaga.saga.tables import saga
 from pulsaga.text import describe
 
@@ -37,18 +38,19 @@ def stranded(runtimes: Runtimes) -> tuple[int, list[Stranded]]:
     found: dict[tuple[str, str], Stranded] = {}
     living = select(saga.c.id, saga.c.workflow, saga.c.progress).where(saga.c.status.not_in(TERMINAL))
     number = 0
-    with runtimes.coordinator.write.connect() as connection:
+    coordinator = runtimes.coordinator.write
+    with coordinator.connect() as connection, coordinator.connect() as looking:
         for row in connection.execution_options(yield_per=PAGE).execute(living).mappings():
             number += 1
-            if why := _why(runtimes.system.sagas, dict(row)):
+            if why := _why(runtimes.system.sagas, looking, dict(row)):
                 one = found.setdefault((row["workflow"], why), Stranded(row["workflow"], why, row["id"]))
                 one.sagas += 1
     return number, list(found.values())
 
 
-def _why(sagas: Coordinator, row: dict[str, Any]) -> str:
+def _why(sagas: Coordinator, connection: Connection, row: dict[str, Any]) -> str:
     try:
-        progress = load_progress(row)
+        progress = read_progress(connection, row)
         workflow = sagas.workflow_of(progress)
         workflow.load(progress.data)
     except Exception as error:  # whatever is kept may be anything; it is this saga's fault, and not the next one's
@@ -58,19 +60,22 @@ def _why(sagas: Coordinator, row: dict[str, Any]) -> str:
 
 def _departures(workflow: Saga[Any], progress: Progress) -> Iterator[str]:
     known = dict(workflow.nodes)
-    for path, state in progress.steps.items():
-        expected = _kind_of(state)
-        node = known.get(path)
-        if not isinstance(node, expected):
-            yield f"{place(path)} was {expected.__name__}, and is {type(node).__name__ if node else 'gone'}"
+    for path, state in progress.all_steps.items():
+        declared = workflow.declared(path)
+        node, kinds = known.get(declared), _kinds_of(state)
+        if not isinstance(node, kinds):
+            was, now = " or ".join(kind.__name__ for kind in kinds), type(node).__name__ if node else "gone"
+            yield f"{place(declared)} was {was}, and is {now}"
         elif isinstance(node, Step):
-            yield from _other_commands(path, node, state)
+            yield from _other_commands(declared, node, state)
 
 
-def _kind_of(state: StepState) -> type[Node[Any]]:
+def _kinds_of(state: StepState) -> tuple[type[Node[Any]], ...]:
     if state.command:
-        return Step
-    return When if state.status in ("then", "else") else Sleep
+        return (Step,)
+    if state.status in ("then", "else"):
+        return (When,)
+    return (Sleep,) if state.status in ("sleeping", "done") else (Parallel, ForEach)
 
 
 def _other_commands(path: str, step: Step[Any], state: StepState) -> Iterator[str]:

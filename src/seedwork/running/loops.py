@@ -59,7 +59,7 @@ def report(runtime: Runtime, duty: str, error: Exception | None) -> None:
 
 def housekeeping(runtime: Runtime) -> list[Duty]:
     """Return what clears and sweeps the outbox of a process."""
-    committed, due = runtime.transactions.outbox, Due(outbox.c.due_at, runtime.settings.sweep_after)
+    committed, due = runtime.transactions.outbox, [Due(outbox.c.due_at, runtime.settings.sweep_after)]
     return [
         Duty("outbox", committed.clear),
         Duty("sweep", committed.sweep, due=due, wanted=committed.has_to_try),

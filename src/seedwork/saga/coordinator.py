@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
-from sqlalchemy import Table
+from sqlalchemy import Column, Table, func, select
 
 from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.incidents import close_incidents, open_incident
@@ -31,13 +31,17 @@ from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DefinitionError, DomainError
 from pulsaga.records import plain
+from pulsaga.saga.by_hand import is_cancellable
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.engine import Move, advance, is_cancellable, start
-from pulsaga.saga.log import Cancelled, Entry, Failed, Happening, Operator, Progress, Refused, Replied
+from pulsaga.saga.engine import advance, start
+from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator, Refused, Replied
+from pulsaga.saga.kept import InTransaction, branch_id, row_of_branch
+from pulsaga.saga.log import ACTIVE, Entry, Progress
 from pulsaga.saga.messages import CancelSaga, SagaMoved
 from pulsaga.saga.snapshots import load_progress, snapshot_of, write_entries, write_steps
-from pulsaga.saga.steps import Sleep, Step, place
-from pulsaga.saga.tables import saga
+from pulsaga.saga.steps import ForEach, Parallel, Sleep, Step, place
+from pulsaga.saga.tables import saga, saga_branch
+from pulsaga.saga.turn import Move
 
 
 class Receiver(Protocol):
@@ -98,10 +102,16 @@ class Coordinator:
         ordered = sorted(self.workflows.values(), key=lambda workflow: workflow.version)
         return {workflow.starts: workflow for workflow in ordered}
 
+    @cached_property
+    def has_branches(self) -> bool:
+        """Whether any workflow takes several steps at once."""
+        nodes = (node for workflow in self.workflows.values() for _, node in workflow.nodes)
+        return any(isinstance(node, Parallel | ForEach) for node in nodes)
+
     def handlers(self, receivers: Mapping[str, Receiver]) -> list[Handler[Any]]:
         """Return what it handles, each message once, in the order of the workflows, given the services by name."""
         handlers = [Handler(starts, self.start) for starts in self.starting]
-        handlers.append(Handler(self.cancel, self.cancel_saga, reads=_undone_saga))
+        handlers.append(Handler(self.cancel, self.cancel_saga, reads=_sagas_undone))
         sent = [command for flow in self.workflows.values() for _, step in flow.leaves for command in _sent(step)]
         replies = dict.fromkeys(reply for command in sent for reply in contract_of(command).replies)
         handlers += [self._reply(reply, self.on_reply) for reply in replies]
@@ -112,7 +122,14 @@ class Coordinator:
         return [*handlers, *(self._reply(answer, self.on_reply) for answer in withdrawn if answer)]
 
     def _reply(self, cls: type, function: Any) -> Handler[Any]:
-        return Handler(cls, function, reads=_saga_of, on_dead=self.on_dead_reply)
+        return Handler(cls, function, reads=self._reads, on_dead=self.on_dead_reply)
+
+    def _reads(self, message: AnyMessage) -> Iterable[tuple[Table | Column[Any], Any]]:
+        """Name what a reply moves: its saga, and the branch that sent the command, if a workflow has branches."""
+        yield saga, message.saga_id
+        if self.has_branches and message.command_id:
+            yield saga_branch.c.command_id, message.command_id
+            yield saga_branch.c.undo_id, message.command_id
 
     # --- messages
 
@@ -147,7 +164,7 @@ class Coordinator:
 
     def on_dead_reply(self, message: AnyMessage, uow: UnitOfWork, error: str) -> None:
         """Suspend a saga whose reply became a dead letter here."""
-        uow.load([(saga, message.saga_id)])
+        uow.load(self._reads(message))
         if uow.get(saga, message.saga_id):
             lost = Failed(message.command_id or "", "reply-failed", error, reply_lost=True)
             self.happen(uow, message.saga_id, lost, message.follow())
@@ -159,17 +176,34 @@ class Coordinator:
         row = uow.get(saga, saga_id)
         if row is None:
             raise LookupError(f"no saga {saga_id}")
-        move = self.next_move(row, happening, uow.now)
-        if row["status"] == "SUSPENDED" and any(entry.kind in ("resumed", "compensating") for entry in move[1]):
+        move = self.next_move(uow, row, happening)
+        if row["status"] == "SUSPENDED" and _is_helped(*move[:2]):
             close_incidents(uow, "suspended", saga_id)  # the new one of a saga that is suspended again stays open
         began = unpack_context(row["context"])  # a reply changes neither owner nor age
-        self._save(uow, move, context._replace(actor=began.actor, accepted_at=began.accepted_at))
+        self._save(uow, move, context._replace(actor=began.actor, accepted_at=began.accepted_at), row)
         return move[0]
 
-    def next_move(self, row: Row, happening: Happening, now: float) -> Move:
+    def next_move(self, uow: UnitOfWork, row: Row, happening: Happening) -> Move:
         """Return what a happening would do to the saga of this row; raise DomainError for what it cannot do."""
-        progress = load_progress(row)
-        return advance(self.workflow_of(progress), progress, happening, now, new_id)
+        progress = load_progress(row, InTransaction(uow, row["id"]))
+        if progress.forks:
+            happening = self._by_branches(uow, progress, happening)
+        return advance(self.workflow_of(progress), progress, happening, uow.now, new_id)
+
+    def _by_branches(self, uow: UnitOfWork, progress: Progress, happening: Happening) -> Happening:
+        """Fetch the branches that a happening is about, and name them where it does not."""
+        match happening:
+            case Due():
+                when = saga_branch.c.wake_at
+                come = (when <= uow.now) | (when > uow.now + self.longest_wait_s)  # or a clock has been put right since
+                paths = uow.values(select(saga_branch.c.path).where(saga_branch.c.saga_id == progress.saga_id, come))
+                uow.load((saga_branch, branch_id(progress.saga_id, path)) for path in paths)
+                return Due(("", *paths))
+            case Replied() | Refused() | Failed():
+                for column in (saga_branch.c.command_id, saga_branch.c.undo_id):
+                    if happening.command_id and (row := uow.find(saga_branch, column, happening.command_id)):
+                        progress.branches.fetch(row["path"])
+        return happening
 
     def operate(self, uow: UnitOfWork, saga_id: str, wish: Operator) -> None:
         """Move a saga, whose row is loaded, by an operator's hand; raise DomainError for what it cannot do."""
@@ -188,12 +222,33 @@ class Coordinator:
         workflow = self.workflow_of(progress)
         return str(workflow.subject(workflow.load(progress.data)))
 
-    def _save(self, uow: UnitOfWork, move: Move, context: Context) -> None:
+    def _save(self, uow: UnitOfWork, move: Move, context: Context, before: Row | None = None) -> None:
         progress, entries, commands = move
+        wake_at = _wake_at(uow, progress, before)
         if not entries:
+            if before and progress.forks and wake_at != before["wake_at"]:  # what it would wake for was answered
+                uow.put(saga, {**before, "wake_at": wake_at})
             return
         subject = self.subject_of(progress)
-        uow.put(saga, self._row(progress, subject, context))
+        target, resend_at = self._silence(progress, "")
+        uow.put(
+            saga,
+            {
+                "id": progress.saga_id,
+                "workflow": progress.workflow,
+                "status": progress.status,
+                "seq": progress.seq,
+                "subject": subject,
+                "progress": snapshot_of(progress),
+                "context": pack_context(context),
+                "target": target,
+                "resend_at": resend_at,
+                "wake_at": wake_at,
+                "moved_at": progress.moved_at,
+            },
+        )
+        for path in progress.branches.changed:
+            uow.put(saga_branch, row_of_branch(progress, path, *self._silence(progress, path)))
         for command in commands:  # before the event: what is sent first is published first, and the next step waits
             uow.send(command.body, subject, command_id=command.command_id, context=context)
         moved = self._moved(progress, subject, entries)
@@ -202,28 +257,17 @@ class Coordinator:
             if entry.kind in ("suspended", "parked"):
                 open_incident(uow, entry.kind, progress.saga_id, entry.code, entry.detail)
 
-    def _row(self, progress: Progress, subject: str, context: Context) -> Row:
-        waiting = progress.outstanding if progress.sent_at is not None else None
-        return {
-            "id": progress.saga_id,
-            "workflow": progress.workflow,
-            "status": progress.status,
-            "seq": progress.seq,
-            "subject": subject,
-            "progress": snapshot_of(progress),
-            "context": pack_context(context),
-            "target": _target(progress, waiting[0]) if waiting else None,
-            "resend_at": self._resend_at(progress, waiting[0]) if waiting else None,
-            "wake_at": progress.wake_at,
-            "moved_at": progress.moved_at,
-        }
-
-    def _resend_at(self, progress: Progress, path: str) -> float | None:
-        state, step = progress.steps[path], self.workflow_of(progress).step(path)
-        attempt, salt = (
-            (state.undo_attempts, state.undo_id) if progress.compensating else (state.attempts, state.command_id)
+    def _silence(self, progress: Progress, branch: str) -> tuple[str | None, float | None]:
+        """Return whose answer a branch, or the trunk, waits for, and when to send again what it waits for."""
+        sent_at = progress.branch(branch).sent_at
+        waiting = progress.branch(branch).outstanding(compensating=progress.compensating)
+        if waiting is None or sent_at is None:
+            return None, None
+        state, step = progress.step(waiting[0]), self.workflow_of(progress).step(waiting[0])
+        command, attempt = (
+            (state.undo, state.undo_attempts) if progress.compensating else (state.command, state.attempts)
         )
-        return progress.sent_at + step.retry.after(attempt, salt) if progress.sent_at else None
+        return command.partition(".")[0], sent_at + step.retry.after(attempt, waiting[1])
 
     def _moved(self, progress: Progress, subject: str, entries: Sequence[Entry]) -> SagaMoved:
         return self.moved(
@@ -236,7 +280,7 @@ class Coordinator:
             started_at=progress.started_at,
             moved_at=progress.moved_at,
             cancellable=is_cancellable(self.workflow_of(progress), progress),
-            steps=write_steps(progress.steps),
+            steps=write_steps(progress.steps, progress.branches.changed),
             entries=write_entries(entries),
         )
 
@@ -266,14 +310,28 @@ def _sent(step: Any) -> Iterable[type]:
     return filter(None, (step.sends, step.undoes_by))
 
 
-def _target(progress: Progress, path: str) -> str:
-    state = progress.steps[path]
-    return (state.undo if progress.compensating else state.command).partition(".")[0]
-
-
-def _saga_of(message: AnyMessage) -> Iterable[tuple[Table, Any]]:
-    return ((saga, message.saga_id),)
-
-
-def _undone_saga(message: Message[CancelSaga]) -> Iterable[tuple[Table, Any]]:
+def _sagas_undone(message: Message[CancelSaga]) -> Iterable[tuple[Table, Any]]:
     return ((saga, message.body.undoes),)
+
+
+def _is_helped(progress: Progress, entries: Sequence[Entry]) -> bool:
+    """Tell whether nothing of what suspended a saga is left; it may be suspended again for something else."""
+    kinds = {entry.kind for entry in entries}
+    return "compensating" in kinds or ("resumed" in kinds and not progress.stuck)
+
+
+def _wake_at(uow: UnitOfWork, progress: Progress, before: Row | None) -> float | None:
+    """Return when something next happens of itself, at the latest: what is answered before may leave it too early.
+
+    So nobody looks at all branches for each move: those in memory are known, and the row knows of the others.
+    """
+    if not progress.forks or progress.status not in ACTIVE:
+        return progress.wake_at
+    changed = progress.branches.changed
+    times = [progress.wake_at, *(branch.wake_at for branch in changed.values())]
+    if before and before["wake_at"] and before["wake_at"] > uow.now:
+        times.append(before["wake_at"])
+    else:
+        others = (saga_branch.c.saga_id == progress.saga_id) & saga_branch.c.path.not_in(changed.keys())
+        times += uow.values(select(func.min(saga_branch.c.wake_at)).where(others))
+    return min((time for time in times if time is not None), default=None)

@@ -10,7 +10,8 @@ from typing import Any, Generic, cast
 
 from pulsaga.errors import DefinitionError
 from pulsaga.records import built, has_default, hints_of, is_optional, not_kept, plain
-from pulsaga.saga.steps import D, Node, Step, When, place
+from pulsaga.saga.functions import item_type
+from pulsaga.saga.steps import D, ForEach, Node, Step, When, inside, place
 
 NAME = re.compile("[a-z][a-z0-9_-]*")
 """How a workflow is called: it is a part of URLs, and stored as `name@version`."""
@@ -63,7 +64,11 @@ class Saga(Generic[D]):
             raise DefinitionError(f"workflow {self.name}, {place(pivots[0])}: every saga has to pass the pivot")
 
     def check_data(self) -> None:
-        """Raise DefinitionError unless its log can keep its data, and what starts it gives what has no default."""
+        """Raise DefinitionError unless its log can keep its data and items, and what starts it gives what it must."""
+        for path, item in self.item_types.items():
+            if odd := not_kept(item):
+                what = f"workflow {self.name}, {place(path)}: an item of {item!r}"
+                raise DefinitionError(f"{what}: a saga's log cannot keep {odd!r}; make it text or a number")
         given, known = {each.name for each in fields(self.starts)}, {each.name: each for each in fields(self.data)}  # type: ignore[arg-type]
         if missing := sorted(given - known.keys()):
             raise DefinitionError(f"workflow {self.name}: {self.data.__qualname__} has no field {', '.join(missing)}")
@@ -97,15 +102,39 @@ class Saga(Generic[D]):
         for number, node in enumerate(steps):
             path = f"{before}{number}"
             yield path, node
-            if isinstance(node, When):
-                if not node.steps:
-                    raise DefinitionError(f"workflow {self.name}, {place(path)}: a When without steps decides nothing")
-                yield from self._nodes(f"{path}/then/", node.steps)
-                yield from self._nodes(f"{path}/else/", node.otherwise)
+            if isinstance(node, When) and not node.steps:
+                raise DefinitionError(f"workflow {self.name}, {place(path)}: a When without steps decides nothing")
+            for name, inner in inside(node):
+                yield from self._nodes(f"{path}/{name}/", inner)
+
+    @cached_property
+    def item_types(self) -> Mapping[str, Any]:
+        """The type of the items of each ForEach, by its path; raise DefinitionError where nobody says it."""
+        return dict(self._item_types("", self.steps, self.data))
+
+    def _item_types(self, before: str, steps: Sequence[Node[D]], view: Any) -> Iterator[tuple[str, Any]]:
+        for number, node in enumerate(steps):
+            path, seen = f"{before}{number}", view
+            if isinstance(node, ForEach):
+                item = item_type(node.items, view)
+                yield path, item
+                seen = {"data": view, "item": item}
+            for name, inner in inside(node):
+                yield from self._item_types(f"{path}/{name}/", inner, seen)
+
+    def declared(self, path: str) -> str:
+        """Return where it is declared what stands at a path: there the key of an item is `each`."""
+        if path in self._by_path:
+            return path
+        parts = path.split("/")
+        for depth in range(1, len(parts), 2):
+            if isinstance(self._by_path.get("/".join(parts[:depth])), ForEach):
+                parts[depth] = "each"
+        return "/".join(parts)
 
     def at(self, path: str) -> Node[D]:
         """Return what stands at a path; raise LookupError where nothing does."""
-        found = self._by_path.get(path)
+        found = self._by_path.get(self.declared(path))
         if found is None:
             raise LookupError(f"workflow {self.key} has nothing at {path!r}")
         return found
@@ -121,13 +150,23 @@ class Saga(Generic[D]):
     def _by_path(self) -> Mapping[str, Node[D]]:
         return dict(self.nodes)
 
-    def after(self, path: str) -> str | None:
-        """Return the path of what comes after; None at the end."""
+    def after(self, path: str) -> str:
+        """Return the path of what comes after; at the end of a branch that of the branch, at the end the empty one."""
         before, _, number = path.rpartition("/")
         following = f"{before}/{int(number) + 1}".lstrip("/")
-        if following in self._by_path:
+        if self.declared(following) in self._by_path:
             return following
-        return self.after(before.rpartition("/")[0]) if before else None
+        around = before.rpartition("/")[0]
+        return self.after(around) if before and isinstance(self.at(around), When) else before
+
+    def is_undoable(self, path: str) -> bool:
+        """Tell whether anything within what stands at a path can be undone."""
+        return self.declared(path) in self._undoable
+
+    @cached_property
+    def _undoable(self) -> frozenset[str]:
+        paths = [path.split("/") for path, step in self.leaves if step.undo]
+        return frozenset("/".join(parts[:depth]) for parts in paths for depth in range(1, len(parts) + 1))
 
     @cached_property
     def pivot(self) -> int:
@@ -143,10 +182,6 @@ class Saga(Generic[D]):
         """Return a saga's data from what its log keeps; fields that the dataclass no longer has are left out."""
         return cast(D, built(self.data, {name: known[name] for name in self._fields if name in known}))
 
-    def learned(self, known: Known, path: str, reply: Any) -> dict[str, Any]:
-        """Return the fields that the reply to a step changes."""
-        learn = self.step(path).learn
-        if learn is None:
-            return {}
-        after = plain(learn(self.load(known), reply))
-        return {name: value for name, value in after.items() if name not in known or known[name] != value}
+    def changed(self, known: Known, after: D) -> dict[str, Any]:
+        """Return the fields in which data differs from what is known."""
+        return {name: value for name, value in plain(after).items() if name not in known or known[name] != value}

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pulsaga.delivery.messages import contract_of
+from pulsaga.saga.branches import StepState
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.log import StepState
-from pulsaga.saga.steps import Node, Sleep, Step, When
+from pulsaga.saga.steps import ForEach, Node, Parallel, Sleep, Step, When, inside
 
 Exits = list[tuple[str, str]]
 """Where a path through the drawing goes on from: a node, and what stands on the arrow."""
-COLOURS = {"done": "#cfc", "here": "#fd8", "undone": "#ccc", "refused": "#fbb"}
+COLOURS = {"done": "#cfc", "undone": "#ccc", "refused": "#fbb", "here": "#fd8"}
 LOOKS = {
     "issued": "here",
     "sleeping": "here",
@@ -22,6 +22,9 @@ LOOKS = {
     "done": "done",
     "then": "done",
     "else": "done",
+    "forked": "here",
+    "joined": "done",
+    "going-back": "here",
     "undone": "undone",
     "refused": "refused",
 }
@@ -38,8 +41,12 @@ def _lines(saga: Saga[Any], steps: Mapping[str, StepState]) -> Iterator[str]:
     exits = yield from _chain("", saga.steps, [("start", "")])
     yield '  ended(["COMPLETED"])'
     yield from _arrows(exits, "ended")
+    looks: dict[str, str] = {}
+    for path, step in steps.items():  # of several items the most telling look is taken
+        declared = saga.declared(path)
+        looks[declared] = max(LOOKS[step.status], looks.get(declared, ""), key=["", *COLOURS].index)
     for look, colour in COLOURS.items():
-        if marked := [_id(path) for path, step in steps.items() if LOOKS[step.status] == look]:
+        if marked := [_id(path) for path, its in looks.items() if its == look]:
             yield f"  classDef {look} fill:{colour}"
             yield f"  class {','.join(marked)} {look}"
 
@@ -51,10 +58,11 @@ def _chain(before: str, nodes: Sequence[Node[Any]], exits: Exits) -> Any:
         yield f"  {_id(path)}{_shape(node)}"
         yield from _arrows(exits, _id(path))
         exits = [(_id(path), "")]
-        if isinstance(node, When):
-            then = yield from _chain(f"{path}/then/", node.steps, [(_id(path), "then")])
-            otherwise = yield from _chain(f"{path}/else/", node.otherwise, [(_id(path), "else")])
-            exits = [*then, *otherwise]
+        if inner := list(inside(node)):
+            exits = []
+            for name, steps in inner:
+                word = "" if isinstance(node, Parallel) else name
+                exits += yield from _chain(f"{path}/{name}/", steps, [(_id(path), word)])
     return exits
 
 
@@ -71,9 +79,17 @@ def _shape(node: Node[Any]) -> str:
             return f'["{contract_of(node.sends).name}{undo}{pivot}"]'
         case Sleep():
             return f'[/"sleep {_length(node)}"/]'
+        case Parallel():
+            return f'{{{{"{len(node.branches)} branches{_waiting(node)}"}}}}'
+        case ForEach():
+            return f'{{{{"for each, {node.at_most} at once{_waiting(node)}"}}}}'
         case When():
             name = node.condition.__name__ if hasattr(node.condition, "__name__") else "<lambda>"
             return '{"?"}' if name == "<lambda>" else f'{{"{name}?"}}'
+
+
+def _waiting(node: Parallel[Any] | ForEach[Any, Any]) -> str:
+    return "<br/>waits for all, whoever fails" * (node.fail == "wait")
 
 
 def _length(sleep: Sleep[Any]) -> str:

@@ -1,47 +1,28 @@
-"""The command log of a saga: its entries, the happenings that cause them, and their fold.
+"""The command log of a saga: its entries and their fold.
 
 `fold` turns log entries into progress, and nothing else does: the snapshot in a saga's row is what its log says, by
 construction. What happens next is decided in `pulsaga.saga.engine`.
 
 A path says where in a workflow something stands, as a JSON Pointer (RFC 6901) does without its first slash: `1` is the
-second step, `1/then/0` the first one of what the second step does if its condition holds.
+second step, `1/then/0` the first one of what the second step does if its condition holds, `2/1/0` the first one in the
+second branch of the third step, `3/ada/0` that of the item whose key is `ada`. `2/1` and `3/ada` are branches; the
+trunk, which every saga has, is the empty path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from pulsaga.saga.branches import Branch, Branches, Fork, StepState, fork_of, is_branch
 from pulsaga.saga.definition import Known
 
 Status = Literal["RUNNING", "COMPENSATING", "COMPLETED", "COMPENSATED", "SUSPENDED"]
-StepStatus = Literal[
-    "pending", "issued", "sleeping", "waiting", "done", "refused", "failed", "undoing", "undone", "then", "else"
-]
 
 TERMINAL: frozenset[Status] = frozenset({"COMPLETED", "COMPENSATED"})
 ACTIVE: frozenset[Status] = frozenset({"RUNNING", "COMPENSATING"})
 FORMAT = 2
 """Of what rows and messages keep: in 1, steps stood by number in a list. `pulsaga.saga.snapshots` reads both."""
-
-
-class StepState(NamedTuple):
-    """Hold where one step stands."""
-
-    status: StepStatus = "pending"
-    command: str = ""
-    command_id: str = ""
-    attempts: int = 0
-    undo: str = ""
-    undo_id: str = ""
-    undo_attempts: int = 0
-    late: bool = False
-    """Whether a success was noted that came after giving up."""
-    undo_answer: str = ""
-    """`refused` or `failed`: the answer for good that the undo got; empty while one may still come."""
-    former: tuple[str, ...] = ()
-    """Ids of the commands that were replaced by new ones."""
 
 
 class Entry(NamedTuple):
@@ -50,11 +31,12 @@ class Entry(NamedTuple):
     kind: Literal[
         "started", "issued", "replied", "refused", "failed", "timed-out", "compensating", "undo-issued", "undone",
         "undo-refused", "undo-failed", "reply-lost", "suspended", "resumed", "late", "parked", "operator", "ended",
-        "decided", "sleeping", "woke", "to-be-retried",
+        "decided", "sleeping", "woke", "to-be-retried", "forked", "joined", "going-back", "branch-began",
+        "branch-ended", "branch-failed", "branch-going-back", "branch-undone",
     ]  # fmt: skip
     at: float
     path: str = ""
-    """Of the step that it is about; empty when it is about the saga."""
+    """Of the step or branch that it is about; empty when it is about the saga."""
     command: str = ""
     command_id: str = ""
     attempt: int = 0
@@ -74,7 +56,7 @@ class Progress(NamedTuple):
     """Number of moves; the version of every event of this saga."""
     data: Known = {}
     steps: Mapping[str, StepState] = {}
-    """Where each step stands that has begun, by its path, in the order in which they began."""
+    """Where each step of the trunk stands that has begun, by its path, in the order in which they began."""
     compensating: bool = False
     cause: tuple[str, str] = ("", "")
     """Code and detail of what began the compensation."""
@@ -84,91 +66,65 @@ class Progress(NamedTuple):
     sent_at: float | None = None
     started_at: float = 0.0
     moved_at: float = 0.0
+    forks: Mapping[str, Fork] = {}
+    """Where the branches of each Parallel and ForEach of the trunk stand together, by its path."""
+    branches: Branches = Branches()
+    stuck: int = 0
+    """How many branches wait for an operator. A saga that is suspended and has none is stuck in its trunk."""
+
+    def branch(self, path: str) -> Branch:
+        """Return where a branch stands, or the trunk."""
+        if path:
+            return self.branches[path]
+        return Branch(self.steps, self.data, self.wake_at, self.sent_at, self.is_stuck(""), forks=self.forks)
+
+    def is_stuck(self, path: str) -> bool:
+        """Tell whether a branch, or the trunk, waits for an operator."""
+        return self.branches[path].stuck if path else self.status == "SUSPENDED" and not self.stuck
+
+    def branch_around(self, path: str) -> str:
+        """Return the path of the branch that a step belongs to; empty for the trunk."""
+        around, steps = "", self.steps
+        parts = path.split("/")
+        for depth in range(1, len(parts) - 1, 2):
+            node = "/".join(parts[:depth])
+            if steps[node].status not in ("then", "else"):
+                around = "/".join(parts[: depth + 1])
+                steps = self.branches[around].steps
+        return around
+
+    def step(self, path: str) -> StepState:
+        """Return where a step stands that has begun, in whichever branch."""
+        return self.branch(self.branch_around(path)).steps[path]
+
+    def holder(self, branch: str) -> str:
+        """Return the branch that keeps what is known in a branch: an item keeps its own, any other what is around."""
+        while branch and self.branches[branch].data is None:
+            branch = self.branch_around(fork_of(branch))
+        return branch
 
     @property
     def outstanding(self) -> tuple[str, str] | None:
-        """Path and command id that the saga waits for."""
-        for path, step in self.steps.items():
-            if step.status == "undoing":
-                return path, step.undo_id
-        if self.compensating:
-            return None
-        waiting = ((path, step.command_id) for path, step in self.steps.items() if step.status in ("issued", "failed"))
-        return next(waiting, None)
+        """Path and command id that the trunk waits for."""
+        return self.branch("").outstanding(compensating=self.compensating)
 
     @property
-    def resting(self) -> str | None:
-        """Path of the step that goes on when its time has come, whatever anybody answers."""
-        if self.compensating:
-            return None
-        return next((path for path, step in self.steps.items() if step.status in ("sleeping", "waiting")), None)
+    def wakes_at(self) -> float | None:
+        """When something next happens of itself, in its trunk or in a branch."""
+        times = [self.wake_at, *(branch.wake_at for branch in self.branches.values())]
+        return min((time for time in times if time is not None), default=None) if self.status in ACTIVE else None
 
+    @property
+    def awaited(self) -> Mapping[str, tuple[str, str]]:
+        """Path and command id that each branch waits for, by its path, the trunk's by the empty one."""
+        branches = {"": self.branch(""), **self.branches}
+        waiting = {path: one.outstanding(compensating=self.compensating) for path, one in branches.items()}
+        return {path: found for path, found in waiting.items() if found}
 
-@dataclass(frozen=True)
-class Outgoing:
-    """Ask for a command to be sent under this id; a re-sent command keeps its id."""
-
-    command_id: str
-    body: Any
-
-
-@dataclass(frozen=True)
-class Replied:
-    """Happening: the command was done."""
-
-    command_id: str
-    body: Any
-
-
-@dataclass(frozen=True)
-class Refused:
-    """Happening: the receiver said no, and did nothing."""
-
-    command_id: str
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Failed:
-    """Happening: the command became a dead letter at its receiver, or its reply at the coordinator (`reply_lost`)."""
-
-    command_id: str
-    code: str
-    detail: str
-    reply_lost: bool = False
-
-
-@dataclass(frozen=True)
-class Due:
-    """Happening: the saga's `wake_at` has passed."""
-
-
-@dataclass(frozen=True)
-class Silent:
-    """Happening: the outstanding command may be sent again."""
-
-
-Action = Literal["resume", "retry-step", "compensate", "cancel"]
-
-
-@dataclass(frozen=True)
-class Operator:
-    """Happening: somebody who answers for it wants the saga moved."""
-
-    action: Action
-    who: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Cancelled:
-    """Happening: what was asked for is wanted no more."""
-
-    who: str
-
-
-Happening = Replied | Refused | Failed | Due | Silent | Operator | Cancelled
+    @property
+    def all_steps(self) -> Mapping[str, StepState]:
+        """Where each step of the trunk and of every branch stands that has begun."""
+        return {**self.steps, **{path: state for one in self.branches.values() for path, state in one.steps.items()}}
 
 
 def fold(progress: Progress, entries: Iterable[Entry]) -> Progress:
@@ -180,34 +136,110 @@ def fold(progress: Progress, entries: Iterable[Entry]) -> Progress:
 
 def apply(progress: Progress, entry: Entry) -> Progress:
     """Return the progress after one log entry: the one place where progress changes."""
-    return progress._replace(moved_at=entry.at, **_step_change(progress, entry), **_change(progress, entry))
+    at = entry.path if is_branch(entry.path) else progress.branch_around(entry.path)
+    before = progress.branch(at)
+    after = before._replace(**_step_change(before, entry), **_change(before, entry))
+    progress = _with(progress._replace(moved_at=entry.at, **_saga_change(progress, entry)), at, after)
+    match entry.kind:
+        case "replied" | "joined" if entry.data:
+            holder = progress.holder(at)
+            branch = progress.branch(holder)
+            return _with(progress, holder, branch._replace(data={**(branch.data or {}), **entry.data}))
+        case "forked":
+            return progress._replace(branches=progress.branches.with_all(_branches_of(entry)))
+        case "branch-began" | "branch-ended" | "branch-failed" | "branch-going-back" | "branch-undone":
+            return _counted(progress, entry, after)
+        case "compensating":
+            return progress._replace(branches=progress.branches.waiting_no_more())
+    return progress
 
 
-def _change(progress: Progress, entry: Entry) -> dict[str, Any]:
-    why, waits_no_more = (entry.code, entry.detail), {"wake_at": None, "sent_at": None}
+def _with(progress: Progress, path: str, branch: Branch) -> Progress:
+    if path:
+        return progress._replace(branches=progress.branches.with_all({path: branch}))
+    return progress._replace(
+        steps=branch.steps,
+        data=branch.data or {},
+        wake_at=branch.wake_at,
+        sent_at=branch.sent_at,
+        forks=branch.forks,
+    )
+
+
+def _saga_change(progress: Progress, entry: Entry) -> dict[str, Any]:
+    why = entry.code, entry.detail
     match entry.kind:
         case "started":
-            return {"data": entry.data, "started_at": entry.at}
+            return {"started_at": entry.at}
+        case "compensating":
+            return {"status": "COMPENSATING", "compensating": True, "cause": why, "reason": why, "stuck": 0}
+        case "suspended":
+            return {"status": "SUSPENDED", "reason": why, "stuck": progress.stuck + bool(entry.path)}
+        case "resumed":
+            stuck = progress.stuck - bool(entry.path)
+            status = "COMPENSATING" if progress.compensating else "RUNNING"
+            return {"stuck": stuck} if stuck else {"status": status, "reason": progress.cause, "stuck": 0}
+        case "ended":
+            return {"status": entry.code, "reason": progress.cause}
+    return {}
+
+
+def _change(branch: Branch, entry: Entry) -> dict[str, Any]:
+    waits_no_more = {"wake_at": None, "sent_at": None}
+    match entry.kind:
+        case "started":
+            return {"data": entry.data}
         case "issued" | "undo-issued":
             return {"wake_at": entry.wake_at, "sent_at": entry.at}
         case "sleeping" | "to-be-retried":
             return {"wake_at": entry.wake_at, "sent_at": None}
-        case "replied":
-            return {"data": {**progress.data, **entry.data}, "sent_at": None}
-        case "compensating":
-            return {"status": "COMPENSATING", "compensating": True, "cause": why, "reason": why, "sent_at": None}
+        case "replied" | "compensating":
+            return {"sent_at": None}
         case "suspended":
-            return {"status": "SUSPENDED", "reason": why, **waits_no_more}
+            return {"stuck": True, **waits_no_more}
         case "resumed":
-            status = "COMPENSATING" if progress.compensating else "RUNNING"
-            return {"status": status, "reason": progress.cause, "wake_at": entry.wake_at}
+            return {"stuck": False, "wake_at": entry.wake_at}
         case "ended":
-            return {"status": entry.code, "reason": progress.cause, **waits_no_more}
+            return waits_no_more
+        case "forked":
+            first = next(iter(entry.data["keys"]), "")
+            return {**waits_no_more, "forks": {**branch.forks, entry.path: Fork(first, first)}}
+        case "going-back":
+            fork = branch.forks[entry.path]
+            return {**waits_no_more, "forks": {**branch.forks, entry.path: fork._replace(next=fork.first, open=0)}}
+        case "branch-began":
+            return {"state": "open"}
+        case "branch-ended" | "branch-failed" | "branch-undone" | "branch-going-back":
+            return {"state": entry.kind.removeprefix("branch-"), **waits_no_more}
     return {}
 
 
-def _step_change(progress: Progress, entry: Entry) -> dict[str, Any]:
-    before = progress.steps.get(entry.path, StepState())
+def _branches_of(entry: Entry) -> dict[str, Branch]:
+    """Return the branches that a fork makes, none of them begun."""
+    keys, items = entry.data["keys"], entry.data.get("items")
+    kept = [None] * len(keys) if items is None else [{"item": item} for item in items]
+    return {
+        f"{entry.path}/{key}": Branch(data=data, state="pending", following=following)
+        for key, data, following in zip(keys, kept, [*keys[1:], ""], strict=False)
+    }
+
+
+def _counted(progress: Progress, entry: Entry, branch: Branch) -> Progress:
+    """Return the progress after the fork around a branch has noted that it began or ended."""
+    path = fork_of(entry.path)
+    at = progress.branch_around(path)
+    around = progress.branch(at)
+    fork = around.forks[path]
+    if entry.kind in ("branch-began", "branch-going-back"):
+        fork = fork._replace(next=branch.following, open=fork.open + 1)
+    else:
+        failed = entry.kind == "branch-failed" and not fork.cause[0]
+        fork = fork._replace(open=fork.open - 1, cause=(entry.code, entry.detail) if failed else fork.cause)
+    return _with(progress, at, around._replace(forks={**around.forks, path: fork}))
+
+
+def _step_change(branch: Branch, entry: Entry) -> dict[str, Any]:
+    before = branch.steps.get(entry.path, StepState())
     match entry.kind:
         case "issued":
             named = {"command": entry.command, "command_id": entry.command_id, "attempts": entry.attempt}
@@ -220,7 +252,7 @@ def _step_change(progress: Progress, entry: Entry) -> dict[str, Any]:
             change = {"undo_answer": entry.kind.removeprefix("undo-")}
         case "replied" | "woke":
             change = {"status": "done"}
-        case "refused" | "failed" | "undone" | "sleeping":
+        case "refused" | "failed" | "undone" | "sleeping" | "forked" | "joined" | "going-back":
             change = {"status": entry.kind}
         case "to-be-retried":
             change = {"status": "waiting"}
@@ -230,7 +262,7 @@ def _step_change(progress: Progress, entry: Entry) -> dict[str, Any]:
             change = {"late": True}
         case _:
             return {}
-    return {"steps": {**progress.steps, entry.path: before._replace(**change)}}
+    return {"steps": {**branch.steps, entry.path: before._replace(**change)}}
 
 
 def _former(before: StepState, replaced: str, entry: Entry) -> tuple[str, ...]:

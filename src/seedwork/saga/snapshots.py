@@ -11,34 +11,62 @@ from typing import Any
 import orjson
 
 from pulsaga.delivery.transaction.rows import Row
-from pulsaga.saga.log import FORMAT, Entry, Progress, StepState
+from pulsaga.saga.branches import Branch, Branches, Fork, Kept, StepState
+from pulsaga.saga.log import FORMAT, Entry, Progress
 from pulsaga.saga.messages import SagaMoved
 
 Steps = Mapping[str, StepState]
 
 
-def load_progress(row: Row) -> Progress:
-    """Read the snapshot in a saga's row."""
+def load_progress(row: Row, kept: Kept | None = None) -> Progress:
+    """Read the snapshot in a saga's row; `kept` has its branches, if there are any."""
     values = orjson.loads(row["progress"])
     _check(values.pop("format", 1))
     cause, reason = tuple(values.pop("cause")), tuple(values.pop("reason"))
-    return Progress(**{**values, "steps": _steps(values["steps"]), "cause": cause, "reason": reason})
+    forks = _forks(values.pop("forks", {}))
+    read = {"steps": _steps(values["steps"]), "forks": forks, "cause": cause, "reason": reason}
+    return Progress(**{**values, **read}, branches=Branches(kept=kept if forks else None))
 
 
 def snapshot_of(progress: Progress) -> str:
-    """Write a saga's progress as its row keeps it."""
-    kept = {"format": FORMAT, **progress._asdict(), "steps": _listed(progress.steps)}
-    return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode()
+    """Write a saga's progress as its row keeps it: without its branches, which have rows of their own."""
+    kept = {"format": FORMAT, **progress._asdict(), "steps": _listed(progress.steps), "forks": _plain(progress.forks)}
+    del kept["branches"]
+    if not progress.forks:
+        del kept["forks"], kept["stuck"]
+    return _written(kept)
 
 
-def write_steps(steps: Steps) -> str:
-    """Write where each step stands, as a SagaMoved tells it."""
-    return orjson.dumps({"format": FORMAT, "steps": _listed(steps)}).decode()
+def load_branch(row: Row) -> Branch:
+    """Read the snapshot in a branch's row."""
+    values = orjson.loads(row["state"])
+    _check(values.pop("format"))
+    return Branch(**{**values, "steps": _steps(values["steps"]), "forks": _forks(values["forks"])})
+
+
+def snapshot_of_branch(branch: Branch) -> str:
+    """Write where a branch stands as its row keeps it."""
+    kept = {"format": FORMAT, **branch._asdict(), "steps": _listed(branch.steps), "forks": _plain(branch.forks)}
+    return _written(kept)
+
+
+def write_steps(steps: Steps, branches: Mapping[str, Branch] | None = None) -> str:
+    """Write where each step stands of the trunk, and of branches that have moved, as a SagaMoved tells it."""
+    told: dict[str, Any] = {"format": FORMAT, "steps": _listed(steps)}
+    if branches:
+        told["branches"] = {path: _listed(branch.steps) for path, branch in branches.items()}
+    return orjson.dumps(told).decode()
 
 
 def read_steps(text: str) -> Steps:
-    """Read where each step stands."""
+    """Read where each step of the trunk stands."""
     return _steps(_within("steps", text))
+
+
+def read_branches(text: str) -> Mapping[str, Steps]:
+    """Read where each step stands of the branches that have moved, by their paths."""
+    kept = orjson.loads(text)
+    return {} if isinstance(kept, list) else {path: _steps(steps) for path, steps in kept.get("branches", {}).items()}
 
 
 def shown_steps(steps: Steps) -> list[dict[str, Any]]:
@@ -67,6 +95,18 @@ def _within(name: str, text: str) -> Any:
         return kept
     _check(kept["format"])
     return kept[name]
+
+
+def _written(kept: Mapping[str, Any]) -> str:
+    return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _plain(forks: Mapping[str, Fork]) -> Mapping[str, Any]:
+    return {path: fork._asdict() for path, fork in forks.items()}
+
+
+def _forks(kept: Mapping[str, Any]) -> Mapping[str, Fork]:
+    return {path: Fork(**{**fork, "cause": tuple(fork["cause"])}) for path, fork in kept.items()}
 
 
 def _check(number: int) -> None:

@@ -1,21 +1,19 @@
-"""What a workflow is made of: steps, conditions and rests; and where in it something stands."""
+"""What a workflow is made of: steps, conditions, rests and branches; and where in it something stands."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from types import ModuleType
-from typing import Any, Generic, Literal, TypeVar, get_type_hints
+from typing import Any, Generic, Literal, TypeVar
 from zlib import crc32
 
 from pulsaga.delivery.messages import MEMORY_S, contract_of
-from pulsaga.errors import DefinitionError
+from pulsaga.saga.functions import second_parameter, sent_by
 
 D = TypeVar("D")
+T = TypeVar("T")
 
 
 def minutes(number: float) -> float:
@@ -96,17 +94,17 @@ class Step(Generic[D]):
     @cached_property
     def sends(self) -> type:
         """The class of its command; raise DefinitionError when the function does not say."""
-        return _sent_by(self.command)
+        return sent_by(self.command)
 
     @cached_property
     def undoes_by(self) -> type | None:
         """The class of its compensating command, or None; raise DefinitionError when the function does not say."""
-        return None if self.undo is None else _sent_by(self.undo)
+        return None if self.undo is None else sent_by(self.undo)
 
     @cached_property
     def unlearned(self) -> tuple[type, ...]:
         """The replies to its command that its `learn` does not take."""
-        taken = None if self.learn is None else _second_parameter(self.learn)
+        taken = None if self.learn is None else second_parameter(self.learn)
         if taken is None:
             return ()
         return tuple(reply for reply in contract_of(self.sends).replies if not issubclass(reply, taken))
@@ -156,8 +154,79 @@ class Sleep(Generic[D]):
         return max(now, min(until, now + self.longest))
 
 
-Node = Step[D] | When[D] | Sleep[D]
+@dataclass(frozen=True)
+class Each(Generic[D, T]):
+    """What the steps of a `ForEach` are given: what is known around them, and the item in hand."""
+
+    data: D
+    item: T
+
+
+Fail = Literal["fast", "wait"]
+"""When a branch fails: the saga is given up at once, or once its neighbours that have begun have ended."""
+
+
+@dataclass(frozen=True, init=False)
+class Parallel(Generic[D]):
+    """Branches that are taken at once, each a step or several; what comes next waits for all of them.
+
+    They share what the saga knows: what two branches learn should be two fields.
+    """
+
+    branches: Sequence[Sequence[Node[D]]]
+    fail: Fail
+
+    def __init__(self, *branches: Node[D] | Sequence[Node[D]], fail: Fail = "fast") -> None:
+        """Take these branches; raise ValueError for fewer than two, or one without steps."""
+        sequences = tuple(tuple(one) if isinstance(one, Sequence) else (one,) for one in branches)
+        object.__setattr__(self, "branches", sequences)
+        object.__setattr__(self, "fail", fail)
+        if len(self.branches) < 2 or not all(self.branches):
+            raise ValueError("a Parallel has two branches or more, each of one step or more")
+
+
+@dataclass(frozen=True)
+class ForEach(Generic[D, T]):
+    """Steps that are taken for each of several items: what comes next waits for all of them.
+
+    An item knows itself: its steps take `Each(data, item)`, and `learn` returns one with another item.
+    """
+
+    items: Callable[[D], Sequence[T]]
+    """Saga data → the items; asked once, and kept in the log."""
+    key: Callable[[T], str]
+    """Item → its name in the log, of its own among the items."""
+    steps: Sequence[Node[Any]]
+    _: KW_ONLY
+    learn: Callable[[D, Sequence[T]], D] | None = None
+    """Saga data and the items, as their steps have left them → the data from then on."""
+    at_most: int = 100
+    """How many items may be in hand at once, forward and back."""
+    fail: Fail = "fast"
+    most: int = 1000
+    """How many items there may be; a saga that has more cannot go on."""
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise ValueError("a ForEach without steps does nothing")
+        if self.at_most < 1 or self.most < 1:
+            raise ValueError(f"at_most {self.at_most}, most {self.most}: 1 or more")
+
+
+Node = Step[D] | When[D] | Sleep[D] | Parallel[D] | ForEach[D, Any]
 """What a workflow is made of."""
+
+
+def inside(node: Node[D]) -> Iterator[tuple[str, Sequence[Node[D]]]]:
+    """Yield the sequences of steps that stand inside one, by what their paths call them."""
+    match node:
+        case When():
+            yield "then", node.steps
+            yield "else", node.otherwise
+        case Parallel():
+            yield from ((str(number), branch) for number, branch in enumerate(node.branches))
+        case ForEach():
+            yield "each", node.steps
 
 
 def position(path: str) -> int:
@@ -166,65 +235,7 @@ def position(path: str) -> int:
 
 
 def place(path: str) -> str:
-    """Return a path as people count: `step 2, then, step 1`."""
-    return ", ".join(f"step {int(part) + 1}" if part.isdigit() else part for part in path.split("/"))
-
-
-# --- what a function says that it sends and takes
-
-
-def _sent_by(function: Callable[..., Any]) -> type:
-    """Return the command class that a function makes: its return annotation, or the one that its code names."""
-    function = _plain_function(function)
-    if isinstance(function, type):
-        raise DefinitionError(f"{function.__qualname__}: a step takes a function that makes its command, not a class")
-    annotated = _hints_of(function).get("return")
-    if isinstance(annotated, type) and hasattr(annotated, "contract"):
-        return annotated
-    named = list(dict.fromkeys(_commands_named(function)))
-    if len(named) != 1:
-        raise DefinitionError(
-            f"{_where(function)}: a step's function names {len(named)} commands; annotate what it returns"
-        )
-    return named[0]
-
-
-def _plain_function(function: Any) -> Any:
-    """Return what is called in the end: the function of a partial, the `__call__` of an object."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.isroutine(function) or isinstance(function, type):
-        return function
-    return getattr(function, "__call__", function)  # noqa: B004 - wanted is the method, not whether there is one
-
-
-def _commands_named(function: Any) -> Iterator[type]:
-    if not hasattr(function, "__code__"):
-        return
-    scope = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
-    modules = [found for name in function.__code__.co_names if isinstance(found := scope.get(name), ModuleType)]
-    for name in (*function.__code__.co_names, *function.__code__.co_freevars):
-        for found in (scope.get(name), *(getattr(module, name, None) for module in modules)):
-            if isinstance(found, type) and getattr(getattr(found, "contract", None), "kind", "") == "command":
-                yield found
-
-
-def _second_parameter(function: Callable[..., Any]) -> Any:
-    """Return the annotation of a function's second parameter as `issubclass` takes it; None where it says nothing."""
-    hints = _hints_of(_plain_function(function))
-    names = list(inspect.signature(function).parameters)
-    found = hints.get(names[1]) if len(names) > 1 else None
-    return None if found is Any else found
-
-
-def _hints_of(function: Any) -> Mapping[str, Any]:
-    try:
-        return get_type_hints(function) if getattr(function, "__annotations__", None) else {}
-    except NameError as error:
-        raise DefinitionError(f"{_where(function)}: {error}, and a step's function is annotated with it") from None
-
-
-def _where(function: Any) -> str:
-    """Return where a function was written."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{getattr(function, '__module__', function)}" + (f", line {code.co_firstlineno}" if code else "")
+    """Return a path as it is declared, as people count: `step 2, then, step 1`."""
+    words = ("step", "branch")
+    parts = enumerate(path.split("/"))
+    return ", ".join(f"{words[depth % 2]} {int(part) + 1}" if part.isdigit() else part for depth, part in parts)

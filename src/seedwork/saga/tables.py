@@ -35,6 +35,26 @@ saga = Rows[Row](
     partial_index("saga_resend", "target", "resend_at"),
 )
 
+saga_branch = Rows[Row](  # locked after its saga's row, since tables are locked by name
+    "saga_branch",
+    WRITE,
+    Column("id", String, primary_key=True, comment="id of the saga, and the path"),
+    Column("revision", Integer, nullable=False),
+    Column("saga_id", Id, nullable=False),
+    Column("path", String, nullable=False),
+    Column("command_id", Id, comment="newest command of its steps"),
+    Column("undo_id", Id, comment="newest command that undoes one of them"),
+    Column("target", String, comment="service whose answer is awaited"),
+    Column("resend_at", Double, comment="when the outstanding command may be sent again"),
+    Column("wake_at", Double, comment="deadline of the outstanding command, or end of a rest"),
+    Column("state", Text, nullable=False, comment="JSON of Branch"),
+    Index("saga_branch_saga", "saga_id"),
+    partial_index("saga_branch_wake", "saga_id", "wake_at"),
+    partial_index("saga_branch_resend", "target", "resend_at"),
+    partial_index("saga_branch_command", "command_id"),
+    partial_index("saga_branch_undo", "undo_id"),
+)
+
 target = Rows[Row](
     "target",
     WRITE,
@@ -50,7 +70,7 @@ def _archive_of(table: Table) -> Table:
     return Table(f"{table.name}_archive", WRITE, *columns)
 
 
-saga_archive, event_archive = _archive_of(saga), _archive_of(event)
+saga_archive, saga_branch_archive, event_archive = _archive_of(saga), _archive_of(saga_branch), _archive_of(event)
 
 saga_view = Rows[Row](
     "saga_view",
@@ -67,6 +87,16 @@ saga_view = Rows[Row](
     Column("started_at", Double, nullable=False),
     Column("moved_at", Double, nullable=False),
     Index("saga_view_started", "started_at"),
+)
+
+saga_branch_view = Rows[Row](
+    "saga_branch_view",
+    READ,
+    Column("id", String, primary_key=True, comment="id of the saga, and the path"),
+    Column("version", Integer, nullable=False),
+    Column("saga_id", Id, nullable=False),
+    Column("steps", Text, nullable=False, comment="JSON list"),
+    Index("saga_branch_view_saga", "saga_id"),
 )
 
 saga_move = Rows[Row](

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from sqlalchemy import Column, select
+from sqlalchemy import Table, literal, select, true, union, union_all
 
 from pulsaga.delivery import loop
 from pulsaga.delivery.blame import verdict
@@ -20,8 +20,9 @@ from pulsaga.delivery.tables import unpack_context
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.saga.coordinator import Coordinator
-from pulsaga.saga.log import Due, Happening, Silent
-from pulsaga.saga.tables import saga, target
+from pulsaga.saga.happenings import Due, Silent
+from pulsaga.saga.kept import branch_id
+from pulsaga.saga.tables import saga, saga_branch, target
 from pulsaga.text import describe
 
 if TYPE_CHECKING:
@@ -40,14 +41,11 @@ def wake_due_sagas(runtime: Runtime) -> Duty:
 
     sagas = runtime.system.sagas
 
-    def work(uow: UnitOfWork) -> int:
-        return len(_happen(sagas, uow, saga.c.wake_at <= uow.now, saga.c.wake_at, PAGE, Due()))
-
     def wake() -> None:
-        with _one_by_one(runtime, saga.c.wake_at, PAGE, Due()):
-            runtime.transactions.run_pages(work, PAGE)
+        with _one_by_one(runtime, _due, PAGE):
+            runtime.transactions.run_pages(lambda uow: len(_take_turns(sagas, uow, _due(uow, _all, PAGE))), PAGE)
 
-    return Duty("wake-ups", wake, due=loop.Due(saga.c.wake_at, sagas.longest_wait_s))
+    return Duty("wake-ups", wake, due=[loop.Due(saga.c.wake_at, sagas.longest_wait_s)])
 
 
 def resend_to_silent(runtime: Runtime) -> Duty:
@@ -57,6 +55,8 @@ def resend_to_silent(runtime: Runtime) -> Duty:
     nothing is answered but what this coordinator sent again.
     """
     sagas = runtime.system.sagas
+    silent = _silent_branches if sagas.has_branches else _silent_sagas
+    tables = (saga, saga_branch) if sagas.has_branches else (saga,)
     answered: Counter[str] = Counter()
     repeated: Counter[str] = Counter()
     sent_again: set[str] = set()
@@ -75,10 +75,10 @@ def resend_to_silent(runtime: Runtime) -> Duty:
 
     def work(uow: UnitOfWork) -> None:
         again: list[str] = []
-        for name in uow.values(select(saga.c.target).where(saga.c.resend_at <= uow.now).distinct()):
+        waiting = union(*(select(table.c.target).where(table.c.resend_at <= uow.now) for table in tables))
+        for name in sorted(uow.values(waiting)):
             if budget := budget_for(name, uow):
-                due = (saga.c.target == name) & (saga.c.resend_at <= uow.now)
-                again += _happen(sagas, uow, due, saga.c.resend_at, budget, Silent())
+                again += _take_turns(sagas, uow, silent(uow, partial(_sent_to, name), budget))
         if again:  # those before it may be answered to another coordinator, and would be kept for ever
             sent_again.clear()
             sent_again.update(again)
@@ -89,11 +89,12 @@ def resend_to_silent(runtime: Runtime) -> Duty:
         repeated.clear()
 
     def resend() -> None:
-        with _one_by_one(runtime, saga.c.resend_at, GROWTH, Silent()):
+        with _one_by_one(runtime, silent, GROWTH):
             runtime.transactions.run(work)
 
     longest_s = max(UNMOVED_S, sagas.longest_silence_s)
-    return Duty("re-sending", resend, woken_by=count, due=loop.Due(saga.c.resend_at, longest_s), calm=forget)
+    due = [loop.Due(table.c.resend_at, longest_s) for table in tables]
+    return Duty("re-sending", resend, woken_by=count, due=due, calm=forget)
 
 
 def _probe(uow: UnitOfWork, name: str) -> int:
@@ -106,22 +107,76 @@ def _probe(uow: UnitOfWork, name: str) -> int:
     return 1
 
 
-def _happen(
-    sagas: Coordinator, uow: UnitOfWork, condition: Any, order: Any, limit: int, happening: Happening
-) -> list[str]:
-    """Let something happen to the sagas that are due; return the ids of the commands they wait for."""
-    return [_happen_to(sagas, uow, row, happening) for row in uow.claim(saga, condition, order, limit)]
+class Turn(NamedTuple):
+    """The row of a saga, claimed, and what happens to it."""
+
+    row: Row
+    happening: Due | Silent
 
 
-def _happen_to(sagas: Coordinator, uow: UnitOfWork, row: Row, happening: Happening) -> str:
+Which = Callable[[Table], Any]
+"""A condition on the rows of `saga` and of `saga_branch`."""
+Find = Callable[[UnitOfWork, Which, int], list[Turn]]
+
+
+def _all(_table: Table) -> Any:
+    return true()
+
+
+def _sent_to(name: str, table: Table) -> Any:
+    return table.c.target == name
+
+
+def _of(saga_id: str, table: Table) -> Any:
+    return (table.c.id if table is saga else table.c.saga_id) == saga_id
+
+
+def _due(uow: UnitOfWork, which: Which, limit: int) -> list[Turn]:
+    rows = uow.claim(saga, which(saga) & (saga.c.wake_at <= uow.now), saga.c.wake_at, limit)
+    return [Turn(row, Due()) for row in rows]
+
+
+def _silent_sagas(uow: UnitOfWork, which: Which, limit: int) -> list[Turn]:
+    rows = uow.claim(saga, which(saga) & (saga.c.resend_at <= uow.now), saga.c.resend_at, limit)
+    return [Turn(row, Silent()) for row in rows]
+
+
+def _silent_branches(uow: UnitOfWork, which: Which, limit: int) -> list[Turn]:
+    """Find what is silent in trunks and branches; what has moved before its saga could be claimed is left out."""
+    trunk, branch = saga.c, saga_branch.c
+    found = union_all(
+        select(trunk.id, literal("").label("path"), trunk.resend_at).where(which(saga), trunk.resend_at <= uow.now),
+        select(branch.saga_id, branch.path, branch.resend_at).where(which(saga_branch), branch.resend_at <= uow.now),
+    ).subquery()
+    oldest = uow.tx.execute(select(found).order_by(found.c.resend_at).limit(limit)).all()
+    claimed = uow.claim(saga, saga.c.id.in_({saga_id for saga_id, _, _ in oldest}), saga.c.id, limit)
+    sagas = {row["id"]: row for row in claimed}
+    uow.load((saga_branch, branch_id(saga_id, path)) for saga_id, path, _ in oldest if path and saga_id in sagas)
+    kept = [(sagas[saga_id], path) for saga_id, path, _ in oldest if saga_id in sagas]
+    return [Turn(row, Silent(path)) for row, path in kept if _is_silent(uow, row, path)]
+
+
+def _is_silent(uow: UnitOfWork, row: Row, path: str) -> bool:
+    branch = uow.get(saga_branch, branch_id(row["id"], path)) if path else row
+    return branch is not None and branch["resend_at"] is not None and branch["resend_at"] <= uow.now
+
+
+def _take_turns(sagas: Coordinator, uow: UnitOfWork, turns: Iterable[Turn]) -> list[str]:
+    """Let something happen to sagas; return the ids of the commands that are waited for."""
+    return [_take_turn(sagas, uow, turn) for turn in turns]
+
+
+def _take_turn(sagas: Coordinator, uow: UnitOfWork, turn: Turn) -> str:
     """Move one saga; one that cannot be moved is an operator's, and must not hold up the others."""
+    row, waiting = turn.row, None
     try:
-        waiting = sagas.happen(uow, row["id"], happening, unpack_context(row["context"])).outstanding
+        progress = sagas.happen(uow, row["id"], turn.happening, unpack_context(row["context"]))
+        branch = turn.happening.branch if isinstance(turn.happening, Silent) else ""
+        waiting = progress.branch(branch).outstanding(compensating=progress.compensating)
     except Exception as error:
         uow.drop()
         _tell_unmoved(uow, row["id"], error)
         _put_off(uow, row["id"])
-        waiting = None
     uow.keep()
     return waiting[1] if waiting else ""
 
@@ -133,27 +188,31 @@ def _tell_unmoved(uow: UnitOfWork, saga_id: str, error: Exception) -> None:
 
 def _put_off(uow: UnitOfWork, saga_id: str) -> None:
     uow.load([(saga, saga_id)])
+    later = uow.now + UNMOVED_S
     if row := uow.get(saga, saga_id):
-        later = uow.now + UNMOVED_S
         uow.put(saga, {**row, "wake_at": row["wake_at"] and later, "resend_at": row["resend_at"] and later})
+    for branch in uow.rows_with(saga_branch, saga_branch.c.saga_id, saga_id):
+        uow.put(saga_branch, {**branch, "resend_at": branch["resend_at"] and later})
 
 
 @contextmanager
-def _one_by_one(runtime: Runtime, due: Column[Any], limit: int, happening: Happening) -> Iterator[None]:
-    """Move due sagas each in a transaction of its own when the database refuses what moves them together."""
+def _one_by_one(runtime: Runtime, find: Find, limit: int) -> Iterator[None]:
+    """Move sagas each in a transaction of its own when the database refuses what moves them together."""
     try:
         yield
         return
     except Exception as error:
         if verdict(error) != "item":
             raise
-    waiting = select(saga.c.id).order_by(due).limit(limit)
-    for saga_id in runtime.transactions.run(lambda uow: uow.values(waiting.where(due <= uow.now))):
-        of_saga = {"condition": saga.c.id == saga_id, "order": due, "limit": 1, "happening": happening}
-        alone = partial(_happen, runtime.system.sagas, **of_saga)
-        if refused := _refused(runtime, alone):
+    waiting = runtime.transactions.run(lambda uow: find(uow, _all, limit))
+    for saga_id in dict.fromkeys(turn.row["id"] for turn in waiting):
+        if refused := _refused(runtime, partial(_move_alone, runtime.system.sagas, find, saga_id)):
             runtime.transactions.run(partial(_tell_unmoved, saga_id=saga_id, error=refused))
             _refused(runtime, partial(_put_off, saga_id=saga_id))
+
+
+def _move_alone(sagas: Coordinator, find: Find, saga_id: str, uow: UnitOfWork) -> None:
+    _take_turns(sagas, uow, find(uow, partial(_of, saga_id), PAGE))
 
 
 def _refused(runtime: Runtime, work: Callable[[UnitOfWork], object]) -> Exception | None:

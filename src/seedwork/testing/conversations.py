@@ -11,15 +11,16 @@ The real engine runs; time passes only by `passes`. An expectation that is not m
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from pulsaga.records import plain
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.engine import Move, advance, start
-from pulsaga.saga.log import Cancelled, Due, Failed, Happening, Outgoing, Progress, Refused, Replied, Status
+from pulsaga.saga.engine import advance, start
+from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Outgoing, Refused, Replied
+from pulsaga.saga.log import Progress, Status
+from pulsaga.saga.turn import Move
 
 
 def given(workflow: Saga[Any], command: Any, now: float = 0.0) -> Conversation:
@@ -33,7 +34,7 @@ class Conversation:
     def __init__(self, workflow: Saga[Any], command: Any, now: float) -> None:
         self._workflow, self._now = workflow, now
         self._numbers = count(1)
-        self._sent: deque[Outgoing] = deque()
+        self._sent: list[Outgoing] = []
         self._take(start(workflow, "saga", plain(command), now, self._new_id))
 
     @property
@@ -42,16 +43,16 @@ class Conversation:
         return self._workflow.load(self._progress.data)
 
     def sends(self, body: Any) -> Sent:
-        """Expect this command next."""
-        assert self._sent, f"nothing more is sent; expected {body}"
-        sent = self._sent.popleft()
-        assert sent.body == body, f"sent {sent.body}; expected {body}"
+        """Expect this command next; of branches whose turn it is, in any order."""
+        sent = next((sent for sent in self._sent if sent.body == body), None)
+        assert sent, f"sent {[sent.body for sent in self._sent] or 'nothing more'}; expected {body}"
+        self._sent.remove(sent)
         return Sent(self, sent.command_id)
 
     def passes(self, seconds: float) -> Conversation:
         """Let time pass; a deadline that is over by then happens."""
         self._now += seconds
-        return self.hears(Due())
+        return self.hears(Due(("", *self._progress.branches)))
 
     def cancel(self, who: str = "nobody") -> Conversation:
         """Ask for the saga to be given up; raise DomainError where it cannot be any more."""

@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping, select
 
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.saga.snapshots import read_entries, read_steps, shown_steps
-from pulsaga.saga.tables import saga_move, saga_view
+from pulsaga.saga.tables import saga_branch_view, saga_move, saga_view
 from pulsaga.web import http
 from pulsaga.web.access.rights import OVERSEEING, allow
 from pulsaga.web.formats import invalid
@@ -46,7 +46,9 @@ def show_saga(identifier: str) -> Response:
             raise http.not_found("saga of this id")
         moves = select(saga_move.c.entries).where(saga_move.c.id == known).order_by(saga_move.c.version)
         entries = [entry for text in connection.execute(moves).scalars() for entry in read_entries(text)]
-    steps = [_shown(step) for step in shown_steps(read_steps(row["steps"]))]
+        kept = select(saga_branch_view.c.steps).where(saga_branch_view.c.saga_id == known)
+        branches = connection.execute(kept.order_by(saga_branch_view.c.id)).scalars().all()
+    steps = [_shown(step) for text in (row["steps"], *branches) for step in shown_steps(read_steps(text))]
     return http.reply("saga", _resource(row) | {"steps": steps, "log": [_shown(entry._asdict()) for entry in entries]})
 
 

@@ -78,6 +78,19 @@ class LockedRows:
         self._rows[table] |= {row[key_of(table).name]: row for row in rows}
         return rows
 
+    def rows_with(self, table: Rows[R], column: Column[Any], value: Any) -> list[R]:
+        """Load and lock the rows with this value in a column; return them as this message would see them, in key order.
+
+        Raise as `get` does.
+        """
+        key = key_of(table)
+        stored = self.values(select(key).where(column == value))
+        self.load((table, one) for one in stored)
+        changed = {**self._changed[table], **self._changing[table]}
+        keys = {*stored, *(one for one, row in changed.items() if row[column.name] == value)}
+        rows = (self.get(table, one) for one in sorted(keys))
+        return [row for row in rows if row is not None and row[column.name] == value]
+
     def values(self, statement: Any) -> list[Any]:
         """Run a statement at once and return its first column; what it reads it does not lock."""
         return list(self.tx.execute(statement).scalars())

@@ -15,9 +15,18 @@ DIVERGED = (
         FROM log l JOIN judged USING (id) LEFT JOIN saga s USING (id)
         WHERE s.id IS NULL OR l.trouble <> '' OR s.digest <> l.digest OR s.status <> l.status OR s.seq <> l.seq
            OR s.subject <> l.subject OR s.moved_at <> l.moved_at OR s.wake_at IS NOT NULL AND s.wake_at IS NOT l.wake_at
+                AND (l.branches = 0 OR l.wake_at IS NULL OR s.wake_at > l.wake_at)
            OR s.target IS NOT l.target OR (s.resend_at IS NULL) <> (s.target IS NULL)
         UNION ALL
         SELECT s.id, 'no log' FROM saga s JOIN judged USING (id) WHERE NOT EXISTS (SELECT 1 FROM log WHERE id = s.id)
+        UNION ALL
+        SELECT l.saga_id, 'branch ' || l.id || CASE WHEN b.id IS NULL THEN ': no row' ELSE '' END
+        FROM branch_log l JOIN judged j ON j.id = l.saga_id LEFT JOIN branch b USING (id)
+        WHERE b.id IS NULL OR b.digest <> l.digest OR b.wake_at IS NOT l.wake_at OR b.target IS NOT l.target
+           OR (b.resend_at IS NULL) <> (b.target IS NULL)
+        UNION ALL
+        SELECT b.saga_id, 'branch ' || b.id || ': no log' FROM branch b JOIN judged j ON j.id = b.saga_id
+        WHERE NOT EXISTS (SELECT 1 FROM branch_log WHERE id = b.id)
         """,
     ),
     Check(
@@ -59,6 +68,11 @@ DIVERGED = (
         WHERE l.trouble = '' AND NOT EXISTS (SELECT 1 FROM outbox WHERE saga_id = l.id)
           AND (v.version IS NOT l.seq OR v.status <> l.status OR v.reason_code <> l.reason_code
            OR v.subject <> l.subject OR v.moved_at <> l.moved_at OR m.moves IS NOT l.versions)
+        UNION ALL
+        SELECT l.saga_id, 'branch ' || l.id || ' moved last in move ' || l.version || '; view: '
+            || COALESCE(v.version, 'nothing')
+        FROM branch_log l JOIN judged j ON j.id = l.saga_id LEFT JOIN view_branch v USING (id)
+        WHERE v.version IS NOT l.version AND NOT EXISTS (SELECT 1 FROM outbox WHERE saga_id = l.saga_id)
         """,
     ),
     Check(

@@ -24,9 +24,9 @@ from pulsaga.errors import Unavailable
 from pulsaga.operate.verify.catalogue import Catalogue
 from pulsaga.operate.verify.check import FactTable, Floor
 from pulsaga.operate.verify.facts import Bounds, Facts, rows_of
-from pulsaga.operate.verify.logs import Fact, Logs, snapshot_facts
+from pulsaga.operate.verify.logs import Fact, Logs, branch_facts, snapshot_facts
 from pulsaga.operate.verify.scope import EVER, Scope
-from pulsaga.saga.tables import event_archive, saga, saga_archive
+from pulsaga.saga.tables import event_archive, saga, saga_archive, saga_branch, saga_branch_archive
 from pulsaga.settings import Settings, Side
 
 PAGE = 1000
@@ -121,8 +121,11 @@ def _columns(table: Table, *names: str) -> Select[Any]:
 def _sagas(catalogue: Catalogue, floor: Floor) -> Iterator[Feed]:
     """Give the sagas that began since, and the log of those that moved since: to them a new command may belong."""
     names = ("id", "status", "seq", "subject", "target", "resend_at", "wake_at", "moved_at", "progress")
-    for row, told in ((saga, event), (saga_archive, event_archive)):
+    of_branch = ("id", "saga_id", "target", "resend_at", "wake_at", "state")
+    archived = (saga_archive, saga_branch_archive, event_archive)
+    for row, branch, told in ((saga, saga_branch, event), archived):
         yield Feed(_columns(row, *names).where(row.c.id >= floor.id), snapshot_facts)
+        yield Feed(_columns(branch, *of_branch).where(branch.c.saga_id >= floor.id), branch_facts)
         log = _columns(told, "aggregate", "version", "id", "answers", "at", "wire")
         log = log.where(told.c.type == catalogue.moves).order_by(told.c.aggregate, told.c.version)
         if floor.at:

@@ -21,11 +21,13 @@ BOUND_S = 60.0
 
 DELIVERED = {
     "saga": "id, status, seq, subject, target, resend_at, wake_at, moved_at, digest",
+    "branch": "id, saga_id, target, resend_at, wake_at, digest",
     "log": (
         "id, status, seq, versions, last_version, started, ended, subject, reason_code, cause_code, target, wake_at, "
-        "moved_at, at, awaited, digest, said_otherwise, trouble, began_by, actor"
+        "moved_at, at, branches, digest, said_otherwise, trouble, began_by, actor"
     ),
-    "issued": "id, saga_id, name, receiver, at, succeeded, denied, is_undone",
+    "branch_log": "id, saga_id, version, target, wake_at, digest",
+    "issued": "id, saga_id, name, receiver, at, succeeded, denied, is_undone, is_awaited",
     "late": "saga_id, command_id, kind, policy",
     "event": "service, aggregate, version, id, type, answers, at",
     "met": "service, id, how",
@@ -38,7 +40,9 @@ DELIVERED = {
 """What is known of every system: its sagas, and what each service was told, did and said."""
 INDEXES = {
     "saga": ["id"],
+    "branch": ["id"],
     "log": ["id"],
+    "branch_log": ["id"],
     "issued": ["id", "saga_id"],
     "event": ["id", "answers", "aggregate, version"],
     "met": ["id"],
@@ -57,7 +61,7 @@ RESERVED = ("judged", "in_hand", "lived", "owned", "unheard")
 """Names that no other table of facts may have."""
 DERIVED = """
 CREATE VIEW owned AS
-SELECT i.*, l.status AS saga_status, l.awaited AS saga_awaits
+SELECT i.*, l.status AS saga_status
 FROM issued i JOIN judged j ON j.id = i.saga_id JOIN log l ON l.id = i.saga_id;
 
 CREATE VIEW unheard AS

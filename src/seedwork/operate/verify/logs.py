@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,19 @@ from pulsaga.broker import Wire
 from pulsaga.delivery.avro import Codec, CommittedSchemas
 from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.tables import unpack
+from pulsaga.saga.branches import Branch
+from pulsaga.saga.kept import branch_id
 from pulsaga.saga.log import Entry, Progress, fold
 from pulsaga.saga.messages import SagaMoved
-from pulsaga.saga.snapshots import entries_of, load_progress, read_steps, snapshot_of
+from pulsaga.saga.snapshots import (
+    entries_of,
+    load_branch,
+    load_progress,
+    read_branches,
+    read_steps,
+    snapshot_of,
+    snapshot_of_branch,
+)
 
 if TYPE_CHECKING:
     from pulsaga.system import System
@@ -44,6 +54,8 @@ class _Log:
     said: SagaMoved | None = None
     counts: dict[str, int] = field(default_factory=lambda: {"started": 0, "ended": 0})
     commands: dict[str, _Command] = field(default_factory=dict)
+    branches: dict[str, int] = field(default_factory=dict)
+    """Version of the last move that told of each branch."""
     late: list[Entry] = field(default_factory=list)
     trouble: str = ""
     began_by: str | None = None
@@ -79,6 +91,7 @@ class Logs:
             entries = entries_of(moved)
             before = log.progress or Progress(log.id, moved.workflow)
             log.progress, log.said = fold(before, entries), moved
+            log.branches |= dict.fromkeys(read_branches(moved.steps), version)
             for entry in entries:
                 _note(log, entry)
         except Exception as error:  # one log that nobody can read is one defect
@@ -108,16 +121,21 @@ def _note(log: _Log, entry: Entry) -> None:
 def _facts(log: _Log) -> Iterator[Fact]:
     yield "log", _log_row(log)
     undone = _undone(log)
+    awaited = {command_id for _, command_id in log.progress.awaited.values()} if log.progress else set()
     for identifier, command in log.commands.items():
         named = (identifier, log.id, command.name, command.name.partition(".")[0])
-        yield "issued", (*named, command.at, command.succeeded, command.denied, identifier in undone)
+        came = (command.succeeded, command.denied, identifier in undone, identifier in awaited)
+        yield "issued", (*named, command.at, *came)
+    for path, branch in log.progress.branches.items() if log.progress else ():
+        key, told_in = branch_id(log.id, path), log.branches.get(path)
+        yield "branch_log", (key, log.id, told_in, _target(log, branch), branch.wake_at, digest_of_branch(branch))
     for entry in log.late:
         yield "late", (log.id, entry.command_id, entry.kind, entry.code)
 
 
 def _undone(log: _Log) -> set[str]:
     """Return the commands that were undone, with those that they replaced: nobody needs their answers."""
-    steps = log.progress.steps.values() if log.progress else ()
+    steps = log.progress.all_steps.values() if log.progress else ()
     return {id_ for step in steps if step.status == "undone" for id_ in (step.command_id, *step.former)}
 
 
@@ -125,10 +143,7 @@ def _log_row(log: _Log) -> tuple[Any, ...]:
     counted = (log.versions, log.last_version, log.counts["started"], log.counts["ended"])
     progress, moved, begun = log.progress, log.said, (log.trouble, log.began_by, log.actor)
     if progress is None or moved is None:
-        return (log.id, None, 0, *counted, None, None, None, None, None, None, log.at, None, None, 0, *begun)
-    awaited = progress.outstanding
-    command = log.commands.get(awaited[1]) if awaited else None
-    target = command.name.partition(".")[0] if command and progress.sent_at is not None else None
+        return (log.id, None, 0, *counted, None, None, None, None, None, None, log.at, 0, None, 0, *begun)
     return (
         log.id,
         progress.status,
@@ -137,33 +152,60 @@ def _log_row(log: _Log) -> tuple[Any, ...]:
         moved.subject,
         progress.reason[0],
         progress.cause[0],
-        target,
-        progress.wake_at,
+        _target(log, progress.branch("")),
+        progress.wakes_at,
         progress.moved_at,
         log.at,
-        awaited[1] if awaited else None,
+        len(progress.branches),
         digest(progress),
         _says_otherwise(moved, progress),
         *begun,
     )
 
 
+def _target(log: _Log, branch: Branch) -> str | None:
+    """Return whose answer a branch, or the trunk, waits for."""
+    assert log.progress is not None
+    waiting = branch.outstanding(compensating=log.progress.compensating)
+    command = log.commands.get(waiting[1]) if waiting and branch.sent_at is not None else None
+    return command.name.partition(".")[0] if command else None
+
+
 def _says_otherwise(moved: SagaMoved, progress: Progress) -> bool:
     said = (moved.status, moved.reason_code, moved.moved_at, read_steps(moved.steps))
-    return said != (progress.status, progress.reason[0], progress.moved_at, progress.steps)
+    if said != (progress.status, progress.reason[0], progress.moved_at, progress.steps):
+        return True
+    return any(progress.branches[path].steps != steps for path, steps in read_branches(moved.steps).items())
 
 
 def digest(progress: Progress) -> bytes:
-    """Shorten a progress to what tells it from another."""
-    return hashlib.blake2b(snapshot_of(progress).encode(), digest_size=16).digest()
+    """Shorten where a saga stands, without its branches, to what tells it from another."""
+    return _digest(snapshot_of(progress))
+
+
+def digest_of_branch(branch: Branch) -> bytes:
+    """Shorten where a branch stands to what tells it from another."""
+    return _digest(snapshot_of_branch(branch))
+
+
+def _digest(snapshot: str) -> bytes:
+    return hashlib.blake2b(snapshot.encode(), digest_size=16).digest()
 
 
 def snapshot_facts(rows: Iterable[Any]) -> Iterator[Fact]:
     """Yield saga rows, their progress shortened; one that cannot be read equals no fold."""
-    for row in rows:
-        *columns, progress = row
-        try:
-            shortened: Any = digest(load_progress({"progress": progress}))
-        except Exception as error:
-            shortened = f"{type(error).__name__}: {error}"
-        yield "saga", (*columns, shortened)
+    for *columns, progress in rows:
+        yield "saga", (*columns, _readable(lambda text: digest(load_progress({"progress": text})), progress))
+
+
+def branch_facts(rows: Iterable[Any]) -> Iterator[Fact]:
+    """Yield branch rows in the same way."""
+    for *columns, state in rows:
+        yield "branch", (*columns, _readable(lambda text: digest_of_branch(load_branch({"state": text})), state))
+
+
+def _readable(shorten: Callable[[str], bytes], kept: str) -> bytes | str:
+    try:
+        return shorten(kept)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"

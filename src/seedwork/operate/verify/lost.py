@@ -33,7 +33,7 @@ LOST = (
         "a saga waits for a command that its receiver never got and that is nowhere on its way",
         """
         SELECT o.id, o.name || ' of saga ' || o.saga_id FROM owned o JOIN lived v ON v.service = o.receiver
-        WHERE o.saga_awaits = o.id AND o.saga_status IN ('RUNNING', 'COMPENSATING')
+        WHERE o.is_awaited AND o.saga_status IN ('RUNNING', 'COMPENSATING')
           AND o.at + :bound < v.until AND o.id >= :known
           AND NOT EXISTS (SELECT 1 FROM met WHERE id = o.id AND service = o.receiver)
           AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = o.id AND service = :coordinator)
@@ -72,7 +72,7 @@ LOST = (
         WHERE EXISTS (SELECT 1 FROM met WHERE id = e.id AND service = :coordinator AND how = 'handled')
           AND NOT EXISTS (SELECT 1 FROM met WHERE id = e.id AND service = :coordinator AND how = 'dead')
           AND CASE WHEN e.type LIKE '%.command-refused' OR e.type LIKE '%.command-failed'
-              THEN NOT o.denied AND o.saga_awaits = o.id AND o.saga_status IN ('RUNNING', 'COMPENSATING')
+              THEN NOT o.denied AND o.is_awaited AND o.saga_status IN ('RUNNING', 'COMPENSATING')
               ELSE NOT o.succeeded END
         """,
     ),

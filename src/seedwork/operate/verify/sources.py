@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Select, Table, func, select
 
 from pulsaga.operate.verify.check import Checks, FactTable, Floor
-from pulsaga.saga.tables import saga_move, saga_view
+from pulsaga.saga.tables import saga_branch_view, saga_move, saga_view
 from pulsaga.settings import Side
 from pulsaga.web.front_door.tables import acceptance, cancellation, command, command_move, webhook
 
@@ -29,6 +29,11 @@ def _moves(floor: Floor) -> Select[Any]:
     return select(of.id, func.count().label("moves")).where(of.id >= floor.id).group_by(of.id)
 
 
+def _branches(floor: Floor) -> Select[Any]:
+    of = saga_branch_view.c
+    return select(of.id, of.version).where(of.saga_id >= floor.id)
+
+
 SHOWN = ("id", "version", "status", "reason_code", "subject")
 REQUESTS = Checks(
     facts=[
@@ -44,5 +49,6 @@ REQUESTS = Checks(
 MOVES = [
     _by_id("view_saga", saga_view, *SHOWN, "moved_at", side="read"),
     FactTable("view_moves", _moves, side="read", index=["id"]),
+    FactTable("view_branch", _branches, side="read", index=["id"]),
 ]
 """What the coordinator shows of sagas."""

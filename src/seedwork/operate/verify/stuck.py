@@ -40,7 +40,8 @@ STUCK = (
         "a command was to be sent again, and none of its kind was sent for a minute",
         """
         SELECT s.id, 'to ' || s.target || ', overdue by ' || CAST(c.now - s.resend_at AS INTEGER) || ' s'
-        FROM saga s JOIN judged USING (id) JOIN clock c ON c.service = :coordinator AND c.side = 'write'
+        FROM (SELECT id, target, resend_at FROM saga UNION ALL SELECT saga_id, target, resend_at FROM branch) s
+        JOIN judged USING (id) JOIN clock c ON c.service = :coordinator AND c.side = 'write'
         WHERE s.resend_at + :bound < c.now
           AND s.target NOT IN (SELECT receiver FROM issued WHERE at + :bound >= c.now)
         """,

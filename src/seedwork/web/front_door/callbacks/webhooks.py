@@ -239,6 +239,6 @@ def calling(entrances: Sequence[Entrance] = ()) -> DutyMaker:
     def call_webhooks(runtime: Runtime) -> Duty:
         read = open_database(runtime.settings, runtime.service, "read", "reader")
         calls = Webhooks(runtime, read, FrontDoor(runtime.system, entrances).views)
-        return Duty("webhooks", calls.call_due, due=Due(webhook.c.due_at, LONGEST_DELAY_S))
+        return Duty("webhooks", calls.call_due, due=[Due(webhook.c.due_at, LONGEST_DELAY_S)])
 
     return call_webhooks

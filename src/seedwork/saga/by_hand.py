@@ -1,0 +1,113 @@
+"""What operators and callers want of a saga: to give it up, or to help it on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from pulsaga.errors import DomainError
+from pulsaga.saga.branches import StepState, StepStatus
+from pulsaga.saga.definition import Saga
+from pulsaga.saga.forward import Forward
+from pulsaga.saga.happenings import Cancelled, Operator
+from pulsaga.saga.log import TERMINAL, Progress
+
+CANCELLABLE: tuple[StepStatus, ...] = ("pending",)
+"""What the pivot may be for a saga to be cancelled: not even issued."""
+Stand = tuple[str, str, str]
+"""A branch that is stuck, the step that holds it, and `refused` or `failed` if that was answered for good."""
+
+
+def not_to_be_given_up(saga: Saga[Any], progress: Progress, pivot_may_be: Collection[StepStatus]) -> DomainError | None:
+    """Return why a saga cannot be compensated now, or None."""
+    if progress.status in TERMINAL:
+        return DomainError("ended", f"the saga has ended {progress.status}, and that is final")
+    if progress.compensating:
+        return DomainError("compensating", f"the saga is {progress.status} and being compensated already")
+    pivot = progress.steps.get(str(saga.pivot), StepState())
+    if saga.pivot == len(saga.steps) or pivot.status in pivot_may_be:
+        return None
+    said = f"the saga is {progress.status}, and {pivot.command}, its pivot, is {pivot.status}"
+    return DomainError("past-pivot", f"{said}: it cannot be called back")
+
+
+def is_cancellable(saga: Saga[Any], progress: Progress) -> bool:
+    """Tell whether `Cancelled` would be taken now."""
+    return not_to_be_given_up(saga, progress, CANCELLABLE) is None
+
+
+class ByHand(Forward):
+    """Do what somebody wants, or raise DomainError for what the saga cannot do."""
+
+    def cancelled(self, wish: Cancelled) -> None:
+        """Give up what is wanted no more."""
+        self._require_way_back(CANCELLABLE)
+        self.give_up("cancelled", f"cancelled by {wish.who}")
+
+    def operator(self, wish: Operator) -> None:
+        """Do what an operator wants."""
+        if self.progress.status in TERMINAL:
+            raise DomainError("ended", f"the saga has ended {self.progress.status}, and that is final")
+        match wish.action:
+            case "resume":
+                self._resume_by(wish)
+            case "retry-step":
+                self._retry_by(wish)
+            case "compensate":
+                self._give_up_by(wish, "operator", "given up by an operator", ("pending", "failed"))
+            case "cancel":
+                self._give_up_by(wish, "cancelled", "cancelled by an operator", CANCELLABLE)
+
+    def _resume_by(self, wish: Operator) -> None:
+        stands = self._stands(wish)
+        unanswered = [(branch, path) for branch, path, answer in stands if not answer]
+        if not unanswered:
+            _, path, answer = stands[0]
+            ways = "`retry-step` issues it anew" + ("; `dead-letters replay` tries it again" * (answer == "failed"))
+            said = f"{self.command(path)} was answered for good ({answer}), asking again would repeat the answer"
+            raise DomainError("answered", f"{said}: {ways}")
+        for branch, path in unanswered:
+            self._note(wish, path)
+            self.resume(branch)
+            state, deadline = self.progress.step(path), self.saga.step(path).deadline
+            command_id = state.undo_id if self.progress.compensating else state.command_id
+            self.send_again(path, command_id, self.now + deadline)
+
+    def _retry_by(self, wish: Operator) -> None:
+        stands = self._stands(wish)
+        answered = [(branch, path) for branch, path, answer in stands if answer]
+        if not answered:
+            command = self.command(stands[0][1])
+            raise DomainError("not-answered", f"{command} may still be answered: `resume` asks again under the same id")
+        for branch, path in answered:
+            self._note(wish, path)
+            self.resume(branch)
+            self.then(self.undo if self.progress.compensating else self.take_up, path)
+
+    def _give_up_by(self, wish: Operator, code: str, detail: str, pivot_may_be: tuple[StepStatus, ...]) -> None:
+        self._require_way_back(pivot_may_be)
+        self._note(wish)
+        self.give_up(code, detail)
+
+    def _require_way_back(self, pivot_may_be: tuple[StepStatus, ...]) -> None:
+        if no := not_to_be_given_up(self.saga, self.progress, pivot_may_be):
+            raise no
+
+    def _note(self, wish: Operator, path: str = "") -> None:
+        self.log("operator", path, code=wish.action, detail=f"{wish.who}: {wish.why}")
+
+    def _stands(self, wish: Operator) -> list[Stand]:
+        """Return where a suspended saga is stuck: in its trunk, or in one or more branches."""
+        if self.progress.status != "SUSPENDED":
+            said = f"the saga is {self.progress.status}: `{wish.action}` is for what is suspended"
+            raise DomainError("not-suspended", said)
+        branches = ["", *(self.progress.branches if self.progress.stuck else ())]
+        return [self._stands_at(branch) for branch in branches if self.progress.is_stuck(branch)]
+
+    def _stands_at(self, branch: str) -> Stand:
+        for path, state in self.progress.branch(branch).steps.items():
+            if state.status == "undoing":
+                return branch, path, state.undo_answer
+            if not self.progress.compensating and state.status in ("issued", "refused", "failed"):
+                return branch, path, "" if state.status == "issued" else state.status
+        raise LookupError(f"saga {self.progress.saga_id} is suspended at no step")

@@ -1,0 +1,281 @@
+"""Sagas with branches on real databases: answered in the same moment, silent, late, and a thousand of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from types import ModuleType
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from tests.service.desk import Desk, arrived, sit_down
+from tests.service.stage import BOTH, POSTGRESQL, pass_time, settings_on
+from tests.verify.lab import Lab, defects
+from tests.verify.loading import commit, load
+
+from pulsaga.broker import Delivery
+from pulsaga.delivery.tables import dead_letter, failure
+from pulsaga.saga.definition import Saga
+from pulsaga.saga.kept import read_progress
+from pulsaga.saga.log import Progress
+from pulsaga.saga.steps import Every, ForEach, Parallel, Step
+from pulsaga.saga.tables import saga, saga_branch
+from pulsaga.saga.timers import PROBE_EVERY_S, resend_to_silent, wake_due_sagas
+from pulsaga.service import Service
+from pulsaga.settings import Settings
+from pulsaga.system import System
+from pulsaga_program.databases import prepare_databases
+
+COORDINATORS = 3
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The services of the pool, with what their author would commit."""
+    module = load("pool", tmp_path_factory.mktemp("pool"))
+    commit(system_of(module, module.workflow(0, [module.Piece(0, undoable=True)], None)))
+    return module
+
+
+def system_of(pool: ModuleType, workflow: Saga[Any]) -> System:
+    services = [kind.service for kind in pool.KINDS]
+    return System("lab", services=services, workflows=[workflow], front_door=Service("door", module=pool.__name__))
+
+
+def fates(order: Any) -> list[str]:
+    """List what becomes of each item, and its number."""
+    return [f"{fate} {number}" for number, fate in enumerate(order.plan.split())]
+
+
+def step(pool: ModuleType, kind: int, fate: Callable[[Any], str], **rest: Any) -> Step[Any]:
+    made = pool.KINDS[kind]
+
+    def do(known: Any) -> Any:
+        return made.do(fate(known))
+
+    def undo(_known: Any, undoes: str) -> Any:
+        return made.undo(undoes)
+
+    do.__annotations__["return"], undo.__annotations__["return"] = made.do, made.undo
+    return Step(do, undo=undo, **{"deadline": 300.0, **rest})
+
+
+def for_each(pool: ModuleType, at_most: int = 1000) -> Saga[Any]:
+    inner = step(pool, 0, lambda each: each.item.split()[0])
+    return flow(pool, ForEach(fates, str, [inner], at_most=at_most))
+
+
+def flow(pool: ModuleType, *steps: Any) -> Saga[Any]:
+    return Saga("flow-0", starts=pool.STARTS[0], data=pool.Order, subject=lambda order: order.subject, steps=steps)
+
+
+@pytest.fixture(params=BOTH)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    return settings_on(request, tmp_path)
+
+
+def lab_of(pool: ModuleType, settings: Settings, workflow: Saga[Any]) -> Lab:
+    system = system_of(pool, workflow)
+    for service in system.all:
+        prepare_databases(system, settings, service)
+    return Lab(system, settings, {kind.service.name: kind.finish for kind in pool.KINDS})
+
+
+def begin(lab: Lab, pool: ModuleType, plan: str) -> str:
+    begun = lab.accept(pool.STARTS[0]("it", plan), "it")
+    lab.deliver_all()
+    return begun
+
+
+def progress_of(lab: Lab, saga_id: str) -> Progress:
+    with lab.coordinator.runtime.write.connect() as connection:
+        row = connection.execute(saga.select().where(saga.c.id == saga_id)).mappings().one()
+        return read_progress(connection, dict(row))
+
+
+# --- in the same moment
+
+
+def answers(lab: Lab, number: int) -> list[Delivery]:
+    """Have the services do what was asked, and hand over their answers instead of delivering them."""
+    lab.gather()
+    asked, lab.on_the_way = lab.on_the_way, []
+    for to, wire in asked:
+        if to != lab.system.name:
+            lab.desks[to].worker.settle([arrived(wire)])
+    lab.gather()
+    told = [arrived(wire) for to, wire in lab.on_the_way if to == lab.system.name]
+    lab.on_the_way = []
+    assert len(told) == number
+    return told
+
+
+@pytest.mark.parametrize("database", [POSTGRESQL])
+def test_branches_that_are_answered_in_the_same_moment_lose_nothing_and_lock_nobody(
+    request: pytest.FixtureRequest, tmp_path: Path, pool: ModuleType, database: str
+) -> None:
+    """Three coordinators each have some of the answers of every saga, and take them at once."""
+    request.param = database
+    settings = settings_on(request, tmp_path)
+    both = flow(
+        pool, Parallel(step(pool, 0, lambda _: "do"), step(pool, 1, lambda _: "do"), step(pool, 2, lambda _: "do"))
+    )
+    lab = lab_of(pool, settings, both)
+    begun = [lab.accept(pool.STARTS[0]("it", "do"), "it") for _ in range(20)]
+    lab.gather()
+    lab.desks["lab"].worker.settle([arrived(wire) for to, wire in lab.on_the_way if to == "lab"])
+    lab.on_the_way = []
+    told = answers(lab, 3 * len(begun))
+    shares = [told[number::COORDINATORS] for number in range(COORDINATORS)]
+    desks = [sit_down(settings, "lab", None, lab.system) for _ in shares]
+    together = Barrier(COORDINATORS)
+
+    def settle(desk: Desk, share: list[Delivery]) -> None:
+        for number in range(0, len(share), 4):
+            together.wait()
+            desk.worker.settle(share[number : number + 4])
+
+    with ThreadPoolExecutor(COORDINATORS) as threads:
+        list(threads.map(settle, desks, shares))
+    assert {row["status"] for row in lab.coordinator.rows(saga)} == {"COMPLETED"}
+    assert lab.coordinator.count(failure) == lab.coordinator.count(dead_letter) == 0
+    with lab.coordinator.runtime.write.connect() as connection:
+        found = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        assert connection.execute(found).scalar_one() == 0
+    for desk in desks:
+        desk.runtime.write.dispose()
+    lab.close()
+
+
+# --- silence and deadlines
+
+
+def test_each_branch_is_asked_again_by_what_its_own_receiver_answers(pool: ModuleType, settings: Settings) -> None:
+    """One service is down: its commands are probed, those of the other go again as they are due."""
+    quick = {"retry": Every(5)}
+    lab = lab_of(
+        pool, settings, flow(pool, Parallel(*(step(pool, kind, lambda _: "do", **quick) for kind in (0, 0, 1))))
+    )
+    coordinator = lab.coordinator
+    for _ in range(4):
+        begin_in_silence(lab, pool, "do")
+    assert {row["target"] for row in coordinator.rows(saga_branch)} == {"alfa", "beta"}
+    assert {(row["target"], row["resend_at"]) for row in coordinator.rows(saga)} == {(None, None)}
+    sent = len(coordinator.broker.published)
+    pass_time(coordinator, 6.0)
+    resend_to_silent(coordinator.runtime).work()
+    again = [wire.topic for wire in coordinator.broker.published[sent:] if not wire.topic.startswith("lab.")]
+    assert sorted(again) == ["alfa.do", "beta.do"]
+    oldest = min(coordinator.rows(saga), key=lambda row: row["id"])["id"]
+    assert {wire.key for wire in coordinator.broker.published[sent:]} == {oldest}
+    pass_time(coordinator, PROBE_EVERY_S + 1)
+    lab.deliver_all()
+    lab.come_to_rest()
+    assert {row["status"] for row in coordinator.rows(saga)} == {"COMPLETED"}
+    assert defects(lab.report()) == {}
+    lab.close()
+
+
+def begin_in_silence(lab: Lab, pool: ModuleType, plan: str) -> str:
+    """Start a saga, and lose what it sends."""
+    begun = lab.accept(pool.STARTS[0]("it", plan), "it")
+    lab.gather()
+    lab.desks["lab"].worker.settle([arrived(wire) for to, wire in lab.on_the_way if to == "lab"])
+    lab.gather()
+    lab.on_the_way = []
+    return begun
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_branch_wakes_its_saga_when_its_own_time_has_come(pool: ModuleType, settings: Settings) -> None:
+    """The deadline that comes first may have been met by then: nobody is given up, and the next one is waited for."""
+    hasty, patient = step(pool, 0, lambda _: "do", deadline=60.0), step(pool, 1, lambda _: "do", deadline=200.0)
+    lab = lab_of(pool, settings, flow(pool, Parallel(hasty, patient)))
+    begun = begin_in_silence(lab, pool, "do")
+    coordinator = lab.coordinator
+    wake = wake_due_sagas(coordinator.runtime)
+
+    def wakes_in() -> float:
+        (row,) = coordinator.rows(saga)
+        return round(row["wake_at"] - coordinator.runtime.transactions.run(lambda uow: uow.now))
+
+    assert wakes_in() == 60
+    (command,) = coordinator.said("alfa.do")
+    lab.desks["alfa"].worker.settle([arrived(command)])
+    coordinator.worker.settle([arrived(wire) for wire in lab.desks["alfa"].said("alfa.done")])
+    assert wakes_in() == 60, "who is answered does not look at the others"
+    pass_time(coordinator, 61.0)
+    wake.work()
+    assert wakes_in() == 139
+    moves = coordinator.rows(saga)[0]["seq"]
+    wake.work()
+    assert coordinator.rows(saga)[0]["seq"] == moves == 2, "to look is no move"
+    pass_time(coordinator, 140.0)
+    wake.work()
+    assert progress_of(lab, begun).reason[0] == "timed-out"
+    lab.passed_s = 201.0
+    lab.come_to_rest()
+    assert {row["status"] for row in coordinator.rows(saga)} == {"COMPENSATED"}
+    assert defects(lab.report()) == {}
+    lab.close()
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_saga_that_is_suspended_in_one_branch_goes_on_in_the_others_and_wakes_once_it_is_helped(
+    pool: ModuleType, settings: Settings
+) -> None:
+    """What waits for an operator has no deadline; the others' deadlines are taken up again with it."""
+    lab = lab_of(
+        pool, settings, flow(pool, Parallel(step(pool, 0, lambda _: "break"), step(pool, 1, lambda _: "later")))
+    )
+    begun = begin(lab, pool, "do")
+    lab.desks["alfa"].retry_until_buried()
+    lab.deliver_all()
+    (row,) = lab.coordinator.rows(saga)
+    assert (row["status"], row["wake_at"]) == ("SUSPENDED", None)
+    assert defects(lab.report(live_s=0)) == {}
+    lab.operate(begun, "compensate")
+    (row,) = lab.coordinator.rows(saga)
+    assert (row["status"], row["wake_at"] is None) == ("COMPENSATING", False)
+    lab.come_to_rest()
+    assert {row["status"] for row in lab.coordinator.rows(saga)} == {"COMPENSATED"}
+    assert defects(lab.report()) == {}
+    lab.close()
+
+
+# --- many
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("items", [10, 200])
+def test_an_answer_writes_two_items_however_many_there_are(pool: ModuleType, settings: Settings, items: int) -> None:
+    """The one that was answered, and the one that begins: a thousand of them are no square."""
+    lab = lab_of(pool, settings, for_each(pool, at_most=5))
+    begin_in_silence(lab, pool, " ".join(["do"] * items))
+    lab.desks["alfa"].worker.settle([arrived(lab.coordinator.said("alfa.do")[0])])
+    before = {row["id"]: row["revision"] for row in lab.coordinator.rows(saga_branch)}
+    lab.coordinator.worker.settle([arrived(wire) for wire in lab.desks["alfa"].said("alfa.done")])
+    after = {row["id"]: row["revision"] for row in lab.coordinator.rows(saga_branch)}
+    assert (len(before), sum(after.values()) - sum(before.values())) == (items, 2)
+    lab.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "last"),
+    [("sqlite", "do"), ("sqlite", "refuse"), pytest.param("postgresql", "refuse", marks=pytest.mark.postgres)],
+    indirect=["settings"],
+)
+def test_hundreds_of_items_go_all_the_way(pool: ModuleType, settings: Settings, last: str) -> None:
+    """In one saga, and every one of them is shown."""
+    lab = lab_of(pool, settings, for_each(pool, at_most=50))
+    begun = begin(lab, pool, " ".join([*["do"] * 299, last]))
+    lab.come_to_rest()
+    (row,) = lab.coordinator.rows(saga)
+    assert row["status"] == ("COMPLETED" if last == "do" else "COMPENSATED")
+    states = {branch.state for branch in progress_of(lab, begun).branches.values()}
+    assert states == ({"ended"} if last == "do" else {"undone"})
+    assert defects(lab.report()) == {}
+    lab.close()
