@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pulsaga.running.runtime import Runtime as Runtime
     from pulsaga.saga.definition import Access as Access
     from pulsaga.saga.definition import Saga as Saga
+    from pulsaga.saga.steps import Await as Await
     from pulsaga.saga.steps import Each as Each
     from pulsaga.saga.steps import Every as Every
     from pulsaga.saga.steps import ForEach as ForEach
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
 
 PLACES = {
     "Access": "pulsaga.saga.definition",
+    "Await": "pulsaga.saga.steps",
     "Check": "pulsaga.operate.verify",
     "Checks": "pulsaga.operate.verify",
     "CommandRefused": "pulsaga.delivery.messages",

@@ -17,9 +17,9 @@ from pulsaga.errors import DomainError
 from pulsaga.saga.branches import Branch, fork_of
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine import advance, start
-from pulsaga.saga.happenings import Due, Failed, Operator, Outgoing, Refused, Replied, Silent
+from pulsaga.saga.happenings import Due, Failed, Operator, Outgoing, Refused, Replied, Signalled, Silent
 from pulsaga.saga.log import ACTIVE, TERMINAL, Entry, Progress, fold
-from pulsaga.saga.steps import Each, ForEach, Parallel, Sleep, Step, When, hours, inside, minutes
+from pulsaga.saga.steps import Await, Each, ForEach, Parallel, Sleep, Step, When, hours, inside, minutes
 from pulsaga.saga.turn import Move
 
 
@@ -57,6 +57,12 @@ def step(name: str, *, undo: bool = True, **rest: Any) -> Step[Any]:
 def learned(data: Any, name: str, value: str) -> Any:
     """Note an answer: what an item learns, it knows itself."""
     return Each(data.data, f"{data.item}+{value}") if isinstance(data, Each) else replace(data, **{name: value})
+
+
+@command("s.go")
+@dataclass(frozen=True)
+class Go:
+    """Let whoever waits go on."""
 
 
 @command("s.start")
@@ -477,10 +483,13 @@ def _outermost(draw: st.DrawFn, names: Iterator[str], number: int, pivot: int) -
 
 def _node(draw: st.DrawFn, names: Iterator[str], depth: int, *, undoable: bool) -> Any:
     """Make one node with others inside, up to a depth."""
-    kinds = ["step", "step", "sleep", "when", "parallel", "each"] if depth else ["step", "step", "sleep"]
+    leaves = ["step", "step", "sleep", "await"]
+    kinds = [*leaves, "when", "parallel", "each"] if depth else leaves
     kind = draw(st.sampled_from(kinds))
     if kind == "sleep":
         return Sleep(draw(st.sampled_from([1, 60])))
+    if kind == "await":
+        return Await(Go, deadline=60, early=draw(st.booleans()), late=draw(st.sampled_from(["ignore", "park"])))
     if kind == "step":
         undo, late = undoable and draw(st.booleans()), draw(st.sampled_from(["ignore", "park"]))
         return step(next(names), undo=undo, late=late, retryable=draw(st.sampled_from([(), ("no",)])), tries=2)
@@ -543,7 +552,7 @@ class World:
 
 def deliver_something(draw: st.DataObject, talk: Talk, world: World, replies: list[Any]) -> None:
     """Let one thing happen: a command or reply arrives (again), a deadline, silence, an operator who may be refused."""
-    choice = draw.draw(st.sampled_from(["command", "command", "reply", "reply", "due", "silent", "by hand"]))
+    choice = draw.draw(st.sampled_from(["command", "command", "reply", "reply", "due", "silent", "signal", "by hand"]))
     if choice == "command" and talk.sent:
         replies.append(world.receive(draw.draw(st.sampled_from(talk.sent))))
     elif choice == "reply" and replies:
@@ -552,6 +561,9 @@ def deliver_something(draw: st.DataObject, talk: Talk, world: World, replies: li
         talk.let_time_pass()
     elif choice == "silent":
         talk.hear(Silent(draw.draw(st.sampled_from(["", *talk.progress.branches]))))
+    elif choice == "signal":
+        with suppress(DomainError):
+            talk.hear(Signalled(Go()))
     elif choice == "by hand":
         with suppress(DomainError):
             talk.by_hand(draw.draw(st.sampled_from(["resume", "retry-step", "compensate", "cancel"])))

@@ -75,6 +75,10 @@ class Lab:
         wire = deliver(self.system.sagas.cancel(saga_id), saga_id=saga_id).wire
         self.on_the_way.append((self.system.name, wire))
 
+    def signal(self, saga_id: str, body: Any) -> None:
+        """Send a signal to a saga, past the front door."""
+        self.on_the_way.append((self.system.name, deliver(body, saga_id=saga_id).wire))
+
     def operate(self, saga_id: str, action: Action) -> None:
         """Move a saga by hand, if it can be moved so."""
 

@@ -21,7 +21,7 @@ from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate.verify import Check, Checks, FactTable
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.steps import Each, ForEach, Parallel, Sleep, Step, When, minutes
+from pulsaga.saga.steps import Await, Each, ForEach, Parallel, Sleep, Step, When, minutes
 from pulsaga.service import Service
 
 SYSTEM_NAME = "lab"
@@ -61,6 +61,14 @@ def starting(number: int) -> type:
         plan: str
 
     return Start
+
+
+@command(f"{SYSTEM_NAME}.confirm")
+@dataclass(frozen=True)
+class Confirm:
+    """Let a workflow go on that waits for somebody."""
+
+    who: str
 
 
 STARTS = [starting(number) for number in range(MOST_WORKFLOWS)]
@@ -207,7 +215,8 @@ class Piece:
     around: str = ""
     """What stands around it: `when` a condition, `sleep` a rest before it, `retry` another try after a refusal.
 
-    Or branches: `parallel` and `wait` another step beside it, `each` it is taken for every item.
+    Or an `await` before it; or branches: `parallel` and `wait` another step beside it, `each` it is taken for every
+    item.
     """
 
 
@@ -223,6 +232,8 @@ def _nodes(index: int, piece: Piece, *, is_pivot: bool) -> list[Any]:
     step = _step(index, piece, is_pivot=is_pivot)
     if piece.around == "sleep":
         return [Sleep(1), step]
+    if piece.around == "await":
+        return [Await(Confirm, deadline=minutes(5), early=piece.late == "ignore"), step]
     if is_pivot:
         return [step]
     match piece.around:

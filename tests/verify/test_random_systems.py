@@ -67,7 +67,10 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     folder = tmp_path_factory.mktemp("pool")
     module = load("pool", folder)
     made = Pool(module, folder, Service("door", module=module.__name__))
-    flows = [made.module.workflow(number, [made.module.Piece(number, undoable=True)], None) for number in range(3)]
+    flows = [
+        made.module.workflow(number, [made.module.Piece(number, undoable=True, around="await")], None)
+        for number in range(3)
+    ]
     whole = made.system(len(made.module.KINDS), flows)
     commit(whole)
     for service in whole.all:
@@ -86,7 +89,7 @@ class Shape:
 @st.composite
 def shapes(draw: st.DrawFn) -> Shape:
     services = draw(st.integers(1, 3))
-    around = st.sampled_from(["", "", "when", "sleep", "retry", "parallel", "wait", "each"])
+    around = st.sampled_from(["", "", "when", "sleep", "retry", "parallel", "wait", "each", "await"])
     step = st.tuples(st.integers(0, services - 1), st.booleans(), st.sampled_from(["park", "ignore"]), around)
     flows = []
     for _ in range(draw(st.integers(1, 3))):
@@ -118,7 +121,7 @@ def ask(lab: Lab, pool: Pool, wanted: list[Any]) -> list[str]:
     return begun
 
 
-def stir(lab: Lab, begun: list[str], chance: Random, turns: int) -> None:
+def stir(lab: Lab, pool: Pool, begun: list[str], chance: Random, turns: int) -> None:
     """Let messages arrive, get lost, come twice or too early; let time pass, operators act and callers cancel."""
     for _ in range(turns):
         lot = chance.random()
@@ -128,7 +131,9 @@ def stir(lab: Lab, begun: list[str], chance: Random, turns: int) -> None:
             lab.pass_time(chance.choice((SILENCE_S, DEADLINE_S)))
         elif lot < 0.92:
             lab.finish()
-        elif lot < 0.96:
+        elif lot < 0.94 and lab.system.sagas.signals:
+            lab.signal(chance.choice(begun), pool.module.Confirm("ada"))
+        elif lot < 0.97:
             lab.operate(chance.choice(begun), chance.choice(ACTIONS))
         else:
             lab.cancel(chance.choice(begun))
@@ -212,7 +217,7 @@ def test_whatever_a_system_is_made_of_its_defect_is_found_and_nothing_else(
 ) -> None:
     """Nobody who declares a service or a workflow may have to teach the verifier, or be called for nothing."""
     with pool.run(build(pool, shape)) as lab:
-        stir(lab, ask(lab, pool, wanted), chance, turns)
+        stir(lab, pool, ask(lab, pool, wanted), chance, turns)
         lab.come_to_rest()
         lab.leave_unsent(pool.module.STARTS[0]("unsent", "do do do do"))
         assert defects(lab.report()) == {}

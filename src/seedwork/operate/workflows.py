@@ -15,7 +15,7 @@ from pulsaga.saga.coordinator import Coordinator
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.kept import read_progress
 from pulsaga.saga.log import TERMINAL, Progress
-from pulsaga.saga.steps import ForEach, Node, Parallel, Sleep, Step, When, place
+from pulsaga.saga.steps import Await, ForEach, Node, Parallel, Sleep, Step, When, place
 from pulsaga.saga.tables import saga
 from pulsaga.text import describe
 
@@ -75,6 +75,8 @@ def _kinds_of(state: StepState) -> tuple[type[Node[Any]], ...]:
         return (Step,)
     if state.status in ("then", "else"):
         return (When,)
+    if state.signal:
+        return (Await,)
     return (Sleep,) if state.status in ("sleeping", "done") else (Parallel, ForEach)
 
 

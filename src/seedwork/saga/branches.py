@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 StepStatus = Literal[
     "pending", "issued", "sleeping", "waiting", "done", "refused", "failed", "undoing", "undone", "then", "else",
-    "forked", "joined", "going-back",
+    "forked", "joined", "going-back", "awaiting",
 ]  # fmt: skip
 
 
@@ -28,6 +28,8 @@ class StepState(NamedTuple):
     """`refused` or `failed`: the answer for good that the undo got; empty while one may still come."""
     former: tuple[str, ...] = ()
     """Ids of the commands that were replaced by new ones."""
+    signal: str = ""
+    """Name of the signal that is waited for, or was."""
 
 
 class Fork(NamedTuple):
@@ -72,8 +74,9 @@ class Branch(NamedTuple):
 
     @property
     def resting(self) -> str | None:
-        """Path of the step that goes on when its time has come, whatever anybody answers."""
-        return next((path for path, step in self.steps.items() if step.status in ("sleeping", "waiting")), None)
+        """Path of the step that waits for its time, or a signal, and for no answer."""
+        resting = ("sleeping", "waiting", "awaiting")
+        return next((path for path, step in self.steps.items() if step.status in resting), None)
 
     def knows(self, command_id: str) -> bool:
         """Tell whether it has ever sent this command."""

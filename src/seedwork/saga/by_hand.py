@@ -6,11 +6,12 @@ from collections.abc import Collection
 from typing import Any
 
 from pulsaga.errors import DomainError
+from pulsaga.saga.answers import Answers
 from pulsaga.saga.branches import StepState, StepStatus
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.forward import Forward
 from pulsaga.saga.happenings import Cancelled, Operator
 from pulsaga.saga.log import TERMINAL, Progress
+from pulsaga.saga.steps import Await, Step
 
 CANCELLABLE: tuple[StepStatus, ...] = ("pending",)
 """What the pivot may be for a saga to be cancelled: not even issued."""
@@ -36,7 +37,7 @@ def is_cancellable(saga: Saga[Any], progress: Progress) -> bool:
     return not_to_be_given_up(saga, progress, CANCELLABLE) is None
 
 
-class ByHand(Forward):
+class ByHand(Answers):
     """Do what somebody wants, or raise DomainError for what the saga cannot do."""
 
     def cancelled(self, wish: Cancelled) -> None:
@@ -64,21 +65,28 @@ class ByHand(Forward):
         if not unanswered:
             _, path, answer = stands[0]
             ways = "`retry-step` issues it anew" + ("; `dead-letters replay` tries it again" * (answer == "failed"))
-            said = f"{self.command(path)} was answered for good ({answer}), asking again would repeat the answer"
+            said = f"{self._awaited(path)} was answered for good ({answer}), asking again would repeat the answer"
             raise DomainError("answered", f"{said}: {ways}")
         for branch, path in unanswered:
             self._note(wish, path)
             self.resume(branch)
-            state, deadline = self.progress.step(path), self.saga.step(path).deadline
-            command_id = state.undo_id if self.progress.compensating else state.command_id
-            self.send_again(path, command_id, self.now + deadline)
+            self._wait_again(path)
+
+    def _wait_again(self, path: str) -> None:
+        state, node = self.progress.step(path), self.saga.at(path)
+        assert isinstance(node, Step | Await)
+        wake_at = self.now + node.deadline
+        if isinstance(node, Await):
+            self.log("awaiting", path, code=node.name, wake_at=wake_at)
+        else:
+            self.send_again(path, state.undo_id if self.progress.compensating else state.command_id, wake_at)
 
     def _retry_by(self, wish: Operator) -> None:
         stands = self._stands(wish)
         answered = [(branch, path) for branch, path, answer in stands if answer]
         if not answered:
-            command = self.command(stands[0][1])
-            raise DomainError("not-answered", f"{command} may still be answered: `resume` asks again under the same id")
+            awaited = self._awaited(stands[0][1])
+            raise DomainError("not-answered", f"{awaited} may still be answered: `resume` asks again under the same id")
         for branch, path in answered:
             self._note(wish, path)
             self.resume(branch)
@@ -96,6 +104,9 @@ class ByHand(Forward):
     def _note(self, wish: Operator, path: str = "") -> None:
         self.log("operator", path, code=wish.action, detail=f"{wish.who}: {wish.why}")
 
+    def _awaited(self, path: str) -> str:
+        return self.command(path) or self.progress.step(path).signal or path
+
     def _stands(self, wish: Operator) -> list[Stand]:
         """Return where a suspended saga is stuck: in its trunk, or in one or more branches."""
         if self.progress.status != "SUSPENDED":
@@ -108,6 +119,6 @@ class ByHand(Forward):
         for path, state in self.progress.branch(branch).steps.items():
             if state.status == "undoing":
                 return branch, path, state.undo_answer
-            if not self.progress.compensating and state.status in ("issued", "refused", "failed"):
-                return branch, path, "" if state.status == "issued" else state.status
+            if not self.progress.compensating and state.status in ("issued", "awaiting", "refused", "failed"):
+                return branch, path, state.status if state.status in ("refused", "failed") else ""
         raise LookupError(f"saga {self.progress.saga_id} is suspended at no step")

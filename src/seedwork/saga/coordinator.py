@@ -34,12 +34,13 @@ from pulsaga.records import plain
 from pulsaga.saga.by_hand import is_cancellable
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine import advance, start
-from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator, Refused, Replied
+from pulsaga.saga.functions import is_taken_by
+from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator, Refused, Replied, Signalled
 from pulsaga.saga.kept import InTransaction, branch_id, row_of_branch
 from pulsaga.saga.log import ACTIVE, Entry, Progress
 from pulsaga.saga.messages import CancelSaga, SagaMoved
 from pulsaga.saga.snapshots import load_progress, snapshot_of, write_entries, write_steps
-from pulsaga.saga.steps import ForEach, Parallel, Sleep, Step, place
+from pulsaga.saga.steps import Await, ForEach, Parallel, Sleep, Step, place
 from pulsaga.saga.tables import saga, saga_branch
 from pulsaga.saga.turn import Move
 
@@ -84,6 +85,22 @@ class Coordinator:
                     raise DefinitionError(
                         f"{where}: nobody handles the reply {contract_of(reply).name}; its `learn` takes others"
                     )
+            for path, node in workflow.nodes:
+                if isinstance(node, Await):
+                    self._check_signal(f"workflow {workflow.key}, {place(path)}", path, node)
+
+    def _check_signal(self, where: str, path: str, wait: Await[Any]) -> None:
+        contract = contract_of(wait.signal)
+        if (contract.owner == self.name) != (contract.kind == "command"):
+            raise DefinitionError(
+                f"{where} waits for {contract.name}: a command of {self.name} is needed, or an event of a service"
+            )
+        if wait.signal in self._replies or wait.signal in self.starting:
+            raise DefinitionError(f"{where} waits for {contract.name}, which answers a step or starts a workflow")
+        if "each" in path.split("/"):
+            raise DefinitionError(f"{where} waits for {contract.name}, which says not of which item it is")
+        if wait.learn and not is_taken_by(wait.learn, wait.signal):
+            raise DefinitionError(f"{where}: the `learn` of {contract.name} takes another message")
 
     def _check_start(self, workflow: Saga[Any]) -> None:
         workflow.check_data()
@@ -108,17 +125,30 @@ class Coordinator:
         nodes = (node for workflow in self.workflows.values() for _, node in workflow.nodes)
         return any(isinstance(node, Parallel | ForEach) for node in nodes)
 
+    @cached_property
+    def _sent(self) -> Sequence[type]:
+        return [command for flow in self.workflows.values() for _, step in flow.leaves for command in _sent(step)]
+
+    @cached_property
+    def _replies(self) -> Mapping[type, None]:
+        return dict.fromkeys(reply for command in self._sent for reply in contract_of(command).replies)
+
+    @cached_property
+    def signals(self) -> Sequence[type]:
+        """The classes of the signals that any saga waits for."""
+        nodes = (node for workflow in self.workflows.values() for _, node in workflow.nodes)
+        return list(dict.fromkeys(node.signal for node in nodes if isinstance(node, Await)))
+
     def handlers(self, receivers: Mapping[str, Receiver]) -> list[Handler[Any]]:
         """Return what it handles, each message once, in the order of the workflows, given the services by name."""
         handlers = [Handler(starts, self.start) for starts in self.starting]
         handlers.append(Handler(self.cancel, self.cancel_saga, reads=_sagas_undone))
-        sent = [command for flow in self.workflows.values() for _, step in flow.leaves for command in _sent(step)]
-        replies = dict.fromkeys(reply for command in sent for reply in contract_of(command).replies)
-        handlers += [self._reply(reply, self.on_reply) for reply in replies]
-        asked = _owners(sent, receivers)
+        handlers += [Handler(signal, self.on_signal, reads=self._reads) for signal in self.signals]
+        handlers += [self._reply(reply, self.on_reply) for reply in self._replies]
+        asked = _owners(self._sent, receivers)
         handlers += [self._reply(receivers[name].refused, self.on_refused) for name in asked]
         handlers += [self._reply(receivers[name].failed, self.on_failed) for name in asked]
-        withdrawn = [receivers[name].withdrawn for name in _owners(filter(is_compensation, sent), receivers)]
+        withdrawn = [receivers[name].withdrawn for name in _owners(filter(is_compensation, self._sent), receivers)]
         return [*handlers, *(self._reply(answer, self.on_reply) for answer in withdrawn if answer)]
 
     def _reply(self, cls: type, function: Any) -> Handler[Any]:
@@ -161,6 +191,16 @@ class Coordinator:
         """Suspend a saga whose command became a dead letter."""
         body = message.body
         self.happen(uow, message.saga_id, Failed(message.command_id or "", body.code, body.detail), message.follow())
+
+    def on_signal(self, message: AnyMessage, uow: UnitOfWork) -> None:
+        """Move a saga on by a signal. An event that no saga waits for was told to others; a command is refused."""
+        try:
+            if not uow.get(saga, message.saga_id):
+                raise DomainError("no-saga", f"there is no saga {message.saga_id}")
+            self.happen(uow, message.saga_id, Signalled(message.body), message.follow())
+        except DomainError:
+            if message.contract.kind == "command":
+                raise
 
     def on_dead_reply(self, message: AnyMessage, uow: UnitOfWork, error: str) -> None:
         """Suspend a saga whose reply became a dead letter here."""
@@ -289,10 +329,8 @@ class Coordinator:
     @property
     def longest_wait_s(self) -> float:
         """Seconds of the longest deadline or rest of any step."""
-        nodes = [node for flow in self.workflows.values() for _, node in flow.nodes]
-        rests = (node.longest for node in nodes if isinstance(node, Sleep))
-        steps = (max(node.deadline, node.retry.longest) for node in nodes if isinstance(node, Step))
-        return max((*rests, *steps), default=0.0)
+        nodes = (node for flow in self.workflows.values() for _, node in flow.nodes)
+        return max((node.longest for node in nodes if isinstance(node, Step | Sleep | Await)), default=0.0)
 
     @property
     def longest_silence_s(self) -> float:

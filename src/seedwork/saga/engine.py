@@ -10,7 +10,7 @@ from typing import Any
 
 from pulsaga.saga.by_hand import ByHand
 from pulsaga.saga.definition import Known, Saga
-from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator, Refused, Replied, Silent
+from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator, Refused, Replied, Signalled, Silent
 from pulsaga.saga.log import Progress
 from pulsaga.saga.turn import Move
 
@@ -43,6 +43,8 @@ def advance(saga: Saga[Any], progress: Progress, happening: Happening, now: floa
             turn.due(happening)
         case Silent():
             turn.silent(happening)
+        case Signalled():
+            turn.signalled(happening)
         case Operator():
             turn.operator(happening)
         case Cancelled():

@@ -49,7 +49,7 @@ def _commands_named(function: Any) -> Iterator[type]:
                 yield found
 
 
-def second_parameter(function: Callable[..., Any]) -> Any:
+def _second_parameter(function: Callable[..., Any]) -> Any:
     """Return the annotation of a function's second parameter as `issubclass` takes it; None where it says nothing."""
     hints = _hints_of(_plain_function(function))
     names = list(inspect.signature(function).parameters)
@@ -68,6 +68,12 @@ def _where(function: Any) -> str:
     """Return where a function was written."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return f"{getattr(function, '__module__', function)}" + (f", line {code.co_firstlineno}" if code else "")
+
+
+def is_taken_by(function: Callable[..., Any], message: type) -> bool:
+    """Tell whether a function's second parameter takes a message, as far as it says."""
+    taken = _second_parameter(function)
+    return taken is None or issubclass(message, taken)
 
 
 def item_type(items: Callable[..., Any], view: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from pulsaga.delivery.messages import contract_of
 from pulsaga.saga.branches import StepState
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.steps import ForEach, Node, Parallel, Sleep, Step, When, inside
+from pulsaga.saga.steps import Await, ForEach, Node, Parallel, Sleep, Step, When, inside
 
 Exits = list[tuple[str, str]]
 """Where a path through the drawing goes on from: a node, and what stands on the arrow."""
@@ -22,6 +22,7 @@ LOOKS = {
     "done": "done",
     "then": "done",
     "else": "done",
+    "awaiting": "here",
     "forked": "here",
     "joined": "done",
     "going-back": "here",
@@ -79,6 +80,8 @@ def _shape(node: Node[Any]) -> str:
             return f'["{contract_of(node.sends).name}{undo}{pivot}"]'
         case Sleep():
             return f'[/"sleep {_length(node)}"/]'
+        case Await():
+            return f'[/"await {node.name}"/]'
         case Parallel():
             return f'{{{{"{len(node.branches)} branches{_waiting(node)}"}}}}'
         case ForEach():

@@ -55,6 +55,13 @@ class Silent:
     branch: str = ""
 
 
+@dataclass(frozen=True)
+class Signalled:
+    """Happening: a signal came; `body` is its message."""
+
+    body: Any
+
+
 Action = Literal["resume", "retry-step", "compensate", "cancel"]
 
 
@@ -74,4 +81,4 @@ class Cancelled:
     who: str
 
 
-Happening = Replied | Refused | Failed | Due | Silent | Operator | Cancelled
+Happening = Replied | Refused | Failed | Due | Silent | Signalled | Operator | Cancelled

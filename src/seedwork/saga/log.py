@@ -32,7 +32,7 @@ class Entry(NamedTuple):
         "started", "issued", "replied", "refused", "failed", "timed-out", "compensating", "undo-issued", "undone",
         "undo-refused", "undo-failed", "reply-lost", "suspended", "resumed", "late", "parked", "operator", "ended",
         "decided", "sleeping", "woke", "to-be-retried", "forked", "joined", "going-back", "branch-began",
-        "branch-ended", "branch-failed", "branch-going-back", "branch-undone",
+        "branch-ended", "branch-failed", "branch-going-back", "branch-undone", "awaiting", "signalled", "kept",
     ]  # fmt: skip
     at: float
     path: str = ""
@@ -69,6 +69,8 @@ class Progress(NamedTuple):
     forks: Mapping[str, Fork] = {}
     """Where the branches of each Parallel and ForEach of the trunk stand together, by its path."""
     branches: Branches = Branches()
+    early: Mapping[str, Known] = {}
+    """Signals that came before they were waited for, by their names."""
     stuck: int = 0
     """How many branches wait for an operator. A saga that is suspended and has none is stuck in its trunk."""
 
@@ -141,7 +143,7 @@ def apply(progress: Progress, entry: Entry) -> Progress:
     after = before._replace(**_step_change(before, entry), **_change(before, entry))
     progress = _with(progress._replace(moved_at=entry.at, **_saga_change(progress, entry)), at, after)
     match entry.kind:
-        case "replied" | "joined" if entry.data:
+        case "replied" | "joined" | "signalled" if entry.data:
             holder = progress.holder(at)
             branch = progress.branch(holder)
             return _with(progress, holder, branch._replace(data={**(branch.data or {}), **entry.data}))
@@ -179,6 +181,10 @@ def _saga_change(progress: Progress, entry: Entry) -> dict[str, Any]:
             stuck = progress.stuck - bool(entry.path)
             status = "COMPENSATING" if progress.compensating else "RUNNING"
             return {"stuck": stuck} if stuck else {"status": status, "reason": progress.cause, "stuck": 0}
+        case "kept":
+            return {"early": {**progress.early, entry.code: entry.data}}
+        case "signalled":
+            return {"early": {name: body for name, body in progress.early.items() if name != entry.code}}
         case "ended":
             return {"status": entry.code, "reason": progress.cause}
     return {}
@@ -191,7 +197,7 @@ def _change(branch: Branch, entry: Entry) -> dict[str, Any]:
             return {"data": entry.data}
         case "issued" | "undo-issued":
             return {"wake_at": entry.wake_at, "sent_at": entry.at}
-        case "sleeping" | "to-be-retried":
+        case "sleeping" | "to-be-retried" | "awaiting":
             return {"wake_at": entry.wake_at, "sent_at": None}
         case "replied" | "compensating":
             return {"sent_at": None}
@@ -252,6 +258,10 @@ def _step_change(branch: Branch, entry: Entry) -> dict[str, Any]:
             change = {"undo_answer": entry.kind.removeprefix("undo-")}
         case "replied" | "woke":
             change = {"status": "done"}
+        case "awaiting":
+            change = {"status": "awaiting", "signal": entry.code}
+        case "signalled":
+            change = {"status": "done", "signal": entry.code}
         case "refused" | "failed" | "undone" | "sleeping" | "forked" | "joined" | "going-back":
             change = {"status": entry.kind}
         case "to-be-retried":

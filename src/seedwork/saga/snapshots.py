@@ -34,6 +34,8 @@ def snapshot_of(progress: Progress) -> str:
     del kept["branches"]
     if not progress.forks:
         del kept["forks"], kept["stuck"]
+    if not progress.early:
+        del kept["early"]
     return _written(kept)
 
 
@@ -115,7 +117,14 @@ def _check(number: int) -> None:
 
 
 def _listed(steps: Steps) -> list[dict[str, Any]]:
-    return [{"path": path, **step._asdict()} for path, step in steps.items()]
+    return [_listed_step(path, step) for path, step in steps.items()]
+
+
+def _listed_step(path: str, step: StepState) -> dict[str, Any]:
+    kept = {"path": path, **step._asdict()}
+    if not step.signal:  # few steps wait for one
+        del kept["signal"]
+    return kept
 
 
 def _steps(kept: Iterable[Mapping[str, Any]]) -> Steps:

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from zlib import crc32
 
 from pulsaga.delivery.messages import MEMORY_S, contract_of
-from pulsaga.saga.functions import second_parameter, sent_by
+from pulsaga.saga.functions import is_taken_by, sent_by
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -91,6 +91,11 @@ class Step(Generic[D]):
         if isinstance(self.retryable, str) or self.tries < 1:
             raise ValueError(f"retryable {self.retryable!r}, tries {self.tries}: several codes, and 1 try or more")
 
+    @property
+    def longest(self) -> float:
+        """The most seconds that it can wait for anything."""
+        return max(self.deadline, self.retry.longest)
+
     @cached_property
     def sends(self) -> type:
         """The class of its command; raise DefinitionError when the function does not say."""
@@ -104,10 +109,8 @@ class Step(Generic[D]):
     @cached_property
     def unlearned(self) -> tuple[type, ...]:
         """The replies to its command that its `learn` does not take."""
-        taken = None if self.learn is None else second_parameter(self.learn)
-        if taken is None:
-            return ()
-        return tuple(reply for reply in contract_of(self.sends).replies if not issubclass(reply, taken))
+        replies = contract_of(self.sends).replies
+        return tuple(reply for reply in replies if self.learn and not is_taken_by(self.learn, reply))
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,40 @@ class Sleep(Generic[D]):
         """Return when it is over, in Unix seconds."""
         until = now + self.longest if self.until is None else self.until(data)
         return max(now, min(until, now + self.longest))
+
+
+@dataclass(frozen=True)
+class Await(Generic[D]):
+    """Wait for a signal from outside: a command that callers may send to a saga, or an event of another service.
+
+    The same signal twice counts once. One that comes before anybody waits for it is refused, unless `early`.
+    """
+
+    signal: type
+    """The class of the message; a command is the system's own."""
+    _: KW_ONLY
+    deadline: float
+    """Seconds from when the saga gets there; as a `Step`'s."""
+    learn: Callable[[D, Any], D] | None = None
+    """Saga data and the signal → the data from then on."""
+    early: bool = False
+    """Whether one that comes early is kept until the saga gets there."""
+    late: Literal["ignore", "park"] = "park"
+    """What one does that comes after the saga has given up on it."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.deadline < math.inf:
+            raise ValueError(f"an Await of {self.deadline:g} s: more than 0, and not for ever")
+
+    @property
+    def longest(self) -> float:
+        """The most seconds that it can take."""
+        return self.deadline
+
+    @property
+    def name(self) -> str:
+        """How the signal is called."""
+        return contract_of(self.signal).name
 
 
 @dataclass(frozen=True)
@@ -213,7 +250,7 @@ class ForEach(Generic[D, T]):
             raise ValueError(f"at_most {self.at_most}, most {self.most}: 1 or more")
 
 
-Node = Step[D] | When[D] | Sleep[D] | Parallel[D] | ForEach[D, Any]
+Node = Step[D] | When[D] | Sleep[D] | Await[D] | Parallel[D] | ForEach[D, Any]
 """What a workflow is made of."""
 
 

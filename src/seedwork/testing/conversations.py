@@ -18,7 +18,7 @@ from typing import Any
 from pulsaga.records import plain
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine import advance, start
-from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Outgoing, Refused, Replied
+from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Outgoing, Refused, Replied, Signalled
 from pulsaga.saga.log import Progress, Status
 from pulsaga.saga.turn import Move
 
@@ -53,6 +53,10 @@ class Conversation:
         """Let time pass; a deadline that is over by then happens."""
         self._now += seconds
         return self.hears(Due(("", *self._progress.branches)))
+
+    def signals(self, body: Any) -> Conversation:
+        """Send a signal; raise DomainError where it is not waited for."""
+        return self.hears(Signalled(body))
 
     def cancel(self, who: str = "nobody") -> Conversation:
         """Ask for the saga to be given up; raise DomainError where it cannot be any more."""
