@@ -75,7 +75,7 @@ def resend_to_silent(runtime: Runtime) -> Duty:
 
     def work(uow: UnitOfWork) -> None:
         again: list[str] = []
-        waiting = union(*(select(table.c.target).where(table.c.resend_at <= uow.now) for table in tables))
+        waiting = union(*(select(table.c.target).where(table.c.resend_at <= uow.now).distinct() for table in tables))
         for name in sorted(uow.values(waiting)):
             if budget := budget_for(name, uow):
                 again += _take_turns(sagas, uow, silent(uow, partial(_sent_to, name), budget))
