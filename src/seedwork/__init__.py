@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pulsaga.running.runtime import Runtime as Runtime
     from pulsaga.saga.definition import Access as Access
     from pulsaga.saga.definition import Saga as Saga
+    from pulsaga.saga.steps import OWNER as OWNER
     from pulsaga.saga.steps import Await as Await
     from pulsaga.saga.steps import Each as Each
     from pulsaga.saga.steps import Every as Every
@@ -94,6 +95,7 @@ PLACES = {
     "Handler": "pulsaga.delivery.dispatch.handlers",
     "Id": "pulsaga.delivery.tables",
     "Message": "pulsaga.delivery.messages",
+    "OWNER": "pulsaga.saga.steps",
     "Parallel": "pulsaga.saga.steps",
     "Projection": "pulsaga.delivery.projection",
     "ProtoolsError": "pulsaga.errors",

@@ -8,7 +8,7 @@ This file is loaded from where its schemas and migrations lie.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, select
@@ -200,9 +200,16 @@ def _checks(name: str, work: Table, shown: Table) -> Checks:
     )
 
 
+@event("gama.happened")
+@dataclass(frozen=True)
+class Happened:
+    """Something happened, and whoever waits for it may go on."""
+
+
 ALFA = kind("alfa")
 BETA = kind("beta", listens=ALFA.service.projections[0].event)
-KINDS = [ALFA, BETA, kind("gama")]
+GAMA = kind("gama")
+KINDS = [ALFA, BETA, replace(GAMA, service=replace(GAMA.service, events=[Happened]))]
 
 
 @dataclass(frozen=True)

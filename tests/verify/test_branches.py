@@ -17,11 +17,13 @@ from tests.verify.lab import Lab, defects
 from tests.verify.loading import commit, load
 
 from pulsaga.broker import Delivery
+from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import dead_letter, failure
+from pulsaga.delivery.tables import event as events
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.kept import read_progress
 from pulsaga.saga.log import Progress
-from pulsaga.saga.steps import Every, ForEach, Parallel, Step
+from pulsaga.saga.steps import Await, Every, ForEach, Parallel, Step
 from pulsaga.saga.tables import saga, saga_branch
 from pulsaga.saga.timers import PROBE_EVERY_S, resend_to_silent, wake_due_sagas
 from pulsaga.service import Service
@@ -36,7 +38,7 @@ COORDINATORS = 3
 def pool(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The services of the pool, with what their author would commit."""
     module = load("pool", tmp_path_factory.mktemp("pool"))
-    commit(system_of(module, module.workflow(0, [module.Piece(0, undoable=True)], None)))
+    commit(system_of(module, module.workflow(0, [module.Piece(0, undoable=True, around="await")], None)))
     return module
 
 
@@ -243,6 +245,46 @@ def test_a_saga_that_is_suspended_in_one_branch_goes_on_in_the_others_and_wakes_
     lab.come_to_rest()
     assert {row["status"] for row in lab.coordinator.rows(saga)} == {"COMPENSATED"}
     assert defects(lab.report()) == {}
+    lab.close()
+
+
+# --- signals
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_what_another_service_tells_is_a_signal_to_the_saga_that_it_is_about(
+    pool: ModuleType, settings: Settings
+) -> None:
+    """And nothing to a saga that does not wait for it, or to none: it was told to others, too."""
+    waiting = flow(pool, Parallel(Await(pool.Happened, deadline=300.0), step(pool, 0, lambda _: "later")))
+    lab = lab_of(pool, settings, waiting)
+    begun = begin(lab, pool, "do")
+    for saga_id in (new_id(), begun, begun):
+        lab.signal(saga_id, pool.Happened())
+    lab.deliver_all()
+    assert [step.status for step in progress_of(lab, begun).all_steps.values()] == ["forked", "done", "issued"]
+    assert lab.coordinator.count(failure) == lab.coordinator.count(dead_letter) == 0
+    lab.come_to_rest()
+    assert {row["status"] for row in lab.coordinator.rows(saga)} == {"COMPLETED"}
+    lab.signal(begun, pool.Happened())
+    lab.deliver_all()
+    assert lab.coordinator.count(dead_letter) == 0
+    assert defects(lab.report()) == {}
+    lab.close()
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_command_that_no_saga_waits_for_is_refused(pool: ModuleType, settings: Settings) -> None:
+    """Whoever sent it is told why."""
+    lab = lab_of(pool, settings, flow(pool, step(pool, 0, lambda _: "later"), Await(pool.Confirm, deadline=300.0)))
+    begun = begin(lab, pool, "do")
+    for saga_id in (new_id(), begun):
+        lab.signal(saga_id, pool.Confirm("ada"))
+    lab.deliver_all()
+    refusals = [event for event in lab.coordinator.rows(events) if event["type"] == "lab.command-refused"]
+    assert len(refusals) == 2
+    assert {row["status"] for row in lab.coordinator.rows(saga)} == {"RUNNING"}
+    assert lab.coordinator.count(dead_letter) == 0
     lab.close()
 
 

@@ -157,6 +157,10 @@ class Sleep(Generic[D]):
         return max(now, min(until, now + self.longest))
 
 
+OWNER = "owner"
+"""The caller who asked for a saga, and whoever may ask for everybody."""
+
+
 @dataclass(frozen=True)
 class Await(Generic[D]):
     """Wait for a signal from outside: a command that callers may send to a saga, or an event of another service.
@@ -171,6 +175,8 @@ class Await(Generic[D]):
     """Seconds from when the saga gets there; as a `Step`'s."""
     learn: Callable[[D, Any], D] | None = None
     """Saga data and the signal → the data from then on."""
+    by: str | Collection[str] | None = None
+    """Which callers may send it: a role, several, or a scope; OWNER for who asked for the saga; by default none."""
     early: bool = False
     """Whether one that comes early is kept until the saga gets there."""
     late: Literal["ignore", "park"] = "park"

@@ -14,7 +14,7 @@ from pulsaga.web.access import keys
 from pulsaga.web.documents.routes import documents
 from pulsaga.web.front_door import starting
 from pulsaga.web.front_door.acceptance import GroupCommit
-from pulsaga.web.front_door.commands import events, routes
+from pulsaga.web.front_door.commands import events, routes, signalling
 from pulsaga.web.front_door.commands.resources import command_shape
 from pulsaga.web.front_door.commands.waiting import Waiting, topic_of
 from pulsaga.web.front_door.door import FrontDoor
@@ -30,6 +30,8 @@ def routes_of(door: FrontDoor, service: str) -> tuple[Blueprint, list[str]]:
     api, shape = http.api(service, "pulsaga.web.front_door"), command_shape(door.views.values())
     commands = [starting.add_to(api, door, entrance, shape) for entrance in starting.entrances_of(door)]
     routes.add_to(api, shape)
+    for signal in signalling.signals_of(door):
+        signalling.add_to(api, door, signal)
     return api, commands
 
 

@@ -34,15 +34,27 @@ def body_of(workflow: str, command: type, given: Collection[str] | None) -> Shap
 
     Raise DefinitionError for a field that is not there, has no default although nobody gives it, or cannot be given.
     """
+    members = _members(f"workflow {workflow}", _camel(workflow), command, given)
+    if CALLBACK in members:
+        name = f"workflow {workflow}: {command.__qualname__}"
+        raise DefinitionError(f"{name}: field {CALLBACK}: callers name by it where to tell of the end")
+    return _body(_camel(workflow), command, {**members, CALLBACK: callback_field()})
+
+
+def signal_body(name: str, signal: type) -> Shape:
+    """Return the shape of a signal that callers send; raise DefinitionError as `body_of`."""
+    return _body(_camel(name), signal, _members(f"signal {name}", _camel(name), signal, None))
+
+
+def _body(name: str, command: type, members: Mapping[str, fields.Field[Any]]) -> Shape:
+    return _shape(name, name[:1].lower() + name[1:], command, members)()
+
+
+def _members(where: str, name: str, command: type, given: Collection[str] | None) -> Mapping[str, fields.Field[Any]]:
     try:
-        derived = _Derivation(_camel(workflow))
-        members = derived.fields_of(command, _given(command, given))
-        if CALLBACK in members:
-            raise TypeError(f"field {CALLBACK}: callers name by it where to tell of the end")
+        return _Derivation(name).fields_of(command, _given(command, given))
     except (TypeError, ValueError) as error:
-        raise DefinitionError(f"workflow {workflow}: {command.__qualname__}: {error}") from None
-    root = derived.name[:1].lower() + derived.name[1:]
-    return _shape(derived.name, root, command, members | {CALLBACK: callback_field()})()
+        raise DefinitionError(f"{where}: {command.__qualname__}: {error}") from None
 
 
 def _given(command: type, given: Collection[str] | None) -> list[Field[Any]]:

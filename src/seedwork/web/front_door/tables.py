@@ -7,6 +7,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Double,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -99,6 +100,17 @@ refused_cancel = Rows[Row](
     READ,
     Column("id", Id, primary_key=True, comment="of a CancelSaga that came to nothing: it may be said again"),
     Column("version", Integer, nullable=False),
+)
+
+awaited = Rows[Row](
+    "awaited",
+    READ,
+    Column("id", String, primary_key=True, comment="id of the saga, and the path"),
+    Column("version", Integer, nullable=False),
+    Column("saga_id", Id, nullable=False),
+    Column("signal", String, nullable=False),
+    Column("state", String, nullable=False, comment="open, taken or over"),
+    Index("awaited_saga", "saga_id"),
 )
 
 command_move = Rows[Row](

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Table
@@ -11,9 +11,11 @@ from pulsaga.delivery.messages import AnyMessage, CommandFailed, CommandRefused,
 from pulsaga.delivery.projection import Changed, Projection
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.running.runtime import Runtime
+from pulsaga.saga.kept import branch_id
 from pulsaga.saga.messages import SagaMoved
+from pulsaga.saga.snapshots import read_branches, read_steps
 from pulsaga.web.front_door.commands.waiting import changed_ids_body, topic_of
-from pulsaga.web.front_door.tables import command, command_move, refused_cancel
+from pulsaga.web.front_door.tables import awaited, command, command_move, refused_cancel
 
 STATUS = {
     "RUNNING": "running",
@@ -47,7 +49,19 @@ def project_command(message: Message[SagaMoved]) -> Iterable[tuple[Table, Row]]:
         "created_at": id_time(moved.saga_id).timestamp(),  # as the acceptance says it
         "updated_at": moved.moved_at,
     }
-    return _with_move(row)
+    return (*_with_move(row), *_awaited(moved, message.version))
+
+
+def _awaited(moved: SagaMoved, version: int | None) -> Iterator[tuple[Table, Row]]:
+    """Show which signals a saga waits for, and which it has."""
+    if '"signal"' not in moved.steps:  # few sagas wait for one
+        return
+    goes_on = moved.status in ("RUNNING", "SUSPENDED")
+    told = [read_steps(moved.steps), *read_branches(moved.steps).values()]
+    for path, step in ((path, step) for steps in told for path, step in steps.items() if step.signal):
+        state = "taken" if step.status == "done" else "open" if goes_on else "over"
+        named = {"id": branch_id(moved.saga_id, path), "saga_id": moved.saga_id, "version": version}
+        yield awaited, {**named, "signal": step.signal, "state": state}
 
 
 def _with_move(row: Row) -> Iterable[tuple[Table, Row]]:

@@ -60,7 +60,7 @@ def show_command(identifier: str) -> Response:
 
     `Prefer: wait` stays until it has ended, or with `If-None-Match` until it has changed.
     """
-    look = partial(_look_up, _door(), http.identifier(identifier), http.caller().sees_only)
+    look = partial(look_up, _door(), http.identifier(identifier), http.caller().sees_only)
     found, wait_s = look(), http.preferred_wait()
     if not found:
         raise http.not_found("command of this id")
@@ -75,7 +75,7 @@ def show_command(identifier: str) -> Response:
 def cancel_command(identifier: str) -> Response:
     """Cancel a command: what was done of it is undone. To ask again changes nothing; too late, it is `409`."""
     door = _door()
-    found = _look_up(door, http.identifier(identifier), http.caller().sees_only)
+    found = look_up(door, http.identifier(identifier), http.caller().sees_only)
     if not found:
         raise http.not_found("command of this id")
     if not cancelling.is_cancellable(http.read_engine(), found["id"]):
@@ -114,7 +114,8 @@ def _if(is_awaited: Callable[[Resource], bool], look: Callable[[], Resource | No
     return found if found and is_awaited(found) else None
 
 
-def _look_up(door: FrontDoor, identifier: str | None, actor: str | None) -> Resource | None:
+def look_up(door: FrontDoor, identifier: str | None, actor: str | None) -> Resource | None:
+    """Return where a command stands, if this actor may see it; None is whoever sees all."""
     if identifier is None:
         return None
     return queries.find_command(http.read_engine(), door.views, identifier, actor) or _just_accepted(
