@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from pulsaga.saga.definition import Saga as Saga
     from pulsaga.saga.steps import OWNER as OWNER
     from pulsaga.saga.steps import Await as Await
+    from pulsaga.saga.steps import Child as Child
     from pulsaga.saga.steps import Each as Each
     from pulsaga.saga.steps import Every as Every
     from pulsaga.saga.steps import ForEach as ForEach
@@ -80,6 +81,7 @@ PLACES = {
     "Await": "pulsaga.saga.steps",
     "Check": "pulsaga.operate.verify",
     "Checks": "pulsaga.operate.verify",
+    "Child": "pulsaga.saga.steps",
     "CommandRefused": "pulsaga.delivery.messages",
     "Context": "pulsaga.delivery.messages",
     "DETAIL_CHARACTERS": "pulsaga.text",

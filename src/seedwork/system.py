@@ -93,7 +93,7 @@ class System:
             self.name,
             handlers=sagas.handlers({service.name: service for service in (*self.services, *door)}),
             projections=[Projection(sagas.moved, views.project_saga)],
-            events=[sagas.moved],
+            events=[sagas.moved, *([sagas.child_ended] if sagas.has_children else [])],
             tables=WRITE,
             views=READ,
             duties=(timers.wake_due_sagas, timers.resend_to_silent),

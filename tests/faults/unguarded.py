@@ -22,7 +22,7 @@ from pulsaga.delivery.dispatch import dispatcher, failures, worker
 from pulsaga.delivery.outbox import Outbox, RestingTopics
 from pulsaga.delivery.tables import Seen
 from pulsaga.delivery.transaction import rows, unit_of_work
-from pulsaga.saga import engine
+from pulsaga.saga import turn
 from pulsaga.web import formats
 from pulsaga.web.front_door import acceptance
 from pulsaga.web.front_door.commands import waiting
@@ -138,14 +138,14 @@ def _no_tombstone() -> None:
 
 def _new_id_on_retry() -> None:
     """Ask a silent target again under an id that it does not know."""
-    log = engine._Turn.log
+    log = turn.Turn.log
 
-    def log_anew(self: Any, kind: Any, step: int = -1, **values: Any) -> None:
+    def log_anew(self: Any, kind: Any, path: str = "", **values: Any) -> None:
         if values.get("attempt", 0) > 1:
             values["command_id"] = self.new_id()
-        log(self, kind, step, **values)
+        log(self, kind, path, **values)
 
-    engine._Turn.log = log_anew  # type: ignore[method-assign]
+    turn.Turn.log = log_anew  # type: ignore[method-assign]
 
 
 def _no_undo() -> None:
@@ -175,7 +175,7 @@ def _no_hash() -> None:
 
 
 def _engine_takes_any_reply() -> None:
-    engine._Turn._awaits = lambda self, index: True  # type: ignore[method-assign]
+    turn.Turn.awaits = lambda self, path: True  # type: ignore[method-assign]
 
 
 def _never_expires() -> None:

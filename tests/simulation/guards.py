@@ -10,16 +10,15 @@ from tests.simulation.disks import Disks
 from tests.simulation.faults import replaced
 
 import correo.handlers
-from correo.smtp import Outcome
-from correo.tables import mail
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.dispatch.worker import Worker
 from pulsaga.delivery.loop import keep_trying
 from pulsaga.delivery.outbox import Outbox
 from pulsaga.delivery.tables import outbox
+from pulsaga.delivery.transaction import claims
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
-from pulsaga.saga.engine import _Turn
+from pulsaga.saga.turn import Turn
 
 Removal = Callable[[Disks], AbstractContextManager[None]]
 
@@ -76,12 +75,12 @@ def without_end(disks: Disks) -> Iterator[None]:
     disk = disks.of("protools_saga")
     ((trigger,),) = disk.rows("SELECT sql FROM sqlite_master WHERE name = 'saga_end_is_final'")
 
-    def awaits(turn: _Turn, path: str) -> bool:
-        return turn.progress.steps[path].status != "done"
+    def awaits(turn: Turn, path: str) -> bool:
+        return turn.progress.step(path).status != "done"
 
     disk.execute("DROP TRIGGER saga_end_is_final")
     try:
-        with replaced(_Turn, "_awaits", awaits):
+        with replaced(Turn, "awaits", awaits):
             yield
     finally:
         disk.execute(trigger)
@@ -100,14 +99,14 @@ def without_tombstones(_disks: Disks) -> AbstractContextManager[None]:
 
 def with_new_ids_when_sent_again(_disks: Disks) -> AbstractContextManager[None]:
     """A command that is sent again is another command to its receiver."""
-    log = _Turn.log
+    log = Turn.log
 
-    def log_anew(turn: _Turn, kind: Any, step: int = -1, **values: Any) -> None:
+    def log_anew(turn: Turn, kind: Any, path: str = "", **values: Any) -> None:
         if values.get("attempt", 1) > 1:
             values["command_id"] = turn.new_id()
-        log(turn, kind, step, **values)
+        log(turn, kind, path, **values)
 
-    return replaced(_Turn, "log", log_anew)
+    return replaced(Turn, "log", log_anew)
 
 
 def without_undo_of_one_message(_disks: Disks) -> AbstractContextManager[None]:
@@ -117,16 +116,14 @@ def without_undo_of_one_message(_disks: Disks) -> AbstractContextManager[None]:
 
 def without_claim(_disks: Disks) -> AbstractContextManager[None]:
     """A sender reports whatever it holds by now."""
-    report = correo.handlers.report
 
-    def sender_report(_sender: Any, outcomes: dict[str, Outcome], uow: UnitOfWork, rows: Sequence[Row]) -> None:
-        uow.load((mail, row["id"]) for row in rows)
-        for claimed in rows:
-            row = uow.get(mail, claimed["id"])
-            assert row is not None
-            report(uow, row, outcomes.get(row["id"]))
+    def report_all(uow: UnitOfWork, table: Any, claimed: Sequence[Row], report: Any, **_how: Any) -> list[Row]:
+        uow.load((table, row["id"]) for row in claimed)
+        for before in claimed:
+            report(uow, uow.get(table, before["id"]))
+        return []
 
-    return replaced(correo.handlers.Sender, "_report", sender_report)
+    return _both(replaced(correo.handlers, "report_held", report_all), replaced(claims, "report_held", report_all))
 
 
 def with_a_new_date_on_each_mail(_disks: Disks) -> AbstractContextManager[None]:

@@ -21,7 +21,7 @@ from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate.verify import Check, Checks, FactTable
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.steps import Await, Each, ForEach, Parallel, Sleep, Step, When, minutes
+from pulsaga.saga.steps import Await, Child, Each, ForEach, Parallel, Sleep, Step, When, minutes
 from pulsaga.service import Service
 
 SYSTEM_NAME = "lab"
@@ -222,14 +222,17 @@ class Piece:
     around: str = ""
     """What stands around it: `when` a condition, `sleep` a rest before it, `retry` another try after a refusal.
 
-    Or an `await` before it; or branches: `parallel` and `wait` another step beside it, `each` it is taken for every
-    item.
+    Or an `await` before it, or a `child` before all; or branches: `parallel` and `wait` another step beside it, `each`
+    it is taken for every item.
     """
 
 
-def workflow(number: int, pieces: list[Piece], pivot: int | None) -> Saga[Any]:
-    """Make the n-th workflow."""
+def workflow(number: int, pieces: list[Piece], pivot: int | None, of: int = 0) -> Saga[Any]:
+    """Make the n-th workflow of so many; its children are of the next."""
     steps = [node for index, piece in enumerate(pieces) for node in _nodes(index, piece, is_pivot=index == pivot)]
+    for index, piece in enumerate(pieces):
+        if piece.around == "child" and index != pivot and number + 1 < of:
+            steps.insert(0, _child(number + 1, piece))
     return Saga(
         name=f"flow-{number}", starts=STARTS[number], data=Order, subject=lambda order: order.subject, steps=steps
     )
@@ -253,6 +256,15 @@ def _nodes(index: int, piece: Piece, *, is_pivot: bool) -> list[Any]:
         case "each":
             return [ForEach(items, lambda item: item, [_step(index, piece)], at_most=2)]
     return [step]
+
+
+def _child(number: int, piece: Piece) -> Child[Order]:
+    def start(order: Order) -> Any:
+        return STARTS[number](order.subject, order.plan)
+
+    start.__annotations__["return"] = STARTS[number]
+    told: Any = {"late": piece.late}
+    return Child(start, deadline=minutes(5), **told)
 
 
 def items(order: Order) -> list[str]:

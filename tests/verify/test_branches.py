@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 from types import ModuleType
@@ -23,7 +24,7 @@ from pulsaga.delivery.tables import event as events
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.kept import read_progress
 from pulsaga.saga.log import Progress
-from pulsaga.saga.steps import Await, Every, ForEach, Parallel, Step
+from pulsaga.saga.steps import Await, Child, Every, ForEach, Parallel, Step
 from pulsaga.saga.tables import saga, saga_branch
 from pulsaga.saga.timers import PROBE_EVERY_S, resend_to_silent, wake_due_sagas
 from pulsaga.service import Service
@@ -38,13 +39,15 @@ COORDINATORS = 3
 def pool(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The services of the pool, with what their author would commit."""
     module = load("pool", tmp_path_factory.mktemp("pool"))
-    commit(system_of(module, module.workflow(0, [module.Piece(0, undoable=True, around="await")], None)))
+    first = flow(module, Await(module.Confirm, deadline=60.0), child(module, 1), child(module, 2))
+    others = (flow(module, step(module, 0, fate_of), number=number) for number in (1, 2))
+    commit(system_of(module, first, *others))
     return module
 
 
-def system_of(pool: ModuleType, workflow: Saga[Any]) -> System:
+def system_of(pool: ModuleType, *workflows: Saga[Any]) -> System:
     services = [kind.service for kind in pool.KINDS]
-    return System("lab", services=services, workflows=[workflow], front_door=Service("door", module=pool.__name__))
+    return System("lab", services=services, workflows=workflows, front_door=Service("door", module=pool.__name__))
 
 
 def fates(order: Any) -> list[str]:
@@ -70,8 +73,10 @@ def for_each(pool: ModuleType, at_most: int = 1000) -> Saga[Any]:
     return flow(pool, ForEach(fates, str, [inner], at_most=at_most))
 
 
-def flow(pool: ModuleType, *steps: Any) -> Saga[Any]:
-    return Saga("flow-0", starts=pool.STARTS[0], data=pool.Order, subject=lambda order: order.subject, steps=steps)
+def flow(pool: ModuleType, *steps: Any, number: int = 0) -> Saga[Any]:
+    return Saga(
+        f"flow-{number}", starts=pool.STARTS[number], data=pool.Order, subject=lambda order: order.subject, steps=steps
+    )
 
 
 @pytest.fixture(params=BOTH)
@@ -79,8 +84,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     return settings_on(request, tmp_path)
 
 
-def lab_of(pool: ModuleType, settings: Settings, workflow: Saga[Any]) -> Lab:
-    system = system_of(pool, workflow)
+def lab_of(pool: ModuleType, settings: Settings, *workflows: Saga[Any]) -> Lab:
+    system = system_of(pool, *workflows)
     for service in system.all:
         prepare_databases(system, settings, service)
     return Lab(system, settings, {kind.service.name: kind.finish for kind in pool.KINDS})
@@ -285,6 +290,75 @@ def test_a_command_that_no_saga_waits_for_is_refused(pool: ModuleType, settings:
     assert len(refusals) == 2
     assert {row["status"] for row in lab.coordinator.rows(saga)} == {"RUNNING"}
     assert lab.coordinator.count(dead_letter) == 0
+    lab.close()
+
+
+# --- children
+
+
+def child(pool: ModuleType, number: int, plan: str = "", **rest: Any) -> Child[Any]:
+    """Start another workflow of the pool, with the same plan or its own."""
+
+    def start(order: Any) -> Any:
+        return pool.STARTS[number](order.subject, plan or order.plan)
+
+    start.__annotations__["return"] = pool.STARTS[number]
+    return Child(start, **{"deadline": 300.0, **rest})
+
+
+def fate_of(order: Any) -> str:
+    return str(order.plan.split()[0])
+
+
+@pytest.mark.parametrize(
+    ("plan", "ends"),
+    [("do", ["COMPLETED", "COMPLETED"]), ("refuse", ["COMPENSATED", "COMPENSATED"]), ("later", ["COMPLETED"] * 2)],
+)
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_child_ends_and_its_parent_goes_on(pool: ModuleType, settings: Settings, plan: str, ends: list[str]) -> None:
+    """Whether that was at once or much later; a repeated start is answered by the end."""
+    parent = flow(pool, step(pool, 0, lambda _: "do"), child(pool, 1))
+    lab = lab_of(pool, settings, parent, flow(pool, step(pool, 1, fate_of), number=1))
+    begin(lab, pool, plan)
+    (start,) = lab.coordinator.said("lab.start-1")
+    lab.come_to_rest()
+    assert [row["status"] for row in lab.coordinator.rows(saga)] == ends
+    told = len(lab.coordinator.said("lab.child-ended"))
+    lab.coordinator.worker.settle([arrived(start)])
+    assert len(lab.coordinator.said("lab.child-ended")) == told + 1
+    lab.come_to_rest()
+    assert lab.coordinator.count(dead_letter) == lab.coordinator.count(failure) == 0
+    assert defects(lab.report()) == defects(lab.report(live_s=0)) == {}
+    lab.close()
+
+
+@pytest.mark.parametrize("when", ["before", "running", "past-pivot"])
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_cancel_reaches_the_child_whenever_it_comes(pool: ModuleType, settings: Settings, when: str) -> None:
+    """Before it began, while it runs, and when it is too late: then its end is undone by a saga of its own."""
+
+    def give_back(_order: Any, undoes: str) -> Any:
+        return pool.STARTS[2](undoes, "do")
+
+    give_back.__annotations__["return"] = pool.STARTS[2]
+    parent = flow(pool, child(pool, 1, plan="later", undo=give_back))
+    sure = replace(step(pool, 1, fate_of), undo=None, pivot=when == "past-pivot")
+    lab = lab_of(pool, settings, parent, flow(pool, sure, number=1), flow(pool, step(pool, 2, fate_of), number=2))
+    begun = begin_in_silence(lab, pool, "do") if when == "before" else begin(lab, pool, "do")
+    starts = lab.coordinator.said("lab.start-1")
+    lab.cancel(begun)
+    lab.deliver_all()
+    lab.on_the_way += [("lab", wire) for wire in starts]
+    lab.come_to_rest()
+    ended = sorted((row["workflow"], row["status"]) for row in lab.coordinator.rows(saga))
+    expected = {
+        "before": [("flow-0@1", "COMPENSATED")],
+        "running": [("flow-0@1", "COMPENSATED"), ("flow-1@1", "COMPENSATED")],
+        "past-pivot": [("flow-0@1", "COMPENSATED"), ("flow-1@1", "COMPLETED"), ("flow-2@1", "COMPLETED")],
+    }
+    assert ended == expected[when]
+    assert lab.coordinator.count(dead_letter) == lab.coordinator.count(failure) == 0
+    assert defects(lab.report()) == defects(lab.report(live_s=0)) == {}
     lab.close()
 
 

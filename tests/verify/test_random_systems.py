@@ -67,10 +67,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     folder = tmp_path_factory.mktemp("pool")
     module = load("pool", folder)
     made = Pool(module, folder, Service("door", module=module.__name__))
-    flows = [
-        made.module.workflow(number, [made.module.Piece(number, undoable=True, around="await")], None)
-        for number in range(3)
-    ]
+    around = ["await", "child", ""]
+    flows = [module.workflow(n, [module.Piece(n, undoable=True, around=around[n])], None, 3) for n in range(3)]
     whole = made.system(len(made.module.KINDS), flows)
     commit(whole)
     for service in whole.all:
@@ -89,7 +87,7 @@ class Shape:
 @st.composite
 def shapes(draw: st.DrawFn) -> Shape:
     services = draw(st.integers(1, 3))
-    around = st.sampled_from(["", "", "when", "sleep", "retry", "parallel", "wait", "each", "await"])
+    around = st.sampled_from(["", "", "when", "sleep", "retry", "parallel", "wait", "each", "await", "child"])
     step = st.tuples(st.integers(0, services - 1), st.booleans(), st.sampled_from(["park", "ignore"]), around)
     flows = []
     for _ in range(draw(st.integers(1, 3))):
@@ -106,7 +104,7 @@ requests = st.lists(st.tuples(st.integers(0, 2), fates, st.booleans()), min_size
 def build(pool: Pool, shape: Shape) -> System:
     module = pool.module
     flows = [
-        module.workflow(number, [module.Piece(*step) for step in steps], pivot)
+        module.workflow(number, [module.Piece(*step) for step in steps], pivot, len(shape.flows))
         for number, (steps, pivot) in enumerate(shape.flows)
     ]
     return pool.system(shape.services, flows)

@@ -10,6 +10,7 @@ from pulsaga.records import plain
 from pulsaga.saga.forward import Forward
 from pulsaga.saga.happenings import Due, Failed, Refused, Replied, Signalled, Silent
 from pulsaga.saga.log import TERMINAL
+from pulsaga.saga.messages import cancelling
 from pulsaga.saga.steps import Await, Sleep, Step, position
 
 
@@ -20,7 +21,9 @@ class Answers(Forward):
         """Take a success."""
         path, undo = self.find(reply.command_id)
         if undo:
-            self.undone(path)
+            self.undone(path, reply.command_id)
+        elif self._is_cancelled_child(path):
+            self.child_ended(path, completed=True)
         elif self.awaits(path):
             branch, learn = self.progress.branch_around(path), self.saga.step(path).learn
             self.resume(branch)
@@ -48,9 +51,9 @@ class Answers(Forward):
         state, branch = self.progress.step(path), self.progress.branch_around(path)
         named: dict[str, Any] = {"command_id": no.command_id, "code": no.code, "detail": no.detail}
         if undo:
-            if state.status == "undoing" and not self.progress.is_stuck(branch):
-                self.log("undo-refused", path, **named)
-                self.suspend(branch, no.code, no.detail)
+            self._undo_refused(path, named)
+        elif self._is_cancelled_child(path):
+            self.child_ended(path, completed=False)
         elif self.awaits(path):
             self.resume(branch)
             if self._is_retryable(path, no.code):
@@ -59,6 +62,19 @@ class Answers(Forward):
             else:
                 self.log("refused", path, **named)
                 self._cannot_go_on(path, no.code, no.detail)
+
+    def _undo_refused(self, path: str, named: dict[str, Any]) -> None:
+        state, branch = self.progress.step(path), self.progress.branch_around(path)
+        if state.status != "undoing" or self.progress.is_stuck(branch):
+            return
+        if state.undo == cancelling(self.saga.step(path).sends):  # it will not be called back: its end is waited for
+            return
+        self.log("undo-refused", path, **named)
+        self.suspend(branch, named["code"], named["detail"])
+
+    def _is_cancelled_child(self, path: str) -> bool:
+        state = self.progress.step(path)
+        return state.status == "undoing" and state.undo == cancelling(self.saga.step(path).sends)
 
     def _is_retryable(self, path: str, code: str) -> bool:
         step = self.saga.step(path)

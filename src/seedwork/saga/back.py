@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pulsaga.delivery.messages import contract_of
-from pulsaga.saga.branches import fork_of
-from pulsaga.saga.steps import ForEach
+from pulsaga.saga.branches import StepState, fork_of
+from pulsaga.saga.messages import cancelling
+from pulsaga.saga.steps import Child, ForEach
 from pulsaga.saga.turn import Turn
 
 
@@ -28,7 +29,7 @@ class Back(Turn):
     def undo_next(self, branch: str) -> None:
         """Undo what a branch did last and has not undone; with nothing left, it is undone."""
         for path, state in reversed(list(self.progress.branch(branch).steps.items())):
-            if state.command and self.saga.step(path).undo and state.status in ("issued", "done", "failed"):
+            if state.command and self._is_to_be_undone(path, state):
                 self.undo(path)
                 return
             if state.status in ("forked", "joined") and self.saga.is_undoable(path):
@@ -41,11 +42,20 @@ class Back(Turn):
         else:
             self.log("ended", code="COMPENSATED")
 
-    def undo(self, path: str) -> None:
-        """Send what undoes a step."""
+    def _is_to_be_undone(self, path: str, state: StepState) -> bool:
         step = self.saga.step(path)
-        assert step.undoes_by is not None
-        name = contract_of(step.undoes_by).name
+        if isinstance(step, Child) and state.status in ("issued", "failed"):
+            return True
+        return step.undo is not None and state.status in ("issued", "done", "failed")
+
+    def undo(self, path: str) -> None:
+        """Send what undoes a step; a child that still runs is cancelled."""
+        step, state = self.saga.step(path), self.progress.step(path)
+        if isinstance(step, Child) and state.status in ("issued", "failed"):
+            name = cancelling(step.sends)
+        else:
+            assert step.undoes_by is not None
+            name = contract_of(step.undoes_by).name
         wake_at = self.now + step.deadline
         self.log("undo-issued", path, command=name, command_id=self.new_id(), attempt=1, wake_at=wake_at)
 
@@ -55,12 +65,25 @@ class Back(Turn):
         kind, attempt = ("undo-issued", state.undo_attempts) if back else ("issued", state.attempts)
         self.log(kind, path, command=self.command(path), command_id=command_id, attempt=attempt + 1, wake_at=wake_at)
 
-    def undone(self, path: str) -> None:
-        """Note that a step is undone."""
+    def child_ended(self, path: str, *, completed: bool) -> None:
+        """Take the end of a child that is being cancelled: what has completed all the same is undone, or parked."""
+        step, state, branch = self.saga.step(path), self.progress.step(path), self.progress.branch_around(path)
+        if not completed:
+            self.undone(path, state.command_id)
+            return
+        self.resume(branch)
+        self.log("replied", path, command_id=state.command_id)
+        if step.undo is None:
+            code = "completed" if step.late == "park" else step.late
+            self.log("parked" if step.late == "park" else "late", path, command_id=state.command_id, code=code)
+        self.then(self.undo_next, branch)
+
+    def undone(self, path: str, command_id: str) -> None:
+        """Note that a step is undone, by the answer to this command."""
         state, branch = self.progress.step(path), self.progress.branch_around(path)
         if state.status == "undoing":
             self.resume(branch)
-            self.log("undone", path, command_id=state.undo_id)
+            self.log("undone", path, command_id=command_id)
             self.then(self.undo_next, branch)
 
     def go_back(self, fork: str) -> None:

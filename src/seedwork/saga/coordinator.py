@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
+import orjson
 from sqlalchemy import Column, Table, func, select
 
 from pulsaga.delivery.dispatch.handlers import Handler
@@ -35,13 +36,13 @@ from pulsaga.saga.by_hand import is_cancellable
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine import advance, start
 from pulsaga.saga.functions import is_taken_by
-from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator, Refused, Replied, Signalled
+from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator, Outgoing, Refused, Replied, Signalled
 from pulsaga.saga.kept import InTransaction, branch_id, row_of_branch
 from pulsaga.saga.log import ACTIVE, Entry, Progress
-from pulsaga.saga.messages import CancelSaga, SagaMoved
+from pulsaga.saga.messages import CancelSaga, ChildEnded, SagaMoved
 from pulsaga.saga.snapshots import load_progress, snapshot_of, write_entries, write_steps
-from pulsaga.saga.steps import Await, ForEach, Parallel, Sleep, Step, place
-from pulsaga.saga.tables import saga, saga_branch
+from pulsaga.saga.steps import Await, Child, ForEach, Parallel, Sleep, Step, place
+from pulsaga.saga.tables import saga, saga_branch, saga_child
 from pulsaga.saga.turn import Move
 
 
@@ -67,6 +68,7 @@ class Coordinator:
         self.module = next((command.__module__ for command in self.starting), module)
         self.moved = owned(SagaMoved, name, self.module)
         self.cancel = owned(CancelSaga, name, self.module, "command")
+        self.child_ended = owned(ChildEnded, name, self.module)
 
     def check(self) -> None:
         """Raise DefinitionError for workflows that cannot work, naming the step and the message."""
@@ -74,6 +76,9 @@ class Coordinator:
             self._check_start(workflow)
             for path, step in workflow.leaves:
                 where = f"workflow {workflow.key}, {place(path)}"
+                if isinstance(step, Child):
+                    self._check_child(where, step)
+                    continue
                 for command in filter(None, (step.sends, step.undoes_by)):
                     if not contract_of(command).replies:
                         raise DefinitionError(f"{where} sends {contract_of(command).name}, which declares no replies")
@@ -88,6 +93,21 @@ class Coordinator:
             for path, node in workflow.nodes:
                 if isinstance(node, Await):
                     self._check_signal(f"workflow {workflow.key}, {place(path)}", path, node)
+
+    def _check_child(self, where: str, child: Child[Any]) -> None:
+        for command in _sent(child):
+            if command not in self.starting:
+                raise DefinitionError(f"{where} starts {contract_of(command).name}, by which no workflow starts")
+        if self._leads_to(child.sends, child.sends, set()):
+            raise DefinitionError(f"{where} starts {self.starting[child.sends].name}, which would start itself")
+
+    def _leads_to(self, start: type, end: type, seen: set[type]) -> bool:
+        """Tell whether a workflow starts another one, or one that does."""
+        seen.add(start)
+        below = {
+            command for _, step in self.starting[start].leaves if isinstance(step, Child) for command in _sent(step)
+        }
+        return end in below or any(self._leads_to(one, end, seen) for one in (below & self.starting.keys()) - seen)
 
     def _check_signal(self, where: str, path: str, wait: Await[Any]) -> None:
         contract = contract_of(wait.signal)
@@ -126,8 +146,14 @@ class Coordinator:
         return any(isinstance(node, Parallel | ForEach) for node in nodes)
 
     @cached_property
+    def has_children(self) -> bool:
+        """Whether any workflow starts others."""
+        return any(isinstance(step, Child) for workflow in self.workflows.values() for _, step in workflow.leaves)
+
+    @cached_property
     def _sent(self) -> Sequence[type]:
-        return [command for flow in self.workflows.values() for _, step in flow.leaves for command in _sent(step)]
+        steps = (step for workflow in self.workflows.values() for _, step in workflow.leaves)
+        return [command for step in steps if not isinstance(step, Child) for command in _sent(step)]
 
     @cached_property
     def _replies(self) -> Mapping[type, None]:
@@ -144,6 +170,7 @@ class Coordinator:
         handlers = [Handler(starts, self.start) for starts in self.starting]
         handlers.append(Handler(self.cancel, self.cancel_saga, reads=_sagas_undone))
         handlers += [Handler(signal, self.on_signal, reads=self._reads) for signal in self.signals]
+        handlers += [self._reply(self.child_ended, self.on_child_ended)] if self.has_children else []
         handlers += [self._reply(reply, self.on_reply) for reply in self._replies]
         asked = _owners(self._sent, receivers)
         handlers += [self._reply(receivers[name].refused, self.on_refused) for name in asked]
@@ -177,6 +204,8 @@ class Coordinator:
             raise DomainError("no-saga", "what begins it was refused, or became a dead letter")
         else:
             uow.remember(begins, None)
+            never = self.child_ended(begins, "", "COMPENSATED", "cancelled", "it had not begun", "{}")
+            self._tell_parent(uow, never, message.follow())
 
     def on_reply(self, message: AnyMessage, uow: UnitOfWork) -> None:
         """Move a saga on by a success."""
@@ -201,6 +230,24 @@ class Coordinator:
         except DomainError:
             if message.contract.kind == "command":
                 raise
+
+    def on_child_ended(self, message: Message[ChildEnded], uow: UnitOfWork) -> None:
+        """Move a saga on by the end of one that it has started."""
+        ended = message.body
+        happening: Happening = Refused(ended.child_id, ended.reason_code, ended.reason_detail)
+        if ended.status == "COMPLETED":
+            workflow = self.workflows[ended.workflow]
+            happening = Replied(ended.child_id, workflow.load(orjson.loads(ended.data)))
+        self.happen(uow, message.saga_id, happening, message.follow())
+
+    def _tell_parent(self, uow: UnitOfWork, ended: ChildEnded, context: Context) -> None:
+        """Tell whoever has started a saga how it has ended."""
+        if not self.has_children:
+            return
+        parents = select(saga_child.c.parent_id).where(saga_child.c.id == ended.child_id)
+        for parent_id in uow.values(parents):
+            aggregate, about = f"{ended.child_id}/ended", context._replace(saga_id=parent_id)
+            uow.record(ended, aggregate, 1, subject=ended.child_id, answers=ended.child_id, context=about)
 
     def on_dead_reply(self, message: AnyMessage, uow: UnitOfWork, error: str) -> None:
         """Suspend a saga whose reply became a dead letter here."""
@@ -259,8 +306,7 @@ class Coordinator:
 
     def subject_of(self, progress: Progress) -> str:
         """Return whom or what a saga is for."""
-        workflow = self.workflow_of(progress)
-        return str(workflow.subject(workflow.load(progress.data)))
+        return self.workflow_of(progress).subject_of(progress.data)
 
     def _save(self, uow: UnitOfWork, move: Move, context: Context, before: Row | None = None) -> None:
         progress, entries, commands = move
@@ -290,12 +336,28 @@ class Coordinator:
         for path in progress.branches.changed:
             uow.put(saga_branch, row_of_branch(progress, path, *self._silence(progress, path)))
         for command in commands:  # before the event: what is sent first is published first, and the next step waits
-            uow.send(command.body, subject, command_id=command.command_id, context=context)
+            self._send(uow, progress, command, subject, context)
         moved = self._moved(progress, subject, entries)
         uow.record(moved, progress.saga_id, progress.seq, subject=subject, context=context)
+        if any(entry.kind == "ended" for entry in entries):
+            known = orjson.dumps(dict(progress.data)).decode()
+            ended = (progress.saga_id, progress.workflow, progress.status, *progress.reason, known)
+            self._tell_parent(uow, self.child_ended(*ended), context)
         for entry in entries:
             if entry.kind in ("suspended", "parked"):
                 open_incident(uow, entry.kind, progress.saga_id, entry.code, entry.detail)
+
+    def _send(self, uow: UnitOfWork, progress: Progress, command: Outgoing, subject: str, context: Context) -> None:
+        """Send a command; one that starts a child, or cancels it, belongs to that one's saga."""
+        body, identifier = command.body, command.command_id
+        if child := self.starting.get(type(body)):
+            uow.load([(saga_child, identifier)])
+            if uow.get(saga_child, identifier) is None:  # else it is asked for again
+                uow.append(saga_child, {"id": identifier, "parent_id": progress.saga_id})
+            subject, context = child.subject_of(plain(body)), context._replace(saga_id=identifier)
+        elif isinstance(body, CancelSaga):
+            body, context = self.cancel(body.undoes), context._replace(saga_id=body.undoes)
+        uow.send(body, subject, command_id=identifier, context=context)
 
     def _silence(self, progress: Progress, branch: str) -> tuple[str | None, float | None]:
         """Return whose answer a branch, or the trunk, waits for, and when to send again what it waits for."""

@@ -182,6 +182,10 @@ class Saga(Generic[D]):
         """Return a saga's data from what its log keeps; fields that the dataclass no longer has are left out."""
         return cast(D, built(self.data, {name: known[name] for name in self._fields if name in known}))
 
+    def subject_of(self, known: Known) -> str:
+        """Return whom or what a saga is for that knows this."""
+        return str(self.subject(self.load(known)))
+
     def changed(self, known: Known, after: D) -> dict[str, Any]:
         """Return the fields in which data differs from what is known."""
         return {name: value for name, value in plain(after).items() if name not in known or known[name] != value}

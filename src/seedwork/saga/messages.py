@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pulsaga.delivery.messages import contract_of
+
 
 @dataclass(frozen=True)
 class CancelSaga:
@@ -11,6 +13,25 @@ class CancelSaga:
 
     undoes: str
     """Id of the command that begins the saga."""
+
+
+def cancelling(starting: type) -> str:
+    """Return the name of the command that cancels what a command starts."""
+    return f"{contract_of(starting).owner}.cancel-saga"
+
+
+@dataclass(frozen=True)
+class ChildEnded:
+    """The end of a saga that another one has started."""
+
+    child_id: str
+    workflow: str
+    status: str
+    """COMPLETED or COMPENSATED."""
+    reason_code: str
+    reason_detail: str
+    data: str
+    """JSON of what it knew in the end."""
 
 
 @dataclass(frozen=True)

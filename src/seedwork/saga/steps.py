@@ -114,6 +114,18 @@ class Step(Generic[D]):
 
 
 @dataclass(frozen=True)
+class Child(Step[D]):
+    """Another workflow of the system as a step: `command` starts it, and its end is the answer.
+
+    `learn` takes the data that the child has ended with. On the way back a child that still runs is cancelled; one that
+    has completed is undone by the workflow that `undo` starts, given its id, or follows `late`.
+    """
+
+    _: KW_ONLY
+    retry: Every = Every(60, growth=2, at_most=3600)
+
+
+@dataclass(frozen=True)
 class When(Generic[D]):
     """Steps that a saga takes if a condition holds when it gets there: that is decided once, and kept in the log."""
 

@@ -55,6 +55,14 @@ saga_branch = Rows[Row](  # locked after its saga's row, since tables are locked
     partial_index("saga_branch_undo", "undo_id"),
 )
 
+saga_child = Rows[Row](
+    "saga_child",
+    WRITE,
+    Column("id", Id, primary_key=True, comment="of a saga that another one has started"),
+    Column("parent_id", Id, nullable=False),
+    info={"append_only": True},
+)
+
 target = Rows[Row](
     "target",
     WRITE,

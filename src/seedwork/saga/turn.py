@@ -12,6 +12,7 @@ from pulsaga.saga.branches import fork_of
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.happenings import Outgoing
 from pulsaga.saga.log import TERMINAL, Entry, Progress, apply
+from pulsaga.saga.messages import CancelSaga, cancelling
 from pulsaga.saga.steps import Each, ForEach
 
 Move = tuple[Progress, list[Entry], list[Outgoing]]
@@ -55,8 +56,11 @@ class Turn:
         step, view = self.saga.step(entry.path), self.view(self.progress.branch_around(entry.path))
         if entry.kind == "issued":
             return Outgoing(entry.command_id, step.command(view))
+        undoes = self.progress.step(entry.path).command_id
+        if entry.command == cancelling(step.sends):
+            return Outgoing(entry.command_id, CancelSaga(undoes))
         assert step.undo is not None
-        return Outgoing(entry.command_id, step.undo(view, self.progress.step(entry.path).command_id))
+        return Outgoing(entry.command_id, step.undo(view, undoes))
 
     # --- what is known where
 

@@ -58,6 +58,7 @@ LOST = (
         FROM owned o JOIN event e ON e.answers = o.id AND e.service = o.receiver
         JOIN lived v ON v.service = :coordinator
         WHERE e.at < :cutoff AND e.at + :bound < v.until AND e.id >= :known
+          AND NOT (e.service = :coordinator AND e.type LIKE '%.command-%')  -- told to callers
           AND NOT EXISTS (SELECT 1 FROM met WHERE id = e.id AND service = :coordinator)
           AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = e.id AND service = e.service)
         """,
@@ -73,6 +74,7 @@ LOST = (
           AND NOT EXISTS (SELECT 1 FROM met WHERE id = e.id AND service = :coordinator AND how = 'dead')
           AND CASE WHEN e.type LIKE '%.command-refused' OR e.type LIKE '%.command-failed'
               THEN NOT o.denied AND o.is_awaited AND o.saga_status IN ('RUNNING', 'COMPENSATING')
+              WHEN e.type = :coordinator || '.child-ended' THEN NOT (o.succeeded OR o.denied OR o.is_undone)
               ELSE NOT o.succeeded END
         """,
     ),
@@ -83,6 +85,8 @@ LOST = (
         """
         SELECT o.id, o.name || ' of saga ' || o.saga_id FROM owned o
         WHERE NOT o.is_undone AND NOT EXISTS (SELECT 1 FROM event WHERE answers = o.id AND service = o.receiver)
+          AND o.name <> :coordinator || '.cancel-saga'  -- a child's end answers it
+          AND NOT EXISTS (SELECT 1 FROM saga WHERE id = o.id AND status NOT IN ('COMPLETED', 'COMPENSATED'))
           AND EXISTS (SELECT 1 FROM met WHERE id = o.id AND service = o.receiver AND how = 'handled')
           AND NOT EXISTS (SELECT 1 FROM in_hand WHERE id = o.id AND service = o.receiver)
         """,

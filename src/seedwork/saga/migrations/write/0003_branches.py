@@ -1,4 +1,4 @@
-"""Give the branches of sagas rows of their own."""
+"""Give the branches of sagas rows of their own, and note which saga has started which."""
 
 from __future__ import annotations
 
@@ -41,6 +41,12 @@ def upgrade() -> None:
     for name, columns in WAITING.items():
         there = sa.text(f"{columns[-1]} IS NOT NULL")
         op.create_index(name, "saga_branch", columns, postgresql_where=there, sqlite_where=there)
+    op.create_table(
+        "saga_child",
+        sa.Column("id", Id, nullable=False, comment="of a saga that another one has started"),
+        sa.Column("parent_id", Id, nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
     op.create_table(
         "saga_branch_archive",
         sa.Column("id", sa.String(), nullable=False),
