@@ -22,7 +22,7 @@ from pulsaga.delivery.dispatch import dispatcher, failures, worker
 from pulsaga.delivery.outbox import Outbox, RestingTopics
 from pulsaga.delivery.tables import Seen
 from pulsaga.delivery.transaction import rows, unit_of_work
-from pulsaga.saga import turn
+from pulsaga.saga.engine import turn
 from pulsaga.web import formats
 from pulsaga.web.front_door import acceptance
 from pulsaga.web.front_door.commands import waiting

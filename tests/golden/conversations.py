@@ -20,7 +20,7 @@ from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.rotate_password import ROTATE_PASSWORD
 from pulsaga.delivery.messages import contract_of
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.engine import advance, start
+from pulsaga.saga.engine.moves import advance, start
 from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Refused, Replied, Silent
 from pulsaga.saga.log import FORMAT, Entry, Progress, fold
 from pulsaga.saga.snapshots import snapshot_of, write_entries

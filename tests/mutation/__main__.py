@@ -51,7 +51,8 @@ DELIVERY = tuple(
 )
 TARGETS: Mapping[str, Target] = {
     "engine": Target(
-        ("seedwork/saga/engine", "seedwork/saga/log"), ("tests/unit/test_saga.py", "tests/unit/test_golden.py")
+        ("seedwork/saga/engine/*", "seedwork/saga/branches", "seedwork/saga/log"),
+        tuple(f"tests/unit/test_{name}.py" for name in ("saga", "golden", "branches", "signals", "children")),
     ),
     "verify": Target(("seedwork/operate/verify/*",), VERIFY_TESTS, ("-p", "tests.mutation.played")),
     "inbox": Target(("seedwork/delivery/dispatch/dispatcher", "seedwork/delivery/dispatch/failures"), DELIVERY),

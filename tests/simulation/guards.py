@@ -18,7 +18,7 @@ from pulsaga.delivery.tables import outbox
 from pulsaga.delivery.transaction import claims
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
-from pulsaga.saga.turn import Turn
+from pulsaga.saga.engine.turn import Turn
 
 Removal = Callable[[Disks], AbstractContextManager[None]]
 

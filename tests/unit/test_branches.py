@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pulsaga import DefinitionError, DomainError, Each, ForEach, Parallel, Saga, Sleep, Step, When, command, event
-from pulsaga.saga.engine import advance, start
+from pulsaga.saga.engine.moves import advance, start
+from pulsaga.saga.engine.turn import Move
 from pulsaga.saga.happenings import (
     Action,
     Cancelled,
@@ -24,7 +25,6 @@ from pulsaga.saga.happenings import (
     Replied,
     Silent,
 )
-from pulsaga.saga.turn import Move
 
 
 @event("s.done")

@@ -16,11 +16,11 @@ from pulsaga.delivery.messages import command, contract_of, event
 from pulsaga.errors import DomainError
 from pulsaga.saga.branches import Branch, fork_of
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.engine import advance, start
+from pulsaga.saga.engine.moves import advance, start
+from pulsaga.saga.engine.turn import Move
 from pulsaga.saga.happenings import Due, Failed, Operator, Outgoing, Refused, Replied, Signalled, Silent
 from pulsaga.saga.log import ACTIVE, TERMINAL, Entry, Progress, fold
 from pulsaga.saga.steps import Await, Each, ForEach, Parallel, Sleep, Step, When, hours, inside, minutes
-from pulsaga.saga.turn import Move
 
 
 @event("s.done")

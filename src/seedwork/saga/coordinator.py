@@ -32,9 +32,10 @@ from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DefinitionError, DomainError
 from pulsaga.records import plain
-from pulsaga.saga.by_hand import is_cancellable
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.engine import advance, start
+from pulsaga.saga.engine.by_hand import is_cancellable
+from pulsaga.saga.engine.moves import advance, start
+from pulsaga.saga.engine.turn import Move
 from pulsaga.saga.functions import is_taken_by
 from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator, Outgoing, Refused, Replied, Signalled
 from pulsaga.saga.kept import InTransaction, branch_id, row_of_branch
@@ -43,7 +44,6 @@ from pulsaga.saga.messages import CancelSaga, ChildEnded, SagaMoved
 from pulsaga.saga.snapshots import load_progress, snapshot_of, write_entries, write_steps
 from pulsaga.saga.steps import Await, Child, ForEach, Parallel, Sleep, Step, place
 from pulsaga.saga.tables import saga, saga_branch, saga_child
-from pulsaga.saga.turn import Move
 
 
 class Receiver(Protocol):

@@ -17,10 +17,10 @@ from typing import Any
 
 from pulsaga.records import plain
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.engine import advance, start
+from pulsaga.saga.engine.moves import advance, start
+from pulsaga.saga.engine.turn import Move
 from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Outgoing, Refused, Replied, Signalled
 from pulsaga.saga.log import Progress, Status
-from pulsaga.saga.turn import Move
 
 
 def given(workflow: Saga[Any], command: Any, now: float = 0.0) -> Conversation:

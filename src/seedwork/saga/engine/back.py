@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pulsaga.delivery.messages import contract_of
 from pulsaga.saga.branches import StepState, fork_of
+from pulsaga.saga.engine.turn import Turn
 from pulsaga.saga.messages import cancelling
 from pulsaga.saga.steps import Child, ForEach
-from pulsaga.saga.turn import Turn
 
 
 class Back(Turn):

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from typing import Any
 
 from pulsaga.errors import DomainError
-from pulsaga.saga.answers import Answers
 from pulsaga.saga.branches import StepState, StepStatus
 from pulsaga.saga.definition import Saga
+from pulsaga.saga.engine.answers import Answers
 from pulsaga.saga.happenings import Cancelled, Operator
 from pulsaga.saga.log import TERMINAL, Progress
 from pulsaga.saga.steps import Await, Step

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pulsaga.saga.by_hand import ByHand
 from pulsaga.saga.definition import Known, Saga
+from pulsaga.saga.engine.by_hand import ByHand
+from pulsaga.saga.engine.turn import Move
 from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator, Refused, Replied, Signalled, Silent
 from pulsaga.saga.log import Progress
-from pulsaga.saga.turn import Move
 
 
 def start(saga: Saga[Any], saga_id: str, data: Known, now: float, new_id: Callable[[], str]) -> Move:

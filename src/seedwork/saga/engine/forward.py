@@ -8,11 +8,11 @@ from typing import Any
 
 from pulsaga.delivery.messages import contract_of
 from pulsaga.records import built
-from pulsaga.saga.back import Back
 from pulsaga.saga.branches import escaped, fork_of, is_branch
 from pulsaga.saga.definition import Known
+from pulsaga.saga.engine.back import Back
+from pulsaga.saga.engine.turn import plain_item
 from pulsaga.saga.steps import Await, ForEach, Parallel, Sleep, Step, When, position
-from pulsaga.saga.turn import plain_item
 
 LONGEST_KEY = 100
 """Characters of an item's key."""

@@ -7,7 +7,7 @@ from typing import Any
 from pulsaga.delivery.messages import contract_of
 from pulsaga.errors import DomainError
 from pulsaga.records import plain
-from pulsaga.saga.forward import Forward
+from pulsaga.saga.engine.forward import Forward
 from pulsaga.saga.happenings import Due, Failed, Refused, Replied, Signalled, Silent
 from pulsaga.saga.log import TERMINAL
 from pulsaga.saga.messages import cancelling

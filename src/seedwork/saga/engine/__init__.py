@@ -1,0 +1,1 @@
+"""Decide what a saga does next."""
