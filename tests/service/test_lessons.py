@@ -55,7 +55,7 @@ from pulsaga.delivery.tables import event as events
 from pulsaga.delivery.transaction.transactions import Transactions
 from pulsaga.saga.steps import minutes
 from pulsaga.saga.tables import saga, saga_view
-from pulsaga.saga.timers import resend_to_silent, wake_due_sagas
+from pulsaga.saga.timers import UNMOVED_S, resend_to_silent, wake_due_sagas
 from pulsaga.settings import Settings
 from pulsaga_program.local import LocalPostgres
 from system import SYSTEM
@@ -333,7 +333,7 @@ def test_one_saga_that_cannot_be_advanced_does_not_stop_the_timers_of_the_others
     broken, *_ = start_sagas(coordinator, 3)
     a_saga_of_another_release(coordinator, broken.key)
     before = len(coordinator.broker.published)
-    pass_time(coordinator, OVERDUE_S)
+    pass_time(coordinator, OVERDUE_S + UNMOVED_S)
     for _ in range(3):
         run(duty(coordinator.runtime).work)
         pass_time(coordinator, 6)

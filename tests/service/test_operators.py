@@ -31,7 +31,7 @@ from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import Message, contract_of, new_id
 from pulsaga.delivery.tables import audit, dead_letter, event, failure, inbox, incident
 from pulsaga.errors import DomainError
-from pulsaga.operate import incidents, letters, replaying, sagas
+from pulsaga.operate import incidents, letters, replaying, sagas, workflows
 from pulsaga.operate.acting import Runtimes, Signature
 from pulsaga.operate.workflows import stranded
 from pulsaga.running.runtime import Runtime
@@ -760,6 +760,18 @@ def test_sagas_that_another_release_would_strand_are_told_before_it_runs(
     number, found = stranded(runtimes)
     assert number == 1
     assert [(one.sagas, one.example, why in one.why) for one in found] == ([(1, identifier, True)] if why else [])
+
+
+def test_a_log_that_the_next_release_reads_as_another_state_is_told_before_it_runs(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The candidate's code folds what is kept, and must come to where the sagas stand."""
+    company.broken.add(SendPasswordMail)
+    identifier = company.start()
+    assert stranded(company.runtimes) == (1, [])
+    monkeypatch.setattr(workflows, "fold", lambda progress, _entries: progress._replace(seq=progress.seq + 1))
+    (found,) = stranded(company.runtimes)[1]
+    assert (found.example, found.why) == (identifier, "its log is read as another state than its row has")
 
 
 def test_a_saga_that_has_ended_is_stranded_by_nothing(company: Company) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -18,7 +17,7 @@ from pulsaga.operate import superseding
 from pulsaga.operate.acting import Act, Runtimes, Signature
 from pulsaga.saga.happenings import Action, Operator
 from pulsaga.saga.kept import InTransaction, read_progress
-from pulsaga.saga.log import Progress
+from pulsaga.saga.log import Entry, Progress
 from pulsaga.saga.snapshots import entries_of, load_progress, shown_steps
 from pulsaga.saga.tables import event_archive, saga, saga_archive
 
@@ -54,11 +53,12 @@ def log_of(runtimes: Runtimes, saga_id: str | None) -> dict[str, Any] | None:
     open_ones = select(incident).where(incident.c.subject == saga_id, incident.c.closed_at.is_(None))
     with runtimes.coordinator.write.connect() as connection:
         row = find_row(connection, saga_id)
-        wires = connection.execute(_moves(runtimes, saga_id)).scalars().all()
+        moves = moves_of(runtimes, connection, saga_id)
         incidents = [_shown(dict(found)) for found in connection.execute(open_ones).mappings()]
         if row is None:
             return None
-        return _summary(connection, row) | {"log": _entries(runtimes, wires), "incidents": incidents}
+        log = [_shown(entry._asdict()) for move in moves for entry in move]
+        return _summary(connection, row) | {"log": log, "incidents": incidents}
 
 
 def progress_of(runtimes: Runtimes, saga_id: str) -> Progress | None:
@@ -88,12 +88,13 @@ def _moves(runtimes: Runtimes, saga_id: str) -> CompoundSelect[Any]:
     return union_all(*kept).order_by("version")
 
 
-def _entries(runtimes: Runtimes, wires: Sequence[bytes]) -> list[dict[str, Any]]:
-    codec, schemas, entries = runtimes.coordinator.codec, CommittedSchemas(), list[dict[str, Any]]()
-    for wire in map(unpack, wires):
+def moves_of(runtimes: Runtimes, connection: Connection, saga_id: str) -> list[list[Entry]]:
+    """Read a saga's log, move by move."""
+    codec, schemas, moves = runtimes.coordinator.codec, CommittedSchemas(), list[list[Entry]]()
+    for wire in map(unpack, connection.execute(_moves(runtimes, saga_id)).scalars().all()):
         moved = codec.decode(runtimes.system.sagas.moved, wire.body, schemas[wire.properties["ce_dataschema"]])
-        entries += [_shown(entry._asdict()) for entry in entries_of(moved)]
-    return entries
+        moves.append(entries_of(moved))
+    return moves
 
 
 def _shown(row: Row) -> dict[str, Any]:

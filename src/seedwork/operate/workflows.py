@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from pulsaga.delivery.messages import contract_of
 from pulsaga.operate.acting import Runtimes
+from pulsaga.operate.sagas import moves_of
 from pulsaga.saga.branches import StepState
-from pulsaga.saga.coordinator import Coordinator
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.kept import read_progress
-from pulsaga.saga.log import TERMINAL, Progress
+from pulsaga.saga.log import TERMINAL, Progress, fold
 from pulsaga.saga.steps import Await, ForEach, Node, Parallel, Sleep, Step, When, place
 from pulsaga.saga.tables import saga
 from pulsaga.text import describe
@@ -36,25 +37,36 @@ class Stranded:
 def stranded(runtimes: Runtimes) -> tuple[int, list[Stranded]]:
     """Hold each saga that has not ended against what is declared; return how many there are, and those at fault."""
     found: dict[tuple[str, str], Stranded] = {}
-    living = select(saga.c.id, saga.c.workflow, saga.c.progress).where(saga.c.status.not_in(TERMINAL))
     number = 0
-    coordinator = runtimes.coordinator.write
-    with coordinator.connect() as connection, coordinator.connect() as looking:
-        for row in connection.execution_options(yield_per=PAGE).execute(living).mappings():
+    with runtimes.coordinator.write.connect() as connection:
+        for row in _living(connection):
             number += 1
-            if why := _why(runtimes.system.sagas, looking, dict(row)):
+            if why := _why(runtimes, connection, row):
                 one = found.setdefault((row["workflow"], why), Stranded(row["workflow"], why, row["id"]))
                 one.sagas += 1
     return number, list(found.values())
 
 
-def _why(sagas: Coordinator, connection: Connection, row: dict[str, Any]) -> str:
+def _living(connection: Connection) -> Iterator[dict[str, Any]]:
+    """Yield the rows of sagas that have not ended, a page at a time: between them the connection is free."""
+    living = select(saga.c.id, saga.c.workflow, saga.c.progress).where(saga.c.status.not_in(TERMINAL))
+    page = connection.execute(living.order_by(saga.c.id).limit(PAGE)).mappings().all()
+    while page:
+        yield from map(dict, page)
+        behind = living.where(saga.c.id > page[-1]["id"])
+        page = connection.execute(behind.order_by(saga.c.id).limit(PAGE)).mappings().all()
+
+
+def _why(runtimes: Runtimes, connection: Connection, row: dict[str, Any]) -> str:
     try:
         progress = read_progress(connection, row)
-        workflow = sagas.workflow_of(progress)
+        workflow = runtimes.system.sagas.workflow_of(progress)
         workflow.load(progress.data)
+        told = reduce(fold, moves_of(runtimes, connection, row["id"]), Progress(row["id"], progress.workflow))
     except Exception as error:  # whatever is kept may be anything; it is this saga's fault, and not the next one's
         return describe(error)
+    if told != progress:
+        return "its log is read as another state than its row has"
     return next(_departures(workflow, progress), "")
 
 

@@ -30,7 +30,7 @@ from pulsaga.delivery.messages import (
 from pulsaga.delivery.tables import pack_context, unpack_context
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
-from pulsaga.errors import DefinitionError, DomainError
+from pulsaga.errors import DefinitionError, DomainError, Unavailable
 from pulsaga.records import plain
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine.by_hand import is_cancellable
@@ -236,8 +236,8 @@ class Coordinator:
         ended = message.body
         happening: Happening = Refused(ended.child_id, ended.reason_code, ended.reason_detail)
         if ended.status == "COMPLETED":
-            workflow = self.workflows[ended.workflow]
-            happening = Replied(ended.child_id, workflow.load(orjson.loads(ended.data)))
+            child = self._declared(ended.workflow)
+            happening = Replied(ended.child_id, child.load(orjson.loads(ended.data)))
         self.happen(uow, message.saga_id, happening, message.follow())
 
     def _tell_parent(self, uow: UnitOfWork, ended: ChildEnded, context: Context) -> None:
@@ -299,10 +299,13 @@ class Coordinator:
         self.happen(uow, saga_id, wish, unpack_context(row["context"]))
 
     def workflow_of(self, progress: Progress) -> Saga[Any]:
-        """Return the workflow by which a saga began; raise LookupError for one that is not declared any more."""
-        if progress.workflow not in self.workflows:
-            raise LookupError(f"no workflow {progress.workflow} is declared, and sagas of it have not ended")
-        return self.workflows[progress.workflow]
+        """Return the workflow by which a saga began; raise Unavailable where only another release declares it."""
+        return self._declared(progress.workflow)
+
+    def _declared(self, key: str) -> Saga[Any]:
+        if key not in self.workflows:
+            raise Unavailable(f"no workflow {key} is declared here, and sagas of it have not ended")
+        return self.workflows[key]
 
     def subject_of(self, progress: Progress) -> str:
         """Return whom or what a saga is for."""

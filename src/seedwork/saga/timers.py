@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from sqlalchemy import Table, literal, select, true, union, union_all
+from sqlalchemy import Column, Table, literal, select, true, union, union_all
 
 from pulsaga.delivery import loop
 from pulsaga.delivery.blame import verdict
@@ -40,10 +40,11 @@ def wake_due_sagas(runtime: Runtime) -> Duty:
     """Give the sagas whose deadline has passed their turn."""
 
     sagas = runtime.system.sagas
+    due = partial(_due, sagas)
 
     def wake() -> None:
-        with _one_by_one(runtime, _due, PAGE):
-            runtime.transactions.run_pages(lambda uow: len(_take_turns(sagas, uow, _due(uow, _all, PAGE))), PAGE)
+        with _one_by_one(runtime, due, PAGE):
+            runtime.transactions.run_pages(lambda uow: len(_take_turns(sagas, uow, due(uow, _all, PAGE))), PAGE)
 
     return Duty("wake-ups", wake, due=[loop.Due(saga.c.wake_at, sagas.longest_wait_s)])
 
@@ -55,7 +56,7 @@ def resend_to_silent(runtime: Runtime) -> Duty:
     nothing is answered but what this coordinator sent again.
     """
     sagas = runtime.system.sagas
-    silent = _silent_branches if sagas.has_branches else _silent_sagas
+    silent = partial(_silent_branches if sagas.has_branches else _silent_sagas, sagas)
     tables = (saga, saga_branch) if sagas.has_branches else (saga,)
     answered: Counter[str] = Counter()
     repeated: Counter[str] = Counter()
@@ -75,8 +76,7 @@ def resend_to_silent(runtime: Runtime) -> Duty:
 
     def work(uow: UnitOfWork) -> None:
         again: list[str] = []
-        waiting = union(*(select(table.c.target).where(table.c.resend_at <= uow.now).distinct() for table in tables))
-        for name in sorted(uow.values(waiting)):
+        for name in sorted(uow.values(_silent_targets(sagas, uow))):
             if budget := budget_for(name, uow):
                 again += _take_turns(sagas, uow, silent(uow, partial(_sent_to, name), budget))
         if again:  # those before it may be answered to another coordinator, and would be kept for ever
@@ -107,6 +107,9 @@ def _probe(uow: UnitOfWork, name: str) -> int:
     return 1
 
 
+OF_ITS_SAGA = saga_branch.c.saga_id == saga.c.id
+
+
 class Turn(NamedTuple):
     """The row of a saga, claimed, and what happens to it."""
 
@@ -131,28 +134,44 @@ def _of(saga_id: str, table: Table) -> Any:
     return (table.c.id if table is saga else table.c.saga_id) == saga_id
 
 
-def _due(uow: UnitOfWork, which: Which, limit: int) -> list[Turn]:
-    rows = uow.claim(saga, which(saga) & (saga.c.wake_at <= uow.now), saga.c.wake_at, limit)
+def _come(sagas: Coordinator, uow: UnitOfWork, at: Column[Any]) -> Any:
+    """Select what is due; a saga that only another release can move has a minute's time for it."""
+    mine = saga.c.workflow.in_(sagas.workflows)
+    return (at <= uow.now) & (mine | (at <= uow.now - UNMOVED_S))
+
+
+def _due(sagas: Coordinator, uow: UnitOfWork, which: Which, limit: int) -> list[Turn]:
+    rows = uow.claim(saga, which(saga) & _come(sagas, uow, saga.c.wake_at), saga.c.wake_at, limit)
     return [Turn(row, Due()) for row in rows]
 
 
-def _silent_sagas(uow: UnitOfWork, which: Which, limit: int) -> list[Turn]:
-    rows = uow.claim(saga, which(saga) & (saga.c.resend_at <= uow.now), saga.c.resend_at, limit)
+def _silent_targets(sagas: Coordinator, uow: UnitOfWork) -> Any:
+    trunks = select(saga.c.target).where(_come(sagas, uow, saga.c.resend_at)).distinct()
+    if not sagas.has_branches:
+        return trunks
+    branches = select(saga_branch.c.target).join_from(saga_branch, saga, OF_ITS_SAGA)
+    return union(trunks, branches.where(_come(sagas, uow, saga_branch.c.resend_at)))
+
+
+def _silent_sagas(sagas: Coordinator, uow: UnitOfWork, which: Which, limit: int) -> list[Turn]:
+    rows = uow.claim(saga, which(saga) & _come(sagas, uow, saga.c.resend_at), saga.c.resend_at, limit)
     return [Turn(row, Silent()) for row in rows]
 
 
-def _silent_branches(uow: UnitOfWork, which: Which, limit: int) -> list[Turn]:
+def _silent_branches(sagas: Coordinator, uow: UnitOfWork, which: Which, limit: int) -> list[Turn]:
     """Find what is silent in trunks and branches; what has moved before its saga could be claimed is left out."""
     trunk, branch = saga.c, saga_branch.c
+    of_trunks = select(trunk.id, literal("").label("path"), trunk.resend_at)
+    of_branches = select(trunk.id, branch.path, branch.resend_at).join_from(saga_branch, saga, OF_ITS_SAGA)
     found = union_all(
-        select(trunk.id, literal("").label("path"), trunk.resend_at).where(which(saga), trunk.resend_at <= uow.now),
-        select(branch.saga_id, branch.path, branch.resend_at).where(which(saga_branch), branch.resend_at <= uow.now),
+        of_trunks.where(which(saga), _come(sagas, uow, trunk.resend_at)),
+        of_branches.where(which(saga_branch), _come(sagas, uow, branch.resend_at)),
     ).subquery()
     oldest = uow.tx.execute(select(found).order_by(found.c.resend_at).limit(limit)).all()
-    claimed = uow.claim(saga, saga.c.id.in_({saga_id for saga_id, _, _ in oldest}), saga.c.id, limit)
-    sagas = {row["id"]: row for row in claimed}
-    uow.load((saga_branch, branch_id(saga_id, path)) for saga_id, path, _ in oldest if path and saga_id in sagas)
-    kept = [(sagas[saga_id], path) for saga_id, path, _ in oldest if saga_id in sagas]
+    claimed = uow.claim(saga, trunk.id.in_({saga_id for saga_id, _, _ in oldest}), trunk.id, limit)
+    rows = {row["id"]: row for row in claimed}
+    uow.load((saga_branch, branch_id(saga_id, path)) for saga_id, path, _ in oldest if path and saga_id in rows)
+    kept = [(rows[saga_id], path) for saga_id, path, _ in oldest if saga_id in rows]
     return [Turn(row, Silent(path)) for row, path in kept if _is_silent(uow, row, path)]
 
 
