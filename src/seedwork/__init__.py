@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pulsaga.operate.verify import FactTable as FactTable
     from pulsaga.operate.verify import Floor as Floor
     from pulsaga.running.runtime import Runtime as Runtime
+    from pulsaga.saga.calendar import Schedule as Schedule
     from pulsaga.saga.definition import Access as Access
     from pulsaga.saga.definition import Saga as Saga
     from pulsaga.saga.steps import OWNER as OWNER
@@ -106,6 +107,7 @@ PLACES = {
     "Rows": "pulsaga.delivery.transaction.rows",
     "Runtime": "pulsaga.running.runtime",
     "Saga": "pulsaga.saga.definition",
+    "Schedule": "pulsaga.saga.calendar",
     "Service": "pulsaga.service",
     "SettingError": "pulsaga.errors",
     "Settings": "pulsaga.settings",

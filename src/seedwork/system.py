@@ -18,11 +18,13 @@ from pulsaga.errors import DefinitionError
 from pulsaga.saga.coordinator import Coordinator
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.steps import place
-from pulsaga.service import Service, refuse_twins
+from pulsaga.service import DutyMaker, Service, refuse_twins
 from pulsaga.settings import KEYS, Settings
 
 if TYPE_CHECKING:
     from flask import Blueprint
+
+    from pulsaga.saga.calendar import Schedule
 
 FIRST_PORT = 3000
 
@@ -35,6 +37,7 @@ class System:
     _: KW_ONLY
     services: Sequence[Service] = ()
     workflows: Sequence[Saga[Any]] = ()
+    schedules: Sequence[Schedule] = ()
     front_door: Service | None = None
     """By default one with nothing of its own, where a workflow says who may start it."""
     title: str = ""
@@ -51,6 +54,7 @@ class System:
             object.__setattr__(self, "title", self.name)
         refuse_twins(f"system {self.name}: two services called", [service.name for service in self.all], str)
         refuse_twins(f"system {self.name}: two workflows called", [flow.key for flow in self.workflows], str)
+        refuse_twins(f"system {self.name}: two schedules called", [one.name for one in self.schedules], str)
         self.sagas.check()
         for workflow in self.workflows:
             for path, step in workflow.leaves:
@@ -80,12 +84,12 @@ class System:
     @cached_property
     def sagas(self) -> Coordinator:
         """What drives its sagas."""
-        return Coordinator(self.name, self.workflows, self.module)
+        return Coordinator(self.name, self.workflows, self.module, self.schedules)
 
     @cached_property
     def coordinator(self) -> Service:
         """The service that drives its sagas."""
-        from pulsaga.saga import timers, views
+        from pulsaga.saga import views
         from pulsaga.saga.tables import READ, WRITE
 
         sagas, door = self.sagas, [self.door] if self.door else []
@@ -96,10 +100,20 @@ class System:
             events=[sagas.moved, *([sagas.child_ended] if sagas.has_children else [])],
             tables=WRITE,
             views=READ,
-            duties=(timers.wake_due_sagas, timers.resend_to_silent),
+            duties=self._duties(),
             routes=self._show_sagas,
             module=sagas.module,
         )
+
+    def _duties(self) -> Sequence[DutyMaker]:
+        from pulsaga.saga import timers
+
+        duties: list[DutyMaker] = [timers.wake_due_sagas, timers.resend_to_silent]
+        if self.schedules:
+            from pulsaga.saga.schedules import start_by_schedule
+
+            duties.append(start_by_schedule)
+        return duties
 
     @staticmethod
     def _show_sagas() -> Sequence[Blueprint]:

@@ -93,7 +93,8 @@ def operator(settings: Settings, who: str | None, why: str) -> Signature:
         raise SettingError("OPERATOR", "who acts? The login has no name: set it, or say --as NAME") from None
 
 
-def _tell(done: bool, what: str) -> None:
+def tell_done(done: bool, what: str) -> None:
+    """Say what was done, or that it waits for a second operator, and exit."""
     if not done:
         tell(f"not done yet, recorded: a second operator has to do the same ({what})")
         sys.exit(NOT_YET_AGREED)
@@ -166,7 +167,7 @@ def edit_letter(
         given = _whole(body) | dict(replaying.field_of(pair, schema) for pair in pairs)
         by = operator(runtimes.settings, who, why)
         after = replaying.edit(runtimes, identifier, service, by, given, whole=body is not None)
-    _tell(after is not None, f"edited {identifier}: {json.dumps(after or given)}")
+    tell_done(after is not None, f"edited {identifier}: {json.dumps(after or given)}")
 
 
 def _whole(body: Any) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def replay_letter(identifier: str, service: str | None, who: str | None, why: st
     """Hand a message to its service again, under the same id; its saga goes on when that succeeds."""
     with the_runtimes() as runtimes:
         done = replaying.replay(runtimes, identifier, service, operator(runtimes.settings, who, why))
-    _tell(done, f"replay of {identifier}: its service takes it within a second")
+    tell_done(done, f"replay of {identifier}: its service takes it within a second")
 
 
 @dead_letters.command("discard")
@@ -198,7 +199,7 @@ def discard_letter(identifier: str, service: str | None, who: str | None, why: s
     """Give a message up for good. It is kept; a saga that waits for it needs an operator; a beginning is refused."""
     with the_runtimes() as runtimes:
         done = replaying.discard(runtimes, identifier, service, operator(runtimes.settings, who, why))
-    _tell(done, f"discard of {identifier}")
+    tell_done(done, f"discard of {identifier}")
 
 
 # --- sagas
@@ -246,7 +247,7 @@ def _action(action: Action, help_text: str) -> None:
     def command(identifier: str, who: str | None, why: str) -> None:
         with the_runtimes() as runtimes:
             done = sagas.act(runtimes, identifier, action, operator(runtimes.settings, who, why))
-        _tell(done, f"{action} of saga {identifier}")
+        tell_done(done, f"{action} of saga {identifier}")
 
 
 _action("resume", "Go on with a suspended saga: ask again, under the same command id, with a fresh deadline.")
@@ -287,7 +288,7 @@ def close_incident(identifier: Any, service: str | None, who: str | None, why: s
     with the_runtimes() as runtimes:
         services = [service] if service else runtimes.system.names
         done = incidents.close(runtimes, services, str(identifier), operator(runtimes.settings, who, why))
-    _tell(done, f"close of incident {identifier}")
+    tell_done(done, f"close of incident {identifier}")
 
 
 # --- printing

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from sqlalchemy import Column, Table, func, select
@@ -45,6 +45,9 @@ from pulsaga.saga.snapshots import load_progress, snapshot_of, write_entries, wr
 from pulsaga.saga.steps import Await, Child, ForEach, Parallel, Sleep, Step, place
 from pulsaga.saga.tables import saga, saga_branch, saga_child
 
+if TYPE_CHECKING:
+    from pulsaga.saga.calendar import Schedule
+
 
 class Receiver(Protocol):
     """A service, by the classes of its answers."""
@@ -62,9 +65,12 @@ class Receiver(Protocol):
 class Coordinator:
     """What drives the sagas of one system, under the system's name."""
 
-    def __init__(self, name: str, workflows: Sequence[Saga[Any]], module: str) -> None:
+    def __init__(
+        self, name: str, workflows: Sequence[Saga[Any]], module: str, schedules: Sequence[Schedule] = ()
+    ) -> None:
         """Drive these workflows; `module` declares the system: without workflows its schemas lie beside."""
         self.name, self.workflows = name, {workflow.key: workflow for workflow in workflows}
+        self.schedules = {schedule.name: schedule for schedule in schedules}
         self.module = next((command.__module__ for command in self.starting), module)
         self.moved = owned(SagaMoved, name, self.module)
         self.cancel = owned(CancelSaga, name, self.module, "command")
@@ -72,6 +78,7 @@ class Coordinator:
 
     def check(self) -> None:
         """Raise DefinitionError for workflows that cannot work, naming the step and the message."""
+        self._check_schedules()
         for workflow in self.workflows.values():
             self._check_start(workflow)
             for path, step in workflow.leaves:
@@ -93,6 +100,12 @@ class Coordinator:
             for path, node in workflow.nodes:
                 if isinstance(node, Await):
                     self._check_signal(f"workflow {workflow.key}, {place(path)}", path, node)
+
+    def _check_schedules(self) -> None:
+        for schedule in self.schedules.values():
+            if schedule.starts not in self.starting:
+                name = contract_of(schedule.starts).name
+                raise DefinitionError(f"schedule {schedule.name} starts {name}, by which no workflow starts")
 
     def _check_child(self, where: str, child: Child[Any]) -> None:
         for command in _sent(child):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import Boolean, CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text
 
 from pulsaga.delivery.tables import Id, event, partial_index
 from pulsaga.delivery.transaction.rows import Row, Rows
@@ -61,6 +61,20 @@ saga_child = Rows[Row](
     Column("id", Id, primary_key=True, comment="of a saga that another one has started"),
     Column("parent_id", Id, nullable=False),
     info={"append_only": True},
+)
+
+schedule = Rows[Row](
+    "schedule",
+    WRITE,
+    Column("name", String, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("times", String, nullable=False, comment="cron expression and time zone"),
+    Column("tick_at", Double, nullable=False, comment="the tick that is fired next"),
+    Column("next_at", Double, comment="when it is looked at next; null while it is paused"),
+    Column("last_id", Id, comment="of the saga that the last tick has started"),
+    Column("last_at", Double, comment="when it was started"),
+    Column("is_paused", Boolean, nullable=False),
+    partial_index("schedule_next", "next_at"),
 )
 
 target = Rows[Row](
