@@ -7,8 +7,7 @@ withdrawn answers of their receivers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import orjson
 from sqlalchemy import Column, Table, func, select
@@ -25,28 +24,22 @@ from pulsaga.delivery.messages import (
     contract_of,
     is_compensation,
     new_id,
-    owned,
 )
 from pulsaga.delivery.tables import pack_context, unpack_context
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
-from pulsaga.errors import DefinitionError, DomainError, Unavailable
+from pulsaga.errors import DomainError
 from pulsaga.records import plain
-from pulsaga.saga.definition import Saga
+from pulsaga.saga.declarations import Declarations
 from pulsaga.saga.engine.by_hand import is_cancellable
 from pulsaga.saga.engine.moves import advance, start
 from pulsaga.saga.engine.turn import Move
-from pulsaga.saga.functions import is_taken_by
 from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator, Outgoing, Refused, Replied, Signalled
 from pulsaga.saga.kept import InTransaction, branch_id, row_of_branch
 from pulsaga.saga.log import ACTIVE, Entry, Progress
 from pulsaga.saga.messages import CancelSaga, ChildEnded, SagaMoved
 from pulsaga.saga.snapshots import load_progress, snapshot_of, write_entries, write_steps
-from pulsaga.saga.steps import Await, Child, ForEach, Parallel, Sleep, Step, place
 from pulsaga.saga.tables import saga, saga_branch, saga_child
-
-if TYPE_CHECKING:
-    from pulsaga.saga.calendar import Schedule
 
 
 class Receiver(Protocol):
@@ -62,121 +55,8 @@ class Receiver(Protocol):
     def withdrawn(self) -> type[CommandWithdrawn] | None: ...
 
 
-class Coordinator:
+class Coordinator(Declarations):
     """What drives the sagas of one system, under the system's name."""
-
-    def __init__(
-        self, name: str, workflows: Sequence[Saga[Any]], module: str, schedules: Sequence[Schedule] = ()
-    ) -> None:
-        """Drive these workflows; `module` declares the system: without workflows its schemas lie beside."""
-        self.name, self.workflows = name, {workflow.key: workflow for workflow in workflows}
-        self.schedules = {schedule.name: schedule for schedule in schedules}
-        self.module = next((command.__module__ for command in self.starting), module)
-        self.moved = owned(SagaMoved, name, self.module)
-        self.cancel = owned(CancelSaga, name, self.module, "command")
-        self.child_ended = owned(ChildEnded, name, self.module)
-
-    def check(self) -> None:
-        """Raise DefinitionError for workflows that cannot work, naming the step and the message."""
-        self._check_schedules()
-        for workflow in self.workflows.values():
-            self._check_start(workflow)
-            for path, step in workflow.leaves:
-                where = f"workflow {workflow.key}, {place(path)}"
-                if isinstance(step, Child):
-                    self._check_child(where, step)
-                    continue
-                for command in filter(None, (step.sends, step.undoes_by)):
-                    if not contract_of(command).replies:
-                        raise DefinitionError(f"{where} sends {contract_of(command).name}, which declares no replies")
-                if step.undoes_by and not is_compensation(step.undoes_by):
-                    raise DefinitionError(
-                        f"{where} undoes by {contract_of(step.undoes_by).name}, which has no field `undoes`"
-                    )
-                for reply in step.unlearned:
-                    raise DefinitionError(
-                        f"{where}: nobody handles the reply {contract_of(reply).name}; its `learn` takes others"
-                    )
-            for path, node in workflow.nodes:
-                if isinstance(node, Await):
-                    self._check_signal(f"workflow {workflow.key}, {place(path)}", path, node)
-
-    def _check_schedules(self) -> None:
-        for schedule in self.schedules.values():
-            if schedule.starts not in self.starting:
-                name = contract_of(schedule.starts).name
-                raise DefinitionError(f"schedule {schedule.name} starts {name}, by which no workflow starts")
-
-    def _check_child(self, where: str, child: Child[Any]) -> None:
-        for command in _sent(child):
-            if command not in self.starting:
-                raise DefinitionError(f"{where} starts {contract_of(command).name}, by which no workflow starts")
-        if self._leads_to(child.sends, child.sends, set()):
-            raise DefinitionError(f"{where} starts {self.starting[child.sends].name}, which would start itself")
-
-    def _leads_to(self, start: type, end: type, seen: set[type]) -> bool:
-        """Tell whether a workflow starts another one, or one that does."""
-        seen.add(start)
-        below = {
-            command for _, step in self.starting[start].leaves if isinstance(step, Child) for command in _sent(step)
-        }
-        return end in below or any(self._leads_to(one, end, seen) for one in (below & self.starting.keys()) - seen)
-
-    def _check_signal(self, where: str, path: str, wait: Await[Any]) -> None:
-        contract = contract_of(wait.signal)
-        if (contract.owner == self.name) != (contract.kind == "command"):
-            raise DefinitionError(
-                f"{where} waits for {contract.name}: a command of {self.name} is needed, or an event of a service"
-            )
-        if wait.signal in self._replies or wait.signal in self.starting:
-            raise DefinitionError(f"{where} waits for {contract.name}, which answers a step or starts a workflow")
-        if "each" in path.split("/"):
-            raise DefinitionError(f"{where} waits for {contract.name}, which says not of which item it is")
-        if wait.learn and not is_taken_by(wait.learn, wait.signal):
-            raise DefinitionError(f"{where}: the `learn` of {contract.name} takes another message")
-
-    def _check_start(self, workflow: Saga[Any]) -> None:
-        workflow.check_data()
-        contract = contract_of(workflow.starts)
-        if contract.kind != "command" or contract.owner != self.name:
-            raise DefinitionError(
-                f"workflow {workflow.key} is started by {contract.name}: a command of {self.name} is needed"
-            )
-        for other in self.workflows.values():
-            if other.starts is workflow.starts and other.name != workflow.name:
-                raise DefinitionError(f"{contract.name} starts two workflows, {workflow.name} and {other.name}")
-
-    @cached_property
-    def starting(self) -> Mapping[type, Saga[Any]]:
-        """The workflow that each command starts: of several versions the newest."""
-        ordered = sorted(self.workflows.values(), key=lambda workflow: workflow.version)
-        return {workflow.starts: workflow for workflow in ordered}
-
-    @cached_property
-    def has_branches(self) -> bool:
-        """Whether any workflow takes several steps at once."""
-        nodes = (node for workflow in self.workflows.values() for _, node in workflow.nodes)
-        return any(isinstance(node, Parallel | ForEach) for node in nodes)
-
-    @cached_property
-    def has_children(self) -> bool:
-        """Whether any workflow starts others."""
-        return any(isinstance(step, Child) for workflow in self.workflows.values() for _, step in workflow.leaves)
-
-    @cached_property
-    def _sent(self) -> Sequence[type]:
-        steps = (step for workflow in self.workflows.values() for _, step in workflow.leaves)
-        return [command for step in steps if not isinstance(step, Child) for command in _sent(step)]
-
-    @cached_property
-    def _replies(self) -> Mapping[type, None]:
-        return dict.fromkeys(reply for command in self._sent for reply in contract_of(command).replies)
-
-    @cached_property
-    def signals(self) -> Sequence[type]:
-        """The classes of the signals that any saga waits for."""
-        nodes = (node for workflow in self.workflows.values() for _, node in workflow.nodes)
-        return list(dict.fromkeys(node.signal for node in nodes if isinstance(node, Await)))
 
     def handlers(self, receivers: Mapping[str, Receiver]) -> list[Handler[Any]]:
         """Return what it handles, each message once, in the order of the workflows, given the services by name."""
@@ -184,11 +64,11 @@ class Coordinator:
         handlers.append(Handler(self.cancel, self.cancel_saga, reads=_sagas_undone))
         handlers += [Handler(signal, self.on_signal, reads=self._reads) for signal in self.signals]
         handlers += [self._reply(self.child_ended, self.on_child_ended)] if self.has_children else []
-        handlers += [self._reply(reply, self.on_reply) for reply in self._replies]
-        asked = _owners(self._sent, receivers)
+        handlers += [self._reply(reply, self.on_reply) for reply in self.replies]
+        asked = _owners(self.sent, receivers)
         handlers += [self._reply(receivers[name].refused, self.on_refused) for name in asked]
         handlers += [self._reply(receivers[name].failed, self.on_failed) for name in asked]
-        withdrawn = [receivers[name].withdrawn for name in _owners(filter(is_compensation, self._sent), receivers)]
+        withdrawn = [receivers[name].withdrawn for name in _owners(filter(is_compensation, self.sent), receivers)]
         return [*handlers, *(self._reply(answer, self.on_reply) for answer in withdrawn if answer)]
 
     def _reply(self, cls: type, function: Any) -> Handler[Any]:
@@ -249,7 +129,7 @@ class Coordinator:
         ended = message.body
         happening: Happening = Refused(ended.child_id, ended.reason_code, ended.reason_detail)
         if ended.status == "COMPLETED":
-            child = self._declared(ended.workflow)
+            child = self.declared(ended.workflow)
             happening = Replied(ended.child_id, child.load(orjson.loads(ended.data)))
         self.happen(uow, message.saga_id, happening, message.follow())
 
@@ -311,19 +191,6 @@ class Coordinator:
         assert row is not None
         self.happen(uow, saga_id, wish, unpack_context(row["context"]))
 
-    def workflow_of(self, progress: Progress) -> Saga[Any]:
-        """Return the workflow by which a saga began; raise Unavailable where only another release declares it."""
-        return self._declared(progress.workflow)
-
-    def _declared(self, key: str) -> Saga[Any]:
-        if key not in self.workflows:
-            raise Unavailable(f"no workflow {key} is declared here, and sagas of it have not ended")
-        return self.workflows[key]
-
-    def subject_of(self, progress: Progress) -> str:
-        """Return whom or what a saga is for."""
-        return self.workflow_of(progress).subject_of(progress.data)
-
     def _save(self, uow: UnitOfWork, move: Move, context: Context, before: Row | None = None) -> None:
         progress, entries, commands = move
         wake_at = _wake_at(uow, progress, before)
@@ -332,23 +199,7 @@ class Coordinator:
                 uow.put(saga, {**before, "wake_at": wake_at})
             return
         subject = self.subject_of(progress)
-        target, resend_at = self._silence(progress, "")
-        uow.put(
-            saga,
-            {
-                "id": progress.saga_id,
-                "workflow": progress.workflow,
-                "status": progress.status,
-                "seq": progress.seq,
-                "subject": subject,
-                "progress": snapshot_of(progress),
-                "context": pack_context(context),
-                "target": target,
-                "resend_at": resend_at,
-                "wake_at": wake_at,
-                "moved_at": progress.moved_at,
-            },
-        )
+        uow.put(saga, {**self._row(progress, subject, context), "wake_at": wake_at})
         for path in progress.branches.changed:
             uow.put(saga_branch, row_of_branch(progress, path, *self._silence(progress, path)))
         for command in commands:  # before the event: what is sent first is published first, and the next step waits
@@ -362,6 +213,21 @@ class Coordinator:
         for entry in entries:
             if entry.kind in ("suspended", "parked"):
                 open_incident(uow, entry.kind, progress.saga_id, entry.code, entry.detail)
+
+    def _row(self, progress: Progress, subject: str, context: Context) -> Row:
+        target, resend_at = self._silence(progress, "")
+        return {
+            "id": progress.saga_id,
+            "workflow": progress.workflow,
+            "status": progress.status,
+            "seq": progress.seq,
+            "subject": subject,
+            "progress": snapshot_of(progress),
+            "context": pack_context(context),
+            "target": target,
+            "resend_at": resend_at,
+            "moved_at": progress.moved_at,
+        }
 
     def _send(self, uow: UnitOfWork, progress: Progress, command: Outgoing, subject: str, context: Context) -> None:
         """Send a command; one that starts a child, or cancels it, belongs to that one's saga."""
@@ -402,28 +268,11 @@ class Coordinator:
             entries=write_entries(entries),
         )
 
-    # --- times
-
-    @property
-    def longest_wait_s(self) -> float:
-        """Seconds of the longest deadline or rest of any step."""
-        nodes = (node for flow in self.workflows.values() for _, node in flow.nodes)
-        return max((node.longest for node in nodes if isinstance(node, Step | Sleep | Await)), default=0.0)
-
-    @property
-    def longest_silence_s(self) -> float:
-        """Seconds of the longest silence after which any step sends again."""
-        return max((step.retry.longest for flow in self.workflows.values() for _, step in flow.leaves), default=0.0)
-
 
 def _owners(commands: Iterable[type], receivers: Mapping[str, Receiver]) -> list[str]:
     """Return the names of those that these commands are sent to, each once."""
     names = dict.fromkeys(contract_of(command).owner for command in commands)
     return [name for name in names if name in receivers]
-
-
-def _sent(step: Any) -> Iterable[type]:
-    return filter(None, (step.sends, step.undoes_by))
 
 
 def _sagas_undone(message: Message[CancelSaga]) -> Iterable[tuple[Table, Any]]:
