@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from pulsaga.saga.steps import Each as Each
     from pulsaga.saga.steps import Every as Every
     from pulsaga.saga.steps import ForEach as ForEach
+    from pulsaga.saga.steps import Limit as Limit
     from pulsaga.saga.steps import Parallel as Parallel
     from pulsaga.saga.steps import Sleep as Sleep
     from pulsaga.saga.steps import Step as Step
@@ -97,6 +98,7 @@ PLACES = {
     "ForEach": "pulsaga.saga.steps",
     "Handler": "pulsaga.delivery.dispatch.handlers",
     "Id": "pulsaga.delivery.tables",
+    "Limit": "pulsaga.saga.steps",
     "Message": "pulsaga.delivery.messages",
     "OWNER": "pulsaga.saga.steps",
     "Parallel": "pulsaga.saga.steps",

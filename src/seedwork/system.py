@@ -109,6 +109,10 @@ class System:
         from pulsaga.saga import timers
 
         duties: list[DutyMaker] = [timers.wake_due_sagas, timers.resend_to_silent]
+        if self.sagas.limits:
+            from pulsaga.saga.slots import give_turns
+
+            duties.append(give_turns)
         if self.schedules:
             from pulsaga.saga.schedules import start_by_schedule
 

@@ -21,6 +21,7 @@ from pulsaga.errors import DomainError
 from pulsaga.operate.verify.report import Report, verify
 from pulsaga.operate.verify.scope import Scope
 from pulsaga.saga.happenings import Action, Operator
+from pulsaga.saga.slots import give_turns
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import resend_to_silent, wake_due_sagas
 from pulsaga.settings import Settings
@@ -119,6 +120,7 @@ class Lab:
         if fate > 0.85:
             self.on_the_way.append((to, wire))
         self.desks[to].worker.settle([arrived(wire)])
+        self.give_turns()
 
     def _lose(self, to: str, wire: Wire) -> None:
         """Lose a command of a saga for good, since that is sent again; anything else until all comes to rest."""
@@ -133,7 +135,13 @@ class Lab:
             for name, desk in self.desks.items():
                 if heard := [arrived(wire) for to, wire in waiting if to == name]:
                     desk.worker.settle(heard)
+            self.give_turns()
             self.gather()
+
+    def give_turns(self) -> None:
+        """Let those go on that wait for their turn."""
+        if self.system.sagas.limits:
+            give_turns(self.coordinator.runtime).work()
 
     def finish(self) -> None:
         """Have the services answer what they left for later."""
@@ -146,6 +154,7 @@ class Lab:
         self.passed_s += seconds
         transactions = self.coordinator.runtime.transactions
         transactions.outbox.speaker = replace(transactions.outbox.speaker, clock_offset=self.passed_s)
+        self.give_turns()
         wake_due_sagas(self.coordinator.runtime).work()
         resend_to_silent(self.coordinator.runtime).work()
 

@@ -21,7 +21,7 @@ from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate.verify import Check, Checks, FactTable
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.steps import Await, Child, Each, ForEach, Parallel, Sleep, Step, When, minutes
+from pulsaga.saga.steps import Await, Child, Each, ForEach, Limit, Parallel, Sleep, Step, When, minutes
 from pulsaga.service import Service
 
 SYSTEM_NAME = "lab"
@@ -222,9 +222,12 @@ class Piece:
     around: str = ""
     """What stands around it: `when` a condition, `sleep` a rest before it, `retry` another try after a refusal.
 
-    Or an `await` before it, or a `child` before all; or branches: `parallel` and `wait` another step beside it, `each`
-    it is taken for every item.
+    Or a `limit` above it, an `await` before it, a `child` before all; or branches: `parallel` and `wait` another step
+    beside it, `each` it is taken for every item.
     """
+
+
+LIMIT = Limit("scarce", at_most=1, wait=minutes(30))
 
 
 def workflow(number: int, pieces: list[Piece], pivot: int | None, of: int = 0) -> Saga[Any]:
@@ -285,5 +288,6 @@ def _step(index: int, piece: Piece, *, is_pivot: bool = False) -> Step[Any]:
     do.__annotations__["return"], undo.__annotations__["return"] = made.do, made.undo
     undoing = undo if piece.undoable else None
     retryable = ("refused",) if piece.around == "retry" else ()
-    told: Any = {"pivot": is_pivot, "late": piece.late, "retryable": retryable, "tries": 2}
+    limit = LIMIT if piece.around == "limit" else None
+    told: Any = {"pivot": is_pivot, "late": piece.late, "retryable": retryable, "tries": 2, "limit": limit}
     return Step(do, undo=undoing, deadline=minutes(5), **told)

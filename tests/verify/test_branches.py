@@ -142,7 +142,7 @@ def test_branches_that_are_answered_in_the_same_moment_lose_nothing_and_lock_nob
 
     def settle(desk: Desk, share: list[Delivery]) -> None:
         for number in range(0, len(share), 4):
-            together.wait()
+            together.wait(60)
             desk.worker.settle(share[number : number + 4])
 
     with ThreadPoolExecutor(COORDINATORS) as threads:

@@ -21,7 +21,7 @@ from tests.verify.lab import DEADLINE_S, SILENCE_S, Lab, defects
 from tests.verify.loading import commit, load
 from tests.verify.planting import PLANTS, Plant
 
-from pulsaga.saga.tables import saga
+from pulsaga.saga.tables import saga, slot
 from pulsaga.service import Service
 from pulsaga.settings import Settings
 from pulsaga.system import System
@@ -87,7 +87,7 @@ class Shape:
 @st.composite
 def shapes(draw: st.DrawFn) -> Shape:
     services = draw(st.integers(1, 3))
-    around = st.sampled_from(["", "", "when", "sleep", "retry", "parallel", "wait", "each", "await", "child"])
+    around = st.sampled_from(["", "", "when", "sleep", "retry", "parallel", "wait", "each", "await", "child", "limit"])
     step = st.tuples(st.integers(0, services - 1), st.booleans(), st.sampled_from(["park", "ignore"]), around)
     flows = []
     for _ in range(draw(st.integers(1, 3))):
@@ -119,9 +119,15 @@ def ask(lab: Lab, pool: Pool, wanted: list[Any]) -> list[str]:
     return begun
 
 
+def held(lab: Lab) -> int:
+    """Count the slots that are held, which are the steps under a limit that wait for an answer."""
+    return sum(row["state"] == "held" for row in lab.coordinator.rows(slot))
+
+
 def stir(lab: Lab, pool: Pool, begun: list[str], chance: Random, turns: int) -> None:
     """Let messages arrive, get lost, come twice or too early; let time pass, operators act and callers cancel."""
     for _ in range(turns):
+        assert held(lab) <= pool.module.LIMIT.at_most
         lot = chance.random()
         if lot < 0.8:
             lab.deliver_some(chance)
@@ -217,6 +223,7 @@ def test_whatever_a_system_is_made_of_its_defect_is_found_and_nothing_else(
     with pool.run(build(pool, shape)) as lab:
         stir(lab, pool, ask(lab, pool, wanted), chance, turns)
         lab.come_to_rest()
+        assert held(lab) == 0
         lab.leave_unsent(pool.module.STARTS[0]("unsent", "do do do do"))
         assert defects(lab.report()) == {}
         assert defects(lab.report(live_s=0)) == {}

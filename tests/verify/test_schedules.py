@@ -112,7 +112,7 @@ def test_three_coordinators_start_a_tick_once(pool: ModuleType, settings: Settin
     def look(desk: Desk) -> int:
         pass_time(desk, clock.lab.passed_s + HOUR_S)
         duty = start_by_schedule(desk.runtime)
-        together.wait()
+        together.wait(60)
         duty.work()
         return len(desk.said("lab.start-0"))
 

@@ -83,7 +83,7 @@ def _departures(workflow: Saga[Any], progress: Progress) -> Iterator[str]:
 
 
 def _kinds_of(state: StepState) -> tuple[type[Node[Any]], ...]:
-    if state.command:
+    if state.command or state.status == "queued":
         return (Step,)
     if state.status in ("then", "else"):
         return (When,)

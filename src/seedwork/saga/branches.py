@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 StepStatus = Literal[
     "pending", "issued", "sleeping", "waiting", "done", "refused", "failed", "undoing", "undone", "then", "else",
-    "forked", "joined", "going-back", "awaiting",
+    "forked", "joined", "going-back", "awaiting", "queued",
 ]  # fmt: skip
 
 
@@ -74,8 +74,8 @@ class Branch(NamedTuple):
 
     @property
     def resting(self) -> str | None:
-        """Path of the step that waits for its time, or a signal, and for no answer."""
-        resting = ("sleeping", "waiting", "awaiting")
+        """Path of the step that waits for its time, a signal or its turn, and for no answer."""
+        resting = ("sleeping", "waiting", "awaiting", "queued")
         return next((path for path, step in self.steps.items() if step.status in resting), None)
 
     def knows(self, command_id: str) -> bool:

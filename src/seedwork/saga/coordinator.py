@@ -38,6 +38,7 @@ from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator,
 from pulsaga.saga.kept import InTransaction, branch_id, row_of_branch
 from pulsaga.saga.log import ACTIVE, Entry, Progress
 from pulsaga.saga.messages import CancelSaga, ChildEnded, SagaMoved
+from pulsaga.saga.slots import note_slots
 from pulsaga.saga.snapshots import load_progress, snapshot_of, write_entries, write_steps
 from pulsaga.saga.tables import saga, saga_branch, saga_child
 
@@ -200,6 +201,8 @@ class Coordinator(Declarations):
             return
         subject = self.subject_of(progress)
         uow.put(saga, {**self._row(progress, subject, context), "wake_at": wake_at})
+        if self.limits:
+            note_slots(uow, progress, entries)
         for path in progress.branches.changed:
             uow.put(saga_branch, row_of_branch(progress, path, *self._silence(progress, path)))
         for command in commands:  # before the event: what is sent first is published first, and the next step waits

@@ -12,7 +12,7 @@ from pulsaga.saga.definition import Saga
 from pulsaga.saga.functions import is_taken_by
 from pulsaga.saga.log import Progress
 from pulsaga.saga.messages import CancelSaga, ChildEnded, SagaMoved
-from pulsaga.saga.steps import Await, Child, ForEach, Parallel, Sleep, Step, place
+from pulsaga.saga.steps import Await, Child, ForEach, Limit, Parallel, Sleep, Step, place
 
 if TYPE_CHECKING:
     from pulsaga.saga.calendar import Schedule
@@ -39,6 +39,8 @@ class Declarations:
             self._check_start(workflow)
             for path, step in workflow.leaves:
                 where = f"workflow {workflow.key}, {place(path)}"
+                if step.limit and step.limit.at_most != self.limits[step.limit.key].at_most:
+                    raise DefinitionError(f"{where}: the limit {step.limit.key} is another one elsewhere")
                 if isinstance(step, Child):
                     self._check_child(where, step)
                     continue
@@ -113,6 +115,12 @@ class Declarations:
         """Whether any workflow takes several steps at once."""
         nodes = (node for workflow in self.workflows.values() for _, node in workflow.nodes)
         return any(isinstance(node, Parallel | ForEach) for node in nodes)
+
+    @cached_property
+    def limits(self) -> Mapping[str, Limit]:
+        """The limits that any step is under, by their keys."""
+        steps = (step for workflow in self.workflows.values() for _, step in workflow.leaves)
+        return {step.limit.key: step.limit for step in steps if step.limit}
 
     @cached_property
     def has_children(self) -> bool:

@@ -23,6 +23,7 @@ LOOKS = {
     "then": "done",
     "else": "done",
     "awaiting": "here",
+    "queued": "here",
     "forked": "here",
     "joined": "done",
     "going-back": "here",

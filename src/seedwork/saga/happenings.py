@@ -56,6 +56,13 @@ class Silent:
 
 
 @dataclass(frozen=True)
+class Granted:
+    """Happening: it is the turn of a step that waits for it."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class Signalled:
     """Happening: a signal came; `body` is its message."""
 
@@ -81,4 +88,4 @@ class Cancelled:
     who: str
 
 
-Happening = Replied | Refused | Failed | Due | Silent | Signalled | Operator | Cancelled
+Happening = Replied | Refused | Failed | Due | Silent | Granted | Signalled | Operator | Cancelled

@@ -33,6 +33,7 @@ class Entry(NamedTuple):
         "undo-refused", "undo-failed", "reply-lost", "suspended", "resumed", "late", "parked", "operator", "ended",
         "decided", "sleeping", "woke", "to-be-retried", "forked", "joined", "going-back", "branch-began",
         "branch-ended", "branch-failed", "branch-going-back", "branch-undone", "awaiting", "signalled", "kept",
+        "queued",
     ]  # fmt: skip
     at: float
     path: str = ""
@@ -197,7 +198,7 @@ def _change(branch: Branch, entry: Entry) -> dict[str, Any]:
             return {"data": entry.data}
         case "issued" | "undo-issued":
             return {"wake_at": entry.wake_at, "sent_at": entry.at}
-        case "sleeping" | "to-be-retried" | "awaiting":
+        case "sleeping" | "to-be-retried" | "awaiting" | "queued":
             return {"wake_at": entry.wake_at, "sent_at": None}
         case "replied" | "compensating":
             return {"sent_at": None}
@@ -262,7 +263,7 @@ def _step_change(branch: Branch, entry: Entry) -> dict[str, Any]:
             change = {"status": "awaiting", "signal": entry.code}
         case "signalled":
             change = {"status": "done", "signal": entry.code}
-        case "refused" | "failed" | "undone" | "sleeping" | "forked" | "joined" | "going-back":
+        case "refused" | "failed" | "undone" | "sleeping" | "forked" | "joined" | "going-back" | "queued":
             change = {"status": entry.kind}
         case "to-be-retried":
             change = {"status": "waiting"}

@@ -61,6 +61,20 @@ class Every:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """How many commands under one key may be under way at once, in all sagas and with any number of coordinators."""
+
+    key: str
+    at_most: int
+    wait: float = 3600.0
+    """Seconds that a step waits for its turn, beside its deadline; then it is as if its deadline had passed."""
+
+    def __post_init__(self) -> None:
+        if not self.key or self.at_most < 1 or not 0 < self.wait < math.inf:
+            raise ValueError(f"{self}: a key, at_most of 1 or more, and a wait of more than 0 and not for ever")
+
+
+@dataclass(frozen=True)
 class Step(Generic[D]):
     """A step of a workflow, forward and back side by side.
 
@@ -81,6 +95,8 @@ class Step(Generic[D]):
     """Codes of refusals after which the step is tried again, as a new command; any other refusal is final."""
     tries: int = 5
     """How many commands a step may send in all because of that."""
+    limit: Limit | None = None
+    """Under which limit its command is sent, first come first served."""
     pivot: bool = False
     late: Literal["ignore", "park"] = "park"
     """What a success does that arrives after giving up on a step without compensation."""
@@ -94,7 +110,7 @@ class Step(Generic[D]):
     @property
     def longest(self) -> float:
         """The most seconds that it can wait for anything."""
-        return max(self.deadline, self.retry.longest)
+        return max(self.deadline, self.retry.longest, self.limit.wait if self.limit else 0.0)
 
     @cached_property
     def sends(self) -> type:

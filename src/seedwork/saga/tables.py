@@ -63,6 +63,27 @@ saga_child = Rows[Row](
     info={"append_only": True},
 )
 
+slot = Rows[Row](
+    "slot",
+    WRITE,
+    Column("id", String, primary_key=True, comment="id of the saga, and the path of its step"),
+    Column("revision", Integer, nullable=False),
+    Column("limit_key", String, nullable=False),
+    Column("saga_id", Id, nullable=False),
+    Column("path", String, nullable=False),
+    Column("state", String, nullable=False, comment="waiting, held or free; what is free is deleted"),
+    Column("at", Double, nullable=False, comment="since when it waits"),
+    Index("slot_turn", "limit_key", "state", "at"),
+    Index("slot_saga", "saga_id"),
+)
+
+slot_limit = Rows[Row](
+    "slot_limit",
+    WRITE,
+    Column("limit_key", String, primary_key=True, comment="held by whoever gives out its slots"),
+    info={"append_only": True},
+)
+
 schedule = Rows[Row](
     "schedule",
     WRITE,

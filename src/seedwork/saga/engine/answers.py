@@ -8,7 +8,7 @@ from pulsaga.delivery.messages import contract_of
 from pulsaga.errors import DomainError
 from pulsaga.records import plain
 from pulsaga.saga.engine.forward import Forward
-from pulsaga.saga.happenings import Due, Failed, Refused, Replied, Signalled, Silent
+from pulsaga.saga.happenings import Due, Failed, Granted, Refused, Replied, Signalled, Silent
 from pulsaga.saga.log import TERMINAL
 from pulsaga.saga.messages import cancelling
 from pulsaga.saga.steps import Await, Sleep, Step, position
@@ -91,6 +91,17 @@ class Answers(Forward):
         self.log(kind, path, command_id=failure.command_id, code=failure.code, detail=failure.detail)
         self.suspend(branch, failure.code, failure.detail)
 
+    # --- turns
+
+    def granted(self, turn: Granted) -> None:
+        """Send the command of a step whose turn it is; without an entry where it does not wait for that any more."""
+        if self.progress.compensating or self.progress.status in TERMINAL:
+            return
+        branch = self.progress.branch_around(turn.path)
+        state = self.progress.branch(branch).steps.get(turn.path)
+        if state and state.status == "queued" and not self._is_at_rest(branch):
+            self.issue(turn.path)
+
     # --- signals
 
     def signalled(self, signal: Signalled) -> None:
@@ -160,13 +171,16 @@ class Answers(Forward):
         if isinstance(node, Await):
             self._await_no_longer(path, node, wait_s)
             return
+        if self.progress.step(path).status == "queued":
+            self._queue_no_longer(path, wait_s)
+            return
         assert isinstance(node, Step | Sleep)
         longest_s = node.retry.longest if isinstance(node, Step) else node.longest
         if wait_s > longest_s:  # a clock that was put back, as in `_wait_no_longer`
             kind = "to-be-retried" if isinstance(node, Step) else "sleeping"
             self.log(kind, path, wake_at=self.now + longest_s)
         elif wait_s <= 0 and isinstance(node, Step):
-            self.issue(path)
+            self.ask_for(path)
         elif wait_s <= 0:
             self.log("woke", path)
             self.then(self.take_up, self.saga.after(path))
@@ -177,6 +191,15 @@ class Answers(Forward):
         elif wait_s <= 0:
             self.log("timed-out", path)
             self._not_in_time(path, wait.name)
+
+    def _queue_no_longer(self, path: str, wait_s: float) -> None:
+        limit = self.saga.step(path).limit
+        if limit and wait_s > limit.wait:  # a clock that was put back, as in `_wait_no_longer`
+            self.log("queued", path, code=limit.key, wake_at=self.now + limit.wait)
+        elif wait_s <= 0:
+            self.log("timed-out", path)
+            key = limit.key if limit else "of before"
+            self._cannot_go_on(path, "timed-out", f"no turn under the limit {key} within its time")
 
     def _not_in_time(self, path: str, what: str) -> None:
         detail = f"no {what} within its deadline"

@@ -26,7 +26,7 @@ def not_to_be_given_up(saga: Saga[Any], progress: Progress, pivot_may_be: Collec
     if progress.compensating:
         return DomainError("compensating", f"the saga is {progress.status} and being compensated already")
     pivot = progress.steps.get(str(saga.pivot), StepState())
-    if saga.pivot == len(saga.steps) or pivot.status in pivot_may_be:
+    if saga.pivot == len(saga.steps) or pivot.status in (*pivot_may_be, "queued"):
         return None
     said = f"the saga is {progress.status}, and {pivot.command}, its pivot, is {pivot.status}"
     return DomainError("past-pivot", f"{said}: it cannot be called back")
@@ -78,6 +78,8 @@ class ByHand(Answers):
         wake_at = self.now + node.deadline
         if isinstance(node, Await):
             self.log("awaiting", path, code=node.name, wake_at=wake_at)
+        elif state.status == "queued":
+            self.ask_for(path)
         else:
             self.send_again(path, state.undo_id if self.progress.compensating else state.command_id, wake_at)
 
@@ -119,6 +121,6 @@ class ByHand(Answers):
         for path, state in self.progress.branch(branch).steps.items():
             if state.status == "undoing":
                 return branch, path, state.undo_answer
-            if not self.progress.compensating and state.status in ("issued", "awaiting", "refused", "failed"):
+            if not self.progress.compensating and state.status in ("issued", "awaiting", "queued", "refused", "failed"):
                 return branch, path, state.status if state.status in ("refused", "failed") else ""
         raise LookupError(f"saga {self.progress.saga_id} is suspended at no step")

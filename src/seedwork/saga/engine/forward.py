@@ -32,7 +32,7 @@ class Forward(Back):
             return
         match self.saga.at(path):
             case Step():
-                self.issue(path)
+                self.ask_for(path)
             case Sleep() as sleep:
                 self.log("sleeping", path, wake_at=sleep.wake_at(self._view_at(path), self.now))
             case When() as when:
@@ -48,6 +48,13 @@ class Forward(Back):
 
     def _view_at(self, path: str) -> Any:
         return self.view(self.progress.branch_around(path))
+
+    def ask_for(self, path: str) -> None:
+        """Send the command of a step, or wait for its turn where there is a limit."""
+        if limit := self.saga.step(path).limit:
+            self.log("queued", path, code=limit.key, wake_at=self.now + limit.wait)
+        else:
+            self.issue(path)
 
     def issue(self, path: str) -> None:
         """Send the command of a step, for the first time or as a new one."""

@@ -11,7 +11,18 @@ from typing import Any
 from pulsaga.saga.definition import Known, Saga
 from pulsaga.saga.engine.by_hand import ByHand
 from pulsaga.saga.engine.turn import Move
-from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Operator, Refused, Replied, Signalled, Silent
+from pulsaga.saga.happenings import (
+    Cancelled,
+    Due,
+    Failed,
+    Granted,
+    Happening,
+    Operator,
+    Refused,
+    Replied,
+    Signalled,
+    Silent,
+)
 from pulsaga.saga.log import Progress
 
 
@@ -43,6 +54,8 @@ def advance(saga: Saga[Any], progress: Progress, happening: Happening, now: floa
             turn.due(happening)
         case Silent():
             turn.silent(happening)
+        case Granted():
+            turn.granted(happening)
         case Signalled():
             turn.signalled(happening)
         case Operator():
