@@ -78,9 +78,10 @@ class Branch(NamedTuple):
         resting = ("sleeping", "waiting", "awaiting", "queued")
         return next((path for path, step in self.steps.items() if step.status in resting), None)
 
-    def knows(self, command_id: str) -> bool:
-        """Tell whether it has ever sent this command."""
-        return any(command_id in (step.command_id, step.undo_id, *step.former) for step in self.steps.values())
+
+def knows(steps: Mapping[str, StepState], command_id: str) -> bool:
+    """Tell whether one of these steps has ever sent this command."""
+    return any(command_id in (step.command_id, step.undo_id, *step.former) for step in steps.values())
 
 
 class Kept(Protocol):
@@ -152,7 +153,7 @@ class Branches(Mapping[str, Branch]):
 
     def knowing(self, command_id: str) -> str | None:
         """Return the path of the branch that has sent a command; those in memory are asked first."""
-        return next((path for path in chain(self._in_memory, self) if self[path].knows(command_id)), None)
+        return next((path for path in chain(self._in_memory, self) if knows(self[path].steps, command_id)), None)
 
     @property
     def _in_memory(self) -> Mapping[str, Branch]:

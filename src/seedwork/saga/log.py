@@ -87,6 +87,8 @@ class Progress(NamedTuple):
 
     def branch_around(self, path: str) -> str:
         """Return the path of the branch that a step belongs to; empty for the trunk."""
+        if "/" not in path:
+            return ""
         around, steps = "", self.steps
         parts = path.split("/")
         for depth in range(1, len(parts) - 1, 2):
@@ -98,7 +100,8 @@ class Progress(NamedTuple):
 
     def step(self, path: str) -> StepState:
         """Return where a step stands that has begun, in whichever branch."""
-        return self.branch(self.branch_around(path)).steps[path]
+        around = self.branch_around(path)
+        return self.branches[around].steps[path] if around else self.steps[path]
 
     def holder(self, branch: str) -> str:
         """Return the branch that keeps what is known in a branch: an item keeps its own, any other what is around."""
@@ -140,33 +143,29 @@ def fold(progress: Progress, entries: Iterable[Entry]) -> Progress:
 def apply(progress: Progress, entry: Entry) -> Progress:
     """Return the progress after one log entry: the one place where progress changes."""
     at = entry.path if is_branch(entry.path) else progress.branch_around(entry.path)
-    before = progress.branch(at)
-    after = before._replace(**_step_change(before, entry), **_change(before, entry))
-    progress = _with(progress._replace(moved_at=entry.at, **_saga_change(progress, entry)), at, after)
+    before: Branch | Progress = progress.branches[at] if at else progress  # a saga is its own trunk
+    of_saga, of_branch = _saga_change(progress, entry), {**_step_change(before, entry), **_change(before, entry)}
+    progress = _with(progress._replace(moved_at=entry.at, **of_saga), at, of_branch)
     match entry.kind:
         case "replied" | "joined" | "signalled" if entry.data:
             holder = progress.holder(at)
-            branch = progress.branch(holder)
-            return _with(progress, holder, branch._replace(data={**(branch.data or {}), **entry.data}))
+            known = progress.branches[holder].data if holder else progress.data
+            return _with(progress, holder, {"data": {**(known or {}), **entry.data}})
         case "forked":
             return progress._replace(branches=progress.branches.with_all(_branches_of(entry)))
         case "branch-began" | "branch-ended" | "branch-failed" | "branch-going-back" | "branch-undone":
-            return _counted(progress, entry, after)
-        case "compensating":
+            return _counted(progress, entry)
+        case "compensating" if progress.forks:
             return progress._replace(branches=progress.branches.waiting_no_more())
     return progress
 
 
-def _with(progress: Progress, path: str, branch: Branch) -> Progress:
-    if path:
-        return progress._replace(branches=progress.branches.with_all({path: branch}))
-    return progress._replace(
-        steps=branch.steps,
-        data=branch.data or {},
-        wake_at=branch.wake_at,
-        sent_at=branch.sent_at,
-        forks=branch.forks,
-    )
+def _with(progress: Progress, path: str, changes: Mapping[str, Any]) -> Progress:
+    """Return the progress with changes to a branch, or to the trunk."""
+    if not path:
+        return progress._replace(**changes)
+    branch = progress.branches[path]._replace(**changes)
+    return progress._replace(branches=progress.branches.with_all({path: branch}))
 
 
 def _saga_change(progress: Progress, entry: Entry) -> dict[str, Any]:
@@ -191,7 +190,7 @@ def _saga_change(progress: Progress, entry: Entry) -> dict[str, Any]:
     return {}
 
 
-def _change(branch: Branch, entry: Entry) -> dict[str, Any]:
+def _change(branch: Branch | Progress, entry: Entry) -> dict[str, Any]:
     waits_no_more = {"wake_at": None, "sent_at": None}
     match entry.kind:
         case "started":
@@ -203,9 +202,9 @@ def _change(branch: Branch, entry: Entry) -> dict[str, Any]:
         case "replied" | "compensating":
             return {"sent_at": None}
         case "suspended":
-            return {"stuck": True, **waits_no_more}
+            return {**waits_no_more, **({"stuck": True} if entry.path else {})}
         case "resumed":
-            return {"stuck": False, "wake_at": entry.wake_at}
+            return {"wake_at": entry.wake_at, **({"stuck": False} if entry.path else {})}
         case "ended":
             return waits_no_more
         case "forked":
@@ -231,21 +230,21 @@ def _branches_of(entry: Entry) -> dict[str, Branch]:
     }
 
 
-def _counted(progress: Progress, entry: Entry, branch: Branch) -> Progress:
+def _counted(progress: Progress, entry: Entry) -> Progress:
     """Return the progress after the fork around a branch has noted that it began or ended."""
     path = fork_of(entry.path)
     at = progress.branch_around(path)
-    around = progress.branch(at)
-    fork = around.forks[path]
+    forks = progress.branches[at].forks if at else progress.forks
+    fork = forks[path]
     if entry.kind in ("branch-began", "branch-going-back"):
-        fork = fork._replace(next=branch.following, open=fork.open + 1)
+        fork = fork._replace(next=progress.branches[entry.path].following, open=fork.open + 1)
     else:
         failed = entry.kind == "branch-failed" and not fork.cause[0]
         fork = fork._replace(open=fork.open - 1, cause=(entry.code, entry.detail) if failed else fork.cause)
-    return _with(progress, at, around._replace(forks={**around.forks, path: fork}))
+    return _with(progress, at, {"forks": {**forks, path: fork}})
 
 
-def _step_change(branch: Branch, entry: Entry) -> dict[str, Any]:
+def _step_change(branch: Branch | Progress, entry: Entry) -> dict[str, Any]:
     before = branch.steps.get(entry.path, StepState())
     match entry.kind:
         case "issued":

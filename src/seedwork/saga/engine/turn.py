@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from pulsaga.records import built, plain
-from pulsaga.saga.branches import fork_of
+from pulsaga.saga.branches import StepState, fork_of, knows
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.happenings import Outgoing
 from pulsaga.saga.log import TERMINAL, Entry, Progress, apply
@@ -110,30 +110,32 @@ class Turn:
 
     def find(self, command_id: str) -> tuple[str, bool]:
         """Return the path of the step that sent a command, and whether to undo; LookupError for one it never sent."""
-        branch = self._knowing(command_id)
-        steps = {} if branch is None else self.progress.branch(branch).steps
-        for path, step in steps.items():
+        for path, step in self._steps_knowing(command_id).items():
             if command_id in (step.command_id, step.undo_id):
                 return path, command_id == step.undo_id
         raise LookupError(f"saga {self.progress.saga_id} never issued command {command_id}")
 
     def path_of_former(self, command_id: str) -> str | None:
         """Return the path of the step whose command was replaced by another."""
-        branch = self._knowing(command_id)
-        steps = {} if branch is None else self.progress.branch(branch).steps
-        return next((path for path, step in steps.items() if command_id in step.former), None)
+        steps = self._steps_knowing(command_id).items()
+        return next((path for path, step in steps if command_id in step.former), None)
 
-    def _knowing(self, command_id: str) -> str | None:
+    def _steps_knowing(self, command_id: str) -> Mapping[str, StepState]:
+        """Return the steps of the branch that has sent a command, or of the trunk."""
         if not command_id:
-            return None
-        return "" if self.progress.branch("").knows(command_id) else self.progress.branches.knowing(command_id)
+            return {}
+        if not self.progress.forks or knows(self.progress.steps, command_id):
+            return self.progress.steps
+        branch = self.progress.branches.knowing(command_id)
+        return self.progress.branches[branch].steps if branch else {}
 
     def awaits(self, path: str) -> bool:
         """Tell whether a step's answer is waited for."""
         if self.progress.compensating or self.progress.status in TERMINAL:
             return False
-        branch = self.progress.branch(self.progress.branch_around(path))
-        return branch.state == "open" and branch.steps[path].status in ("issued", "failed")
+        around = self.progress.branch_around(path)
+        is_open = not around or self.progress.branches[around].state == "open"
+        return is_open and self.progress.step(path).status in ("issued", "failed")
 
     def command(self, path: str) -> str:
         """Return the name of the command that a step waits for."""
