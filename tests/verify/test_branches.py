@@ -24,7 +24,7 @@ from pulsaga.delivery.tables import event as events
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.kept import read_progress
 from pulsaga.saga.log import Progress
-from pulsaga.saga.steps import Await, Child, Every, ForEach, Parallel, Step
+from pulsaga.saga.steps import Await, Child, Every, ForEach, Parallel, Step, When
 from pulsaga.saga.tables import saga, saga_branch
 from pulsaga.saga.timers import PROBE_EVERY_S, resend_to_silent, wake_due_sagas
 from pulsaga.service import Service
@@ -359,6 +359,28 @@ def test_a_cancel_reaches_the_child_whenever_it_comes(pool: ModuleType, settings
     assert ended == expected[when]
     assert lab.coordinator.count(dead_letter) == lab.coordinator.count(failure) == 0
     assert defects(lab.report()) == defects(lab.report(live_s=0)) == {}
+    lab.close()
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_child_that_became_a_dead_letter_before_it_began_keeps_nobody_for_ever(
+    pool: ModuleType, settings: Settings
+) -> None:
+    """Its parent gives up at its deadline, and hears that there is nothing to cancel."""
+
+    def broken(_order: Any) -> bool:
+        raise RuntimeError("no such order")
+
+    parent = flow(pool, step(pool, 0, lambda _: "do"), Parallel(child(pool, 1), step(pool, 2, lambda _: "do")))
+    lab = lab_of(pool, settings, parent, flow(pool, When(broken, [step(pool, 1, fate_of)]), number=1))
+    begin(lab, pool, "do")
+    lab.coordinator.retry_until_buried()
+    assert lab.coordinator.count(dead_letter) == 1
+    lab.pass_time(301.0)
+    lab.come_to_rest()
+    assert [row["status"] for row in lab.coordinator.rows(saga)] == ["COMPENSATED"]
+    assert lab.coordinator.count(dead_letter) == 1
+    assert defects(lab.report()) == {}
     lab.close()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
-from sqlalchemy import Column, Table, func, select
+from sqlalchemy import Table, func, select
 
 from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.incidents import close_incidents, open_incident
@@ -26,7 +26,7 @@ from pulsaga.delivery.messages import (
     new_id,
 )
 from pulsaga.delivery.tables import pack_context, unpack_context
-from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.transaction.rows import Row, Wanted
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError
 from pulsaga.records import plain
@@ -64,7 +64,9 @@ class Coordinator(Declarations):
         handlers = [Handler(starts, self.start) for starts in self.starting]
         handlers.append(Handler(self.cancel, self.cancel_saga, reads=_sagas_undone))
         handlers += [Handler(signal, self.on_signal, reads=self._reads) for signal in self.signals]
-        handlers += [self._reply(self.child_ended, self.on_child_ended)] if self.has_children else []
+        if self.has_children:
+            on_end, on_dead = self.on_child_ended, self.on_dead_reply
+            handlers.append(Handler(self.child_ended, on_end, reads=self._reads_of_child, on_dead=on_dead))
         handlers += [self._reply(reply, self.on_reply) for reply in self.replies]
         asked = _owners(self.sent, receivers)
         handlers += [self._reply(receivers[name].refused, self.on_refused) for name in asked]
@@ -75,12 +77,18 @@ class Coordinator(Declarations):
     def _reply(self, cls: type, function: Any) -> Handler[Any]:
         return Handler(cls, function, reads=self._reads, on_dead=self.on_dead_reply)
 
-    def _reads(self, message: AnyMessage) -> Iterable[tuple[Table | Column[Any], Any]]:
+    def _reads(self, message: AnyMessage) -> Iterable[Wanted]:
         """Name what a reply moves: its saga, and the branch that sent the command, if a workflow has branches."""
-        yield saga, message.saga_id
-        if self.has_branches and message.command_id:
-            yield saga_branch.c.command_id, message.command_id
-            yield saga_branch.c.undo_id, message.command_id
+        return self._moved_by(message.saga_id, message.command_id)
+
+    def _reads_of_child(self, message: Message[ChildEnded]) -> Iterable[Wanted]:
+        return self._moved_by(message.saga_id, message.body.child_id)
+
+    def _moved_by(self, saga_id: str, command_id: str | None) -> Iterable[Wanted]:
+        yield saga, saga_id
+        if self.has_branches and command_id:
+            yield saga_branch.c.command_id, command_id
+            yield saga_branch.c.undo_id, command_id
 
     # --- messages
 
@@ -95,11 +103,11 @@ class Coordinator(Declarations):
         if uow.get(saga, begins):
             self.happen(uow, begins, Cancelled(message.context.actor or "nobody"), message.follow())
         elif uow.seen(begins):
-            raise DomainError("no-saga", "what begins it was refused, or became a dead letter")
+            if not self._tell_parent(uow, self._never_begun(begins), message.follow(), answers=None):
+                raise DomainError("no-saga", "what begins it was refused, or became a dead letter")
         else:
             uow.remember(begins, None)
-            never = self.child_ended(begins, "", "COMPENSATED", "cancelled", "it had not begun", "{}")
-            self._tell_parent(uow, never, message.follow())
+            self._tell_parent(uow, self._never_begun(begins), message.follow(), answers=begins)
 
     def on_reply(self, message: AnyMessage, uow: UnitOfWork) -> None:
         """Move a saga on by a success."""
@@ -134,14 +142,19 @@ class Coordinator(Declarations):
             happening = Replied(ended.child_id, child.load(orjson.loads(ended.data)))
         self.happen(uow, message.saga_id, happening, message.follow())
 
-    def _tell_parent(self, uow: UnitOfWork, ended: ChildEnded, context: Context) -> None:
-        """Tell whoever has started a saga how it has ended."""
+    def _never_begun(self, child_id: str) -> ChildEnded:
+        return self.child_ended(child_id, "", "COMPENSATED", "cancelled", "it has not begun", "{}")
+
+    def _tell_parent(self, uow: UnitOfWork, ended: ChildEnded, context: Context, answers: str | None) -> bool:
+        """Tell whoever has started a saga how it has ended, as the answer to its start; return whether anybody has."""
         if not self.has_children:
-            return
-        parents = select(saga_child.c.parent_id).where(saga_child.c.id == ended.child_id)
-        for parent_id in uow.values(parents):
-            aggregate, about = f"{ended.child_id}/ended", context._replace(saga_id=parent_id)
-            uow.record(ended, aggregate, 1, subject=ended.child_id, answers=ended.child_id, context=about)
+            return False
+        parents = uow.values(select(saga_child.c.parent_id).where(saga_child.c.id == ended.child_id))
+        for parent_id in parents:
+            aggregate = f"{ended.child_id}/{'ended' if answers else 'never'}"  # a dead letter may still be replayed
+            about = context._replace(saga_id=parent_id)
+            uow.record(ended, aggregate, 1, subject=ended.child_id, answers=answers, context=about)
+        return bool(parents)
 
     def on_dead_reply(self, message: AnyMessage, uow: UnitOfWork, error: str) -> None:
         """Suspend a saga whose reply became a dead letter here."""
@@ -212,7 +225,7 @@ class Coordinator(Declarations):
         if any(entry.kind == "ended" for entry in entries):
             known = orjson.dumps(dict(progress.data)).decode()
             ended = (progress.saga_id, progress.workflow, progress.status, *progress.reason, known)
-            self._tell_parent(uow, self.child_ended(*ended), context)
+            self._tell_parent(uow, self.child_ended(*ended), context, answers=progress.saga_id)
         for entry in entries:
             if entry.kind in ("suspended", "parked"):
                 open_incident(uow, entry.kind, progress.saga_id, entry.code, entry.detail)
