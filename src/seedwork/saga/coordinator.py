@@ -259,15 +259,15 @@ class Coordinator(Declarations):
 
     def _silence(self, progress: Progress, branch: str) -> tuple[str | None, float | None]:
         """Return whose answer a branch, or the trunk, waits for, and when to send again what it waits for."""
-        sent_at = progress.branch(branch).sent_at
-        waiting = progress.branch(branch).outstanding(compensating=progress.compensating)
-        if waiting is None or sent_at is None:
+        known = progress.branch(branch)
+        waiting = None if known.sent_at is None else known.outstanding(compensating=progress.compensating)
+        if waiting is None or known.sent_at is None:
             return None, None
-        state, step = progress.step(waiting[0]), self.workflow_of(progress).step(waiting[0])
+        state, step = known.steps[waiting[0]], self.workflow_of(progress).step(waiting[0])
         command, attempt = (
             (state.undo, state.undo_attempts) if progress.compensating else (state.command, state.attempts)
         )
-        return command.partition(".")[0], sent_at + step.retry.after(attempt, waiting[1])
+        return command.partition(".")[0], known.sent_at + step.retry.after(attempt, waiting[1])
 
     def _moved(self, progress: Progress, subject: str, entries: Sequence[Entry]) -> SagaMoved:
         return self.moved(
