@@ -171,12 +171,12 @@ def test_each_branch_is_asked_again_by_what_its_own_receiver_answers(pool: Modul
         begin_in_silence(lab, pool, "do")
     assert {row["target"] for row in coordinator.rows(saga_branch)} == {"alfa", "beta"}
     assert {(row["target"], row["resend_at"]) for row in coordinator.rows(saga)} == {(None, None)}
+    oldest = min(coordinator.rows(saga_branch), key=lambda row: row["resend_at"])["saga_id"]
     sent = len(coordinator.broker.published)
     pass_time(coordinator, 6.0)
     resend_to_silent(coordinator.runtime).work()
     again = [wire.topic for wire in coordinator.broker.published[sent:] if not wire.topic.startswith("lab.")]
     assert sorted(again) == ["alfa.do", "beta.do"]
-    oldest = min(coordinator.rows(saga), key=lambda row: row["id"])["id"]
     assert {wire.key for wire in coordinator.broker.published[sent:]} == {oldest}
     pass_time(coordinator, PROBE_EVERY_S + 1)
     lab.deliver_all()
@@ -207,16 +207,16 @@ def test_a_branch_wakes_its_saga_when_its_own_time_has_come(pool: ModuleType, se
 
     def wakes_in() -> float:
         (row,) = coordinator.rows(saga)
-        return round(row["wake_at"] - coordinator.runtime.transactions.run(lambda uow: uow.now))
+        return float(row["wake_at"] - coordinator.runtime.transactions.run(lambda uow: uow.now))
 
-    assert wakes_in() == 60
+    assert wakes_in() == pytest.approx(60, abs=15)
     (command,) = coordinator.said("alfa.do")
     lab.desks["alfa"].worker.settle([arrived(command)])
     coordinator.worker.settle([arrived(wire) for wire in lab.desks["alfa"].said("alfa.done")])
-    assert wakes_in() == 60, "who is answered does not look at the others"
+    assert wakes_in() == pytest.approx(60, abs=15), "who is answered does not look at the others"
     pass_time(coordinator, 61.0)
     wake.work()
-    assert wakes_in() == 139
+    assert wakes_in() == pytest.approx(139, abs=15)
     moves = coordinator.rows(saga)[0]["seq"]
     wake.work()
     assert coordinator.rows(saga)[0]["seq"] == moves == 2, "to look is no move"
