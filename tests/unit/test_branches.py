@@ -9,8 +9,9 @@ from itertools import count
 from typing import Any
 
 import pytest
+from tests.unit.test_steps import Do, Done, Undo
 
-from pulsaga import DefinitionError, DomainError, Each, ForEach, Parallel, Saga, Sleep, Step, When, command, event
+from pulsaga import DefinitionError, DomainError, Each, ForEach, Parallel, Saga, Sleep, Step, When, command
 from pulsaga.saga.engine.moves import advance, start
 from pulsaga.saga.engine.turn import Move
 from pulsaga.saga.happenings import (
@@ -25,24 +26,6 @@ from pulsaga.saga.happenings import (
     Replied,
     Silent,
 )
-
-
-@event("s.done")
-@dataclass(frozen=True)
-class Done:
-    n: int = 0
-
-
-@command("s.do", replies=(Done,))
-@dataclass(frozen=True)
-class Do:
-    what: str
-
-
-@command("s.undo", replies=(Done,))
-@dataclass(frozen=True)
-class Undo:
-    undoes: str
 
 
 @dataclass(frozen=True)

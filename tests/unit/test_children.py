@@ -90,6 +90,13 @@ def test_a_child_that_still_runs_is_cancelled_and_its_end_is_waited_for(how: str
     assert walk.done("-a").status == "COMPENSATED"
 
 
+def test_a_child_that_runs_beside_what_cannot_be_undone_is_cancelled_all_the_same() -> None:
+    """Nothing else in its branches has a way back, and they were passed over with it in them."""
+    walk = Walk(saga(step("a"), Parallel(child(), step("b", undo=False)))).done("a").refused("b")
+    assert CancelSaga(walk.id_of("c")) in [sent.body for sent in walk.sent]
+    assert gives_up(walk, code="cancelled").waits_for == {"-a"}
+
+
 def test_a_child_that_completes_though_it_was_to_be_cancelled_is_undone() -> None:
     """It was past its pivot, or its end crossed the cancel: the workflow that is declared for that undoes it."""
     walk = Walk(saga(step("a"), child(undo=True))).done("a").hear(Cancelled("ada"))

@@ -8,7 +8,7 @@ from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import incident
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
-from pulsaga.text import LONGEST_ERROR, printable
+from pulsaga.text import LONGEST_ERROR, describe, printable
 
 
 def open_incident(uow: UnitOfWork, kind: str, subject: str, code: str, detail: str) -> None:
@@ -20,6 +20,11 @@ def incident_row(kind: str, subject: str, code: str, detail: str, at: float) -> 
     """Return what is kept of an incident."""
     shown = {"subject": printable(subject), "code": printable(code), "detail": printable(detail, LONGEST_ERROR)}
     return {"id": new_id(), "kind": kind, **shown, "at": at}
+
+
+def open_incident_about(uow: UnitOfWork, kind: str, subject: str, error: Exception) -> None:
+    """Put in front of an operator what an error has made of something."""
+    open_incident(uow, kind, subject, type(error).__name__, describe(error))
 
 
 def close_incidents(uow: UnitOfWork, kind: str, subject: str) -> None:

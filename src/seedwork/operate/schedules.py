@@ -9,10 +9,9 @@ from typing import Any, Literal
 import click
 from sqlalchemy import select
 
-from pulsaga.delivery.tables import audit
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
-from pulsaga.operate.acting import Act, Runtimes, Signature
+from pulsaga.operate.acting import Act, Runtimes, Signature, carry_out
 from pulsaga.saga.calendar import Schedule
 from pulsaga.saga.schedules import planned, start_at
 from pulsaga.saga.tables import saga, schedule
@@ -57,9 +56,7 @@ def act(runtimes: Runtimes, name: str, deed: Deed, by: Signature) -> str | None:
     declared, wanted = _declared(runtimes, name), Act(by, deed, f"schedule {name}")
 
     def work(uow: UnitOfWork) -> str | None:
-        agreed = wanted.is_agreed(uow.values(wanted.requests(uow.now)), runtimes.settings.operator_approvals)
-        uow.append(audit, wanted.row(uow.now) if agreed else wanted.request_row(uow.now))
-        return DEEDS[deed](runtimes, declared, uow) if agreed else None
+        return DEEDS[deed](runtimes, declared, uow) if carry_out(runtimes, uow.tx, wanted, uow.now) else None
 
     return runtimes.coordinator.transactions.run(work)
 

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pulsaga.delivery.incidents import close_incidents, open_incident
+from pulsaga.delivery.incidents import close_incidents, open_incident_about
 from pulsaga.delivery.loop import LOOK_S, Due, Duty, DutyThread, Lookout, Report
 from pulsaga.delivery.tables import outbox
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.running.process import Process, repeat
 from pulsaga.running.runtime import Runtime
-from pulsaga.text import describe
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -52,7 +51,7 @@ def report(runtime: Runtime, duty: str, error: Exception | None) -> None:
         if error is None:
             close_incidents(uow, "duty-broken", subject)
         else:
-            open_incident(uow, "duty-broken", subject, type(error).__name__, describe(error))
+            open_incident_about(uow, "duty-broken", subject, error)
 
     runtime.transactions.run(work)
 

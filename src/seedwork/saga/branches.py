@@ -75,6 +75,8 @@ class Branch(NamedTuple):
     @property
     def resting(self) -> str | None:
         """Path of the step that waits for its time, a signal or its turn, and for no answer."""
+        if self.state != "open":
+            return None
         resting = ("sleeping", "waiting", "awaiting", "queued")
         return next((path for path, step in self.steps.items() if step.status in resting), None)
 

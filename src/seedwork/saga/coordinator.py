@@ -208,14 +208,14 @@ class Coordinator(Declarations):
     def _save(self, uow: UnitOfWork, move: Move, context: Context, before: Row | None = None) -> None:
         progress, entries, commands = move
         wake_at = _wake_at(uow, progress, before)
+        if self.workflow_of(progress).is_limited:
+            note_slots(uow, progress, entries)
         if not entries:
             if before and progress.forks and wake_at != before["wake_at"]:  # what it would wake for was answered
                 uow.put(saga, {**before, "wake_at": wake_at})
             return
         subject = self.subject_of(progress)
         uow.put(saga, {**self._row(progress, subject, context), "wake_at": wake_at})
-        if self.limits:
-            note_slots(uow, progress, entries)
         for path in progress.branches.changed:
             uow.put(saga_branch, row_of_branch(progress, path, *self._silence(progress, path)))
         for command in commands:  # before the event: what is sent first is published first, and the next step waits

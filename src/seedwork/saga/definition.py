@@ -165,8 +165,13 @@ class Saga(Generic[D]):
 
     @cached_property
     def _undoable(self) -> frozenset[str]:
-        paths = [path.split("/") for path, step in self.leaves if step.undo]
+        paths = [path.split("/") for path, step in self.leaves if step.undone_from]
         return frozenset("/".join(parts[:depth]) for parts in paths for depth in range(1, len(parts) + 1))
+
+    @cached_property
+    def is_limited(self) -> bool:
+        """Whether any of its steps is under a limit."""
+        return any(step.limit for _, step in self.leaves)
 
     @cached_property
     def pivot(self) -> int:

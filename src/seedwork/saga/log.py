@@ -110,11 +110,6 @@ class Progress(NamedTuple):
         return branch
 
     @property
-    def outstanding(self) -> tuple[str, str] | None:
-        """Path and command id that the trunk waits for."""
-        return self.branch("").outstanding(compensating=self.compensating)
-
-    @property
     def wakes_at(self) -> float | None:
         """When something next happens of itself, in its trunk or in a branch."""
         times = [self.wake_at, *(branch.wake_at for branch in self.branches.values())]

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import select
 
 from pulsaga.delivery import loop
-from pulsaga.delivery.incidents import close_incidents, open_incident
+from pulsaga.delivery.incidents import close_incidents, open_incident_about
 from pulsaga.delivery.loop import Duty
 from pulsaga.delivery.messages import Context, new_id
 from pulsaga.delivery.transaction.rows import Row
@@ -88,7 +88,7 @@ def _fire_one(sagas: Coordinator, declared: Schedule, row: Row, uow: UnitOfWork)
     except Exception as error:
         uow.drop()
         log.error("schedule not fired", schedule=declared.name, error=describe(error))
-        open_incident(uow, "schedule", declared.name, type(error).__name__, describe(error))
+        open_incident_about(uow, "schedule", declared.name, error)
         uow.put(schedule, planned(declared, row, uow.now))
 
 

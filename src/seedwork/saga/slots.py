@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 from sqlalchemy import func, select
 
-from pulsaga.delivery.incidents import open_incident
+from pulsaga.delivery.incidents import open_incident_about
 from pulsaga.delivery.loop import Duty
 from pulsaga.delivery.tables import unpack_context
 from pulsaga.delivery.transaction.rows import Insert, Row, change
@@ -45,8 +45,9 @@ def note_slots(uow: UnitOfWork, progress: Progress, entries: Sequence[Entry]) ->
             "saga_id": progress.saga_id,
             "path": path,
         }
-        at = uow.now if path in queued else row["at"]
-        uow.put(slot, {**row, "state": _state_of(progress, path), "at": at})
+        now = {**row, "state": _state_of(progress, path), "at": uow.now if path in queued else row["at"]}
+        if now != row:
+            uow.put(slot, now)
 
 
 def _state_of(progress: Progress, path: str) -> SlotState:
@@ -104,12 +105,11 @@ def _give(sagas: Coordinator, key: str, limit: Limit, uow: UnitOfWork) -> int:
 
 def _give_turn(sagas: Coordinator, row: Row, path: str, uow: UnitOfWork) -> None:
     try:
-        progress = sagas.happen(uow, row["id"], Granted(path), unpack_context(row["context"]))
-        note_slots(uow, progress, ())
+        sagas.happen(uow, row["id"], Granted(path), unpack_context(row["context"]))
     except Exception as error:
         uow.drop()
         log.error("saga not moved", saga=row["id"], error=describe(error))
-        open_incident(uow, "unmoved", row["id"], type(error).__name__, describe(error))
+        open_incident_about(uow, "unmoved", row["id"], error)
         uow.load([(slot, branch_id(row["id"], path))])
         if waiting := uow.get(slot, branch_id(row["id"], path)):
             uow.put(slot, {**waiting, "at": uow.now})  # behind the others

@@ -122,6 +122,11 @@ class Step(Generic[D]):
         """The class of its compensating command, or None; raise DefinitionError when the function does not say."""
         return None if self.undo is None else sent_by(self.undo)
 
+    @property
+    def undone_from(self) -> Collection[str]:
+        """The statuses from which it is undone on the way back; none where it is passed over."""
+        return ("issued", "done", "failed") if self.undo else ()
+
     @cached_property
     def unlearned(self) -> tuple[type, ...]:
         """The replies to its command that its `learn` does not take."""
@@ -139,6 +144,11 @@ class Child(Step[D]):
 
     _: KW_ONLY
     retry: Every = Every(60, growth=2, at_most=3600)
+
+    @property
+    def undone_from(self) -> Collection[str]:
+        """As a step's; one that still runs is cancelled, whatever becomes of it once it has completed."""
+        return ("issued", "failed", *(("done",) if self.undo else ()))
 
 
 @dataclass(frozen=True)

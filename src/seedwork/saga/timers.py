@@ -14,7 +14,7 @@ from sqlalchemy import Column, Table, literal, select, true, union, union_all
 from pulsaga.delivery import loop
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.dispatch.reader import Received
-from pulsaga.delivery.incidents import open_incident
+from pulsaga.delivery.incidents import open_incident_about
 from pulsaga.delivery.loop import Duty
 from pulsaga.delivery.tables import unpack_context
 from pulsaga.delivery.transaction.rows import Row
@@ -202,7 +202,7 @@ def _take_turn(sagas: Coordinator, uow: UnitOfWork, turn: Turn) -> str:
 
 def _tell_unmoved(uow: UnitOfWork, saga_id: str, error: Exception) -> None:
     log.error("saga not moved", saga=saga_id, error=describe(error))
-    open_incident(uow, "unmoved", saga_id, type(error).__name__, describe(error))
+    open_incident_about(uow, "unmoved", saga_id, error)
 
 
 def _put_off(uow: UnitOfWork, saga_id: str) -> None:

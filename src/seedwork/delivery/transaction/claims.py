@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import update
 
 from pulsaga.delivery.blame import by_halves, verdict
-from pulsaga.delivery.incidents import open_incident
+from pulsaga.delivery.incidents import open_incident_about
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.transaction.rows import R, Rows
 from pulsaga.delivery.transaction.transactions import Transactions
@@ -98,6 +98,6 @@ def report_apart(
 
 def _put_off(table: Rows[R], row: R, error: Exception, rest_s: float, uow: UnitOfWork) -> None:
     log.error("not reported", table=table.name, id=row["id"], error=describe(error))
-    open_incident(uow, "unreported", row["id"], type(error).__name__, describe(error))
+    open_incident_about(uow, "unreported", row["id"], error)
     ours = (table.c.id == row["id"]) & (table.c.claim == row["claim"])
     uow.values(update(table).where(ours).values(due_at=uow.now + rest_s, claim=None).returning(table.c.id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pulsaga.delivery.messages import contract_of
-from pulsaga.saga.branches import StepState, fork_of
+from pulsaga.saga.branches import fork_of
 from pulsaga.saga.engine.turn import Turn
 from pulsaga.saga.messages import cancelling
 from pulsaga.saga.steps import Child, ForEach
@@ -29,7 +29,7 @@ class Back(Turn):
     def undo_next(self, branch: str) -> None:
         """Undo what a branch did last and has not undone; with nothing left, it is undone."""
         for path, state in reversed(list(self.progress.branch(branch).steps.items())):
-            if state.command and self._is_to_be_undone(path, state):
+            if state.command and state.status in self.saga.step(path).undone_from:
                 self.undo(path)
                 return
             if state.status in ("forked", "joined") and self.saga.is_undoable(path):
@@ -41,12 +41,6 @@ class Back(Turn):
             self.go_back(fork_of(branch))
         else:
             self.log("ended", code="COMPENSATED")
-
-    def _is_to_be_undone(self, path: str, state: StepState) -> bool:
-        step = self.saga.step(path)
-        if isinstance(step, Child) and state.status in ("issued", "failed"):
-            return True
-        return step.undo is not None and state.status in ("issued", "done", "failed")
 
     def undo(self, path: str) -> None:
         """Send what undoes a step; a child that still runs is cancelled."""

@@ -14,7 +14,7 @@ from marshmallow.validate import Length, Range, Validator
 from pulsaga.errors import DefinitionError
 from pulsaga.records import built, has_default, is_optional, needed
 from pulsaga.web.contract import Shape, named
-from pulsaga.web.formats import NOT_XML, item_name
+from pulsaga.web.formats import NOT_XML, invalid, item_name
 from pulsaga.web.front_door.callbacks.outward import URL_LENGTH, read_url
 
 CALLBACK = "callback"
@@ -217,5 +217,8 @@ def check_callback(url: str) -> None:
 
 
 def command_of(command: type, said: Said) -> Any:
-    """Build a command of what was loaded for it; raise ValueError for what the dataclass itself refuses."""
-    return built(command, {name: value for name, value in said.items() if name != CALLBACK})
+    """Build a command of what was loaded for it; raise the Problem 422 for what the dataclass itself refuses."""
+    try:
+        return built(command, {name: value for name, value in said.items() if name != CALLBACK})
+    except ValueError as error:
+        raise invalid({"": str(error)}) from None

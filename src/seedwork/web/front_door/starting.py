@@ -74,10 +74,7 @@ def _entrance_to(saga: Saga[Any], access: Access) -> Entrance:
 
 
 def _begin(command: type, said: Said, _settings: Settings) -> Any:
-    try:
-        return command_of(command, said)
-    except ValueError as error:  # what the dataclass itself refuses, in its own words
-        raise invalid({"": str(error)}) from None
+    return command_of(command, said)
 
 
 def add_to(api: Blueprint, door: FrontDoor, entrance: Entrance, shape: type[Shape]) -> str:

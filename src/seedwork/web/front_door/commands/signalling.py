@@ -17,7 +17,7 @@ from pulsaga.saga.steps import OWNER, Await
 from pulsaga.web import http
 from pulsaga.web.access.rights import ASKING, Right, allow, right_of
 from pulsaga.web.contract import Answer, Shape, operation
-from pulsaga.web.formats import Problem, invalid
+from pulsaga.web.formats import Problem
 from pulsaga.web.front_door.commands import routes
 from pulsaga.web.front_door.commands.parameters import COMMAND_ID, LOCATION
 from pulsaga.web.front_door.commands.resources import ID, link, text
@@ -104,7 +104,7 @@ def _send(door: FrontDoor, signal: Signal, identifier: str, body: Mapping[str, A
     found = routes.look_up(door, http.identifier(identifier), sees_only)
     if not found:
         raise http.not_found("command of this id")
-    message = _message(signal, body)
+    message = command_of(signal.message, body)
     if not _is_awaited(http.read_engine(), found["id"], signal):
         raise Problem(409, "not-awaited", f"the command is {found['status']}, and does not wait for {signal.name}")
     context = Context(found["id"], actor=http.caller().subject, traceparent=http.traceparent())
@@ -114,13 +114,6 @@ def _send(door: FrontDoor, signal: Signal, identifier: str, body: Mapping[str, A
     transactions.outbox.publish_later(outgoing)
     where = http.path("commands", found["id"])
     return http.reply("signal", {"signal": signal.name, "links": {"command": where}}, 202, {"Location": where})
-
-
-def _message(signal: Signal, body: Mapping[str, Any]) -> Any:
-    try:
-        return command_of(signal.message, body)
-    except ValueError as error:  # what the dataclass itself refuses, in its own words
-        raise invalid({"": str(error)}) from None
 
 
 def _is_awaited(read: Engine, saga_id: str, signal: Signal) -> bool:
