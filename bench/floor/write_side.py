@@ -33,12 +33,12 @@ from bench.floor.parts import (
     rfc3339,
     run,
 )
-from correo.handlers import unseal_token
 from correo.mail import compose
 from correo.settings import CorreoSettings
 from correo.smtp import Letter, open_postman
-from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
+from generador.vault import new_password, new_token, seal_password, token_hash, verifier_of
 from pulsaga.delivery.messages import new_id
+from pulsaga.sealing import seal_text, unseal_text
 from system import SYSTEM
 
 LIFETIME_S, RETRY_S, GENERATE_S, SEND_S, CLAIM_S = 7 * 24 * 3600.0, 5.0, 900.0, 3600.0, 30.0
@@ -115,7 +115,7 @@ def _generated(desk: Desk, said: Said, asked: dict[str, str], username: str, now
     command_id, saga_id, token = asked["ce_id"], asked["ce_correlationid"], new_token()
     plain = new_password()
     sealed = seal_password(plain, desk.settings.key("VAULT_KEY"), username)
-    sealed_token = seal_token(token, desk.settings.key("LINK_KEY"), username)
+    sealed_token = seal_text(token, desk.settings.key("LINK_KEY"), username)
     state = {"username": username, "status": "issued", "issued_at": now, "changed_at": now}
     properties = envelope(GENERATED, new_id(), "/protools/generador", username, rfc3339(now), saga_id)
     properties |= {"ce_causationid": command_id, "ce_commandid": command_id, "ce_version": "1"}
@@ -171,7 +171,7 @@ def _deliver(desk: Desk, mails: Sequence[tuple[str, dict[str, Any]]], created_at
     where = {"public_url": SYSTEM.public_url(settings), "sender": settings.of(CorreoSettings).mail_from}
     for mail_id, body in mails:
         username, recipient = body["username"], body["email"]
-        token = unseal_token(body["sealed_token"], settings.keys("LINK_KEY"), username)
+        token = unseal_text(body["sealed_token"], settings.keys("LINK_KEY"), username)
         content = compose(mail_id, username, recipient, token, created_at[mail_id], **where)
         letters.append(Letter(mail_id, recipient, content))
     for _ in open_postman(settings).deliver(letters):

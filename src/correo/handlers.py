@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -36,7 +35,7 @@ from pulsaga import (
     report_apart,
     report_held,
     unpack_context,
-    unseal_by_any,
+    unseal_text,
     verdict,
 )
 
@@ -184,7 +183,7 @@ class Sender:
         return self._suspects.strikes(_domain_of(row)), row["attempts"]
 
     def _letter(self, row: MailRow) -> Letter:
-        token = unseal_token(row["sealed_token"], self._runtime.settings.keys("LINK_KEY"), row["username"])
+        token = unseal_text(row["sealed_token"], self._runtime.settings.keys("LINK_KEY"), row["username"])
         content = compose(
             row["id"],
             row["username"],
@@ -260,11 +259,6 @@ def _sent(row: MailRow) -> PasswordMailSent:
         created_at=row["created_at"],
         sent_at=row["ended_at"] or 0.0,
     )
-
-
-def unseal_token(sealed: str, link_keys: Iterable[bytes], username: str) -> str:
-    """Open the link's token that generador sealed, bound to the username."""
-    return unseal_by_any(base64.b64decode(sealed), link_keys, username).decode()
 
 
 def send_mails(runtime: Runtime) -> Duty:

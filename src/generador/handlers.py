@@ -21,8 +21,8 @@ from generador.messages import (
     SuccessorGenerated,
 )
 from generador.tables import password, rotation
-from generador.vault import new_password, new_token, seal_password, seal_token, token_hash, verifier_of
-from pulsaga import DomainError, Message, UnitOfWork, printable
+from generador.vault import new_password, new_token, seal_password, token_hash, verifier_of
+from pulsaga import DomainError, Message, UnitOfWork, printable, seal_text
 
 
 def generate_password(message: Message[GeneratePassword], uow: UnitOfWork) -> None:
@@ -56,7 +56,7 @@ def _new_secret(
         "issued_at": uow.now,
         "changed_at": uow.now,
     }
-    return row, seal_token(token, uow.key("LINK_KEY"), username)
+    return row, seal_text(token, uow.key("LINK_KEY"), username)
 
 
 def begin_to_expire(message: Message[PasswordMailSent], uow: UnitOfWork) -> None:

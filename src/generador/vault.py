@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import secrets
 from collections.abc import Sequence
@@ -60,8 +59,3 @@ def seal_password(password: str, vault_key: bytes, username: str) -> Sealed:
 def open_password(sealed: Sealed, vault_keys: Sequence[bytes], username: str) -> str:
     """Read a sealed password."""
     return unseal(sealed.secret, unseal_by_any(sealed.key, vault_keys, username), username).decode()
-
-
-def seal_token(token: str, link_key: bytes, username: str) -> str:
-    """Seal a link's token for correo, in base64."""
-    return base64.b64encode(seal(token.encode(), link_key, username)).decode()

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from pulsaga.saga.calendar import Schedule as Schedule
     from pulsaga.saga.definition import Access as Access
     from pulsaga.saga.definition import Saga as Saga
+    from pulsaga.saga.steps import BEARER as BEARER
     from pulsaga.saga.steps import OWNER as OWNER
     from pulsaga.saga.steps import Await as Await
     from pulsaga.saga.steps import Child as Child
@@ -68,8 +69,10 @@ if TYPE_CHECKING:
     from pulsaga.saga.steps import hours as hours
     from pulsaga.saga.steps import minutes as minutes
     from pulsaga.sealing import seal as seal
+    from pulsaga.sealing import seal_text as seal_text
     from pulsaga.sealing import unseal as unseal
     from pulsaga.sealing import unseal_by_any as unseal_by_any
+    from pulsaga.sealing import unseal_text as unseal_text
     from pulsaga.service import Service as Service
     from pulsaga.settings import Settings as Settings
     from pulsaga.settings import old_file as old_file
@@ -100,6 +103,7 @@ PLACES = {
     "Id": "pulsaga.delivery.tables",
     "Limit": "pulsaga.saga.steps",
     "Message": "pulsaga.delivery.messages",
+    "BEARER": "pulsaga.saga.steps",
     "OWNER": "pulsaga.saga.steps",
     "Parallel": "pulsaga.saga.steps",
     "Projection": "pulsaga.delivery.projection",
@@ -141,10 +145,12 @@ PLACES = {
     "report_held": "pulsaga.delivery.transaction.claims",
     "rfc3339": "pulsaga.delivery.transaction.unit_of_work",
     "seal": "pulsaga.sealing",
+    "seal_text": "pulsaga.sealing",
     "setting": "pulsaga.settings",
     "unpack_context": "pulsaga.delivery.tables",
     "unseal": "pulsaga.sealing",
     "unseal_by_any": "pulsaga.sealing",
+    "unseal_text": "pulsaga.sealing",
     "values": "pulsaga.values",
     "verdict": "pulsaga.delivery.blame",
 }

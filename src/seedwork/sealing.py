@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Iterable
 
@@ -30,3 +31,13 @@ def unseal_by_any(sealed: bytes, keys: Iterable[bytes], owner: str) -> bytes:
         except InvalidTag:
             continue
     raise InvalidTag
+
+
+def seal_text(text: str, key: bytes, owner: str) -> str:
+    """Encrypt text, as a message or a row carries it: in base64."""
+    return base64.b64encode(seal(text.encode(), key, owner)).decode()
+
+
+def unseal_text(sealed: str, keys: Iterable[bytes], owner: str) -> str:
+    """Decrypt what `seal_text` made, by whichever key fits; raise InvalidTag when none does."""
+    return unseal_by_any(base64.b64decode(sealed), keys, owner).decode()

@@ -18,6 +18,7 @@ from pulsaga.errors import DefinitionError
 from pulsaga.saga.coordinator import Coordinator
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.steps import place
+from pulsaga.saga.tokens import TOKEN_KEY
 from pulsaga.service import DutyMaker, Service, refuse_twins
 from pulsaga.settings import KEYS, Settings
 
@@ -102,6 +103,7 @@ class System:
             views=READ,
             duties=self._duties(),
             routes=self._show_sagas,
+            keys=[TOKEN_KEY] if sagas.borne else [],
             module=sagas.module,
         )
 

@@ -12,7 +12,7 @@ from sqlalchemy import Table, func, select, update
 from tests.service.fakes import FakeBroker
 
 from pulsaga.broker import Delivery, Wire
-from pulsaga.delivery.avro import Codec
+from pulsaga.delivery.avro import Codec, CommittedSchemas
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.dispatch.dispatcher import Dispatcher
 from pulsaga.delivery.dispatch.handlers import Handler
@@ -30,7 +30,8 @@ from pulsaga_program.databases import prepare_databases
 from system import SYSTEM
 
 KEYS = dict.fromkeys(
-    ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk="
+    ("VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"),
+    "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk=",
 )
 
 
@@ -90,6 +91,10 @@ class Desk:
     def said(self, name: str) -> list[Wire]:
         return [wire for wire in self.broker.published if wire.topic == name]
 
+    def read(self, cls: type, wire: Wire) -> Any:
+        """Read the body of a message by the schema that is committed for it."""
+        return self.runtime.codec.decode(cls, wire.body, CommittedSchemas()[contract_of(cls).dataschema])
+
     def make_due(self) -> None:
         with self.runtime.write.begin() as tx:
             tx.execute(update(failure).values(due_at=0))
@@ -114,7 +119,7 @@ def sit_down(settings: Settings, name: str, handlers: Mapping[type, Handler[Any]
     broker, codec = FakeBroker(), Codec()
     write = open_database(settings, name, "write", "owner")
     transactions = Transactions(
-        write, broker, Speaker(name, codec, settings.clock_offset, settings.key, settings.sweep_after)
+        write, broker, Speaker(name, codec, settings.clock_offset, settings.keys, settings.sweep_after)
     )
     given = {"attempts": settings.failure_attempts, "delay_s": settings.failure_delay}
     rules = Dispatcher(service.handling, service.refused, service.failed, withdrawn=service.withdrawn, **given)

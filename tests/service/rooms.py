@@ -60,7 +60,7 @@ def room(service: str, home: Path, **environment: str) -> Room:
     projector = open_database(settings, service, "read", "projector", create=True)
     for metadata, engine in ((DELIVERY, write), (declared.tables, write), (declared.views, projector)):
         metadata.create_all(engine)
-    transactions = Transactions(write, broker, Speaker(service, codec, 0.0, settings.key, settings.sweep_after))
+    transactions = Transactions(write, broker, Speaker(service, codec, 0.0, settings.keys, settings.sweep_after))
     runtime = Runtime(SYSTEM, settings, service, broker, codec, write, transactions)
     read = open_database(settings, service, "read", "reader")
     assert declared.web is not None

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from tests.service.desk import Acks, Desk, arrived, exchange, make_desk
 from tests.service.wishes import wish
 
-from correo.handlers import send_mails, unseal_token
+from correo.handlers import send_mails
 from correo.messages import SendPasswordMail
 from correo.tables import mail
 from generador.messages import GeneratePassword, PasswordGenerated
@@ -30,6 +30,7 @@ from pulsaga.operate.acting import Runtimes, Signature
 from pulsaga.operate.replaying import discard, replay
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
+from pulsaga.sealing import unseal_text
 from pulsaga.settings import Settings
 from pulsaga.web.front_door.acceptance import accept
 from pulsaga.web.front_door.commands.cancelling import cancel
@@ -152,7 +153,7 @@ def _ended(scene: Scene) -> None:
     (row,) = (row for row in scene.desks["correo"].rows(mail) if row["username"] == "hal")
     link_keys = scene.settings.keys("LINK_KEY")
     generador = scene.desks["generador"].runtime
-    reveal(generador, unseal_token(row["sealed_token"], link_keys, "hal"))
+    reveal(generador, unseal_text(row["sealed_token"], link_keys, "hal"))
     generador.transactions.outbox.publish_waiting(0.01)
 
 

@@ -143,16 +143,18 @@ PLACED = PlaceOrder(
 )
 
 
-def open_shop(home: Path, workflows: tuple[Saga[Any], ...] = WORKFLOWS, **environment: str) -> Room:
+def open_shop(
+    home: Path, workflows: tuple[Saga[Any], ...] = WORKFLOWS, floor: Service = FLOOR, **environment: str
+) -> Room:
     """Set up the front door of the shop."""
-    system = System("shop", services=[FLOOR], workflows=workflows, front_door=Service("door"))
+    system = System("shop", services=[floor], workflows=workflows, front_door=Service("door"))
     settings = Settings.read({"PROTOOLS_HOME": str(home), "AUTH": "none", **environment})
     broker, codec = FakeBroker(), Codec({contract_of(cls).dataschema: derive(cls) for cls in system.messages})
     write = open_database(settings, "door", "write", "owner", create=True)
     projector = open_database(settings, "door", "read", "projector", create=True)
     for metadata, engine in ((DELIVERY, write), (tables.WRITE, write), (tables.READ, projector)):
         metadata.create_all(engine)
-    transactions = Transactions(write, broker, Speaker("door", codec, 0.0, settings.key, settings.sweep_after))
+    transactions = Transactions(write, broker, Speaker("door", codec, 0.0, settings.keys, settings.sweep_after))
     runtime = Runtime(system, settings, "door", broker, codec, write, transactions)
     read = open_database(settings, "door", "read", "reader")
     assert system.door is not None

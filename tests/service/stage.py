@@ -16,7 +16,7 @@ from tests.service.desk import CODEC, KEYS, Desk, deliver
 
 from correo.messages import PasswordMailSent, SendPasswordMail
 from generador.messages import GeneratePassword, PasswordGenerated
-from generador.vault import new_token, seal_token
+from generador.vault import new_token
 from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.avro import CommittedSchemas
@@ -25,6 +25,7 @@ from pulsaga.delivery.tables import event as events
 from pulsaga.delivery.tables import unpack
 from pulsaga.saga.log import Entry
 from pulsaga.saga.snapshots import entries_of
+from pulsaga.sealing import seal_text
 from pulsaga.settings import Settings
 from pulsaga_program.local import LocalPostgres
 from system import SYSTEM
@@ -77,7 +78,7 @@ def mail_sent(command: Wire) -> Delivery:
 
 def wish_for_mail(username: str) -> Delivery:
     """Ask correo for a mail that it can compose."""
-    token = seal_token(new_token(), LINK_KEY, username)
+    token = seal_text(new_token(), LINK_KEY, username)
     return deliver(SendPasswordMail(username, f"{username}@example.test", token))
 
 

@@ -12,13 +12,13 @@ from tests.service.scene import Scene, project
 from tests.service.stage import pass_time
 
 from bff.tables import password
-from correo.handlers import unseal_token
 from correo.tables import mail
 from generador.expiry import expire_passwords
 from generador.messages import PasswordExpired
 from generador.reveal import reveal
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import contract_of
+from pulsaga.sealing import unseal_text
 from pulsaga.settings import Settings
 from pulsaga.web.front_door.tables import acceptance, command
 from system import SYSTEM
@@ -56,7 +56,7 @@ def test_who_asked_stands_in_every_message_of_what_was_asked(scene: Scene) -> No
     scene.accept("undone", "eve", email="eve@refused.test", actor="shop")
     scene.run_with_mails()
     (row,) = (row for row in scene.desks["correo"].rows(mail) if row["username"] == "ada")
-    reveal(scene.desks["generador"].runtime, unseal_token(row["sealed_token"], scene.settings.keys("LINK_KEY"), "ada"))
+    reveal(scene.desks["generador"].runtime, unseal_text(row["sealed_token"], scene.settings.keys("LINK_KEY"), "ada"))
     scene.desks["generador"].runtime.transactions.outbox.publish_waiting(0.01)
     assert actors(scene) == {"shop"}
     project(scene)

@@ -24,9 +24,10 @@ from correo.settings import CorreoSettings
 from correo.smtp import CutOff, Server, SmtpPostman
 from correo.suspects import IN_A_ROW, MOST_DOMAINS, SHORTEST_REST_S, Suspects
 from correo.tables import mail
-from generador.vault import new_token, seal_token
+from generador.vault import new_token
 from pulsaga.delivery.messages import contract_of
 from pulsaga.errors import Unavailable
+from pulsaga.sealing import seal_text
 from pulsaga.settings import Settings
 
 TIMEOUT_S, TIMEOUT_OF_WHAT_HANGS_S = 10.0, 1.0
@@ -186,7 +187,7 @@ class Runtimes:
         """Ask for a mail to each, one after the other."""
         for recipient in recipients:
             username = recipient.partition("@")[0]
-            token = seal_token(new_token(), LINK_KEY, username)
+            token = seal_text(new_token(), LINK_KEY, username)
             self.desk.worker.settle([deliver(SendPasswordMail(username, recipient, token))])
 
     def send(self, turns: int = 1) -> int:

@@ -19,7 +19,7 @@ from tests.service.desk import CODEC, Desk, deliver, exchange, make_desk
 from tests.service.stage import BOTH, Gate, pass_time, settings_on
 from tests.service.test_smtp import MailServer, free_port, running
 
-from correo.handlers import send_mails, unseal_token
+from correo.handlers import send_mails
 from correo.messages import PasswordMailSent
 from correo.tables import mail
 from generador import domain as generador_domain
@@ -41,6 +41,7 @@ from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.tables import failure
 from pulsaga.errors import DomainError, Unavailable
+from pulsaga.sealing import unseal_text
 from pulsaga.settings import Settings
 from pulsaga_program.databases import migrate
 from system import SYSTEM
@@ -87,7 +88,7 @@ def token_of(generador: Desk) -> str:
     """Open the newest token as correo does."""
     wire: Wire = generador.said(contract_of(PasswordGenerated).name)[-1]
     body = CODEC.decode(PasswordGenerated, wire.body, CommittedSchemas()[contract_of(PasswordGenerated).dataschema])
-    return unseal_token(body.sealed_token, generador.runtime.settings.keys("LINK_KEY"), body.username)
+    return unseal_text(body.sealed_token, generador.runtime.settings.keys("LINK_KEY"), body.username)
 
 
 def expire(generador: Desk) -> None:
@@ -272,7 +273,7 @@ class Company:
     def newest_link(self) -> str:
         """Open the link of the newest mail."""
         row = max(self.correo.rows(mail), key=lambda row: row["id"])
-        return unseal_token(row["sealed_token"], self.correo.runtime.settings.keys("LINK_KEY"), "ada")
+        return unseal_text(row["sealed_token"], self.correo.runtime.settings.keys("LINK_KEY"), "ada")
 
 
 @pytest.mark.parametrize("rotated", [False, True])

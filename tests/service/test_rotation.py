@@ -10,7 +10,7 @@ import pytest
 from tests.service.desk import Desk, deliver, exchange, make_desk
 from tests.service.stage import BOTH, kinds_of, settings_on
 
-from correo.handlers import send_mails, unseal_token
+from correo.handlers import send_mails
 from correo.tables import mail
 from generador.messages import (
     DropSuccessor,
@@ -30,6 +30,7 @@ from pulsaga.delivery.messages import contract_of, new_id
 from pulsaga.delivery.tables import event
 from pulsaga.errors import DomainError
 from pulsaga.saga.tables import saga
+from pulsaga.sealing import unseal_text
 from pulsaga.settings import Settings
 
 
@@ -56,7 +57,7 @@ class Company:
     def tokens(self) -> list[str]:
         """Open the links of all mails, oldest first."""
         mails = sorted(self.correo.rows(mail), key=lambda row: row["id"])
-        return [unseal_token(row["sealed_token"], self.link_keys, row["username"]) for row in mails]
+        return [unseal_text(row["sealed_token"], self.link_keys, row["username"]) for row in mails]
 
     def show(self, token: str) -> str:
         """Use a link: return the password, or why it is not shown."""

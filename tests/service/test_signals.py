@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.service.rooms import Room
-from tests.service.shop import FLOOR, SECRET, Sweep, Tidy, open_shop
+from tests.service.shop import FLOOR, SECRET, Sweep, Swept, Tidy, open_shop
 from tests.service.test_workflows import sent
 
-from pulsaga import OWNER, Access, Await, DefinitionError, Saga, Service, Step, System, command
+from pulsaga import BEARER, OWNER, Access, Await, DefinitionError, Handler, Saga, Service, Step, System, command
 from pulsaga.delivery.messages import Context, Message, new_id
 from pulsaga.delivery.tables import outbox
 from pulsaga.saga.branches import StepState
 from pulsaga.saga.snapshots import write_steps
+from pulsaga.saga.tokens import digest_of
 from pulsaga.settings import Settings
 from pulsaga.web.access.callers import Role
 from pulsaga.web.access.tokens import issue
 from pulsaga.web.front_door.commands.projections import project_command
-from pulsaga.web.front_door.tables import awaited
+from pulsaga.web.front_door.tables import awaited, signal_token
 from pulsaga.web.front_door.tables import command as shown_command
 from pulsaga_program.preflight import check_front_door
 
@@ -60,17 +61,51 @@ def waiting(*waits: Await[Any], name: str = "tidy-up") -> Saga[Any]:
     )
 
 
+@command("floor.send-link", replies=(Swept,))
+@dataclass(frozen=True)
+class SendLink:
+    """Bring somebody a link."""
+
+    sealed_token: str = ""
+
+
+@command("shop.agree")
+@dataclass(frozen=True)
+class Agree:
+    """Say yes by a link."""
+
+    at_most: int = 0
+
+
+@command("shop.tokened")
+@dataclass(frozen=True)
+class Tokened:
+    """Say something that holds a token of another kind."""
+
+    token: str
+
+
+@command("shop.object")
+@dataclass(frozen=True)
+class Object:
+    """Say no by a link, also before anybody has asked."""
+
+
 TIDY_UP = waiting(
     Await(Confirm, deadline=60.0, by=OWNER, early=True),
     Await(Approve, deadline=60.0, by="shop:approve"),
     Await(Hurry, deadline=60.0),
+    *(Step[Any](lambda _data: SendLink(), token_for=signal, deadline=60.0) for signal in (Agree, Object)),
+    Await(Agree, deadline=60.0, by=BEARER),
+    Await(Object, deadline=60.0, by=BEARER, early=True),
 )
+HALL = replace(FLOOR, handlers=[*FLOOR.handlers, Handler(SendLink, lambda _message, uow: uow.reply(Swept()))])
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Room]:
     """The shop, which asks who calls."""
-    made = open_shop(tmp_path, (TIDY_UP,), AUTH="", JWT_SECRET=SECRET)
+    made = open_shop(tmp_path, (TIDY_UP,), HALL, AUTH="", JWT_SECRET=SECRET)
     yield made
     made.close()
 
@@ -80,7 +115,9 @@ def by(name: str, role: Role = "caller", scope: str = "") -> dict[str, str]:
     return {"Authorization": f"Bearer {issue(settings, name, role, 60.0, scope.split())}"}
 
 
-def told(shop: Room, version: int, status: str = "RUNNING", **states: str) -> str:
+def told(
+    shop: Room, version: int, status: str = "RUNNING", tokens: Mapping[str, str] | None = None, **states: str
+) -> str:
     """Let ada's saga have moved to where these signals stand, as the coordinator tells it; return its id."""
     identifier = SAGA_ID
     steps = {
@@ -89,14 +126,14 @@ def told(shop: Room, version: int, status: str = "RUNNING", **states: str) -> st
     }
     moved = shop.runtime.system.sagas.moved(
         saga_id=identifier, workflow="tidy-up@1", subject="7", status=status, reason_code="", reason_detail="",
-        started_at=1.0, moved_at=1.0, cancellable=True, steps=write_steps(steps), entries="[]",
+        started_at=1.0, moved_at=1.0, cancellable=True, steps=write_steps(steps, tokens=tokens), entries="[]",
     )  # fmt: skip
     message: Message[Any] = Message(
         moved, new_id(), "/test", "7", "", Context(identifier, actor="ada"), version=version
     )
     for table, row in project_command(message):
         with shop.projector.begin() as tx:
-            if table in (awaited, shown_command):
+            if table in (awaited, shown_command, signal_token):
                 tx.execute(table.delete().where(table.c.id == row["id"]))
             tx.execute(table.insert().values(row))
     return identifier
@@ -208,6 +245,85 @@ def test_a_signal_that_is_wrong_goes_nowhere(shop: Room, body: Any) -> None:
     assert shop.rows(outbox) == []
 
 
+# --- by a token
+
+TOKENS = {"agree": "a" * 43, "object": "o" * 43}
+GIVEN = {digest_of(token): f"shop.{name}" for name, token in TOKENS.items()}
+
+
+def bear(shop: Room, signal: str, token: Any, **rest: Any) -> Any:
+    return shop.http.post(f"/signals/{signal}", json={"token": token, **rest})
+
+
+@pytest.mark.parametrize(
+    ("signal", "token", "status"),
+    [
+        ("agree", TOKENS["agree"], 202),
+        ("agree", TOKENS["object"], 404),
+        ("agree", TOKENS["agree"][:-1], 404),
+        ("agree", digest_of(TOKENS["agree"]), 404),
+        ("agree", SAGA_ID, 404),
+        ("agree", "\ud800", 400),
+        ("agree", "", 422),
+        ("agree", "x" * 201, 422),
+        ("agree", None, 422),
+        ("agree", 5, 422),
+        ("confirm", TOKENS["agree"], 404),
+        ("hurry", TOKENS["agree"], 404),
+        ("object", TOKENS["object"], 202),
+    ],
+)
+def test_who_bears_a_token_sends_its_signal_and_no_other(shop: Room, signal: str, token: Any, status: int) -> None:
+    """Nobody asks who they are; what they hear does not say whom it reaches."""
+    identifier = told(shop, 1, tokens=GIVEN, agree="awaiting", confirm="awaiting", hurry="awaiting")
+    answer = bear(shop, signal, token)
+    assert answer.status_code == status, answer.get_data(as_text=True)
+    assert len(shop.rows(outbox)) == (status == 202)
+    if status == 202:
+        assert answer.get_json() == {"signal": signal}
+        (message,) = sent(shop, Agree if signal == "agree" else Object)
+        assert (message.saga_id, message.subject) == (identifier, "7")
+        assert message.context.actor == f"bearer:{digest_of(token)}"
+        assert token not in repr(message)
+    for word in (identifier, "7"):
+        assert word not in answer.get_data(as_text=True).replace(answer.headers.get("X-Request-Id", "-"), "")
+
+
+@pytest.mark.parametrize(
+    ("state", "moved", "signal", "answer"),
+    [
+        ("awaiting", "SUSPENDED", "agree", (202, None)),
+        ("done", "RUNNING", "agree", (409, "already-sent")),
+        ("done", "COMPLETED", "agree", (409, "already-sent")),
+        ("awaiting", "COMPENSATED", "agree", (409, "not-awaited")),
+        (None, "RUNNING", "agree", (409, "not-awaited")),
+        (None, "RUNNING", "object", (202, None)),
+        ("awaiting", "COMPENSATED", "object", (409, "not-awaited")),
+    ],
+)
+def test_a_token_is_good_while_its_signal_is_waited_for_and_once(
+    shop: Room, state: str | None, moved: str, signal: str, answer: tuple[int, str | None]
+) -> None:
+    """Used, early, after the end: whoever bears it is told at once, as far as is known here."""
+    told(shop, 1, moved, tokens=GIVEN, **({signal: state} if state else {}))
+    said = bear(shop, signal, TOKENS[signal])
+    assert (said.status_code, said.get_json().get("code")) == answer
+    assert len(shop.rows(outbox)) == (answer[0] == 202)
+
+
+def test_what_is_said_with_a_token_is_held_to_the_signal(shop: Room) -> None:
+    """In both languages, as everywhere."""
+    told(shop, 1, tokens=GIVEN, agree="awaiting")
+    token = TOKENS["agree"]
+    for wrong in ({"at_most": "many"}, {"much": 1}):
+        assert bear(shop, "agree", token, **wrong).status_code == 422
+    assert shop.rows(outbox) == []
+    text = f"<agree><token>{token}</token><at_most>5</at_most></agree>"
+    assert shop.http.post("/signals/agree", data=text, headers=XML).status_code == 202
+    (message,) = sent(shop, Agree)
+    assert message.body == Agree(5)
+
+
 @pytest.mark.parametrize("identifier", [new_id(), "x", "'", "\u0000"])
 def test_a_signal_to_nobody_goes_nowhere(shop: Room, identifier: str) -> None:
     """There is no command of this id."""
@@ -221,7 +337,8 @@ def test_signals_are_described_where_callers_look(shop: Room) -> None:
     """The document is made of the routes: those of signals that callers may send, and of no other."""
     document = shop.http.get("/openapi.json").get_json()
     paths = [path for path in document["paths"] if "/signals/" in path]
-    assert paths == ["/commands/{identifier}/signals/approve", "/commands/{identifier}/signals/confirm"]
+    own = [f"/commands/{{identifier}}/signals/{name}" for name in ("approve", "confirm")]
+    assert paths == [*own, "/signals/agree", "/signals/object"]
 
 
 @pytest.mark.parametrize(
@@ -234,11 +351,20 @@ def test_signals_are_described_where_callers_look(shop: Room) -> None:
             ],
             "shop.approve: all that wait for it let the same callers send it",
         ),
+        (
+            [
+                waiting(
+                    Step[Any](lambda _data: SendLink(), token_for=Tokened, deadline=60.0),
+                    Await(Tokened, deadline=60.0, by=BEARER),
+                )
+            ],
+            "signal tokened: Tokened: field token: by it callers show their right",
+        ),
     ],
-    ids=["no-role", "two-rights"],
+    ids=["no-role", "two-rights", "token-twice"],
 )
 def test_a_signal_that_cannot_be_opened_refuses_to_start(workflows: list[Saga[Any]], why: str) -> None:
     """A slip would let in everybody, or nobody."""
-    system = System("shop", services=[FLOOR], workflows=workflows, front_door=Service("door"))
+    system = System("shop", services=[HALL], workflows=workflows, front_door=Service("door"))
     with pytest.raises(DefinitionError, match=why):
         check_front_door(system)

@@ -20,15 +20,15 @@ from tests.patience import PATIENCE_S
 from tests.service.desk import Desk, deliver, make_desk
 from tests.service.stage import BOTH, POSTGRESQL, Gate, settings_on
 
-from correo.handlers import unseal_token
 from generador import keys
 from generador.commands import vault
 from generador.keys import check_vault_key, reseal
 from generador.messages import GeneratePassword, GenerateSuccessor
 from generador.tables import key_check, password, rotation
-from generador.vault import Sealed, new_token, open_password, seal_token
+from generador.vault import Sealed, new_token, open_password
 from pulsaga.delivery.database import open_database
 from pulsaga.errors import SettingError
+from pulsaga.sealing import seal_text, unseal_text
 from pulsaga.settings import Settings
 from pulsaga_program.local.process import wait_until
 
@@ -148,10 +148,10 @@ def test_one_secret_that_no_key_opens_stops_it_by_name(generador: Desk) -> None:
 def test_mails_that_wait_are_read_by_the_link_key_before() -> None:
     """Tokens under way are sealed for an hour or so: the old LINK_KEY need only be kept that long."""
     token = new_token()
-    sealed = seal_token(token, OLD, "ada")
-    assert unseal_token(sealed, (NEW, OLD), "ada") == token
+    sealed = seal_text(token, OLD, "ada")
+    assert unseal_text(sealed, (NEW, OLD), "ada") == token
     with pytest.raises(InvalidTag):
-        unseal_token(sealed, (NEW,), "ada")
+        unseal_text(sealed, (NEW,), "ada")
 
 
 # --- the program

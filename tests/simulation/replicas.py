@@ -44,7 +44,7 @@ class Replica:
         self.woken: set[str] = set()
         self.link, settings, name = Link(self._memory), self._disks.settings, self.service.name
         write = self._disks.engines[name, "write"]
-        speaker = Speaker(name, CODEC, 0.0, settings.key, settings.sweep_after)
+        speaker = Speaker(name, CODEC, 0.0, settings.keys, settings.sweep_after)
         self.transactions = Transactions(write, self.link, speaker)
         self.runtime = Runtime(SYSTEM, settings, name, self.link, CODEC, write, self.transactions)
         duties = [make(self.runtime) for make in self.service.duties]

@@ -16,7 +16,7 @@ from tests.system.mailboxes import Mailbox, Maildir, smtp_server
 
 from pulsaga_program.local import LocalPostgres, LocalPulsar
 
-KEYS = ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET")
+KEYS = ("VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET")
 FAST_FAILURES = {"FAILURE_ATTEMPTS": "3", "FAILURE_DELAY": "0.1"}
 
 

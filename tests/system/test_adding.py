@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from lxml import etree
-from tests.patience import PATIENCE_S
-from tests.system.conftest import FAST_FAILURES, Mode
-from tests.system.harness import SOURCES, Program, command, eventually
-
-from pulsaga_program.local.process import free_ports
+from tests.system.conftest import Mode
+from tests.system.folders import Repository, is_in_house_style
+from tests.system.harness import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "adding.md").read_text()
@@ -34,55 +28,14 @@ def lines_of(place: str) -> int:
     return sum(1 for line in FILES[place].splitlines() if line.strip())
 
 
-class Shop(Program):
-    """The folder that the guide fills, and the program in it."""
+class Shop(Repository):
+    """The folder that the guide fills."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        super().__init__(folder / ".protools", environment)
-        del self.environment["PROTOOLS_SYSTEM"]  # pyproject.toml says it
-        self.folder = folder
-        door, sagas = free_ports(2)
-        self.environment |= {"FRONT_DOOR_PORT": str(door), "SHOP_PORT": str(sagas), **FAST_FAILURES}
-        self.door = f"localhost:{door}"
+        super().__init__(folder, environment, "shop")
         for place, text in FILES.items():
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             (folder / place).write_text(text)
-
-    def python(self, *arguments: str) -> str:
-        """Run Python in the folder; return what it printed."""
-        environment = {**self.environment, "PYTHONPATH": os.pathsep.join((str(SOURCES), ".")), "MYPYPATH": str(SOURCES)}
-        words = [sys.executable, *arguments]
-        done = subprocess.run(
-            words, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def do(self, line: str) -> str:
-        """Run one command of the guide; return what it printed."""
-        words = shlex.split(line.replace("localhost:3000", self.door))
-        if words[0] == "protools":
-            done = self.run(*words[1:], folder=self.folder)
-        else:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S)
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    @contextmanager
-    def up(self) -> Iterator[None]:
-        """Run the whole system while the block runs."""
-        log = self.folder / "up.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command("up"), cwd=self.folder, env=self.environment, stdout=output, stderr=output
-            )
-        try:
-            eventually(lambda: b"ready in " in log.read_bytes() or process.poll() is not None, log=log)
-            assert process.poll() is None, log.read_text()
-            yield
-        finally:
-            process.terminate()
-            assert process.wait(PATIENCE_S) == 0
 
 
 @pytest.fixture(params=["embedded", pytest.param("pulsar", marks=[pytest.mark.pulsar, pytest.mark.postgres])])
@@ -113,7 +66,7 @@ def test_the_guide_builds_a_system_that_works(shop: Shop) -> None:
             ("COMPENSATED", "o-2"),
         ]
         replay_what_a_fault_killed(shop, asks[0])
-        assert "nothing lost, doubled or stuck; 3 sagas" in eventually(lambda: is_clean(shop))
+        assert "nothing lost, doubled or stuck; 3 sagas" in eventually(shop.is_clean)
 
 
 def it_describes_itself(shop: Shop, ask: str) -> None:
@@ -133,17 +86,10 @@ def replay_what_a_fault_killed(shop: Shop, ask: str) -> None:
     """Break a handler of the new service until its command dies; replay that, and see the saga end."""
     shop.do('protools faults add "payments.handled action=raise match=order_id=o-3 times=3"')
     shop.do(ask.replace("o-1", "o-3").replace("wait=10", "respond-async"))
-    log = shop.folder / "up.log"
-    letter = eventually(lambda: json.loads(shop.do("protools dead-letters list --json")), log=log)[0]["letters"][0]
+    letter = eventually(lambda: json.loads(shop.do("protools dead-letters list --json")), log=shop.log)[0]["letters"][0]
     assert "SUSPENDED  place-order@1  o-3" in shop.do("protools sagas list")
     shop.do(f"protools dead-letters replay {letter['id']} --as ada --why mended")
     eventually(lambda: "COMPLETED  place-order@1  o-3" in shop.do("protools sagas list --status completed"))
-
-
-def is_clean(shop: Shop) -> str | None:
-    """Return what `protools verify` prints once it finds nothing."""
-    done = shop.run("verify", folder=shop.folder)
-    return done.stdout if done.returncode == 0 else None
 
 
 def test_a_service_with_a_compensation_and_a_workflow_are_short() -> None:
@@ -162,11 +108,7 @@ def test_what_the_guide_writes_is_in_house_style(tmp_path: Path) -> None:
     for place, text in FILES.items():
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text(text)
-    files = [place for place in FILES if place.endswith(".py")]
-    for check in (["check"], ["format", "--check"]):
-        words = [sys.executable, "-m", "ruff", *check, "--no-cache", "--line-length", "120", *files]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+    is_in_house_style(tmp_path)
 
 
 def test_every_block_of_the_guide_is_tried() -> None:

@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 from tests.unit.test_branches import Done, Known, Start, Walk, each, saga, step
 
-from pulsaga import Await, DefinitionError, DomainError, ForEach, Parallel, Sleep, command, event
+from pulsaga import (
+    BEARER,
+    Await,
+    Child,
+    DefinitionError,
+    DomainError,
+    ForEach,
+    Parallel,
+    Sleep,
+    Step,
+    command,
+    event,
+)
 from pulsaga.saga.coordinator import Coordinator
 from pulsaga.saga.happenings import Cancelled, Signalled
 
@@ -172,6 +184,43 @@ def test_a_signal_is_learnt_by_what_takes_it() -> None:
 
     with pytest.raises(DefinitionError, match="the `learn` of s.confirm takes another message"):
         Coordinator("s", [saga(wait(learn=takes_another))], __name__).check()
+
+
+@command("other.bring", replies=(Done,))
+@dataclass(frozen=True)
+class Bring:
+    sealed_token: str = ""
+
+
+def brings(signal: type = Confirm, **rest: Any) -> Step[Known]:
+    return Step(lambda _known: Bring(), token_for=signal, deadline=60.0, **rest)
+
+
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [
+        ([brings(), wait(by=BEARER)], ""),
+        ([brings(), brings(), wait(by=BEARER, early=True)], ""),
+        ([wait(by=BEARER)], "step 1 waits for s.confirm, for which no step brings a token"),
+        ([brings(Deny), wait(Deny), brings(), wait(by=BEARER)], "step 1 brings a token for s.deny, which nobody who"),
+        ([step("a", token_for=Confirm), wait(by=BEARER)], "step 1 brings a token: s.do has no text field sealed_token"),
+        ([brings(), wait(by=BEARER), wait(by=BEARER)], "step 2 waits for s.confirm, as another step does: a token"),
+        ([wait(by="admin"), brings(), wait(by=BEARER)], "step 1 waits for s.confirm, which whoever bears a token may"),
+        ([wait(Happened, by="admin")], "step 1 waits for other.happened, an event: a service tells it, and no caller"),
+        (
+            [Child(lambda _known: Start(), token_for=Confirm, deadline=60.0), wait(by=BEARER)],
+            "step 1 starts a workflow, which brings nobody a token for s.confirm",
+        ),
+    ],
+)
+def test_a_token_is_for_one_signal_that_a_step_brings(steps: list[Any], why: str) -> None:
+    """Or whoever bears it would open nothing, or too much."""
+    coordinator = Coordinator("s", [saga(*steps)], __name__)
+    if not why:
+        coordinator.check()
+        return
+    with pytest.raises(DefinitionError, match=why):
+        coordinator.check()
 
 
 @pytest.mark.parametrize("deadline", [0.0, -1.0, float("inf")])

@@ -14,6 +14,7 @@ from tests.service.desk import Acks, Desk, arrived, deliver, sit_down
 from pulsaga.broker import Wire
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.dispatch.reader import Reader
+from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.projection import Projector
 from pulsaga.delivery.tables import failure, outbox
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
@@ -24,6 +25,8 @@ from pulsaga.saga.happenings import Action, Operator
 from pulsaga.saga.slots import give_turns
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import resend_to_silent, wake_due_sagas
+from pulsaga.saga.tokens import BEARER, FIELD, TOKEN_KEY, digest_of
+from pulsaga.sealing import unseal_text
 from pulsaga.settings import Settings
 from pulsaga.system import System
 from pulsaga.web.front_door.acceptance import Request, accept
@@ -47,6 +50,8 @@ class Lab:
     on_the_way: list[tuple[str, Wire]] = field(default_factory=list)
     late: list[tuple[str, Wire]] = field(default_factory=list)
     carried: dict[str, int] = field(default_factory=dict)
+    borne: list[tuple[str, str]] = field(default_factory=list)
+    """Sagas, and their own tokens with which they were sent a signal."""
     passed_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -76,9 +81,23 @@ class Lab:
         wire = deliver(self.system.sagas.cancel(saga_id), saga_id=saga_id).wire
         self.on_the_way.append((self.system.name, wire))
 
-    def signal(self, saga_id: str, body: Any) -> None:
-        """Send a signal to a saga, past the front door."""
-        self.on_the_way.append((self.system.name, deliver(body, saga_id=saga_id).wire))
+    def signal(self, saga_id: str, body: Any, bears: tuple[str, str] | None = None) -> None:
+        """Send a signal to a saga, past the front door; with the token that a saga gave out, whichever."""
+        wire = deliver(body, saga_id=saga_id).wire
+        if bears:
+            actor = f"{BEARER}{digest_of(bears[1])}"
+            wire = wire._replace(properties=wire.properties | {"ce_actor": actor})
+            if bears[0] == saga_id:
+                self.borne.append(bears)
+        self.on_the_way.append((self.system.name, wire))
+
+    def tokens(self) -> list[tuple[str, str]]:
+        """Open every token that was given out, each with the id of its saga, as its receiver would."""
+        keys, commands = self.settings.keys(TOKEN_KEY), {contract_of(cls).name: cls for cls in self.system.sagas.sent}
+        sent = [wire for wire in self.coordinator.broker.published if wire.topic in commands]
+        bodies = [(wire.key, self.coordinator.read(commands[wire.topic], wire)) for wire in sent]
+        sealed = [(saga_id, getattr(body, FIELD, "")) for saga_id, body in bodies]
+        return [(saga_id, unseal_text(text, keys, saga_id)) for saga_id, text in sealed if text]
 
     def operate(self, saga_id: str, action: Action) -> None:
         """Move a saga by hand, if it can be moved so."""

@@ -21,7 +21,7 @@ from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate.verify import Check, Checks, FactTable
 from pulsaga.saga.definition import Saga
-from pulsaga.saga.steps import Await, Child, Each, ForEach, Limit, Parallel, Sleep, Step, When, minutes
+from pulsaga.saga.steps import BEARER, Await, Child, Each, ForEach, Limit, Parallel, Sleep, Step, When, minutes
 from pulsaga.service import Service
 
 SYSTEM_NAME = "lab"
@@ -71,6 +71,12 @@ class Confirm:
     who: str
 
 
+@command(f"{SYSTEM_NAME}.permit")
+@dataclass(frozen=True)
+class Permit:
+    """Let a workflow go on whose token one bears."""
+
+
 STARTS = [starting(number) for number in range(MOST_WORKFLOWS)]
 
 
@@ -94,9 +100,10 @@ def kind(name: str, listens: type | None = None) -> Kind:
     @command(f"{name}.do", replies=(Done,))
     @dataclass(frozen=True)
     class Do:
-        """Ask for a piece of work."""
+        """Ask for a piece of work; it may bring a token."""
 
         fate: str
+        sealed_token: str = ""
 
     @command(f"{name}.undo", replies=(Undone,))
     @dataclass(frozen=True)
@@ -222,8 +229,8 @@ class Piece:
     around: str = ""
     """What stands around it: `when` a condition, `sleep` a rest before it, `retry` another try after a refusal.
 
-    Or a `limit` above it, an `await` before it, a `child` before all; or branches: `parallel` and `wait` another step
-    beside it, `each` it is taken for every item.
+    Or a `limit` above it, an `await` before it, a `token` that it brings and a signal behind it, a `child` before all;
+    or branches: `parallel` and `wait` another step beside it, `each` it is taken for every item.
     """
 
 
@@ -232,6 +239,7 @@ LIMIT = Limit("scarce", at_most=1, wait=minutes(30))
 
 def workflow(number: int, pieces: list[Piece], pivot: int | None, of: int = 0) -> Saga[Any]:
     """Make the n-th workflow of so many; its children are of the next."""
+    pieces = _with_one_token(pieces)
     steps = [node for index, piece in enumerate(pieces) for node in _nodes(index, piece, is_pivot=index == pivot)]
     for index, piece in enumerate(pieces):
         if piece.around == "child" and index != pivot and number + 1 < of:
@@ -241,12 +249,20 @@ def workflow(number: int, pieces: list[Piece], pivot: int | None, of: int = 0) -
     )
 
 
+def _with_one_token(pieces: list[Piece]) -> list[Piece]:
+    """Leave the first token alone: of two nobody could say for which of two signals it is."""
+    first = next((piece for piece in pieces if piece.around == "token"), None)
+    return [piece if piece is first or piece.around != "token" else replace(piece, around="") for piece in pieces]
+
+
 def _nodes(index: int, piece: Piece, *, is_pivot: bool) -> list[Any]:
     step = _step(index, piece, is_pivot=is_pivot)
     if piece.around == "sleep":
         return [Sleep(1), step]
     if piece.around == "await":
         return [Await(Confirm, deadline=minutes(5), early=piece.late == "ignore"), step]
+    if piece.around == "token":
+        return [step, Await(Permit, by=BEARER, deadline=minutes(5), early=piece.late == "ignore")]
     if is_pivot:
         return [step]
     match piece.around:
@@ -289,5 +305,13 @@ def _step(index: int, piece: Piece, *, is_pivot: bool = False) -> Step[Any]:
     undoing = undo if piece.undoable else None
     retryable = ("refused",) if piece.around == "retry" else ()
     limit = LIMIT if piece.around == "limit" else None
-    told: Any = {"pivot": is_pivot, "late": piece.late, "retryable": retryable, "tries": 2, "limit": limit}
+    token_for = Permit if piece.around == "token" else None
+    told: Any = {
+        "pivot": is_pivot,
+        "late": piece.late,
+        "retryable": retryable,
+        "tries": 2,
+        "limit": limit,
+        "token_for": token_for,
+    }
     return Step(do, undo=undoing, deadline=minutes(5), **told)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,94 +12,20 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from tests.service.desk import Desk, arrived, sit_down
-from tests.service.stage import BOTH, POSTGRESQL, pass_time, settings_on
+from tests.service.stage import POSTGRESQL, pass_time, settings_on
+from tests.verify.flows import begin, child, fate_of, flow, for_each, lab_of, progress_of, step
 from tests.verify.lab import Lab, defects
-from tests.verify.loading import commit, load
 
 from pulsaga.broker import Delivery
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import dead_letter, failure
 from pulsaga.delivery.tables import event as events
-from pulsaga.saga.definition import Saga
-from pulsaga.saga.kept import read_progress
-from pulsaga.saga.log import Progress
-from pulsaga.saga.steps import Await, Child, Every, ForEach, Parallel, Step, When
+from pulsaga.saga.steps import Await, Every, Parallel, When
 from pulsaga.saga.tables import saga, saga_branch
 from pulsaga.saga.timers import PROBE_EVERY_S, resend_to_silent, wake_due_sagas
-from pulsaga.service import Service
 from pulsaga.settings import Settings
-from pulsaga.system import System
-from pulsaga_program.databases import prepare_databases
 
 COORDINATORS = 3
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The services of the pool, with what their author would commit."""
-    module = load("pool", tmp_path_factory.mktemp("pool"))
-    first = flow(module, Await(module.Confirm, deadline=60.0), child(module, 1), child(module, 2))
-    others = (flow(module, step(module, 0, fate_of), number=number) for number in (1, 2))
-    commit(system_of(module, first, *others))
-    return module
-
-
-def system_of(pool: ModuleType, *workflows: Saga[Any]) -> System:
-    services = [kind.service for kind in pool.KINDS]
-    return System("lab", services=services, workflows=workflows, front_door=Service("door", module=pool.__name__))
-
-
-def fates(order: Any) -> list[str]:
-    """List what becomes of each item, and its number."""
-    return [f"{fate} {number}" for number, fate in enumerate(order.plan.split())]
-
-
-def step(pool: ModuleType, kind: int, fate: Callable[[Any], str], **rest: Any) -> Step[Any]:
-    made = pool.KINDS[kind]
-
-    def do(known: Any) -> Any:
-        return made.do(fate(known))
-
-    def undo(_known: Any, undoes: str) -> Any:
-        return made.undo(undoes)
-
-    do.__annotations__["return"], undo.__annotations__["return"] = made.do, made.undo
-    return Step(do, undo=undo, **{"deadline": 300.0, **rest})
-
-
-def for_each(pool: ModuleType, at_most: int = 1000) -> Saga[Any]:
-    inner = step(pool, 0, lambda each: each.item.split()[0])
-    return flow(pool, ForEach(fates, str, [inner], at_most=at_most))
-
-
-def flow(pool: ModuleType, *steps: Any, number: int = 0) -> Saga[Any]:
-    return Saga(
-        f"flow-{number}", starts=pool.STARTS[number], data=pool.Order, subject=lambda order: order.subject, steps=steps
-    )
-
-
-@pytest.fixture(params=BOTH)
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    return settings_on(request, tmp_path)
-
-
-def lab_of(pool: ModuleType, settings: Settings, *workflows: Saga[Any]) -> Lab:
-    system = system_of(pool, *workflows)
-    for service in system.all:
-        prepare_databases(system, settings, service)
-    return Lab(system, settings, {kind.service.name: kind.finish for kind in pool.KINDS})
-
-
-def begin(lab: Lab, pool: ModuleType, plan: str) -> str:
-    begun = lab.accept(pool.STARTS[0]("it", plan), "it")
-    lab.deliver_all()
-    return begun
-
-
-def progress_of(lab: Lab, saga_id: str) -> Progress:
-    with lab.coordinator.runtime.write.connect() as connection:
-        row = connection.execute(saga.select().where(saga.c.id == saga_id)).mappings().one()
-        return read_progress(connection, dict(row))
 
 
 # --- in the same moment
@@ -294,20 +219,6 @@ def test_a_command_that_no_saga_waits_for_is_refused(pool: ModuleType, settings:
 
 
 # --- children
-
-
-def child(pool: ModuleType, number: int, plan: str = "", **rest: Any) -> Child[Any]:
-    """Start another workflow of the pool, with the same plan or its own."""
-
-    def start(order: Any) -> Any:
-        return pool.STARTS[number](order.subject, plan or order.plan)
-
-    start.__annotations__["return"] = pool.STARTS[number]
-    return Child(start, **{"deadline": 300.0, **rest})
-
-
-def fate_of(order: Any) -> str:
-    return str(order.plan.split()[0])
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 from types import ModuleType
 
 import pytest
 from tests.service.desk import Desk, arrived, sit_down
-from tests.service.stage import BOTH, settings_on
+from tests.verify.flows import fate_of, flow, lab_of, step
 from tests.verify.lab import Lab, defects
-from tests.verify.loading import commit, load
-from tests.verify.test_branches import fate_of, flow, lab_of, step, system_of
 
 from pulsaga.saga.slots import give_turns
 from pulsaga.saga.steps import Limit
@@ -21,18 +18,6 @@ from pulsaga.settings import Settings
 
 LIMIT = Limit("alfa", at_most=3, wait=600.0)
 COORDINATORS, SAGAS = 3, 20
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    module = load("pool", tmp_path_factory.mktemp("pool"))
-    commit(system_of(module, flow(module, step(module, 0, fate_of))))
-    return module
-
-
-@pytest.fixture(params=BOTH)
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    return settings_on(request, tmp_path)
 
 
 def begin(lab: Lab, pool: ModuleType, *plans: str) -> list[str]:

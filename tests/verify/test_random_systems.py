@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from tests.service.desk import KEYS
+from tests.verify.flows import progress_of
 from tests.verify.lab import DEADLINE_S, SILENCE_S, Lab, defects
 from tests.verify.loading import commit, load
 from tests.verify.planting import PLANTS, Plant
@@ -30,6 +31,7 @@ from pulsaga_program.databases import prepare_databases
 MOST_STEPS = 4
 FATES = ("do", "do", "do", "skip", "refuse", "later", "wait", "break")
 ACTIONS = ("resume", "retry-step", "compensate", "cancel")
+AROUND = ("", "", "when", "sleep", "retry", "parallel", "wait", "each", "await", "child", "limit", "token")
 TEMPLATE = "template"
 
 
@@ -67,7 +69,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     folder = tmp_path_factory.mktemp("pool")
     module = load("pool", folder)
     made = Pool(module, folder, Service("door", module=module.__name__))
-    around = ["await", "child", ""]
+    around = ["await", "child", "token"]
     flows = [module.workflow(n, [module.Piece(n, undoable=True, around=around[n])], None, 3) for n in range(3)]
     whole = made.system(len(made.module.KINDS), flows)
     commit(whole)
@@ -87,7 +89,9 @@ class Shape:
 @st.composite
 def shapes(draw: st.DrawFn) -> Shape:
     services = draw(st.integers(1, 3))
-    around = st.sampled_from(["", "", "when", "sleep", "retry", "parallel", "wait", "each", "await", "child", "limit"])
+    around = st.sampled_from(
+        ["", "", "when", "sleep", "retry", "parallel", "wait", "each", "await", "child", "limit", "token"]
+    )
     step = st.tuples(st.integers(0, services - 1), st.booleans(), st.sampled_from(["park", "ignore"]), around)
     flows = []
     for _ in range(draw(st.integers(1, 3))):
@@ -137,10 +141,18 @@ def stir(lab: Lab, pool: Pool, begun: list[str], chance: Random, turns: int) -> 
             lab.finish()
         elif lot < 0.94 and lab.system.sagas.signals:
             lab.signal(chance.choice(begun), pool.module.Confirm("ada"))
+        elif lot < 0.95 and lab.system.sagas.borne and (tokens := lab.tokens()):
+            lab.signal(chance.choice(begun), pool.module.Permit(), bears=chance.choice(tokens))
         elif lot < 0.97:
             lab.operate(chance.choice(begun), chance.choice(ACTIONS))
         else:
             lab.cancel(chance.choice(begun))
+
+
+def was_permitted(lab: Lab, saga_id: str) -> bool:
+    """Tell whether a saga has taken the signal that needs a token."""
+    steps = progress_of(lab, saga_id).all_steps.values()
+    return any((step.signal, step.status) == ("lab.permit", "done") for step in steps)
 
 
 RICH = Shape(
@@ -226,6 +238,7 @@ def test_whatever_a_system_is_made_of_its_defect_is_found_and_nothing_else(
         status = {row["id"]: row["status"] for row in lab.coordinator.rows(saga)}
         holders = [row["saga_id"] for row in lab.coordinator.rows(slot) if row["state"] == "held"]
         assert {status[holder] for holder in holders} <= {"SUSPENDED"}, "it may still be done, and an operator knows"
+        assert {saga_id for saga_id in status if was_permitted(lab, saga_id)} <= {saga_id for saga_id, _ in lab.borne}
         lab.leave_unsent(pool.module.STARTS[0]("unsent", "do do do do"))
         assert defects(lab.report()) == {}
         assert defects(lab.report(live_s=0)) == {}

@@ -5,17 +5,15 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from threading import Barrier
 from types import ModuleType
 from typing import Any
 
 import pytest
 from tests.service.desk import Desk, sit_down
-from tests.service.stage import BOTH, pass_time, settings_on
-from tests.verify.lab import Lab, defects
-from tests.verify.loading import commit, load
-from tests.verify.test_branches import fate_of, flow, step
+from tests.service.stage import pass_time
+from tests.verify.flows import fate_of, flow, lab_of, step
+from tests.verify.lab import defects
 
 from pulsaga.delivery.tables import audit, incident
 from pulsaga.operate import schedules as operating
@@ -23,25 +21,10 @@ from pulsaga.operate.acting import Runtimes, Signature
 from pulsaga.saga.calendar import Schedule
 from pulsaga.saga.schedules import LOOK_S, OTHERS_S, start_by_schedule
 from pulsaga.saga.tables import saga, schedule
-from pulsaga.service import Service
 from pulsaga.settings import Settings
-from pulsaga.system import System
-from pulsaga_program.databases import prepare_databases
 
 HOUR_S = 3600.0
 ADA = Signature("ada", "to see")
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    module = load("pool", tmp_path_factory.mktemp("pool"))
-    commit(system_of(module))
-    return module
-
-
-@pytest.fixture(params=BOTH)
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    return settings_on(request, tmp_path)
 
 
 def hourly(pool: ModuleType, plan: str = "do", name: str = "hourly", cron: str = "0 * * * *", **rest: Any) -> Schedule:
@@ -52,21 +35,11 @@ def hourly(pool: ModuleType, plan: str = "do", name: str = "hourly", cron: str =
     return Schedule(name, cron, command=start, **rest)
 
 
-def system_of(pool: ModuleType, *schedules: Schedule) -> System:
-    services = [kind.service for kind in pool.KINDS]
-    flows = [flow(pool, step(pool, 0, fate_of))]
-    door = Service("door", module=pool.__name__)
-    return System("lab", services=services, workflows=flows, front_door=door, schedules=schedules)
-
-
 class Clockwork:
     """A system whose clock stands at a quarter past, with its schedules known."""
 
     def __init__(self, pool: ModuleType, settings: Settings, *schedules: Schedule) -> None:
-        system = system_of(pool, *schedules)
-        for service in system.all:
-            prepare_databases(system, settings, service)
-        self.lab = Lab(system, settings, {kind.service.name: kind.finish for kind in pool.KINDS})
+        self.lab = lab_of(pool, settings, flow(pool, step(pool, 0, fate_of)), schedules=schedules)
         self.coordinator = self.lab.coordinator
         self.duty = start_by_schedule(self.coordinator.runtime)
         now = self.coordinator.runtime.transactions.run(lambda uow: uow.now)
@@ -193,7 +166,7 @@ def test_a_schedule_that_goes_wrong_holds_up_no_other(pool: ModuleType, settings
 def test_other_times_count_from_the_release_that_declares_them(pool: ModuleType, settings: Settings) -> None:
     """The one of before leaves them alone meanwhile, and what was due by the old times is due no more."""
     clock = Clockwork(pool, settings, hourly(pool))
-    later = sit_down(settings, "lab", None, system_of(pool, hourly(pool, cron="30 * * * *")))
+    later = sit_down(settings, "lab", None, replace(clock.lab.system, schedules=[hourly(pool, cron="30 * * * *")]))
     pass_time(later, clock.lab.passed_s)
     start_by_schedule(later.runtime).work()
     assert clock.passes(1800) == 0

@@ -49,11 +49,11 @@ def open_runtime(system: System, settings: Settings, service: str) -> Runtime:
 def runtime_of(system: System, settings: Settings, service: str, broker: Broker, write: Engine) -> Runtime:
     """Return the runtime of a process that has a broker and a write database."""
     codec = Codec()
-    speaker = Speaker(service, codec, settings.clock_offset, partial(_key, settings, {}), settings.sweep_after)
+    speaker = Speaker(service, codec, settings.clock_offset, partial(_keys, settings, {}), settings.sweep_after)
     return Runtime(system, settings, service, broker, codec, write, Transactions(write, broker, speaker))
 
 
-def _key(settings: Settings, known: dict[str, bytes], name: str) -> bytes:
+def _keys(settings: Settings, known: dict[str, tuple[bytes, ...]], name: str) -> tuple[bytes, ...]:
     if name not in known:
-        known[name] = settings.key(name)
+        known[name] = settings.keys(name)
     return known[name]

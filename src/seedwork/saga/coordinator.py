@@ -7,6 +7,7 @@ withdrawn answers of their receivers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import orjson
@@ -41,6 +42,8 @@ from pulsaga.saga.messages import CancelSaga, ChildEnded, SagaMoved
 from pulsaga.saga.slots import note_slots
 from pulsaga.saga.snapshots import load_progress, snapshot_of, write_entries, write_steps
 from pulsaga.saga.tables import saga, saga_branch, saga_child
+from pulsaga.saga.tokens import FIELD, TOKEN_KEY, digest_of, is_borne, token_of
+from pulsaga.sealing import seal_text
 
 
 class Receiver(Protocol):
@@ -126,12 +129,27 @@ class Coordinator(Declarations):
     def on_signal(self, message: AnyMessage, uow: UnitOfWork) -> None:
         """Move a saga on by a signal. An event that no saga waits for was told to others; a command is refused."""
         try:
-            if not uow.get(saga, message.saga_id):
+            if not (row := uow.get(saga, message.saga_id)):
                 raise DomainError("no-saga", f"there is no saga {message.saga_id}")
+            if type(message.body) in self.borne:
+                self._check_bearer_of(message, uow, row)
             self.happen(uow, message.saga_id, Signalled(message.body), message.follow())
         except DomainError:
             if message.contract.kind == "command":
                 raise
+
+    def _check_bearer_of(self, message: AnyMessage, uow: UnitOfWork, row: Row) -> None:
+        """Raise DomainError unless who sends a signal bears a token for it that this saga gave out."""
+        progress = load_progress(row, InTransaction(uow, row["id"]))
+        workflow = self.workflow_of(progress)
+        brought = [
+            command_id
+            for path, state in progress.all_steps.items()
+            if state.command and workflow.step(path).token_for is type(message.body)
+            for command_id in (state.command_id, *state.former)
+        ]
+        if not is_borne(message.context.actor, uow.keys(TOKEN_KEY), brought):
+            raise DomainError("wrong-token", f"no token of this saga lets its bearer send {message.contract.name}")
 
     def on_child_ended(self, message: Message[ChildEnded], uow: UnitOfWork) -> None:
         """Move a saga on by the end of one that it has started."""
@@ -220,7 +238,7 @@ class Coordinator(Declarations):
             uow.put(saga_branch, row_of_branch(progress, path, *self._silence(progress, path)))
         for command in commands:  # before the event: what is sent first is published first, and the next step waits
             self._send(uow, progress, command, subject, context)
-        moved = self._moved(progress, subject, entries)
+        moved = self._moved(progress, subject, entries, self._tokens(uow, commands))
         uow.record(moved, progress.saga_id, progress.seq, subject=subject, context=context)
         if any(entry.kind == "ended" for entry in entries):
             known = orjson.dumps(dict(progress.data)).decode()
@@ -229,6 +247,15 @@ class Coordinator(Declarations):
         for entry in entries:
             if entry.kind in ("suspended", "parked"):
                 open_incident(uow, entry.kind, progress.saga_id, entry.code, entry.detail)
+
+    @staticmethod
+    def _tokens(uow: UnitOfWork, commands: Iterable[Outgoing]) -> Mapping[str, str]:
+        """Return for which signal each token is that these commands bring, by its digest."""
+        return {
+            digest_of(token_of(uow.key(TOKEN_KEY), command.command_id)): contract_of(command.token_for).name
+            for command in commands
+            if command.token_for
+        }
 
     def _row(self, progress: Progress, subject: str, context: Context) -> Row:
         target, resend_at = self._silence(progress, "")
@@ -255,6 +282,9 @@ class Coordinator(Declarations):
             subject, context = child.subject_of(plain(body)), context._replace(saga_id=identifier)
         elif isinstance(body, CancelSaga):
             body, context = self.cancel(body.undoes), context._replace(saga_id=body.undoes)
+        elif command.token_for:
+            key = uow.key(TOKEN_KEY)
+            body = replace(body, **{FIELD: seal_text(token_of(key, identifier), key, progress.saga_id)})
         uow.send(body, subject, command_id=identifier, context=context)
 
     def _silence(self, progress: Progress, branch: str) -> tuple[str | None, float | None]:
@@ -269,7 +299,9 @@ class Coordinator(Declarations):
         )
         return command.partition(".")[0], known.sent_at + step.retry.after(attempt, waiting[1])
 
-    def _moved(self, progress: Progress, subject: str, entries: Sequence[Entry]) -> SagaMoved:
+    def _moved(
+        self, progress: Progress, subject: str, entries: Sequence[Entry], tokens: Mapping[str, str]
+    ) -> SagaMoved:
         return self.moved(
             saga_id=progress.saga_id,
             workflow=progress.workflow,
@@ -280,7 +312,7 @@ class Coordinator(Declarations):
             started_at=progress.started_at,
             moved_at=progress.moved_at,
             cancellable=is_cancellable(self.workflow_of(progress), progress),
-            steps=write_steps(progress.steps, progress.branches.changed),
+            steps=write_steps(progress.steps, progress.branches.changed, tokens),
             entries=write_entries(entries),
         )
 

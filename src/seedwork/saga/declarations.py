@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pulsaga.delivery.messages import contract_of, is_compensation, owned
 from pulsaga.errors import DefinitionError, Unavailable
+from pulsaga.records import hints_of
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.functions import is_taken_by
 from pulsaga.saga.log import Progress
 from pulsaga.saga.messages import CancelSaga, ChildEnded, SagaMoved
-from pulsaga.saga.steps import Await, Child, ForEach, Limit, Parallel, Sleep, Step, place
+from pulsaga.saga.steps import BEARER, Await, Child, ForEach, Limit, Parallel, Sleep, Step, place
+from pulsaga.saga.tokens import FIELD
 
 if TYPE_CHECKING:
     from pulsaga.saga.calendar import Schedule
@@ -41,6 +43,8 @@ class Declarations:
                 where = f"workflow {workflow.key}, {place(path)}"
                 if step.limit and step.limit.at_most != self.limits[step.limit.key].at_most:
                     raise DefinitionError(f"{where}: the limit {step.limit.key} is another one elsewhere")
+                if step.token_for:
+                    self._check_token(where, workflow, step)
                 if isinstance(step, Child):
                     self._check_child(where, step)
                     continue
@@ -58,6 +62,7 @@ class Declarations:
             for path, node in workflow.nodes:
                 if isinstance(node, Await):
                     self._check_signal(f"workflow {workflow.key}, {place(path)}", path, node)
+                    self._check_bearer(f"workflow {workflow.key}, {place(path)}", workflow, node)
 
     def _check_schedules(self) -> None:
         for schedule in self.schedules.values():
@@ -92,6 +97,31 @@ class Declarations:
             raise DefinitionError(f"{where} waits for {contract.name}, which says not of which item it is")
         if wait.learn and not is_taken_by(wait.learn, wait.signal):
             raise DefinitionError(f"{where}: the `learn` of {contract.name} takes another message")
+
+    def _check_bearer(self, where: str, workflow: Saga[Any], wait: Await[Any]) -> None:
+        if wait.by and contract_of(wait.signal).kind == "event":
+            raise DefinitionError(f"{where} waits for {wait.name}, an event: a service tells it, and no caller may")
+        if wait.signal not in self.borne:
+            return
+        if wait.by != BEARER:
+            raise DefinitionError(f"{where} waits for {wait.name}, which whoever bears a token may send elsewhere")
+        if [node.signal for _, node in workflow.nodes if isinstance(node, Await)].count(wait.signal) > 1:
+            raise DefinitionError(
+                f"{where} waits for {wait.name}, as another step does: a token says not which it is for"
+            )
+        if not any(step.token_for is wait.signal for _, step in workflow.leaves):
+            raise DefinitionError(f"{where} waits for {wait.name}, for which no step brings a token")
+
+    def _check_token(self, where: str, workflow: Saga[Any], step: Step[Any]) -> None:
+        assert step.token_for is not None
+        name = contract_of(step.token_for).name
+        if isinstance(step, Child):
+            raise DefinitionError(f"{where} starts a workflow, which brings nobody a token for {name}")
+        if hints_of(step.sends).get(FIELD) is not str:
+            raise DefinitionError(f"{where} brings a token: {contract_of(step.sends).name} has no text field {FIELD}")
+        waits = [node for _, node in workflow.nodes if isinstance(node, Await) and node.by == BEARER]
+        if not any(wait.signal is step.token_for for wait in waits):
+            raise DefinitionError(f"{where} brings a token for {name}, which nobody who bears one may send")
 
     def _check_start(self, workflow: Saga[Any]) -> None:
         workflow.check_data()
@@ -143,6 +173,12 @@ class Declarations:
         """The classes of the signals that any saga waits for."""
         nodes = (node for workflow in self.workflows.values() for _, node in workflow.nodes)
         return list(dict.fromkeys(node.signal for node in nodes if isinstance(node, Await)))
+
+    @cached_property
+    def borne(self) -> frozenset[type]:
+        """The signals that whoever bears a token may send."""
+        nodes = (node for workflow in self.workflows.values() for _, node in workflow.nodes)
+        return frozenset(node.signal for node in nodes if isinstance(node, Await) and node.by == BEARER)
 
     def workflow_of(self, progress: Progress) -> Saga[Any]:
         """Return the workflow by which a saga began; raise Unavailable where only another release declares it."""

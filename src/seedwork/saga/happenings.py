@@ -12,6 +12,8 @@ class Outgoing:
 
     command_id: str
     body: Any
+    token_for: type | None = None
+    """The signal for which it brings a token."""
 
 
 @dataclass(frozen=True)

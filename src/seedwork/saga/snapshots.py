@@ -52,12 +52,26 @@ def snapshot_of_branch(branch: Branch) -> str:
     return _written(kept)
 
 
-def write_steps(steps: Steps, branches: Mapping[str, Branch] | None = None) -> str:
-    """Write where each step stands of the trunk, and of branches that have moved, as a SagaMoved tells it."""
+def write_steps(
+    steps: Steps, branches: Mapping[str, Branch] | None = None, tokens: Mapping[str, str] | None = None
+) -> str:
+    """Write where each step stands of the trunk, and of branches that have moved, as a SagaMoved tells it.
+
+    `tokens` are the signals for which this move has given out tokens, by the digests of these.
+    """
     told: dict[str, Any] = {"format": FORMAT, "steps": _listed(steps)}
     if branches:
         told["branches"] = {path: _listed(branch.steps) for path, branch in branches.items()}
+    if tokens:
+        told["tokens"] = tokens
     return orjson.dumps(told).decode()
+
+
+def read_tokens(text: str) -> Mapping[str, str]:
+    """Read for which signals a move has given out tokens, by the digests of these."""
+    kept = orjson.loads(text)
+    tokens: Mapping[str, str] = {} if isinstance(kept, list) else kept.get("tokens", {})
+    return tokens
 
 
 def read_steps(text: str) -> Steps:

@@ -97,6 +97,8 @@ class Step(Generic[D]):
     """How many commands a step may send in all because of that."""
     limit: Limit | None = None
     """Under which limit its command is sent, first come first served."""
+    token_for: type | None = None
+    """The signal that may be sent by whoever bears the token that its command brings, sealed in `sealed_token`."""
     pivot: bool = False
     late: Literal["ignore", "park"] = "park"
     """What a success does that arrives after giving up on a step without compensation."""
@@ -197,6 +199,8 @@ class Sleep(Generic[D]):
 
 OWNER = "owner"
 """The caller who asked for a saga, and whoever may ask for everybody."""
+BEARER = "bearer"
+"""Whoever bears a token that a command of the saga brought: a step with `token_for`."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,8 @@ class Await(Generic[D]):
     learn: Callable[[D, Any], D] | None = None
     """Saga data and the signal → the data from then on."""
     by: str | Collection[str] | None = None
-    """Which callers may send it: a role, several, or a scope; OWNER for who asked for the saga; by default none."""
+    """Which callers may send it: a role, several, or a scope; OWNER for who asked for the saga; BEARER for whoever
+    bears a token that the saga gave out; by default none."""
     early: bool = False
     """Whether one that comes early is kept until the saga gets there."""
     late: Literal["ignore", "park"] = "park"

@@ -6,7 +6,8 @@
     saga.sends(ReleaseStock("tea", undoes=reserved.command_id)).replies(StockReleased())
     saga.ends("COMPENSATED", reason="declined")
 
-The real engine runs; time passes only by `passes`. An expectation that is not met is an AssertionError that shows both.
+The real engine runs; time passes only by `passes`, and under a limit it is a step's turn at once. An expectation that
+is not met is an AssertionError that shows both.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pulsaga.records import plain
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine.moves import advance, start
 from pulsaga.saga.engine.turn import Move
-from pulsaga.saga.happenings import Cancelled, Due, Failed, Happening, Outgoing, Refused, Replied, Signalled
+from pulsaga.saga.happenings import Cancelled, Due, Failed, Granted, Happening, Outgoing, Refused, Replied, Signalled
 from pulsaga.saga.log import Progress, Status
 
 
@@ -82,9 +83,12 @@ class Conversation:
         return f"command-{next(self._numbers)}"
 
     def _take(self, move: Move) -> None:
-        progress, _, commands = move
+        progress, entries, commands = move
         self._progress: Progress = progress
         self._sent.extend(commands)
+        queued = [entry.path for entry in entries if entry.kind == "queued"]
+        for path in queued:
+            self.hears(Granted(path))
 
 
 @dataclass(frozen=True)

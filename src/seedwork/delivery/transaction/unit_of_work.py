@@ -47,7 +47,7 @@ from pulsaga.delivery.transaction.rows import (
 from pulsaga.errors import SettingError, Stale
 
 
-def _no_key(name: str) -> bytes:
+def _no_keys(name: str) -> tuple[bytes, ...]:
     raise SettingError(name, "no keys were given to this process")
 
 
@@ -58,7 +58,7 @@ class Speaker:
     service: str
     codec: Codec
     clock_offset: float = 0.0
-    key: Callable[[str], bytes] = _no_key
+    keys: Callable[[str], tuple[bytes, ...]] = _no_keys
     sweep_after_s: float = 5.0
     """Seconds an outbox row rests before the sweep publishes it."""
 
@@ -118,8 +118,12 @@ class UnitOfWork(LockedRows):
         return seen.reply if seen else self._answers.get(identifier)
 
     def key(self, name: str) -> bytes:
-        """Return one of the process's keys."""
-        return self._speaker.key(name)
+        """Return one of the process's keys, the one in force."""
+        return self.keys(name)[0]
+
+    def keys(self, name: str) -> tuple[bytes, ...]:
+        """Return the keys that may read what is sealed: the one in force, then the one before, if there is one."""
+        return self._speaker.keys(name)
 
     # --- buffering
 

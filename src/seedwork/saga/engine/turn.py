@@ -55,7 +55,7 @@ class Turn:
     def _outgoing(self, entry: Entry) -> Outgoing:
         step, view = self.saga.step(entry.path), self.view(self.progress.branch_around(entry.path))
         if entry.kind == "issued":
-            return Outgoing(entry.command_id, step.command(view))
+            return Outgoing(entry.command_id, step.command(view), step.token_for)
         undoes = self.progress.step(entry.path).command_id
         if entry.command == cancelling(step.sends):
             return Outgoing(entry.command_id, CancelSaga(undoes))

@@ -19,6 +19,8 @@ from pulsaga.web.front_door.callbacks.outward import URL_LENGTH, read_url
 
 CALLBACK = "callback"
 """Member of a body that names no field of the command: the URL that is told of the end."""
+TOKEN, TOKEN_LENGTH = "token", 200
+"""Member of the body of a signal: what lets its bearer send it."""
 TEXT_LENGTH, ITEMS = 10_000, 1000
 """Characters of a text and items of a list at most, unless the field's metadata says otherwise."""
 WHOLE_NUMBERS = {"minimum": -(2**63), "maximum": 2**63 - 1}
@@ -44,6 +46,16 @@ def body_of(workflow: str, command: type, given: Collection[str] | None) -> Shap
 def signal_body(name: str, signal: type) -> Shape:
     """Return the shape of a signal that callers send; raise DefinitionError as `body_of`."""
     return _body(_camel(name), signal, _members(f"signal {name}", _camel(name), signal, None))
+
+
+def borne_body(name: str, signal: type) -> Shape:
+    """Return the shape of a signal that is sent with a token; raise DefinitionError as `body_of`."""
+    members = _members(f"signal {name}", _camel(name), signal, None)
+    if TOKEN in members:
+        raise DefinitionError(f"signal {name}: {signal.__qualname__}: field {TOKEN}: by it callers show their right")
+    about = {"description": "As the link carries it.", "maxLength": TOKEN_LENGTH, "examples": ["h6Zk…"]}
+    token = _Text(required=True, validate=Length(min=1, max=TOKEN_LENGTH), metadata=about)
+    return _body(_camel(name), signal, {TOKEN: token, **members})
 
 
 def _body(name: str, command: type, members: Mapping[str, fields.Field[Any]]) -> Shape:
@@ -216,9 +228,12 @@ def check_callback(url: str) -> None:
 # --- what was loaded
 
 
-def command_of(command: type, said: Said) -> Any:
-    """Build a command of what was loaded for it; raise the Problem 422 for what the dataclass itself refuses."""
+def command_of(command: type, said: Said, aside: str = CALLBACK) -> Any:
+    """Build a command of what was loaded for it, all but one member.
+
+    Raise the Problem 422 for what the dataclass itself refuses.
+    """
     try:
-        return built(command, {name: value for name, value in said.items() if name != CALLBACK})
+        return built(command, {name: value for name, value in said.items() if name != aside})
     except ValueError as error:
         raise invalid({"": str(error)}) from None

@@ -113,6 +113,15 @@ awaited = Rows[Row](
     Index("awaited_saga", "saga_id"),
 )
 
+signal_token = Rows[Row](
+    "signal_token",
+    READ,
+    Column("id", String, primary_key=True, comment="SHA-256 of a token in hex: who bears it may send the signal"),
+    Column("version", Integer, nullable=False),
+    Column("saga_id", Id, nullable=False),
+    Column("signal", String, nullable=False),
+)
+
 command_move = Rows[Row](
     "command_move",
     READ,

@@ -13,9 +13,9 @@ from pulsaga.delivery.transaction.rows import Row
 from pulsaga.running.runtime import Runtime
 from pulsaga.saga.kept import branch_id
 from pulsaga.saga.messages import SagaMoved
-from pulsaga.saga.snapshots import read_branches, read_steps
+from pulsaga.saga.snapshots import read_branches, read_steps, read_tokens
 from pulsaga.web.front_door.commands.waiting import changed_ids_body, topic_of
-from pulsaga.web.front_door.tables import awaited, command, command_move, refused_cancel
+from pulsaga.web.front_door.tables import awaited, command, command_move, refused_cancel, signal_token
 
 STATUS = {
     "RUNNING": "running",
@@ -53,7 +53,9 @@ def project_command(message: Message[SagaMoved]) -> Iterable[tuple[Table, Row]]:
 
 
 def _awaited(moved: SagaMoved, version: int | None) -> Iterator[tuple[Table, Row]]:
-    """Show which signals a saga waits for, and which it has."""
+    """Show which signals a saga waits for, which it has, and who may send them by a token."""
+    for digest, signal in read_tokens(moved.steps).items():
+        yield signal_token, {"id": digest, "saga_id": moved.saga_id, "signal": signal, "version": version}
     if '"signal"' not in moved.steps:  # few sagas wait for one
         return
     goes_on = moved.status in ("RUNNING", "SUSPENDED")
