@@ -232,12 +232,22 @@ def test_a_key_may_be_any_text(key: str) -> None:
         (["p", ""], 1000, "'' is no key of an item: it has 0 characters, not 1 to 100"),
         (["x" * 101], 1000, "it has 101 characters, not 1 to 100"),
         (["p", "q", "r"], 2, "there are 3 items, and 2 at most can be taken"),
+        ([f"{n:090}" for n in range(2500)], 3000, "the items take 290000 bytes, and 262144 at most can be kept"),
     ],
-    ids=["twins", "empty", "long", "too-many"],
+    ids=["twins", "empty", "long", "too-many", "too-large"],
 )
-def test_items_that_cannot_be_taken_end_the_saga_before_the_pivot(names: list[str], most: int, why: str) -> None:
-    """Nothing of them has begun; what was done before is undone, and the reason names them."""
-    walk = Walk(saga(step("a"), each(most=most)), *names).done("a")
+def test_items_that_cannot_be_taken_are_refused_when_they_are_known(names: list[str], most: int, why: str) -> None:
+    """At the start; or where the saga gets to them: what was done before is undone, and the reason names them."""
+    with pytest.raises(DomainError, match=why) as no:
+        Walk(saga(step("a"), Parallel(each(most=most), step("b"))), *names)
+    assert no.value.code == "items"
+
+    def once_learnt(known: Known) -> tuple[Item, ...]:
+        return known.items if known.left else ()
+
+    listed = replace(each(most=most), items=once_learnt)
+    learns = step("a", learn=lambda known, _: replace(known, left=1))
+    walk = Walk(saga(learns, listed), *names).done("a")
     assert walk.waits_for == {"-a"}
     assert walk.progress.reason[0] == "items"
     assert why in walk.progress.reason[1]
@@ -246,7 +256,7 @@ def test_items_that_cannot_be_taken_end_the_saga_before_the_pivot(names: list[st
 
 def test_behind_the_pivot_items_that_cannot_be_taken_wait_for_an_operator() -> None:
     """Who mends the workflow retries the step, and it is asked again."""
-    asked: list[list[str]] = [["p", "p"], ["p"]]
+    asked: list[list[str]] = [[], ["p", "p"], ["p"]]
 
     def listed(_known: Known) -> list[str]:
         return asked.pop(0)

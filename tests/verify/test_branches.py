@@ -28,6 +28,63 @@ from pulsaga.settings import Settings
 COORDINATORS = 3
 
 
+# --- too large
+
+
+def ended(lab: Lab) -> dict[str, tuple[str, str]]:
+    """Return how each saga ended, and why, by its workflow."""
+    rows = lab.coordinator.rows(saga)
+    return {row["workflow"]: (row["status"], progress_of(lab, row["id"]).reason[0]) for row in rows}
+
+
+def refusals(lab: Lab) -> list[Any]:
+    return [row for row in lab.coordinator.rows(events) if row["type"] == "lab.command-refused"]
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("plan", ["do " * 100_000, "do " * 2000], ids=["data", "items"])
+def test_what_is_too_large_to_be_kept_does_not_start(pool: ModuleType, settings: Settings, plan: str) -> None:
+    """Whoever asks is refused at once; nothing was sent, stored or left waiting."""
+    lab = lab_of(pool, settings, for_each(pool))
+    begin(lab, pool, plan)
+    assert len(refusals(lab)) == 1
+    assert lab.coordinator.rows(saga) == lab.coordinator.rows(saga_branch) == []
+    assert lab.coordinator.said("alfa.do") == []
+    lab.come_to_rest()
+    assert [lab.coordinator.count(table) for table in (failure, dead_letter)] == [0, 0]
+    assert defects(lab.report()) == {}
+    lab.close()
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_child_that_is_too_large_tells_its_parent(pool: ModuleType, settings: Settings) -> None:
+    """That does not wait for its deadline, and undoes what it did."""
+    parent = flow(pool, step(pool, 0, lambda _: "do"), child(pool, 1, "do " * 2000))
+    lab = lab_of(pool, settings, parent, replace(for_each(pool), name="flow-1", starts=pool.STARTS[1]))
+    begin(lab, pool, "do")
+    assert ended(lab) == {"flow-0@1": ("COMPENSATED", "items")}
+    lab.come_to_rest()
+    assert defects(lab.report()) == {}
+    lab.close()
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_an_answer_that_makes_a_saga_too_large_is_in_front_of_an_operator(pool: ModuleType, settings: Settings) -> None:
+    """It is kept as a letter: nothing that was answered is lost."""
+
+    def swell(order: Any, _done: Any) -> Any:
+        return replace(order, plan="x" * 5_000_000)
+
+    lab = lab_of(pool, settings, flow(pool, step(pool, 0, fate_of, learn=swell), step(pool, 1, fate_of)))
+    begin(lab, pool, "do do")
+    lab.come_to_rest()
+    assert ended(lab) == {"flow-0@1": ("SUSPENDED", "reply-failed")}
+    (letter,) = lab.coordinator.rows(dead_letter)
+    assert "the limit is 4194304" in letter["error"]
+    assert defects(lab.report()) == {}
+    lab.close()
+
+
 # --- in the same moment
 
 

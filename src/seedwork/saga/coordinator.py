@@ -29,7 +29,7 @@ from pulsaga.delivery.messages import (
 from pulsaga.delivery.tables import pack_context, unpack_context
 from pulsaga.delivery.transaction.rows import Row, Wanted
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
-from pulsaga.errors import DomainError
+from pulsaga.errors import DomainError, MessageTooLarge
 from pulsaga.records import plain
 from pulsaga.saga.declarations import Declarations
 from pulsaga.saga.engine.by_hand import is_cancellable
@@ -96,9 +96,23 @@ class Coordinator(Declarations):
     # --- messages
 
     def start(self, message: AnyMessage, uow: UnitOfWork) -> None:
-        """Begin the workflow that this command asks for; its id is the command's."""
-        workflow = self.starting[type(message.body)]
-        self._save(uow, start(workflow, message.saga_id, plain(message.body), uow.now, new_id), message.follow())
+        """Begin the workflow that this command asks for; its id is the command's. Refuse what cannot be kept."""
+        try:
+            self._begin(message, uow)
+        except (DomainError, MessageTooLarge) as no:
+            refusal = no if isinstance(no, DomainError) else DomainError("too-large", str(no))
+            seen = uow.seen(message.id)
+            uow.drop()
+            uow.remember(message.id, seen.hash if seen else None)
+            ended = self._never_begun(message.id, refusal.code, refusal.detail)
+            if not self._tell_parent(uow, ended, message.follow(), answers=message.id):
+                raise refusal from None
+
+    def _begin(self, message: AnyMessage, uow: UnitOfWork) -> None:
+        workflow, known = self.starting[type(message.body)], plain(message.body)
+        if (size := len(orjson.dumps(known))) > workflow.most_bytes:
+            raise DomainError("too-large", f"it takes {size} bytes, and {workflow.most_bytes} at most can be kept")
+        self._save(uow, start(workflow, message.saga_id, known, uow.now, new_id), message.follow())
 
     def cancel_saga(self, message: Message[CancelSaga], uow: UnitOfWork) -> None:
         """Give up a saga; when it has not begun yet, see to it that it does not."""
@@ -160,8 +174,8 @@ class Coordinator(Declarations):
             happening = Replied(ended.child_id, child.load(orjson.loads(ended.data)))
         self.happen(uow, message.saga_id, happening, message.follow())
 
-    def _never_begun(self, child_id: str) -> ChildEnded:
-        return self.child_ended(child_id, "", "COMPENSATED", "cancelled", "it has not begun", "{}")
+    def _never_begun(self, child_id: str, code: str = "cancelled", detail: str = "it has not begun") -> ChildEnded:
+        return self.child_ended(child_id, "", "COMPENSATED", code, detail, "{}")
 
     def _tell_parent(self, uow: UnitOfWork, ended: ChildEnded, context: Context, answers: str | None) -> bool:
         """Tell whoever has started a saga how it has ended, as the answer to its start; return whether anybody has."""

@@ -48,6 +48,8 @@ class Saga(Generic[D]):
     version: int = 1
     access: Access | None = None
     """Closed unless declared: without one it is reachable by no caller."""
+    most_bytes: int = 256 * 1024
+    """Bytes of JSON that what starts it may take, and the items of a ForEach; beyond them it is refused."""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):

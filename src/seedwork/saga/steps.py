@@ -279,7 +279,8 @@ class ForEach(Generic[D, T]):
     """
 
     items: Callable[[D], Sequence[T]]
-    """Saga data → the items; asked once, and kept in the log."""
+    """Saga data → the items; what it says when the saga gets there is kept in the log. The start is refused where it
+    says then already what cannot be taken."""
     key: Callable[[T], str]
     """Item → its name in the log, of its own among the items."""
     steps: Sequence[Node[Any]]
@@ -290,7 +291,7 @@ class ForEach(Generic[D, T]):
     """How many items may be in hand at once, forward and back."""
     fail: Fail = "fast"
     most: int = 1000
-    """How many items there may be; a saga that has more cannot go on."""
+    """How many items there may be; a saga that has more does not start, or cannot go on."""
 
     def __post_init__(self) -> None:
         if not self.steps:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from pulsaga.delivery.messages import contract_of
+from pulsaga.errors import DomainError
 from pulsaga.records import built
 from pulsaga.saga.branches import escaped, fork_of, is_branch
 from pulsaga.saga.definition import Known
@@ -80,13 +82,41 @@ class Forward(Back):
 
     def _fork_items(self, path: str, each: ForEach[Any, Any]) -> None:
         items = list(each.items(self._view_at(path)))
-        keys = [str(each.key(item)) for item in items]
-        if wrong := _wrong_with(keys, each.most):
+        if wrong := self._wrong_with(items, each):
             self.log("refused", path, code="items", detail=wrong)
             self._cannot_go_on(path, "items", wrong)
         else:
             kept = [plain_item(item) for item in items]
-            self._fork(path, {"keys": [escaped(key) for key in keys], "items": kept})
+            self._fork(path, {"keys": [escaped(str(each.key(item))) for item in items], "items": kept})
+
+    def _wrong_with(self, items: Sequence[Any], each: ForEach[Any, Any]) -> str:
+        """Say why items cannot be taken, or nothing."""
+        if len(items) > each.most:
+            return f"there are {len(items)} items, and {each.most} at most can be taken"
+        if (size := len(json.dumps([plain_item(item) for item in items]))) > self.saga.most_bytes:
+            return f"the items take {size} bytes, and {self.saga.most_bytes} at most can be kept"
+        for key, number in Counter(str(each.key(item)) for item in items).items():
+            if not 0 < len(key) <= LONGEST_KEY:
+                return (
+                    f"{key[:LONGEST_KEY]!r} is no key of an item: it has {len(key)} characters, not 1 to {LONGEST_KEY}"
+                )
+            if number > 1:
+                return f"{number} items have the key {key!r}"
+        return ""
+
+    def refuse_items(self) -> None:
+        """Raise DomainError for items that cannot be taken, where they are known from the start."""
+        for path in self.saga.item_types:
+            each = self.saga.at(path)
+            assert isinstance(each, ForEach)
+            if "each" in path.split("/"):
+                continue
+            try:
+                wrong = self._wrong_with(list(each.items(self.view(""))), each)
+            except Exception:  # it needs what the saga has yet to learn
+                continue
+            if wrong:
+                raise DomainError("items", wrong)
 
     def _fork(self, path: str, branches: Known) -> None:
         self.log("forked", path, data=branches)
@@ -141,15 +171,3 @@ class Forward(Back):
                 return True
             branch = self.progress.branch_around(fork_of(branch))
         return False
-
-
-def _wrong_with(keys: Sequence[str], most: int) -> str:
-    """Say why items cannot be taken by their keys, or nothing."""
-    if len(keys) > most:
-        return f"there are {len(keys)} items, and {most} at most can be taken"
-    for key, number in Counter(keys).items():
-        if not 0 < len(key) <= LONGEST_KEY:
-            return f"{key[:LONGEST_KEY]!r} is no key of an item: it has {len(key)} characters, not 1 to {LONGEST_KEY}"
-        if number > 1:
-            return f"{number} items have the key {key!r}"
-    return ""

@@ -27,9 +27,10 @@ from pulsaga.saga.log import Progress
 
 
 def start(saga: Saga[Any], saga_id: str, data: Known, now: float, new_id: Callable[[], str]) -> Move:
-    """Begin: return progress, log entries and the first commands."""
+    """Begin: return progress, log entries and the first commands; raise DomainError for items that cannot be taken."""
     turn = ByHand(saga, Progress(saga_id, saga.key), now, new_id)
     turn.log("started", data=dict(data))
+    turn.refuse_items()
     turn.take_up("0")
     return turn.move()
 
