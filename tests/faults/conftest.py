@@ -16,19 +16,23 @@ from tests.system.conftest import Mode, embedded_mode, pulsar_mode
 from tests.system.harness import System
 from tests.system.mailboxes import SmtpServer, smtp_server
 
+from pulsaga.system import System as Declared
+from system import SYSTEM
+
 __all__ = ["embedded_mode", "pulsar_mode"]
 
-WORKERS = ("generador", "correo", "protools_saga", "bff")
 MARKS = {"pulsar": [pytest.mark.pulsar, pytest.mark.postgres], "embedded": []}
 SETUPS = os.environ.get("FAULT_MODES", "pulsar-3 embedded-1").split()
 
 
 @contextmanager
-def hurt(mode: Mode, replicas: int, folder: Path, mailbox: SmtpServer, **settings: str) -> Iterator[System]:
+def hurt(
+    mode: Mode, replicas: int, folder: Path, mailbox: SmtpServer, of: Declared = SYSTEM, **settings: str
+) -> Iterator[System]:
     """Run a system in which faults are allowed, on a mail server that can be taken away."""
-    counts = [f"{service}={replicas}" for service in WORKERS]
+    counts = [f"{service.name}={replicas}" for service in of.all if "worker" in service.kinds]
     mailed = replace(mode, mailbox=lambda _home: nullcontext(mailbox))
-    with mailed.prepared(folder, counts, PROTOOLS_FAULTS="on", **settings) as system:
+    with mailed.prepared(folder, counts, of, PROTOOLS_FAULTS="on", **settings) as system:
         yield system
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections import defaultdict
@@ -13,26 +14,43 @@ from pathlib import Path
 
 from tests.faults.conftest import hurt
 from tests.faults.matrix import Point, Verdict, draw_pairs, enumerate_points, kill_at, kill_twice
+from tests.faults.stories import PASSWORDS, TRIPS, Story
 from tests.system.conftest import Mode, on_servers
-from tests.system.harness import System
-from tests.system.mailboxes import smtp_server
+from tests.system.harness import SOURCES, System
+from tests.system.mailboxes import SmtpServer, smtp_server
+from tests.system.trips import prepare
 
 from pulsaga_program.local import LocalPostgres, LocalPulsar
 from pulsaga_program.local.process import free_ports
 
+STORIES = {"passwords": PASSWORDS, "trips": TRIPS}
 TRIES = 4
 QUICK = {"SWEEP_AFTER": "1", "MAIL_CLAIM": "3", "FAILURE_DELAY": "0.2"}
 """What would else be waited for after every kill."""
 
 
 @contextmanager
-def running(name: str) -> Iterator[System]:
-    """Run a system on servers of its own."""
+def running(name: str, story: str) -> Iterator[System]:
+    """Run the system of a story on servers of its own."""
     with tempfile.TemporaryDirectory(prefix="protools-matrix-") as text, smtp_server() as mailbox:
         folder = Path(text)
         folder.chmod(0o711)  # under root PostgreSQL runs as another user, who has to pass through
-        with _mode(name, folder) as mode, hurt(mode, 1, folder, mailbox, **QUICK) as system:
+        with _mode(name, folder) as mode, told(mode, story, folder, mailbox) as system:
             yield system.up()
+
+
+@contextmanager
+def told(mode: Mode, story: str, folder: Path, mailbox: SmtpServer) -> Iterator[System]:
+    """Prepare the system of a story, with one of every worker, so that whoever dies is missed."""
+    if story == "passwords":
+        with hurt(mode, 1, folder, mailbox, **QUICK) as system:
+            yield system
+        return
+    example = folder / "example"
+    trips = prepare(example)
+    given = {"PROTOOLS_SYSTEM": "trips.system:SYSTEM", "PYTHONPATH": f"{SOURCES}{os.pathsep}{example}"}
+    with hurt(mode, 1, folder, mailbox, trips, **QUICK, **given) as system:
+        yield system
 
 
 @contextmanager
@@ -52,19 +70,20 @@ def _mode(name: str, folder: Path) -> Iterator[Mode]:
         postgres.remove()
 
 
-def singles(system: System, points: Sequence[Point]) -> Iterator[Verdict]:
+def singles(system: System, story: Story, points: Sequence[Point]) -> Iterator[Verdict]:
     """Kill once at each point; one that a saga did not come by (two batches became one) is tried again."""
     for point in points:
-        tried = (kill_at(system, point) for _ in range(TRIES))
+        tried = (kill_at(system, story, point) for _ in range(TRIES))
         verdict = next((v for v in tried if v.reached), Verdict((point,), reached=False))
         word = "BAD" if verdict.wrong else "ok " if verdict.reached else "-- "
         print(f"  {word} {point}  {verdict.wrong}", flush=True)
         yield verdict
 
 
-def doubles(system: System, points: Sequence[Point], seed: int, wanted: int) -> Iterator[Verdict]:
+def doubles(system: System, story: Story, points: Sequence[Point], seed: int, wanted: int) -> Iterator[Verdict]:
     """Kill twice, until that many pairs were both reached."""
-    reached = (v for first, second in draw_pairs(points, seed) if (v := kill_twice(system, first, second)).reached)
+    pairs = draw_pairs(points, seed)
+    reached = (v for first, second in pairs if (v := kill_twice(system, story, first, second)).reached)
     for verdict in islice(reached, wanted):
         pair = "  then  ".join(map(str, verdict.points))
         print(f"  {'BAD' if verdict.wrong else 'ok'}  {pair}  {verdict.wrong}", flush=True)
@@ -97,17 +116,19 @@ def main() -> int:
     """Run what was asked for; return 1 when anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mode", action="append", choices=["embedded", "pulsar"], required=True)
+    parser.add_argument("--story", choices=list(STORIES), default="passwords")
     parser.add_argument("--pairs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only-pairs", action="store_true")
     options = parser.parse_args()
     wrong = 0
     for mode in options.mode:
-        with running(mode) as system:
-            points = enumerate_points(system)
+        story = STORIES[options.story]
+        with running(mode, options.story) as system:
+            points = enumerate_points(system, story)
             print(f"{mode}: {len(points)} points of one happy and one compensated saga", flush=True)
-            once = list(singles(system, [] if options.only_pairs else points))
-            twice = list(doubles(system, points, options.seed, options.pairs))
+            once = list(singles(system, story, [] if options.only_pairs else points))
+            twice = list(doubles(system, story, points, options.seed, options.pairs))
         print(f"\n{mode}, killed once\n{table(once)}\n\n{mode}, killed twice (seed {options.seed})\n{table(twice)}\n")
         wrong += bad(once) + bad(twice)
     return 1 if wrong else 0

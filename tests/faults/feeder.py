@@ -16,7 +16,7 @@ from uuid import uuid4
 import urllib3
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
-from tests.faults.matrix import new_name
+from tests.faults.stories import new_name
 from tests.system.harness import System
 
 from pulsaga.delivery.database import open_database

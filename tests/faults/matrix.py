@@ -8,18 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
-from uuid import uuid4
 
-import urllib3
+from tests.faults.stories import Story
 from tests.patience import PATIENCE_S
-from tests.system.harness import ENDED, System, eventually, paused
+from tests.system.harness import System, eventually, paused
 
-from system import SYSTEM
-
-Kind = Literal["happy", "compensated"]
-KINDS: tuple[Kind, ...] = ("happy", "compensated")
-ENDS: dict[Kind, str] = {"happy": "completed", "compensated": "refused"}
 UNNAMED = ("clearing",)
 """Points whose passes show no message: any pass counts."""
 PROVOKED = {"sweeping": "publishing action=drop"}
@@ -30,7 +23,7 @@ PROVOKED = {"sweeping": "publishing action=drop"}
 class Point:
     """Name the n-th pass of a saga of this kind through a seam."""
 
-    kind: Kind
+    kind: str
     seam: str
     nth: int = 1
 
@@ -64,19 +57,19 @@ class Verdict:
     wrong: str = ""
 
 
-def enumerate_points(system: System) -> list[Point]:
+def enumerate_points(system: System, story: Story) -> list[Point]:
     """Let one saga of each kind run undisturbed, and return every pass of every seam."""
-    return [point for kind in KINDS for point in _passes(system, kind)]
+    return [point for kind in story.ends for point in _passes(system, story, kind)]
 
 
-def _passes(system: System, kind: Kind) -> Iterator[Point]:
-    subject = new_name()
+def _passes(system: System, story: Story, kind: str) -> Iterator[Point]:
+    subject, seams = story.name(kind), system.of.seams
     with ExitStack() as stack:
-        counts = {seam: stack.enter_context(system.counting(_counting(seam, subject))) for seam in SYSTEM.seams}
-        run_saga(system, kind, subject)
+        counts = {seam: stack.enter_context(system.counting(_counting(seam, subject))) for seam in seams}
+        story.run(system, kind, subject)
         settle(system)
         passes = {seam: count().fired for seam, count in counts.items()}
-    for seam in SYSTEM.seams:
+    for seam in seams:
         service, _, place = seam.partition(".")
         number = min(1, passes[f"{service}.publishing"]) if place in PROVOKED else passes[seam]
         for nth in range(1, (min(1, number) if place in UNNAMED else number) + 1):
@@ -86,34 +79,6 @@ def _passes(system: System, kind: Kind) -> Iterator[Point]:
 def _counting(seam: str, subject: str) -> str:
     match = "" if seam.partition(".")[2] in UNNAMED else f" match=subject={subject}"
     return f"{seam} action=sleep=0{match} times=forever"
-
-
-def new_name() -> str:
-    """Return a username that no other saga has."""
-    return f"u{uuid4().hex[:12]}"
-
-
-def run_saga(system: System, kind: Kind, subject: str) -> str:
-    """Ask until somebody answers, under one idempotency key; return how the command ended."""
-    domain = "example.test" if kind == "happy" else system.mailbox.refused
-    wish, key = {"username": subject, "email": f"{subject}@{domain}"}, uuid4().hex
-
-    def accepted() -> str | None:
-        try:
-            answer = system.post("/passwords", wish, Idempotency_Key=key)
-        except urllib3.exceptions.HTTPError:
-            return None
-        return answer.json["id"] if answer.status == 202 else None
-
-    def ended() -> Any:
-        try:
-            shown = system.command(identifier)
-        except urllib3.exceptions.HTTPError:
-            return None
-        return shown["status"] if shown["status"] in ENDED else None
-
-    identifier = system.eventually(accepted, PATIENCE_S)
-    return str(system.eventually(ended, PATIENCE_S))
 
 
 def settle(system: System) -> None:
@@ -135,29 +100,29 @@ def defects(system: System) -> str:
     return ""
 
 
-def kill_at(system: System, point: Point) -> Verdict:
+def kill_at(system: System, story: Story, point: Point) -> Verdict:
     """Run one saga and kill at one point."""
-    subject = new_name()
+    subject = story.name(point.kind)
     with ExitStack() as stack:
         fired = [stack.enter_context(system.counting(rule)) for rule in point.rules(subject)]
-        status = run_saga(system, point.kind, subject)
+        status = story.run(system, point.kind, subject)
         if not _happens(lambda: all(count().fired for count in fired)):
             return Verdict((point,), reached=False)
-    return Verdict((point,), reached=True, wrong=_wrong(system, point.kind, subject, status))
+    return Verdict((point,), reached=True, wrong=_wrong(system, story, point, subject, status))
 
 
-def kill_twice(system: System, first: Point, second: Point) -> Verdict:
+def kill_twice(system: System, story: Story, first: Point, second: Point) -> Verdict:
     """Kill at one point, and again at another of the same service while it recovers from that."""
-    subject, pair = new_name(), (first, second)
+    subject, pair = story.name(first.kind), (first, second)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         once = [stack.enter_context(system.counting(rule)) for rule in first.rules(subject)]
         with paused([system.process.pid]):  # the supervisor: nobody comes back before the second rule is there
-            asking = pool.submit(run_saga, system, first.kind, subject)
+            asking = pool.submit(story.run, system, first.kind, subject)
             died = _happens(lambda: all(count().fired for count in once) or asking.done())
             again = [stack.enter_context(system.counting(rule)) for rule in second.rules(subject)]
         status = asking.result(PATIENCE_S * 2)
         reached = died and all(count().fired for count in [*once, *again])
-    return Verdict(pair, reached, _wrong(system, first.kind, subject, status))
+    return Verdict(pair, reached, _wrong(system, story, first, subject, status))
 
 
 def _happens(look: Callable[[], bool]) -> bool:
@@ -168,13 +133,10 @@ def _happens(look: Callable[[], bool]) -> bool:
         return False
 
 
-def _wrong(system: System, kind: Kind, subject: str, status: str) -> str:
-    if status != ENDS[kind]:
+def _wrong(system: System, story: Story, point: Point, subject: str, status: str) -> str:
+    if status != story.ends[point.kind]:
         return f"it ended {status}"
-    mails = {mail.raw for mail in system.mailbox.mails() if subject.encode() in mail.raw}
-    if len(mails) != (kind == "happy"):
-        return f"{len(mails)} distinct mails"
-    return defects(system)
+    return story.wrong(system, point.kind, subject) or defects(system)
 
 
 def draw_pairs(points: Sequence[Point], seed: int) -> Iterator[tuple[Point, Point]]:

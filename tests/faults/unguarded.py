@@ -7,6 +7,7 @@ names the tests that must go red then. `python -m tests.faults.control_arms` run
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from pulsaga.delivery.dispatch import dispatcher, failures, worker
 from pulsaga.delivery.outbox import Outbox, RestingTopics
 from pulsaga.delivery.tables import Seen
 from pulsaga.delivery.transaction import rows, unit_of_work
+from pulsaga.saga import coordinator
 from pulsaga.saga.engine import turn
 from pulsaga.web import formats
 from pulsaga.web.front_door import acceptance
@@ -195,6 +197,17 @@ def _no_idempotency_key() -> None:
     acceptance._append = append_without_key
 
 
+def _no_lock_of_the_limit() -> None:
+    """Let coordinators give turns under one limit beside each other."""
+    load = unit_of_work.UnitOfWork.load
+
+    def load_others(self: Any, wanted: Any) -> None:
+        load(self, [(table, key) for table, key in wanted if getattr(table, "name", "") != "slot_limit"])
+
+    unit_of_work.UnitOfWork.load = load_others  # type: ignore[method-assign]
+
+
+BRANCHES, LIMITS, TOKENS = (f"tests/verify/test_{name}.py" for name in ("branches", "limits", "tokens"))
 WORKER, ORDER = "tests/service/test_worker.py", "tests/service/test_delivery_order.py"
 ADMISSION = "tests/service/test_admission.py"
 SAGA, LATE, LESSONS = "tests/unit/test_saga.py", "tests/service/test_late.py", "tests/service/test_lessons.py"
@@ -256,6 +269,31 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
                 f"{SAGA}::test_the_same_reply_twice_changes_nothing",
                 f"{SAGA}::test_a_success_after_giving_up_is_logged_as_late_and_left_to_its_compensation",
             ),
+        ),
+        "branch-wakes": Arm(
+            "a branch wakes its saga when its own time has come",
+            _replace(coordinator, "_wake_at", lambda _uow, progress, _before: progress.wake_at),
+            (f"{BRANCHES}::test_a_branch_wakes_its_saga_when_its_own_time_has_come",),
+        ),
+        "child-tells": Arm(
+            "the end of a child moves its parent on",
+            _replace(coordinator.Coordinator, "_tell_parent", lambda self, *_, **__: False),
+            (f"{BRANCHES}::test_a_child_ends_and_its_parent_goes_on",),
+        ),
+        "limit-lock": Arm(
+            "a limit holds with any number of coordinators",
+            _no_lock_of_the_limit,
+            (f"{LIMITS}::test_nobody_gives_turns_between_what_another_counts_and_chooses",),
+        ),
+        "bearer": Arm(
+            "nobody signals with another's token, or with none",
+            _replace(coordinator.Coordinator, "_check_bearer_of", lambda self, *_: None),
+            (f"{TOKENS}::test_nobody_else_may_signal",),
+        ),
+        "token-of-the-command": Arm(
+            "a command that is sent again brings the same token",
+            _replace(coordinator, "token_of", lambda _key, _command_id: secrets.token_urlsafe(32)),
+            (f"{TOKENS}::test_a_command_that_is_sent_again_brings_the_same_token_and_a_new_one_another",),
         ),
         "tombstone": Arm(
             "an undo that overtakes its command refuses it later",

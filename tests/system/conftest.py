@@ -14,7 +14,9 @@ import pytest
 from tests.system.harness import LEAVE_S, System
 from tests.system.mailboxes import Mailbox, Maildir, smtp_server
 
+from pulsaga.system import System as Declared
 from pulsaga_program.local import LocalPostgres, LocalPulsar
+from system import SYSTEM
 
 KEYS = ("VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET")
 FAST_FAILURES = {"FAILURE_ATTEMPTS": "3", "FAILURE_DELAY": "0.1"}
@@ -29,12 +31,14 @@ class Mode:
     mailbox: Callable[[Path], AbstractContextManager[Mailbox]]
 
     @contextmanager
-    def prepared(self, folder: Path, replicas: Sequence[str] = (), **settings: str) -> Iterator[System]:
+    def prepared(
+        self, folder: Path, replicas: Sequence[str] = (), of: Declared = SYSTEM, **settings: str
+    ) -> Iterator[System]:
         """Prepare a system with a home, a namespace and databases of its own; whatever runs at the end is ended."""
         home = folder / "home"
         with self.mailbox(home) as mailbox:
             environment = {**FAST_FAILURES, **self.environment(), **settings}
-            system = System(home, environment, mailbox, replicas)
+            system = System(home, environment, mailbox, replicas, of)
             try:
                 yield system
             finally:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -28,6 +29,7 @@ from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.database import open_database
 from pulsaga.faults import RuleBook, Told
 from pulsaga.settings import Settings, Side
+from pulsaga.system import System as Declared
 from pulsaga_program.databases import SIDES
 from pulsaga_program.local.process import command_line, port_is_free, send, tail, wait_until
 from system import SYSTEM
@@ -112,9 +114,15 @@ class System(Program):
     """Hold one running system: its program with every child, its front doors, its mailbox."""
 
     def __init__(
-        self, home: Path, environment: Mapping[str, str], mailbox: Mailbox, replicas: Sequence[str] = ()
+        self,
+        home: Path,
+        environment: Mapping[str, str],
+        mailbox: Mailbox,
+        replicas: Sequence[str] = (),
+        of: Declared = SYSTEM,
     ) -> None:
-        super().__init__(home, {**web_ports(), **mailbox.environment, **environment})
+        super().__init__(home, {**web_ports(of), **mailbox.environment, **environment})
+        self.of = of
         self.mailbox = mailbox
         self.replicas = [part for text in replicas for part in ("--replicas", text)]
         self.log = home.parent / f"{home.name}.log"
@@ -227,11 +235,9 @@ class System(Program):
     def is_at_rest(self) -> bool:
         """Tell whether every command that was accepted has come to its end, and nothing is left to be said or tried."""
         waiting = [
-            self.rows(s, f"SELECT 1 FROM {table} LIMIT 1") for s in SYSTEM.names for table in ("outbox", "failure")
+            self.rows(s, f"SELECT 1 FROM {table} LIMIT 1") for s in self.of.names for table in ("outbox", "failure")
         ]
-        return not any(waiting) and not self.rows(
-            "protools_saga", "SELECT 1 FROM saga WHERE wake_at IS NOT NULL LIMIT 1"
-        )
+        return not any(waiting) and not self.rows(self.of.name, "SELECT 1 FROM saga WHERE wake_at IS NOT NULL LIMIT 1")
 
     @contextmanager
     def without(self, *words: str) -> Iterator[None]:
@@ -249,11 +255,12 @@ class System(Program):
 
     # --- the front doors
 
-    def url(self, service: str = "bff") -> str:
-        """Return where the web processes of a service answer."""
+    def url(self, service: str = "") -> str:
+        """Return where the web processes of a service answer, by default the front door's."""
+        service = service or (self.of.door or self.of.coordinator).name
         return f"http://127.0.0.1:{self.environment[f'{service.upper()}_PORT']}"
 
-    def get(self, path: str, service: str = "bff", **headers: str) -> Answer:
+    def get(self, path: str, service: str = "", **headers: str) -> Answer:
         """GET a path."""
         return self._request("GET", self.url(service) + path, headers)
 
@@ -362,7 +369,7 @@ class System(Program):
     def everything_stored(self) -> bytes:
         """Return every value of every row of every database, as bytes."""
         values: list[bytes] = []
-        for service in SYSTEM.names:
+        for service in self.of.names:
             for side in SIDES:
                 values += self._values(service, side)
         return b"\n".join(values)
@@ -408,14 +415,9 @@ def paused(pids: Sequence[int]) -> Iterator[None]:
             send(pid, signal.SIGCONT)
 
 
-def web_ports() -> dict[str, str]:
-    """Choose ports for four web services, below the range that outgoing connections take."""
-    chosen = next(ports for ports in iter(_some_ports, None) if all(map(port_is_free, ports)))
-    names = ("BFF_PORT", "PROTOOLS_SAGA_PORT", "GENERADOR_PORT", "CORREO_PORT")
-    bff, _, generador, _ = chosen
-    urls = {"PUBLIC_URL": f"http://127.0.0.1:{bff}", "GENERADOR_URL": f"http://127.0.0.1:{generador}"}
-    return urls | {name: str(port) for name, port in zip(names, chosen, strict=True)}
-
-
-def _some_ports() -> list[int]:
-    return random.sample(range(20_000, 30_000), 4)
+def web_ports(of: Declared = SYSTEM) -> dict[str, str]:
+    """Choose ports for the web processes of a system, below the range that outgoing connections take."""
+    names = [service.name for service in of.all if service.web]
+    draws = (random.sample(range(20_000, 30_000), len(names)) for _ in count())
+    chosen = next(ports for ports in draws if all(map(port_is_free, ports)))
+    return {f"{name.upper()}_PORT": str(port) for name, port in zip(names, chosen, strict=True)}

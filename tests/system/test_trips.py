@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +16,12 @@ from sqlalchemy import text
 from tests.system.conftest import Mode
 from tests.system.folders import Repository, is_in_house_style
 from tests.system.harness import eventually
+from tests.system.trips import EXAMPLE, copy_to, token_of
 
-from pulsaga import unseal_text
 from pulsaga.delivery.database import open_database
 from pulsaga.settings import Settings
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "trips"
 COMMANDS = re.findall(r"^\$ (.+)$", (EXAMPLE / "README.md").read_text(), re.M)
-IGNORED = shutil.ignore_patterns("__pycache__", ".*")
 
 
 class Trips(Repository):
@@ -32,7 +29,7 @@ class Trips(Repository):
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(folder, environment, "trips")
-        shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True, ignore=IGNORED)
+        copy_to(folder)
         self._pool = urllib3.PoolManager(retries=False)
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
@@ -57,12 +54,12 @@ class Trips(Repository):
         shown = eventually(ended, log=self.log)
         assert (shown["status"], shown.get("reason", {}).get("code")) == (status, code), shown
 
-    def rows(self, service: str, query: str) -> list[Any]:
+    def rows(self, service: str, query: str, **values: Any) -> list[Any]:
         """Look into the write database of a service."""
         engine = open_database(self.settings, service, "write", "owner")
         try:
             with engine.connect() as connection:
-                return list(connection.execute(text(query)))
+                return list(connection.execute(text(query), values))
         finally:
             engine.dispose()
 
@@ -72,10 +69,8 @@ class Trips(Repository):
         return Settings.read(self.environment)
 
     def token_for(self, identifier: str) -> str:
-        """Open the letter that asks for a trip, as whoever it is for would."""
-        query = f"SELECT sealed_token FROM letter WHERE saga_id = '{identifier}' AND sealed_token != ''"
-        ((sealed,),) = eventually(lambda: self.rows("desk", query), log=self.log)
-        return unseal_text(sealed, self.settings.keys("TOKEN_KEY"), identifier)
+        """Wait for the letter that asks for a trip."""
+        return eventually(lambda: token_of(self.rows, self.settings, identifier), log=self.log)
 
     def approve(self, token: str) -> int:
         """Send the signal; return the status of the answer, none of which tells whom it reaches."""
@@ -151,6 +146,6 @@ def started_by_the_calendar(trips: Trips) -> None:
 
 def test_the_example_is_in_house_style_and_every_command_of_it_is_tried(tmp_path: Path) -> None:
     """Whoever copies it must not be sent back."""
-    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True, ignore=IGNORED)
+    copy_to(tmp_path)
     is_in_house_style(tmp_path)
     assert {shlex.split(line)[0] for line in COMMANDS} == {"protools", "curl", "AUTH=none"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Engine, update
 from tests.service.desk import Acks, Desk, arrived, deliver, sit_down
 
+from pulsaga import faults
 from pulsaga.broker import Wire
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.dispatch.reader import Reader
@@ -31,11 +32,45 @@ from pulsaga.settings import Settings
 from pulsaga.system import System
 from pulsaga.web.front_door.acceptance import Request, accept
 
+DEATHS = ("received", "handled", "flushed", "committed", "acking", "acked", "publishing", "published")
+SAID_LATER = ("acked", "publishing", "published")
+"""Where a worker dies that has acknowledged: only its outbox knows what it would have said."""
 ROUNDS = 40
 """After so many everything has ended that ever does."""
 SILENCE_S, DEADLINE_S = 6.0, 301.0
 FAR_S = 1e6
 Finish = Callable[[UnitOfWork], object]
+
+
+class Death(BaseException):
+    """Say that the process which ran is no more."""
+
+
+@dataclass
+class _Rules:
+    """Stand in for a book of rules: the process dies at a point, as `kill -9` would."""
+
+    point: str
+
+    def count(self, seam: str, _facts: Any) -> list[Any]:
+        if seam == f".{self.point}":
+            raise Death
+        return []
+
+
+@contextmanager
+def dying_at(point: str) -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Have whoever passes a point die while the block runs; yield what runs something that may die."""
+
+    def run(work: Callable[[], object]) -> None:
+        with suppress(Death):
+            work()
+
+    before, faults._installed = faults._installed, faults._Installed("", _Rules(point)) if point else None  # type: ignore[arg-type]
+    try:
+        yield run
+    finally:
+        faults._installed = before
 
 
 @dataclass
@@ -138,8 +173,36 @@ class Lab:
             return
         if fate > 0.85:
             self.on_the_way.append((to, wire))
+        if fate < 0.3:
+            self._die_over(to, wire, chance.choice(DEATHS))
+            return
         self.desks[to].worker.settle([arrived(wire)])
         self.give_turns()
+
+    def _die_over(self, to: str, wire: Wire, point: str) -> None:
+        """Have a worker die, and another take its place: what was not acknowledged comes again."""
+        with dying_at(point) as died:
+            died(lambda: self.desks[to].worker.settle([arrived(wire)]))
+        self.replace_desk(to)
+        if point not in SAID_LATER:
+            self.on_the_way.append((to, wire))
+
+    def replace_desk(self, name: str) -> None:
+        """Start a service's worker anew, with nothing in its memory; its outbox says later what it had not said."""
+        old = self.desks[name]
+        self.desks[name] = new = sit_down(self.settings, name, None, self.system)
+        offset = old.runtime.transactions.outbox.speaker.clock_offset
+        speaker = new.runtime.transactions.outbox.speaker
+        new.runtime.transactions.outbox.speaker = replace(speaker, clock_offset=offset)
+        new.broker.published[:] = old.broker.published
+        old.runtime.write.dispose()
+
+    def sweep(self) -> None:
+        """Say what was committed and never said."""
+        for desk in self.desks.values():
+            with desk.runtime.write.begin() as tx:
+                tx.execute(update(outbox).values(due_at=0))
+            desk.runtime.transactions.outbox.sweep()
 
     def _lose(self, to: str, wire: Wire) -> None:
         """Lose a command of a saga for good, since that is sent again; anything else until all comes to rest."""
@@ -168,14 +231,17 @@ class Lab:
             if name in self.desks:
                 self.desks[name].runtime.transactions.run(finish)
 
-    def pass_time(self, seconds: float) -> None:
-        """Let time pass for the coordinator, and what is due happen."""
+    def pass_time(self, seconds: float, dies_at: str = "") -> None:
+        """Let time pass for the coordinator, and what is due happen; it may die over that at a point of its life."""
         self.passed_s += seconds
         transactions = self.coordinator.runtime.transactions
         transactions.outbox.speaker = replace(transactions.outbox.speaker, clock_offset=self.passed_s)
-        self.give_turns()
-        wake_due_sagas(self.coordinator.runtime).work()
-        resend_to_silent(self.coordinator.runtime).work()
+        with dying_at(dies_at) as died:
+            for duty in (give_turns, wake_due_sagas, resend_to_silent):
+                if duty is not give_turns or self.system.sagas.limits:
+                    died(duty(self.coordinator.runtime).work)
+        if dies_at:
+            self.replace_desk(self.system.name)
 
     def retry(self) -> None:
         """Try again what failed."""
@@ -187,6 +253,7 @@ class Lab:
     def come_to_rest(self) -> None:
         """Go on until everything has ended that ever does."""
         for _ in range(ROUNDS):
+            self.sweep()
             self.retry()
             self.deliver_all()
             self.finish()

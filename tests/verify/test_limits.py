@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Barrier
 from types import ModuleType
+from typing import Any
 
 import pytest
+from sqlalchemy import Select
 from tests.service.desk import Desk, arrived, sit_down
 from tests.verify.flows import fate_of, flow, lab_of, step
 from tests.verify.lab import Lab, defects
 
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.saga.slots import give_turns
 from pulsaga.saga.steps import Limit
 from pulsaga.saga.tables import saga, slot
@@ -64,6 +67,31 @@ def test_a_limit_holds_with_coordinators_that_give_turns_in_the_same_moment(
     assert states(lab) == []
     for desk in desks:
         desk.runtime.write.dispose()
+    lab.close()
+
+
+def test_nobody_gives_turns_between_what_another_counts_and_chooses(
+    pool: ModuleType, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second coordinator comes exactly then: it has to wait, and sees what the first one has given."""
+    lab = lab_of(pool, settings, flow(pool, step(pool, 0, fate_of, limit=LIMIT)))
+    begin(lab, pool, *["do"] * SAGAS)
+    other = sit_down(settings, "lab", None, lab.system)
+    threads, given = ThreadPoolExecutor(1), list[Future[None]]()
+    values = UnitOfWork.values
+
+    def values_then_another(uow: UnitOfWork, query: Select[Any]) -> Any:
+        found = values(uow, query)
+        if "count" in str(query) and not given:
+            given.append(threads.submit(give_turns(other.runtime).work))
+            wait(given, 1.0)
+        return found
+
+    monkeypatch.setattr(UnitOfWork, "values", values_then_another)
+    lab.give_turns()
+    given[0].result(60)
+    assert states(lab).count("held") == LIMIT.at_most
+    other.runtime.write.dispose()
     lab.close()
 
 

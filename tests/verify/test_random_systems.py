@@ -136,7 +136,7 @@ def stir(lab: Lab, pool: Pool, begun: list[str], chance: Random, turns: int) -> 
         if lot < 0.8:
             lab.deliver_some(chance)
         elif lot < 0.86:
-            lab.pass_time(chance.choice((SILENCE_S, DEADLINE_S)))
+            lab.pass_time(chance.choice((SILENCE_S, DEADLINE_S)), chance.choice(("", "", "flushed", "committed")))
         elif lot < 0.92:
             lab.finish()
         elif lot < 0.94 and lab.system.sagas.signals:

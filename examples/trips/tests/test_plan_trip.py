@@ -29,7 +29,7 @@ def test_a_dear_trip_is_asked_for_and_given_back_when_nobody_is_reached() -> Non
     assert saga.data.approved_by == "the boss"
     payment = saga.sends(Pay("Rome", 560)).replies(Pay("Rome", 560))
     saga.passes(1).sends(Remind("Rome")).refuses("unreachable")
-    saga.sends(PayBack(payment.command_id)).replies(PayBack(payment.command_id))
+    saga.sends(PayBack("Rome", payment.command_id)).replies(PayBack("Rome", payment.command_id))
     saga.sends(CancelRoom(room.command_id)).replies(RoomCancelled())
     for seat in seats:
         saga.sends(CancelSeat(seat.command_id)).replies(SeatCancelled())

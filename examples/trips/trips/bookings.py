@@ -113,7 +113,7 @@ def book_seat(message: Message[BookSeat], uow: UnitOfWork) -> None:
     """Book a seat, at 80; refuse with `no-passport`."""
     if message.body.traveller == "Nemo":
         raise DomainError("no-passport", "Nobody has no passport")
-    uow.put(seat, {"id": message.id, "what": message.body.traveller, "booked": True})
+    uow.put(seat, {"id": message.id, "what": f"{message.body.traveller} to {message.body.city}", "booked": True})
     uow.reply(SeatBooked(80))
 
 

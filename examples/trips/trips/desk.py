@@ -77,8 +77,8 @@ def ask_for_approval(message: Message[AskForApproval], uow: UnitOfWork) -> None:
 
 def remind(message: Message[Remind], uow: UnitOfWork) -> None:
     """Write a letter; refuse with `unreachable`."""
-    if message.body.city == "Erewhon":
-        raise DomainError("unreachable", "no letter arrives there")
+    if message.body.city.startswith("Erewhon"):
+        raise DomainError("unreachable", "no letter arrives there, wherever it is")
     text = f"Do not forget {message.body.city}."
     uow.put(letter, {"id": message.id, "text": text, "saga_id": message.saga_id, "sealed_token": ""})
     uow.reply(LetterWritten())

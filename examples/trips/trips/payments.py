@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from pulsaga import Handler, Id, Message, Rows, Saga, Service, Step, UnitOfWork, command, event, minutes
-from sqlalchemy import Column, Integer, MetaData
+from sqlalchemy import Column, Integer, MetaData, String
 
 
 @event("payments.charged")
@@ -24,8 +24,9 @@ class Refunded:
 @command("payments.charge", replies=(Charged,))
 @dataclass(frozen=True)
 class Charge:
-    """Charge an amount."""
+    """Charge an amount for a trip."""
 
+    city: str
     amount: int
 
 
@@ -41,18 +42,23 @@ class Payment(TypedDict):
     """What one payment holds."""
 
     id: str
+    city: str
     amount: int
 
 
 TABLES = MetaData()
 payment = Rows[Payment](
-    "payment", TABLES, Column("id", Id, primary_key=True), Column("amount", Integer, nullable=False)
+    "payment",
+    TABLES,
+    Column("id", Id, primary_key=True),
+    Column("city", String, nullable=False),
+    Column("amount", Integer, nullable=False),
 )
 
 
 def charge(message: Message[Charge], uow: UnitOfWork) -> None:
     """Charge an amount."""
-    uow.put(payment, {"id": message.saga_id, "amount": message.body.amount})
+    uow.put(payment, {"id": message.saga_id, "city": message.body.city, "amount": message.body.amount})
     uow.reply(Charged(message.body.amount))
 
 
@@ -87,6 +93,7 @@ class Pay:
 class PayBack:
     """Ask for a payment to be paid back, by its id."""
 
+    city: str
     payment: str
 
 
@@ -95,12 +102,12 @@ PAY = Saga[Pay](
     starts=Pay,
     data=Pay,
     subject=lambda pay: pay.city,
-    steps=[Step(lambda pay: Charge(pay.amount), pivot=True, deadline=minutes(15))],
+    steps=[Step(lambda pay: Charge(pay.city, pay.amount), pivot=True, deadline=minutes(15))],
 )
 PAY_BACK = Saga[PayBack](
     name="pay-back",
     starts=PayBack,
     data=PayBack,
-    subject=lambda pay_back: pay_back.payment,
+    subject=lambda pay_back: pay_back.city,
     steps=[Step(lambda pay_back: Refund(pay_back.payment), pivot=True, deadline=minutes(15))],
 )

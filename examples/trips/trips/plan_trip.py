@@ -125,7 +125,7 @@ PLAN_TRIP = Saga[Trip](
         ),
         Child(
             lambda trip: Pay(trip.city, trip.price),
-            undo=lambda trip, payment: PayBack(payment),
+            undo=lambda trip, payment: PayBack(trip.city, payment),
             deadline=hours(1),
         ),
         Sleep(until=lambda trip: trip.remind_at),

@@ -1,0 +1,111 @@
+"""What is done to a system while its processes are killed, and what must be left of it then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import urllib3
+from tests.patience import PATIENCE_S
+from tests.system.harness import ENDED, System
+from tests.system.trips import token_of
+
+Begin = Callable[[System, str, str, str], str | None]
+Wrong = Callable[[System, str, str], str]
+
+
+@dataclass(frozen=True)
+class Story:
+    """The kinds of sagas that are run, each with the status in which it ends."""
+
+    ends: Mapping[str, str]
+    ask: Begin
+    """Asks for a saga of a kind for a subject, under a key; returns the id of the command. May be cut off."""
+    meanwhile: Callable[[System, str, str], object]
+    """Given the kind and the id of the command, does what it waits for from outside. May be cut off."""
+    wrong: Wrong
+    """Given the kind and the subject, says what is wrong with what was done; nothing when all is well."""
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    """How subjects of a kind begin, where that matters."""
+
+    def name(self, kind: str) -> str:
+        """Return a subject that no other saga has."""
+        return f"{self.names.get(kind, '')}{new_name()}"
+
+    def run(self, system: System, kind: str, subject: str) -> str:
+        """Ask until somebody answers; return how the command ended."""
+        key = uuid4().hex
+        identifier = str(system.eventually(lambda: _unless_cut_off(self.ask, system, kind, subject, key), PATIENCE_S))
+
+        def ended() -> Any:
+            _unless_cut_off(self.meanwhile, system, kind, identifier)
+            shown = _unless_cut_off(system.command, identifier)
+            return shown["status"] if shown and shown["status"] in ENDED else None
+
+        return str(system.eventually(ended, PATIENCE_S))
+
+
+def new_name() -> str:
+    """Return a name that nobody else has."""
+    return f"u{uuid4().hex[:12]}"
+
+
+def _unless_cut_off(work: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return work(*arguments)
+    except urllib3.exceptions.HTTPError:
+        return None
+
+
+# --- passwords
+
+
+def _ask_for_password(system: System, kind: str, subject: str, key: str) -> str | None:
+    domain = "example.test" if kind == "happy" else system.mailbox.refused
+    answer = system.post("/passwords", {"username": subject, "email": f"{subject}@{domain}"}, Idempotency_Key=key)
+    return answer.json["id"] if answer.status == 202 else None
+
+
+def _wrong_mails(system: System, kind: str, subject: str) -> str:
+    mails = {mail.raw for mail in system.mailbox.mails() if subject.encode() in mail.raw}
+    return "" if len(mails) == (kind == "happy") else f"{len(mails)} distinct mails"
+
+
+PASSWORDS = Story({"happy": "completed", "compensated": "refused"}, _ask_for_password, lambda *_: None, _wrong_mails)
+
+
+# --- trips: every kind of step
+
+
+def _ask_for_trip(system: System, kind: str, subject: str, key: str) -> str | None:
+    asked = {"city": subject, "nights": 5, "travellers": [{"name": "ada"}, {"name": "bob"}]}
+    answer = system.post("/workflows/plan-trip", asked, Idempotency_Key=key)
+    return answer.json["id"] if answer.status == 202 else None
+
+
+def _approve(system: System, _kind: str, identifier: str) -> None:
+    if token := token_of(system.rows, system.settings, identifier):
+        system.post("/signals/approve", {"token": token, "name": "the boss"})
+
+
+def _wrong_bookings(system: System, kind: str, subject: str) -> str:
+    booked = [
+        system.rows(service, "SELECT what FROM booking WHERE booked AND what LIKE :what", what=f"%{subject}")
+        for service in ("hotels", "flights")
+    ]
+    paid = system.rows("payments", "SELECT amount FROM payment WHERE city = :city AND amount > 0", city=subject)
+    found = [*map(len, booked), paid]
+    return "" if found == ([1, 2, [(660,)]] if kind == "happy" else [0, 0, []]) else f"left over: {found}"
+
+
+TRIPS = Story(
+    {"happy": "completed", "compensated": "refused"},
+    _ask_for_trip,
+    _approve,
+    _wrong_bookings,
+    names={"compensated": "Erewhon-"},
+)
+"""One that is approved, and one that is given back from its end."""
