@@ -6,7 +6,7 @@ PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
 .PHONY: security secrets-baseline sbom help install lock run run-pulsar stop test lint format contract fault-cases crash-matrix control-arms mutate \
-	simulate chaos bench k6 bench-peers bench-embedded bench-history bench-timers bench-scale bench-memory bench-docs \
+	simulate chaos bench k6 bench-peers bench-embedded bench-history bench-timers bench-items bench-scale bench-memory bench-docs \
 	k6-binary k6-overload k6-soak outside schemathesis
 
 help: ## List the targets
@@ -132,6 +132,9 @@ bench-history: .venv/.stamp ## Measure what a saga costs beside a million finish
 
 bench-timers: .venv/.stamp ## Measure running sagas beside 100,000 that wait, and 1,000 that are due at once, 8 minutes
 	@exec $(BIN)/python -m bench.timers $(ARGS)
+
+bench-items: .venv/.stamp ## Measure what an item of a ForEach costs in sagas of 1, 10, 100 and 1,000, 2 minutes (ARGS="--embedded")
+	@exec $(BIN)/python -m bench.items $(ARGS)
 
 bench-scale: .venv/.stamp ## Measure the same work on 1, 2 and 4 replicas of every worker: rate, and who waits for whom, 6 minutes
 	@exec $(BIN)/python -m bench.scale $(ARGS)

@@ -22,7 +22,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from bench import chart, report
-from bench.rig import WEBS, Rig, rig
+from bench.rig import Rig, rig
 from pulsaga_program.local.process import wait_until
 from system import SYSTEM
 
@@ -213,7 +213,11 @@ def _resident_mb(pid: int) -> float:
 
 
 def _tables(system: Rig) -> Row:
-    return {f"rows of {service}.{table}": _count(system, service, table) for service in WEBS for table in SMALL_TABLES}
+    return {
+        f"rows of {service}.{table}": _count(system, service, table)
+        for service in SYSTEM.names
+        for table in SMALL_TABLES
+    }
 
 
 def _is_flat(name: str, values: list[float], slack: float) -> bool:

@@ -14,13 +14,14 @@ from pathlib import Path
 from bench.database import SETTINGS as POSTGRES_SETTINGS
 from pulsaga.delivery.messages import new_id
 from pulsaga.settings import Settings
+from pulsaga.system import System
 from pulsaga_program.bootstrap import bootstrap
 from pulsaga_program.local import LocalPostgres, LocalPulsar
 from pulsaga_program.local.process import free_ports, wait_until
+from pulsaga_program.preflight import keys_of
 from pulsaga_program.up import accepts
 from system import SYSTEM
 
-WEBS = ("bff", "protools_saga", "generador", "correo")
 READY_S = 60
 PULSAR_SETTINGS = {"keepAliveIntervalSeconds": "3600"}
 """A broker that was stopped between two turns must not take its clients for dead."""
@@ -77,14 +78,14 @@ class Rig:
 
 
 @contextmanager
-def rig(folder: Path, *, embedded: bool = False, **changes: str) -> Iterator[Rig]:
-    """Start everything in `folder`, end everything afterwards.
+def rig(folder: Path, of: System = SYSTEM, /, *, embedded: bool = False, **changes: str) -> Iterator[Rig]:
+    """Start everything of a system in `folder`, end everything afterwards.
 
     `changes` are variables of the environment that are to differ from their defaults.
     """
-    with (_embedded if embedded else servers)(folder, **changes) as system:
+    with (_embedded if embedded else servers)(folder, of, **changes) as system:
         try:
-            for service, kind in SYSTEM.processes:
+            for service, kind in of.processes:
                 system.start(service, kind)
             yield system
         finally:
@@ -92,10 +93,10 @@ def rig(folder: Path, *, embedded: bool = False, **changes: str) -> Iterator[Rig
 
 
 @contextmanager
-def servers(folder: Path, **changes: str) -> Iterator[Rig]:
+def servers(folder: Path, of: System = SYSTEM, /, **changes: str) -> Iterator[Rig]:
     """Start Pulsar and PostgreSQL in `folder`, prepared for every service, and no process of ours."""
     with ExitStack() as stack:
-        port, admin_port, database_port, *web_ports = free_ports(3 + len(WEBS))
+        port, admin_port, database_port, *web_ports = free_ports(3 + len(_webs(of)))
         pulsar = LocalPulsar(
             folder / "pulsar", port=port, admin_port=admin_port, journal_sync=True, options=PULSAR_SETTINGS
         )
@@ -104,16 +105,16 @@ def servers(folder: Path, **changes: str) -> Iterator[Rig]:
         postgres = LocalPostgres(folder / "postgres", port=database_port, options=POSTGRES_SETTINGS)
         stack.callback(postgres.remove)
         postgres.start()
-        environment = pulsar.environment() | postgres.environment() | _names(folder, web_ports) | changes
+        environment = pulsar.environment() | postgres.environment() | _names(folder, of, web_ports) | changes
         system = Rig(folder, Settings.read(environment), environment, {"pulsar": pulsar, "postgres": postgres})
-        bootstrap(SYSTEM, system.settings)
+        bootstrap(of, system.settings)
         yield system
 
 
 @contextmanager
-def _embedded(folder: Path, **changes: str) -> Iterator[Rig]:
+def _embedded(folder: Path, of: System, /, **changes: str) -> Iterator[Rig]:
     """Start the embedded broker, with SQLite files for every service beside it."""
-    environment = _names(folder, free_ports(len(WEBS))) | changes
+    environment = _names(folder, of, free_ports(len(_webs(of)))) | changes
     system = Rig(folder, Settings.read(environment), environment)
     address = Path(system.settings.broker_url.removeprefix("unix://"))
     address.parent.mkdir(parents=True)
@@ -123,17 +124,21 @@ def _embedded(folder: Path, **changes: str) -> Iterator[Rig]:
     try:
         if not wait_until(lambda: accepts(address), READY_S):
             raise RuntimeError(f"the broker did not become ready: {log.read_text()[-2000:]}")
-        bootstrap(SYSTEM, system.settings)
+        bootstrap(of, system.settings)
         yield system
     finally:
         system.stop()
 
 
-def _names(folder: Path, web_ports: list[int]) -> dict[str, str]:
+def _webs(of: System) -> list[str]:
+    return [service.name for service in of.all if service.web]
+
+
+def _names(folder: Path, of: System, web_ports: list[int]) -> dict[str, str]:
     name = f"bench{new_id()[-8:]}"
-    ports = {f"{service.upper()}_PORT": str(port) for service, port in zip(WEBS, web_ports, strict=True)}
-    keys = {key: b64encode(os.urandom(32)).decode() for key in ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN")}
+    ports = {f"{service.upper()}_PORT": str(port) for service, port in zip(_webs(of), web_ports, strict=True)}
+    keys = {key: b64encode(os.urandom(32)).decode() for key in keys_of(of)}
     names = {"BROKER_NAMESPACE": name, "DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
-    urls = {"GENERADOR_URL": f"http://127.0.0.1:{ports['GENERADOR_PORT']}", "PROTOOLS_HOME": str(folder / "home")}
+    home = {"PROTOOLS_HOME": str(folder / "home")}
     access = {"AUTH": "none", "RATE_LIMIT": "none"}  # one address asks for everything here
-    return ports | keys | names | urls | access
+    return ports | keys | names | home | access

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
@@ -48,16 +48,53 @@ def built(hint: Any, value: Any) -> Any:
 
     A field that is not there takes its default; one that has none and may be None is None.
     """
-    if value is None:
-        return None
+    build = _builder(hint)
+    return value if build is None or value is None else build(value)
+
+
+@cache
+def _builder(hint: Any) -> Callable[[Any], Any] | None:
+    """Return what builds a value of a type; None where the value is what is given."""
     hint = needed(hint)
-    if is_dataclass(hint) and isinstance(value, Mapping):
-        cls: Any = hint
-        hints = hints_of(cls)
-        return cls(**_absent(cls) | {name: built(hints[name], one) for name, one in value.items()})
-    if get_origin(hint) in (list, tuple):
-        return get_origin(hint)(built(get_args(hint)[0], one) for one in value)
-    return value
+    if is_dataclass(hint):
+        return partial(_record, hint)
+    if get_origin(hint) not in (list, tuple):
+        return None
+    make, build = cast(Any, get_origin(hint)), _builder(get_args(hint)[0])
+    return make if build is None else lambda value: make(one if one is None else build(one) for one in value)
+
+
+def _record(cls: Any, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    given = {}
+    for name, one in value.items():
+        build = _builders_of(cls)[name]
+        given[name] = one if build is None or one is None else build(one)
+    return cls(**_absent(cls) | given)
+
+
+@cache
+def _builders_of(cls: Any) -> Mapping[str, Callable[[Any], Any] | None]:
+    return {name: _builder(hint) for name, hint in hints_of(cls).items()}
+
+
+@cache
+def is_unchanging(hint: Any) -> bool:
+    """Tell whether a value of this type can be shared: it holds no list, no dict, and no dataclass that can change."""
+    return _is_unchanging(hint, ())
+
+
+def _is_unchanging(hint: Any, inside: tuple[Any, ...]) -> bool:
+    kinds: Any = (hint, *get_args(hint))
+    if hint in inside:
+        return True
+    if is_dataclass(hint):
+        frozen = cast(Any, hint).__dataclass_params__.frozen
+        return frozen and all(_is_unchanging(one, (*inside, hint)) for one in hints_of(cast(Any, hint)).values())
+    if get_origin(hint) in (tuple, Union, UnionType):
+        return all(_is_unchanging(one, (*inside, hint)) for one in kinds[1:])
+    return hint in (str, int, float, bool, NoneType, Ellipsis) or get_origin(hint) is Literal
 
 
 @cache

@@ -430,3 +430,39 @@ def test_items_say_of_what_type_they_are() -> None:
 
     with pytest.raises(DefinitionError, match=r"workflow any, step 1: an item of .*complex.*: a saga's log cannot"):
         saga(ForEach(odd, str, [step("a")])).check_data()
+
+
+# --- what is in hand
+
+
+def test_only_what_was_learnt_is_logged_of_many_items() -> None:
+    """A thousand of them would be in the log again with each answer."""
+    walk = Walk(saga(step("a", learn=lambda known, done: replace(known, left=done.n)), each()), "p", "q")
+    entries: list[Any] = []
+    take = walk._take
+    walk._take = lambda move: (entries.extend(move[1]), take(move))[1]  # type: ignore[method-assign]
+    walk.done("a", n=7)
+    (learnt,) = (entry.data for entry in entries if entry.kind == "replied")
+    assert learnt == {"left": 7, "right": 0, "sum": 0}, "these were not known before"
+    assert walk.known.left == 7
+
+
+@dataclass(frozen=True)
+class Loose(Start):
+    """Data that a function can change in place."""
+
+    names: list[str] = dataclasses.field(default_factory=list)
+
+
+def test_what_a_function_changes_in_place_is_nobody_elses() -> None:
+    """It is careless, and still no other saga, and no later step, may see it."""
+
+    def careless(known: Loose) -> Do:
+        known.names.append("x")
+        return Do(f"{len(known.names)}")
+
+    careless_steps = [Step(careless, deadline=60), Step(careless, deadline=60)]
+    workflow = Saga("any", starts=Start, data=Loose, subject=lambda _known: "it", steps=careless_steps)
+    walk = Walk(workflow)
+    assert walk.waits_for == {"1"}
+    assert walk.done("1").waits_for == {"1"}

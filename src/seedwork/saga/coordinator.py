@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import orjson
@@ -40,7 +41,7 @@ from pulsaga.saga.kept import InTransaction, branch_id, row_of_branch
 from pulsaga.saga.log import ACTIVE, Entry, Progress
 from pulsaga.saga.messages import CancelSaga, ChildEnded, SagaMoved
 from pulsaga.saga.slots import note_slots
-from pulsaga.saga.snapshots import load_progress, snapshot_of, write_entries, write_steps
+from pulsaga.saga.snapshots import Recent, write_entries, write_steps
 from pulsaga.saga.tables import saga, saga_branch, saga_child
 from pulsaga.saga.tokens import FIELD, TOKEN_KEY, digest_of, is_borne, token_of
 from pulsaga.sealing import seal_text
@@ -61,6 +62,10 @@ class Receiver(Protocol):
 
 class Coordinator(Declarations):
     """What drives the sagas of one system, under the system's name."""
+
+    @cached_property
+    def _recent(self) -> Recent:
+        return Recent()
 
     def handlers(self, receivers: Mapping[str, Receiver]) -> list[Handler[Any]]:
         """Return what it handles, each message once, in the order of the workflows, given the services by name."""
@@ -154,7 +159,7 @@ class Coordinator(Declarations):
 
     def _check_bearer_of(self, message: AnyMessage, uow: UnitOfWork, row: Row) -> None:
         """Raise DomainError unless who sends a signal bears a token for it that this saga gave out."""
-        progress = load_progress(row, InTransaction(uow, row["id"]))
+        progress = self._recent.read(row, InTransaction(uow, row["id"]))
         workflow = self.workflow_of(progress)
         brought = [
             command_id
@@ -211,7 +216,7 @@ class Coordinator(Declarations):
 
     def next_move(self, uow: UnitOfWork, row: Row, happening: Happening) -> Move:
         """Return what a happening would do to the saga of this row; raise DomainError for what it cannot do."""
-        progress = load_progress(row, InTransaction(uow, row["id"]))
+        progress = self._recent.read(row, InTransaction(uow, row["id"]))
         if progress.forks:
             happening = self._by_branches(uow, progress, happening)
         return advance(self.workflow_of(progress), progress, happening, uow.now, new_id)
@@ -279,7 +284,7 @@ class Coordinator(Declarations):
             "status": progress.status,
             "seq": progress.seq,
             "subject": subject,
-            "progress": snapshot_of(progress),
+            "progress": self._recent.write(progress),
             "context": pack_context(context),
             "target": target,
             "resend_at": resend_at,

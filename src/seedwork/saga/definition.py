@@ -9,12 +9,14 @@ from functools import cached_property
 from typing import Any, Generic, cast
 
 from pulsaga.errors import DefinitionError
-from pulsaga.records import built, has_default, hints_of, is_optional, not_kept, plain
+from pulsaga.records import built, has_default, hints_of, is_optional, is_unchanging, not_kept, plain
 from pulsaga.saga.functions import item_type
 from pulsaga.saga.steps import D, ForEach, Node, Step, When, inside, place
 
 NAME = re.compile("[a-z][a-z0-9_-]*")
 """How a workflow is called: it is a part of URLs, and stored as `name@version`."""
+LOADED = 100
+"""Sagas whose data a process has in hand as functions are given it."""
 Known = Mapping[str, Any]
 """A saga's data as its log keeps it: the fields of its dataclass by name."""
 
@@ -186,8 +188,23 @@ class Saga(Generic[D]):
         return tuple(field.name for field in fields(self.data))  # type: ignore[arg-type]
 
     def load(self, known: Known) -> D:
-        """Return a saga's data from what its log keeps; fields that the dataclass no longer has are left out."""
-        return cast(D, built(self.data, {name: known[name] for name in self._fields if name in known}))
+        """Return a saga's data from what its log keeps; fields that the dataclass no longer has are left out.
+
+        What cannot change is made once while the same log is in hand: a saga of many items moves as often.
+        """
+        kept = self._loaded.get(id(known))
+        if kept is None or kept[0] is not known:
+            data = cast(D, built(self.data, {name: known[name] for name in self._fields if name in known}))
+            if not is_unchanging(cast(Any, self.data)):
+                return data
+            if len(self._loaded) >= LOADED:
+                self._loaded.clear()
+            kept = self._loaded[id(known)] = known, data
+        return kept[1]
+
+    @cached_property
+    def _loaded(self) -> dict[int, tuple[Known, D]]:
+        return {}
 
     def subject_of(self, known: Known) -> str:
         """Return whom or what a saga is for that knows this."""
@@ -195,4 +212,6 @@ class Saga(Generic[D]):
 
     def changed(self, known: Known, after: D) -> dict[str, Any]:
         """Return the fields in which data differs from what is known."""
-        return {name: value for name, value in plain(after).items() if name not in known or known[name] != value}
+        before = self.load(known)
+        other = {name for name in self._fields if name not in known or getattr(before, name) != getattr(after, name)}
+        return {name: value for name, value in plain(after).items() if name in other}

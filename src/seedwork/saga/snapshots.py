@@ -16,6 +16,8 @@ from pulsaga.saga.log import FORMAT, Entry, Progress
 from pulsaga.saga.messages import SagaMoved
 
 Steps = Mapping[str, StepState]
+RECENT = 100
+"""Sagas with branches whose progress a process has in hand."""
 
 
 def load_progress(row: Row, kept: Kept | None = None) -> Progress:
@@ -37,6 +39,27 @@ def snapshot_of(progress: Progress) -> str:
     if not progress.early:
         del kept["early"]
     return _written(kept)
+
+
+class Recent:
+    """Where sagas stand that a process has moved last, by the text in their rows: many moves of one come together."""
+
+    def __init__(self) -> None:
+        self._by_text: dict[str, Progress] = {}
+
+    def read(self, row: Row, kept: Kept) -> Progress:
+        """Do as `load_progress`."""
+        known = self._by_text.get(row["progress"])
+        return known._replace(branches=Branches(kept=kept)) if known else load_progress(row, kept)
+
+    def write(self, progress: Progress) -> str:
+        """Do as `snapshot_of`."""
+        if len(self._by_text) >= RECENT:
+            self._by_text.clear()
+        text = snapshot_of(progress)
+        if progress.forks:
+            self._by_text[text] = progress._replace(branches=Branches())
+        return text
 
 
 def load_branch(row: Row) -> Branch:
