@@ -14,11 +14,11 @@ from sqlalchemy import text
 from tests.service.desk import Desk, arrived, sit_down
 from tests.service.stage import POSTGRESQL, pass_time, settings_on
 from tests.verify.flows import begin, child, fate_of, flow, for_each, lab_of, progress_of, step
-from tests.verify.lab import Lab, defects
+from tests.verify.lab import SILENCE_S, Lab, defects
 
 from pulsaga.broker import Delivery
 from pulsaga.delivery.messages import new_id
-from pulsaga.delivery.tables import dead_letter, failure
+from pulsaga.delivery.tables import dead_letter, failure, incident
 from pulsaga.delivery.tables import event as events
 from pulsaga.saga.steps import Await, Every, Parallel, When
 from pulsaga.saga.tables import saga, saga_branch
@@ -384,4 +384,40 @@ def test_hundreds_of_items_go_all_the_way(pool: ModuleType, settings: Settings, 
     states = {branch.state for branch in progress_of(lab, begun).branches.values()}
     assert states == ({"ended"} if last == "do" else {"undone"})
     assert defects(lab.report()) == {}
+    lab.close()
+
+
+# --- paused
+
+
+def test_a_paused_saga_leaves_everybody_else_alone_and_loses_nothing(pool: ModuleType, settings: Settings) -> None:
+    """Its answers and signals wait, uncounted; its time stands still, in branches too; then it goes on."""
+    both = [step(pool, 0, lambda order: order.plan), Await(pool.Confirm, deadline=60.0)]
+    lab = lab_of(
+        pool, settings, flow(pool, Parallel(both, step(pool, 1, lambda _: "do")), step(pool, 2, lambda _: "do"))
+    )
+    paused, other = begin(lab, pool, "later"), begin(lab, pool, "later")
+    lab.operate(paused, "pause")
+    lab.finish()
+    lab.deliver_all()
+    for saga_id in (paused, other):
+        lab.signal(saga_id, pool.Confirm("ada"))
+    lab.deliver_all()
+    for _ in range(12):
+        lab.pass_time(SILENCE_S)
+        lab.retry()
+    lab.come_to_rest()
+    rows = {row["id"]: row for row in lab.coordinator.rows(saga)}
+    assert (rows[paused]["status"], rows[other]["status"]) == ("SUSPENDED", "COMPLETED")
+    assert (rows[paused]["wake_at"], rows[paused]["resend_at"]) == (None, None)
+    assert {row["resend_at"] for row in lab.coordinator.rows(saga_branch) if row["saga_id"] == paused} == {None}
+    assert [(row["kind"], row["code"]) for row in lab.coordinator.rows(incident)] == [("suspended", "paused")]
+    assert [row["attempts"] for row in lab.coordinator.rows(failure)] == [0, 0]
+    assert defects(lab.report()) == defects(lab.report(live_s=0)) == {}
+    lab.operate(paused, "resume")
+    lab.come_to_rest()
+    assert [row["status"] for row in lab.coordinator.rows(saga)] == ["COMPLETED"] * 2
+    assert lab.coordinator.count(failure) == lab.coordinator.count(dead_letter) == 0
+    assert all(row["closed_at"] for row in lab.coordinator.rows(incident))
+    assert defects(lab.report(live_s=0)) == {}
     lab.close()

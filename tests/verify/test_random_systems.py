@@ -30,7 +30,7 @@ from pulsaga_program.databases import prepare_databases
 
 MOST_STEPS = 4
 FATES = ("do", "do", "do", "skip", "refuse", "later", "wait", "break")
-ACTIONS = ("resume", "retry-step", "compensate", "cancel")
+ACTIONS = ("resume", "retry-step", "compensate", "cancel", "pause", "resume")
 AROUND = ("", "", "when", "sleep", "retry", "parallel", "wait", "each", "await", "child", "limit", "token")
 TEMPLATE = "template"
 

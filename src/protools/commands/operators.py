@@ -251,6 +251,7 @@ def _action(action: Action, help_text: str) -> None:
 
 
 _action("resume", "Go on with a suspended saga: ask again, under the same command id, with a fresh deadline.")
+_action("pause", "Let nothing happen to a saga until `resume`: its answers wait, and its deadlines begin anew then.")
 _action("retry-step", "Issue anew, under a new command id, a step that was refused or failed for good.")
 _action("compensate", "Give up and undo what was done, before the pivot was issued or after it came to nothing.")
 _action("cancel", "Give up and undo what was done, before the pivot was issued; the front door says `cancelled`.")

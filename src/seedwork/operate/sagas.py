@@ -138,7 +138,7 @@ def act(runtimes: Runtimes, saga_id: str, action: Action, by: Signature) -> bool
 def _carry_out(runtimes: Runtimes, uow: UnitOfWork, row: Row, wish: Operator) -> None:
     if wish.action == "resume":
         _let_go_of_lost_replies(runtimes, uow, row["id"])
-    else:
+    elif wish.action != "pause":
         progress = load_progress(row, InTransaction(uow, row["id"]))
         superseding.close_letters_of(runtimes, progress, wish)
     runtimes.system.sagas.operate(uow, row["id"], wish)

@@ -255,6 +255,9 @@ class Coordinator(Declarations):
         uow.put(saga, {**self._row(progress, subject, context), "wake_at": wake_at})
         for path in progress.branches.changed:
             uow.put(saga_branch, row_of_branch(progress, path, *self._silence(progress, path)))
+        if progress.paused:
+            for row in uow.rows_with(saga_branch, saga_branch.c.saga_id, progress.saga_id):
+                uow.put(saga_branch, {**row, "target": None, "resend_at": None})
         for command in commands:  # before the event: what is sent first is published first, and the next step waits
             self._send(uow, progress, command, subject, context)
         moved = self._moved(progress, subject, entries, self._tokens(uow, commands))
@@ -264,8 +267,10 @@ class Coordinator(Declarations):
             ended = (progress.saga_id, progress.workflow, progress.status, *progress.reason, known)
             self._tell_parent(uow, self.child_ended(*ended), context, answers=progress.saga_id)
         for entry in entries:
-            if entry.kind in ("suspended", "parked"):
-                open_incident(uow, entry.kind, progress.saga_id, entry.code, entry.detail)
+            if entry.kind in ("suspended", "parked", "paused"):
+                open_incident(
+                    uow, "parked" if entry.kind == "parked" else "suspended", progress.saga_id, entry.code, entry.detail
+                )
 
     @staticmethod
     def _tokens(uow: UnitOfWork, commands: Iterable[Outgoing]) -> Mapping[str, str]:
@@ -309,7 +314,9 @@ class Coordinator(Declarations):
     def _silence(self, progress: Progress, branch: str) -> tuple[str | None, float | None]:
         """Return whose answer a branch, or the trunk, waits for, and when to send again what it waits for."""
         known = progress.branch(branch)
-        waiting = None if known.sent_at is None else known.outstanding(compensating=progress.compensating)
+        waiting = (
+            None if known.sent_at is None or progress.paused else known.outstanding(compensating=progress.compensating)
+        )
         if waiting is None or known.sent_at is None:
             return None, None
         state, step = known.steps[waiting[0]], self.workflow_of(progress).step(waiting[0])
@@ -357,6 +364,8 @@ def _wake_at(uow: UnitOfWork, progress: Progress, before: Row | None) -> float |
 
     So nobody looks at all branches for each move: those in memory are known, and the row knows of the others.
     """
+    if progress.paused:
+        return None
     if not progress.forks or progress.status not in ACTIVE:
         return progress.wake_at
     changed = progress.branches.changed

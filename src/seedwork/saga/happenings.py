@@ -71,7 +71,7 @@ class Signalled:
     body: Any
 
 
-Action = Literal["resume", "retry-step", "compensate", "cancel"]
+Action = Literal["resume", "retry-step", "compensate", "cancel", "pause"]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Entry(NamedTuple):
         "undo-refused", "undo-failed", "reply-lost", "suspended", "resumed", "late", "parked", "operator", "ended",
         "decided", "sleeping", "woke", "to-be-retried", "forked", "joined", "going-back", "branch-began",
         "branch-ended", "branch-failed", "branch-going-back", "branch-undone", "awaiting", "signalled", "kept",
-        "queued",
+        "queued", "paused",
     ]  # fmt: skip
     at: float
     path: str = ""
@@ -73,7 +73,9 @@ class Progress(NamedTuple):
     early: Mapping[str, Known] = {}
     """Signals that came before they were waited for, by their names."""
     stuck: int = 0
-    """How many branches wait for an operator. A saga that is suspended and has none is stuck in its trunk."""
+    """How many branches wait for an operator. A suspended saga that has none is stuck in its trunk, or paused."""
+    paused: bool = False
+    """Whether an operator wants nothing to happen to it."""
 
     def branch(self, path: str) -> Branch:
         """Return where a branch stands, or the trunk."""
@@ -83,7 +85,8 @@ class Progress(NamedTuple):
 
     def is_stuck(self, path: str) -> bool:
         """Tell whether a branch, or the trunk, waits for an operator."""
-        return self.branches[path].stuck if path else self.status == "SUSPENDED" and not self.stuck
+        stands = self.status == "SUSPENDED" and not self.stuck and not self.paused
+        return self.branches[path].stuck if path else stands
 
     def branch_around(self, path: str) -> str:
         """Return the path of the branch that a step belongs to; empty for the trunk."""
@@ -169,13 +172,24 @@ def _saga_change(progress: Progress, entry: Entry) -> dict[str, Any]:
         case "started":
             return {"started_at": entry.at}
         case "compensating":
-            return {"status": "COMPENSATING", "compensating": True, "cause": why, "reason": why, "stuck": 0}
+            return {
+                "status": "COMPENSATING",
+                "compensating": True,
+                "cause": why,
+                "reason": why,
+                "stuck": 0,
+                "paused": False,
+            }
         case "suspended":
             return {"status": "SUSPENDED", "reason": why, "stuck": progress.stuck + bool(entry.path)}
+        case "paused":
+            return {"status": "SUSPENDED", "reason": why, "paused": True}
         case "resumed":
             stuck = progress.stuck - bool(entry.path)
             status = "COMPENSATING" if progress.compensating else "RUNNING"
-            return {"stuck": stuck} if stuck else {"status": status, "reason": progress.cause, "stuck": 0}
+            return (
+                {"stuck": stuck} if stuck else {"status": status, "reason": progress.cause, "stuck": 0, "paused": False}
+            )
         case "kept":
             return {"early": {**progress.early, entry.code: entry.data}}
         case "signalled":

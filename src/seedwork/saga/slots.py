@@ -55,7 +55,7 @@ def _state_of(progress: Progress, path: str) -> SlotState:
         return "free"
     branch, status = progress.branch_around(path), progress.step(path).status
     if status == "queued":
-        return "free" if progress.is_stuck(branch) else "waiting"
+        return "free" if progress.is_stuck(branch) or progress.paused else "waiting"
     return "held" if status == "issued" else "free"
 
 

@@ -38,6 +38,8 @@ def snapshot_of(progress: Progress) -> str:
         del kept["forks"], kept["stuck"]
     if not progress.early:
         del kept["early"]
+    if not progress.paused:
+        del kept["paused"]
     return _written(kept)
 
 

@@ -167,7 +167,8 @@ def _target(log: _Log, branch: Branch) -> str | None:
     """Return whose answer a branch, or the trunk, waits for."""
     assert log.progress is not None
     waiting = branch.outstanding(compensating=log.progress.compensating)
-    command = log.commands.get(waiting[1]) if waiting and branch.sent_at is not None else None
+    is_asked = waiting and branch.sent_at is not None and not log.progress.paused
+    command = log.commands.get(waiting[1]) if waiting and is_asked else None
     return command.name.partition(".")[0] if command else None
 
 

@@ -10,7 +10,7 @@ from pulsaga.saga.branches import StepState, StepStatus
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.engine.answers import Answers
 from pulsaga.saga.happenings import Cancelled, Operator
-from pulsaga.saga.log import TERMINAL, Progress
+from pulsaga.saga.log import ACTIVE, TERMINAL, Progress
 from pulsaga.saga.steps import Await, Step
 
 CANCELLABLE: tuple[StepStatus, ...] = ("pending",)
@@ -50,6 +50,10 @@ class ByHand(Answers):
         if self.progress.status in TERMINAL:
             raise DomainError("ended", f"the saga has ended {self.progress.status}, and that is final")
         match wish.action:
+            case "pause":
+                self._pause_by(wish)
+            case "resume" if self.progress.paused:
+                self._end_pause(wish)
             case "resume":
                 self._resume_by(wish)
             case "retry-step":
@@ -58,6 +62,23 @@ class ByHand(Answers):
                 self._give_up_by(wish, "operator", "given up by an operator", ("pending", "failed"))
             case "cancel":
                 self._give_up_by(wish, "cancelled", "cancelled by an operator", CANCELLABLE)
+
+    def _pause_by(self, wish: Operator) -> None:
+        if self.progress.status not in ACTIVE:
+            raise DomainError("not-running", f"the saga is {self.progress.status}: `pause` is for what goes on")
+        self._note(wish)
+        self.log("paused", code="paused", detail=f"paused by {wish.who}: {wish.why}")
+
+    def _end_pause(self, wish: Operator) -> None:
+        """Go on: what is waited for has its whole time again, and what sleeps wakes when it would have."""
+        self._note(wish)
+        self.log("resumed", wake_at=self.progress.wake_at)
+        for branch in ["", *self.progress.branches]:
+            state = self.progress.branch(branch)
+            if waiting := state.outstanding(compensating=self.progress.compensating):
+                self._wait_again(waiting[0])
+            elif (path := state.resting) and state.steps[path].status in ("awaiting", "queued"):
+                self._wait_again(path)
 
     def _resume_by(self, wish: Operator) -> None:
         stands = self._stands(wish)
@@ -114,6 +135,8 @@ class ByHand(Answers):
         if self.progress.status != "SUSPENDED":
             said = f"the saga is {self.progress.status}: `{wish.action}` is for what is suspended"
             raise DomainError("not-suspended", said)
+        if self.progress.paused:
+            raise DomainError("paused", f"the saga is paused: `{wish.action}` is for what is stuck")
         branches = ["", *(self.progress.branches if self.progress.stuck else ())]
         return [self._stands_at(branch) for branch in branches if self.progress.is_stuck(branch)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pulsaga.errors import Unavailable
 from pulsaga.saga.definition import Known, Saga
 from pulsaga.saga.engine.by_hand import ByHand
 from pulsaga.saga.engine.turn import Move
@@ -39,8 +40,10 @@ def advance(saga: Saga[Any], progress: Progress, happening: Happening, now: floa
     """Take one happening: return the next progress, the log entries and the commands to send.
 
     No entries means that nothing changed (a duplicate, or a happening that no longer matters). Raise DomainError for
-    what somebody wants and the saga cannot do.
+    what somebody wants and the saga cannot do, Unavailable for what has to wait while it is paused.
     """
+    if progress.paused and not isinstance(happening, Operator | Cancelled):
+        raise Unavailable(f"saga {progress.saga_id} is paused")
     turn = ByHand(saga, progress, now, new_id)
     match happening:
         case Replied() | Refused() | Failed() if turn.path_of_former(happening.command_id):
