@@ -553,6 +553,12 @@ name_another = spoil("waiting", "protools_saga", "UPDATE saga SET subject = 'eve
 move_earlier = spoil("waiting", "protools_saga", "UPDATE saga SET moved_at = moved_at - 1 WHERE id = :id")
 wake_later = spoil("waiting", "protools_saga", "UPDATE saga SET wake_at = wake_at + 1 WHERE id = :id")
 aim_at_nobody = spoil("waiting", "protools_saga", "UPDATE saga SET target = 'generador' WHERE id = :id")
+hold_a_slot = spoil(
+    "completed",
+    "protools_saga",
+    "INSERT INTO slot (id, revision, limit_key, saga_id, path, state, at) "
+    "VALUES ('of one that has ended', 1, 'few', :id, '0', 'held', 0)",
+)
 skip_a_version = spoil(
     "completed", "protools_saga", "UPDATE event SET version = version + 1 WHERE aggregate = :id AND version = 3"
 )
@@ -766,6 +772,7 @@ PLANTS = (
     Planted("diverged/snapshot", aim_at_nobody),
     Planted("diverged/snapshot", change_what_the_snapshot_holds),
     Planted("diverged/snapshot", corrupt_the_snapshot),
+    Planted("diverged/slot", hold_a_slot),
     Planted("diverged/last-event", tell_another_state),
     Planted("diverged/version-gap", skip_a_version),
     Planted("diverged/subject", accept_for_another),

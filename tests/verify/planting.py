@@ -12,7 +12,7 @@ from tests.verify.lab import Lab
 
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import dead_letter, event, inbox, incident, outbox
-from pulsaga.saga.tables import saga, saga_branch, saga_branch_view, saga_move, saga_view
+from pulsaga.saga.tables import saga, saga_branch, saga_branch_view, saga_move, saga_view, slot
 from pulsaga.web.front_door.tables import acceptance, command, command_move
 
 Plant = Callable[[Lab, Random], set[str]]
@@ -152,6 +152,13 @@ def skip_a_move(lab: Lab, chance: Random) -> set[str]:
     return {"diverged/snapshot"}
 
 
+def hold_a_slot(lab: Lab, chance: Random) -> set[str]:
+    row = chance.choice(lab.coordinator.rows(saga))
+    named = {"id": f"{row['id']}/9", "saga_id": row["id"], "path": "9", "limit_key": "scarce"}
+    add(lab, lab.system.name, slot, **named, revision=1, state=chance.choice(["held", "waiting"]), at=0.0)
+    return {"diverged/slot"}
+
+
 def show_no_saga(lab: Lab, chance: Random) -> set[str]:
     table = chance.choice([saga_view, saga_move])
     return {"diverged/saga-view"} if drop(lab, chance, lab.system.name, "read", table) else set()
@@ -210,6 +217,7 @@ PLANTS: tuple[Plant, ...] = (
     lose_a_branch,
     lose_a_move,
     skip_a_move,
+    hold_a_slot,
     show_no_saga,
     show_no_branch,
     show_no_command,

@@ -121,5 +121,10 @@ def test_one_that_was_cancelled_or_waits_too_long_gives_its_place_up(pool: Modul
     assert (found[cancelled], found[late]) == ("COMPENSATED", "COMPENSATED")
     lab.give_turns()
     assert states(lab) == ["held"]
+    lab.tidy()
+    assert defects(lab.report(live_s=0)) == {}
+    with lab.coordinator.runtime.write.begin() as tx:
+        tx.execute(slot.delete())
+    assert list(defects(lab.report(live_s=0))) == ["diverged/slot"], "a limit that nobody counts holds nobody up"
     assert {wire.key for wire in lab.coordinator.said("alfa.do")} == {first}
     lab.close()

@@ -45,12 +45,13 @@ def note_slots(uow: UnitOfWork, progress: Progress, entries: Sequence[Entry]) ->
             "saga_id": progress.saga_id,
             "path": path,
         }
-        now = {**row, "state": _state_of(progress, path), "at": uow.now if path in queued else row["at"]}
+        now = {**row, "state": slot_state(progress, path), "at": uow.now if path in queued else row["at"]}
         if now != row:
             uow.put(slot, now)
 
 
-def _state_of(progress: Progress, path: str) -> SlotState:
+def slot_state(progress: Progress, path: str) -> SlotState:
+    """Return what a step under a limit has of it: its turn is waited for, it holds a slot, or neither."""
     if progress.compensating or progress.status in TERMINAL:
         return "free"
     branch, status = progress.branch_around(path), progress.step(path).status

@@ -31,6 +31,19 @@ DIVERGED = (
     ),
     Check(
         "diverged",
+        "slot",
+        "what a step holds of its limit is not what its saga's log says: it may hold others up for ever",
+        """
+        SELECT l.saga_id, l.id || ': log ' || l.state || ', row ' || COALESCE(s.state, 'none')
+        FROM slot_log l JOIN judged j ON j.id = l.saga_id LEFT JOIN slot s USING (id)
+        WHERE l.state <> COALESCE(s.state, 'free')
+        UNION ALL
+        SELECT s.saga_id, s.id || ': no log' FROM slot s JOIN judged j ON j.id = s.saga_id
+        WHERE s.state <> 'free' AND NOT EXISTS (SELECT 1 FROM slot_log WHERE id = s.id)
+        """,
+    ),
+    Check(
+        "diverged",
         "last-event",
         "a saga's last event tells another state than its log",
         "SELECT l.id, 'log: ' || l.status FROM log l JOIN judged USING (id) WHERE l.said_otherwise",

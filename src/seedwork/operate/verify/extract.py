@@ -26,7 +26,7 @@ from pulsaga.operate.verify.check import FactTable, Floor
 from pulsaga.operate.verify.facts import Bounds, Facts, rows_of
 from pulsaga.operate.verify.logs import Fact, Logs, branch_facts, snapshot_facts
 from pulsaga.operate.verify.scope import EVER, Scope
-from pulsaga.saga.tables import event_archive, saga, saga_archive, saga_branch, saga_branch_archive
+from pulsaga.saga.tables import event_archive, saga, saga_archive, saga_branch, saga_branch_archive, slot
 from pulsaga.settings import Settings, Side
 
 PAGE = 1000
@@ -122,6 +122,7 @@ def _sagas(catalogue: Catalogue, floor: Floor) -> Iterator[Feed]:
     """Give the sagas that began since, and the log of those that moved since: to them a new command may belong."""
     names = ("id", "status", "seq", "subject", "target", "resend_at", "wake_at", "moved_at", "progress")
     of_branch = ("id", "saga_id", "target", "resend_at", "wake_at", "state")
+    yield Feed(_columns(slot, "id", "saga_id", "state").where(slot.c.saga_id >= floor.id), partial(rows_of, "slot"))
     archived = (saga_archive, saga_branch_archive, event_archive)
     for row, branch, told in ((saga, saga_branch, event), archived):
         yield Feed(_columns(row, *names).where(row.c.id >= floor.id), snapshot_facts)

@@ -27,6 +27,8 @@ DELIVERED = {
         "moved_at, at, branches, digest, said_otherwise, trouble, began_by, actor"
     ),
     "branch_log": "id, saga_id, version, target, wake_at, digest",
+    "slot": "id, saga_id, state",
+    "slot_log": "id, saga_id, state",
     "issued": "id, saga_id, name, receiver, at, succeeded, denied, is_undone, is_awaited",
     "late": "saga_id, command_id, kind, policy",
     "event": "service, aggregate, version, id, type, answers, at",
@@ -43,6 +45,8 @@ INDEXES = {
     "branch": ["id"],
     "log": ["id"],
     "branch_log": ["id"],
+    "slot": ["id"],
+    "slot_log": ["id"],
     "issued": ["id", "saga_id"],
     "event": ["id", "answers", "aggregate, version"],
     "met": ["id"],

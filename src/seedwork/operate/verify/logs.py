@@ -16,6 +16,7 @@ from pulsaga.saga.branches import Branch
 from pulsaga.saga.kept import branch_id
 from pulsaga.saga.log import Entry, Progress, fold
 from pulsaga.saga.messages import SagaMoved
+from pulsaga.saga.slots import slot_state
 from pulsaga.saga.snapshots import (
     entries_of,
     load_branch,
@@ -56,6 +57,8 @@ class _Log:
     commands: dict[str, _Command] = field(default_factory=dict)
     branches: dict[str, int] = field(default_factory=dict)
     """Version of the last move that told of each branch."""
+    limited: set[str] = field(default_factory=set)
+    """Paths of the steps that have waited for their turn under a limit."""
     late: list[Entry] = field(default_factory=list)
     trouble: str = ""
     began_by: str | None = None
@@ -111,6 +114,8 @@ def _note(log: _Log, entry: Entry) -> None:
     if entry.kind in ("issued", "undo-issued"):
         command = log.commands.setdefault(entry.command_id, _Command(entry.command, entry.at))
         command.at = entry.at
+    if entry.kind == "queued":
+        log.limited.add(entry.path)
     if entry.kind in ("late", "parked"):
         log.late.append(entry)
     if command_known := log.commands.get(entry.command_id):
@@ -129,6 +134,9 @@ def _facts(log: _Log) -> Iterator[Fact]:
     for path, branch in log.progress.branches.items() if log.progress else ():
         key, told_in = branch_id(log.id, path), log.branches.get(path)
         yield "branch_log", (key, log.id, told_in, _target(log, branch), branch.wake_at, digest_of_branch(branch))
+    if log.progress:
+        for path in log.limited:
+            yield "slot_log", (branch_id(log.id, path), log.id, slot_state(log.progress, path))
     for entry in log.late:
         yield "late", (log.id, entry.command_id, entry.kind, entry.code)
 
