@@ -34,6 +34,8 @@ def token_of(rows: Callable[..., Any], settings: Settings, saga_id: str) -> str 
 def prepare(folder: Path) -> System:
     """Copy the example, with what its author would commit, and import its system from there."""
     copy_to(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "trips"]:
+        del sys.modules[name]  # another copy
     sys.path.insert(0, str(folder))
     found: System = importlib.import_module("trips.system").SYSTEM
     list(write(found.messages))
