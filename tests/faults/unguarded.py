@@ -23,7 +23,7 @@ from pulsaga.delivery.dispatch import dispatcher, failures, worker
 from pulsaga.delivery.outbox import Outbox, RestingTopics
 from pulsaga.delivery.tables import Seen
 from pulsaga.delivery.transaction import rows, unit_of_work
-from pulsaga.saga import coordinator
+from pulsaga.saga import coordinator, moving
 from pulsaga.saga.engine import turn
 from pulsaga.web import formats
 from pulsaga.web.front_door import acceptance
@@ -272,12 +272,12 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         ),
         "branch-wakes": Arm(
             "a branch wakes its saga when its own time has come",
-            _replace(coordinator, "_wake_at", lambda _uow, progress, _before: progress.wake_at),
+            _replace(moving, "_wake_at", lambda _uow, progress, _before: progress.wake_at),
             (f"{BRANCHES}::test_a_branch_wakes_its_saga_when_its_own_time_has_come",),
         ),
         "child-tells": Arm(
             "the end of a child moves its parent on",
-            _replace(coordinator.Coordinator, "_tell_parent", lambda self, *_, **__: False),
+            _replace(moving.Moving, "_tell_parent", lambda self, *_, **__: False),
             (f"{BRANCHES}::test_a_child_ends_and_its_parent_goes_on",),
         ),
         "limit-lock": Arm(
@@ -292,7 +292,7 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         ),
         "token-of-the-command": Arm(
             "a command that is sent again brings the same token",
-            _replace(coordinator, "token_of", lambda _key, _command_id: secrets.token_urlsafe(32)),
+            _replace(moving, "token_of", lambda _key, _command_id: secrets.token_urlsafe(32)),
             (f"{TOKENS}::test_a_command_that_is_sent_again_brings_the_same_token_and_a_new_one_another",),
         ),
         "tombstone": Arm(

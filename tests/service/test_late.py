@@ -190,7 +190,8 @@ def next_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let the coordinator's next command ids be known beforehand."""
     ids = [new_id() for _ in range(10)]
     given = iter(ids)
-    monkeypatch.setattr("pulsaga.saga.coordinator.new_id", lambda: next(given))
+    for place in ("coordinator", "moving"):
+        monkeypatch.setattr(f"pulsaga.saga.{place}.new_id", lambda: next(given))
     return ids
 
 

@@ -44,23 +44,25 @@ def snapshot_of(progress: Progress) -> str:
 
 
 class Recent:
-    """Where sagas stand that a process has moved last, by the text in their rows: many moves of one come together."""
+    """Where sagas stand that a process has moved last, with the text in their rows: many moves of one come together."""
 
     def __init__(self) -> None:
-        self._by_text: dict[str, Progress] = {}
+        self._by_id: dict[str, tuple[str, Progress]] = {}
 
     def read(self, row: Row, kept: Kept) -> Progress:
-        """Do as `load_progress`."""
-        known = self._by_text.get(row["progress"])
-        return known._replace(branches=Branches(kept=kept)) if known else load_progress(row, kept)
+        """Do as `load_progress`; what another process has moved since has another text."""
+        text, progress = self._by_id.get(row["id"], ("", None))
+        if progress is None or text != row["progress"]:
+            return load_progress(row, kept)
+        return progress._replace(branches=Branches(kept=kept))
 
     def write(self, progress: Progress) -> str:
         """Do as `snapshot_of`."""
-        if len(self._by_text) >= RECENT:
-            self._by_text.clear()
         text = snapshot_of(progress)
         if progress.forks:
-            self._by_text[text] = progress._replace(branches=Branches())
+            if len(self._by_id) >= RECENT:
+                self._by_id.clear()
+            self._by_id[progress.saga_id] = text, progress._replace(branches=Branches())
         return text
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from sqlalchemy import Column, Table, literal, select, true, union, union_all
+from sqlalchemy import Column, Table, exists, literal, select, true, union, union_all
 
 from pulsaga.delivery import loop
 from pulsaga.delivery.blame import verdict
@@ -136,7 +136,9 @@ def _of(saga_id: str, table: Table) -> Any:
 
 def _come(sagas: Coordinator, uow: UnitOfWork, at: Column[Any]) -> Any:
     """Select what is due; a saga that only another release can move has a minute's time for it."""
-    mine = saga.c.workflow.in_(sagas.workflows)
+    mine: Any = saga.c.workflow.in_(sagas.workflows)
+    if at.table is saga_branch:  # asked of what is due: a join may read every saga
+        mine = exists().where(OF_ITS_SAGA, mine)
     return (at <= uow.now) & (mine | (at <= uow.now - UNMOVED_S))
 
 
@@ -149,8 +151,7 @@ def _silent_targets(sagas: Coordinator, uow: UnitOfWork) -> Any:
     trunks = select(saga.c.target).where(_come(sagas, uow, saga.c.resend_at)).distinct()
     if not sagas.has_branches:
         return trunks
-    branches = select(saga_branch.c.target).join_from(saga_branch, saga, OF_ITS_SAGA)
-    return union(trunks, branches.where(_come(sagas, uow, saga_branch.c.resend_at)))
+    return union(trunks, select(saga_branch.c.target).where(_come(sagas, uow, saga_branch.c.resend_at)))
 
 
 def _silent_sagas(sagas: Coordinator, uow: UnitOfWork, which: Which, limit: int) -> list[Turn]:
@@ -162,7 +163,7 @@ def _silent_branches(sagas: Coordinator, uow: UnitOfWork, which: Which, limit: i
     """Find what is silent in trunks and branches; what has moved before its saga could be claimed is left out."""
     trunk, branch = saga.c, saga_branch.c
     of_trunks = select(trunk.id, literal("").label("path"), trunk.resend_at)
-    of_branches = select(trunk.id, branch.path, branch.resend_at).join_from(saga_branch, saga, OF_ITS_SAGA)
+    of_branches = select(branch.saga_id, branch.path, branch.resend_at)
     found = union_all(
         of_trunks.where(which(saga), _come(sagas, uow, trunk.resend_at)),
         of_branches.where(which(saga_branch), _come(sagas, uow, branch.resend_at)),

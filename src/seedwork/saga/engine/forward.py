@@ -109,14 +109,14 @@ class Forward(Back):
         for path in self.saga.item_types:
             each = self.saga.at(path)
             assert isinstance(each, ForEach)
-            if "each" in path.split("/"):
-                continue
-            try:
-                wrong = self._wrong_with(list(each.items(self.view(""))), each)
-            except Exception:  # it needs what the saga has yet to learn
-                continue
-            if wrong:
+            if "each" not in path.split("/") and (wrong := self._wrong_from_the_start(each)):
                 raise DomainError("items", wrong)
+
+    def _wrong_from_the_start(self, each: ForEach[Any, Any]) -> str:
+        try:
+            return self._wrong_with(list(each.items(self.view(""))), each)
+        except Exception:  # it needs what the saga has yet to learn
+            return ""
 
     def _fork(self, path: str, branches: Known) -> None:
         self.log("forked", path, data=branches)
