@@ -19,10 +19,12 @@ from pulsaga_program.bootstrap import bootstrap
 from pulsaga_program.local import LocalPostgres, LocalPulsar
 from pulsaga_program.local.process import free_ports, wait_until
 from pulsaga_program.preflight import keys_of
-from pulsaga_program.up import accepts
+from pulsaga_program.up import accepts, processes_of
 from system import SYSTEM
 
 READY_S = 60
+PART = ("generador", "correo")
+"""What most measurements ask for passwords; nothing else stands beside it."""
 PULSAR_SETTINGS = {"keepAliveIntervalSeconds": "3600"}
 """A broker that was stopped between two turns must not take its clients for dead."""
 
@@ -85,7 +87,7 @@ def rig(folder: Path, of: System = SYSTEM, /, *, embedded: bool = False, **chang
     """
     with (_embedded if embedded else servers)(folder, of, **changes) as system:
         try:
-            for service, kind in of.processes:
+            for service, kind in processes_of(of, PART if of is SYSTEM else ()):
                 system.start(service, kind)
             yield system
         finally:

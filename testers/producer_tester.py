@@ -10,9 +10,9 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import click
 
@@ -157,6 +157,11 @@ def body_of(cls: type, values: Mapping[str, Any], place: str = "") -> Any:
 
 
 def _checked(hint: Any, value: Any, place: str) -> Any:
+    if get_origin(hint) in (list, tuple) and isinstance(value, list):
+        each = get_args(hint)[0]
+        return get_origin(hint)(_checked(each, one, f"{place}/{number}") for number, one in enumerate(value))
+    if is_dataclass(hint) and isinstance(value, dict):
+        return body_of(cast(type, hint), value, f"{place}/")
     allowed = get_args(hint) or (hint,)
     if type(value) is int and float in allowed:
         return float(value)

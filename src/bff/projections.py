@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import Table
 
@@ -26,4 +27,4 @@ def project_password(message: Message[PasswordState]) -> Iterable[tuple[Table, R
 
 
 PASSWORDS = (PasswordGenerated, PasswordRevoked, PasswordRevealed, PasswordExpired, PasswordRotated)
-PROJECTIONS = [Projection(event, project_password) for event in PASSWORDS]
+PROJECTIONS: list[Projection[Any]] = [Projection(event, project_password) for event in PASSWORDS]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bff.checks import CHECKS
+from bff.orders import projections as orders
 from bff.projections import PROJECTIONS
 from bff.settings import BffSettings
 from bff.tables import VIEWS
@@ -29,24 +30,26 @@ def first_steps(address: str, known: str) -> list[str]:
 
 
 def routes() -> list[Blueprint]:
-    """Return the routes of passwords and of the page that reveals one."""
+    """Return the routes of passwords, of the page that reveals one, and of orders."""
     from bff import pages
+    from bff.orders.routes import api as orders
     from bff.routes import api
 
-    return [api, pages.pages]
+    return [api, pages.pages, orders]
 
 
 def entrances() -> Sequence[Entrance]:
-    """Return the path by which passwords are asked for."""
+    """Return the paths by which passwords and orders are asked for."""
     from bff.door import ENTRANCES
+    from bff.orders.door import ENTRANCES as ORDERS
 
-    return ENTRANCES
+    return (*ENTRANCES, *ORDERS)
 
 
 BFF = Service(
     "bff",
     views=VIEWS,
-    projections=PROJECTIONS,
+    projections=[*PROJECTIONS, *orders.PROJECTIONS],
     routes=routes,
     entrances=entrances,
     settings=BffSettings,

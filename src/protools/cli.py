@@ -361,8 +361,14 @@ def verify_command(since: str | None, live: float | None, as_json: bool) -> None
     metavar="SERVICE[.KIND]=N",
     help="e.g. stock=3 (its worker), stock.web=2 (both on its port)",
 )
-def up(replicas: tuple[str, ...]) -> None:
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="SERVICE",
+    help="A service to run beside coordinator and front door; by default all. What is sent to the others waits.",
+)
+def up(replicas: tuple[str, ...], only: tuple[str, ...]) -> None:
     """Run the whole system on this machine until Ctrl-C."""
     from pulsaga_program.up import up as run_all
 
-    sys.exit(run_all(_system(), _settings(), replicas))
+    sys.exit(run_all(_system(), _settings(), replicas, only))

@@ -21,16 +21,20 @@ from pulsaga_program.terminal import this_program
 REPLICAS = re.compile(r"(?P<service>\w+)(\.(?P<kind>\w+))?=(?P<count>[1-9]\d?)")
 
 
+class UnknownService(ProtoolsError):
+    """Say which --only names no service."""
+
+
 class WrongReplicas(ProtoolsError):
     """Say which part of --replicas names no process, or no count from 1 to 99."""
 
 
-def up(system: System, settings: Settings, replicas: Sequence[str] = ()) -> int:
-    """Run the whole system until Ctrl-C; return the exit code. Refuse a home or a port that is taken."""
+def up(system: System, settings: Settings, replicas: Sequence[str] = (), only: Sequence[str] = ()) -> int:
+    """Run the system, or a part of it, until Ctrl-C; return the exit code. Refuse a home or a port that is taken."""
     from pulsaga_program.preflight import check_system
 
     check_system(system, settings)
-    counts = replica_counts(system.processes, replicas)
+    counts = replica_counts(processes_of(system, only), replicas)
     busy = f"another `protools up` runs on {settings.home}: stop it first, or set PROTOOLS_HOME"
     keep_private(settings.home)
     with only_one(settings.home / "up.lock", busy):
@@ -45,6 +49,14 @@ def _begin_faults(settings: Settings) -> None:
     settings.fault_file.unlink(missing_ok=True)
     if settings.faults is not None:
         RuleBook(settings.fault_file).ensure(settings.faults)
+
+
+def processes_of(system: System, only: Sequence[str]) -> Sequence[tuple[str, str]]:
+    """Return the processes of some services, with the coordinator's and the front door's; by default all there are."""
+    if unknown := sorted({*only} - {*system.names}):
+        raise UnknownService(f"--only {unknown[0]}: there is no such service, of {', '.join(system.names)}")
+    part = {*(only or system.names), system.name, *([system.door.name] if system.door else [])}
+    return [process for process in system.processes if process[0] in part]
 
 
 def replica_counts(processes: Sequence[tuple[str, str]], replicas: Sequence[str]) -> dict[tuple[str, str], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ordenes.messages import Line
 from pulsaga import command
 
 
@@ -23,3 +24,55 @@ class RotatePassword:
 
     username: str
     email: str
+
+
+@command("protools_saga.place-order")
+@dataclass(frozen=True)
+class PlaceOrder:
+    """Ask for products to be brought to an address; the order bears the saga's id."""
+
+    user_id: str
+    lineas: tuple[Line, ...]
+    direccion_entrega: str
+
+
+@command("protools_saga.deliver-order")
+@dataclass(frozen=True)
+class DeliverOrder:
+    """Tell that a driver has handed an order over."""
+
+    id_orden: str
+
+
+@command("protools_saga.register-product")
+@dataclass(frozen=True)
+class RegisterProduct:
+    """Ask for a new product; it bears the saga's id."""
+
+    nombre: str
+    stock: int
+
+
+@command("protools_saga.restock-product")
+@dataclass(frozen=True)
+class RestockProduct:
+    """Ask for so much of a product to be in stock."""
+
+    id_producto: str
+    stock: int
+
+
+@command("protools_saga.remove-product")
+@dataclass(frozen=True)
+class RemoveProduct:
+    """Ask for a product to be taken off the list."""
+
+    id_producto: str
+
+
+@command("protools_saga.register-driver")
+@dataclass(frozen=True)
+class RegisterDriver:
+    """Ask for a new driver, who bears the saga's id."""
+
+    nombre: str

@@ -98,7 +98,8 @@ def steps_of(saga: Saga[Any]) -> Iterator[tuple[str, int]]:
 
 
 def _is_step(node: ast.Call) -> bool:
-    return isinstance(node.func, ast.Name) and node.func.id == "Step"
+    called = node.func.value if isinstance(node.func, ast.Subscript) else node.func
+    return isinstance(called, ast.Name) and called.id == "Step"
 
 
 @pytest.mark.parametrize("saga", SYSTEM.sagas.workflows.values(), ids=lambda saga: saga.key)

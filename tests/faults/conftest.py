@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.system.conftest import Mode, embedded_mode, pulsar_mode
-from tests.system.harness import System
+from tests.system.harness import PASSWORDS, System
 from tests.system.mailboxes import SmtpServer, smtp_server
 
 from pulsaga.system import System as Declared
+from pulsaga_program.up import processes_of
 from system import SYSTEM
 
 __all__ = ["embedded_mode", "pulsar_mode"]
@@ -27,12 +28,19 @@ SETUPS = os.environ.get("FAULT_MODES", "pulsar-3 embedded-1").split()
 
 @contextmanager
 def hurt(
-    mode: Mode, replicas: int, folder: Path, mailbox: SmtpServer, of: Declared = SYSTEM, **settings: str
+    mode: Mode,
+    replicas: int,
+    folder: Path,
+    mailbox: SmtpServer,
+    of: Declared = SYSTEM,
+    only: Sequence[str] = PASSWORDS,
+    **settings: str,
 ) -> Iterator[System]:
     """Run a system in which faults are allowed, on a mail server that can be taken away."""
-    counts = [f"{service.name}={replicas}" for service in of.all if "worker" in service.kinds]
+    workers = [service for service, kind in processes_of(of, only) if kind == "worker"]
+    counts = [f"{service}={replicas}" for service in workers]
     mailed = replace(mode, mailbox=lambda _home: nullcontext(mailbox))
-    with mailed.prepared(folder, counts, of, PROTOOLS_FAULTS="on", **settings) as system:
+    with mailed.prepared(folder, counts, of, only, PROTOOLS_FAULTS="on", **settings) as system:
         yield system
 
 

@@ -119,7 +119,7 @@ def _embedded(stack: ExitStack, folder: Path, mailbox: SmtpServer, chance: rando
         given[f"{SMALL.upper()}_DB_URL"] = f"sqlite:///{disk}/write.sqlite"
     mode = Mode("embedded", dict, lambda _home: smtp_server())
     system = stack.enter_context(hurt(mode, 2, folder, mailbox, **SETTINGS, **given))
-    system.replicas += ["--replicas", "bff.web=2"]
+    system.options += ["--replicas", "bff.web=2"]
     return Stage(system, chance, system.settings, proxies={"smtp": smtp}, disk=disk)
 
 
@@ -147,7 +147,7 @@ def _on_pulsar(stack: ExitStack, folder: Path, mailbox: SmtpServer, chance: rand
     disk = stack.enter_context(small_disk(folder / "small", SERVER_USER))
     mode = Mode("pulsar", lambda: direct, lambda _home: smtp_server())
     system = stack.enter_context(hurt(mode, 2, folder, mailbox, **through))
-    system.replicas += ["--replicas", "bff.web=2"]
+    system.options += ["--replicas", "bff.web=2"]
     stage = Stage(system, chance, Settings.read({**system.environment, **direct}), pulsar, postgres, doors, disk)
     if disk:
         _move_to(disk, stage)

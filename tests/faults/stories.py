@@ -109,3 +109,41 @@ TRIPS = Story(
     names={"compensated": "Erewhon-"},
 )
 """One that is approved, and one that is given back from its end."""
+
+
+# --- orders: one that may start, and one of what is not in stock
+
+
+def _ask_for_order(system: System, kind: str, subject: str, key: str) -> str | None:
+    stock = 1 if kind == "happy" else 0
+    product = _made(system, f"{key}-p", "/productos", nombre=f"for {subject}", stock=stock)
+    if product is None or _made(system, f"{key}-d", "/conductores", nombre=f"for {subject}") is None:
+        return None
+    wish = {"id_producto": product, "cantidad": 1, "user_id": subject, "direccion_entrega": "Calle 1"}
+    answer = system.post("/orders", wish, Idempotency_Key=key)
+    return answer.json["id"] if answer.status == 202 else None
+
+
+def _made(system: System, key: str, path: str, **body: Any) -> str | None:
+    answer = system.post(path, body, Idempotency_Key=key, Prefer="wait=10")
+    return answer.json["id"] if answer.status in (201, 202) else None
+
+
+def _wrong_stock(system: System, kind: str, subject: str) -> str:
+    orders = system.rows("ordenes", "SELECT id_orden, estado FROM orden WHERE user_id = :subject", subject=subject)
+    stock = system.rows(
+        "productos",
+        "SELECT stock, reservado, entregado FROM producto WHERE nombre = :name",
+        name=f"for {subject}",
+    )
+    brought = [
+        row
+        for order, _ in orders
+        for row in system.rows("conductores", "SELECT 1 FROM conductor WHERE id_orden = :order", order=order)
+    ]
+    found = ([estado for _, estado in orders], stock, len(brought))
+    right = (["iniciada"], [(0, 1, 0)], 1) if kind == "happy" else (["fallida"], [(0, 0, 0)], 0)
+    return "" if found == right else f"left over: {found}"
+
+
+ORDERS = Story({"happy": "completed", "compensated": "refused"}, _ask_for_order, lambda *_: None, _wrong_stock)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.faults.crash_matrix import doubles, singles, told
 from tests.faults.matrix import Point, enumerate_points
-from tests.faults.stories import PASSWORDS, TRIPS
+from tests.faults.stories import ORDERS, PASSWORDS, TRIPS
 from tests.system.conftest import Mode
 from tests.system.harness import System
 from tests.system.mailboxes import SmtpServer
@@ -46,6 +46,14 @@ def test_a_kill_at_a_seam_loses_and_doubles_nothing(system: System, points: list
     verdicts = list(singles(system, PASSWORDS, sample))
     assert [verdict for verdict in verdicts if verdict.wrong] == []
     assert sum(verdict.reached for verdict in verdicts) >= SINGLES - 1, "batches came together more than once"
+
+
+def test_a_kill_under_an_order_loses_neither_stock_nor_a_driver(system: System) -> None:
+    """In the same system, by another of its workflows."""
+    points = [point for point in enumerate_points(system, ORDERS) if point.service in ("productos", "conductores")]
+    assert {"productos.handled", "conductores.committed"} <= {point.seam for point in points}
+    sample = random.Random(SEED).sample(points, TRIP_SINGLES)
+    assert [v for v in singles(system, ORDERS, sample) if v.wrong] == []
 
 
 def test_a_second_kill_inside_the_recovery_changes_nothing(system: System, points: list[Point]) -> None:

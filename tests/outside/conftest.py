@@ -55,7 +55,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     mode = Mode("embedded", dict, lambda home: nullcontext(Maildir(home)))
     secret = base64.b64encode(secrets.token_bytes(32)).decode()
     settings = {"AUTH": "", "JWT_SECRET": secret, "ACCEPT_WITHIN": "3600", "WAIT_LIMIT": "1"}
-    with mode.running(tmp_path_factory.mktemp("outside"), **settings) as running:
+    with mode.running(tmp_path_factory.mktemp("outside"), only=(), **settings) as running:
         yield running
         running.eventually(running.is_at_rest)
         verified = running.run("verify")

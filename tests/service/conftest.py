@@ -9,9 +9,11 @@ import pytest
 import urllib3
 from tests.patience import PATIENCE_S
 from tests.service.certificates import Certificate, make_certificate
+from tests.service.passwords import FOUND
 from tests.service.rooms import Room, room
 from tests.service.web import Serving, serving
 
+from pulsaga.located import the_system
 from pulsaga.web.front_door.commands.waiting import Waiting
 
 
@@ -28,6 +30,15 @@ def bff(tmp_path: Path) -> Iterator[Room]:
     made = room("bff", tmp_path, GENERADOR_URL="http://127.0.0.1:1")  # nobody listens there
     yield made
     made.close()
+
+
+@pytest.fixture
+def passwords_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have programs that a test runs find the part of the system whose databases it has made."""
+    monkeypatch.setenv("PROTOOLS_SYSTEM", FOUND["PROTOOLS_SYSTEM"])
+    the_system.cache_clear()
+    yield
+    the_system.cache_clear()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Table, func, select, update
 from tests.service.fakes import FakeBroker
+from tests.service.passwords import SYSTEM
 
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.avro import Codec, CommittedSchemas
@@ -27,7 +28,6 @@ from pulsaga.service import Service
 from pulsaga.settings import Settings
 from pulsaga.system import System
 from pulsaga_program.databases import prepare_databases
-from system import SYSTEM
 
 KEYS = dict.fromkeys(
     ("VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"),

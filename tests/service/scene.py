@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import update
 from tests.service.desk import Acks, Desk, arrived, exchange, make_desk
+from tests.service.passwords import SYSTEM
 from tests.service.wishes import wish
 
 from correo.handlers import send_mails
@@ -34,7 +35,6 @@ from pulsaga.sealing import unseal_text
 from pulsaga.settings import Settings
 from pulsaga.web.front_door.acceptance import accept
 from pulsaga.web.front_door.commands.cancelling import cancel
-from system import SYSTEM
 
 BY = Signature("ada", "the scene needs it")
 FAR_S = 1_000_000.0

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine, Table, event
 from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, KEYS, Desk, deliver
+from tests.service.passwords import SYSTEM
 
 from correo.messages import PasswordMailSent, SendPasswordMail
 from generador.messages import GeneratePassword, PasswordGenerated
@@ -28,7 +29,6 @@ from pulsaga.saga.snapshots import entries_of
 from pulsaga.sealing import seal_text
 from pulsaga.settings import Settings
 from pulsaga_program.local import LocalPostgres
-from system import SYSTEM
 
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgres)
 BOTH = ["sqlite", POSTGRESQL]

@@ -13,6 +13,7 @@ import click
 import pytest
 from sqlalchemy import select, text
 from tests.service.desk import KEYS, arrived
+from tests.service.passwords import SYSTEM
 from tests.service.scene import Scene, project
 from tests.service.stage import BOTH, settings_on
 from tests.service.test_operators import ADA, BOB, Company, hire, refusal
@@ -44,7 +45,6 @@ from pulsaga.web.front_door.commands.queries import find_ended
 from pulsaga.web.front_door.forgetting import forget_keys
 from pulsaga.web.front_door.tables import acceptance, cancellation, command
 from pulsaga_program.databases import prepare_databases
-from system import SYSTEM
 
 
 @dataclass

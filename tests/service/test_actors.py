@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Table, select
 from tests.service.desk import KEYS, make_desk
+from tests.service.passwords import SYSTEM
 from tests.service.scene import Scene, project
 from tests.service.stage import pass_time
 
@@ -21,7 +22,6 @@ from pulsaga.delivery.messages import contract_of
 from pulsaga.sealing import unseal_text
 from pulsaga.settings import Settings
 from pulsaga.web.front_door.tables import acceptance, command
-from system import SYSTEM
 
 DAY_S = 86400.0
 

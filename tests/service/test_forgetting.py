@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Engine, Table, insert, select, text
 from tests.service.desk import Desk, deliver, make_desk
+from tests.service.passwords import SYSTEM
 from tests.service.scene import Scene, play
 from tests.service.stage import BOTH, settings_on
 
@@ -29,7 +30,6 @@ from pulsaga.saga.steps import Step
 from pulsaga.saga.tables import event_archive, saga, saga_archive
 from pulsaga.settings import Settings
 from pulsaga_program.commands.retention import command as retention
-from system import SYSTEM
 
 DAY_S = 24 * 3600.0
 

@@ -16,6 +16,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 from tests.contract.brokers import EmbeddedServer
 from tests.service.desk import KEYS, Desk, arrived, deliver, exchange, make_desk
+from tests.service.passwords import FOUND, SYSTEM
 from tests.system.harness import Program
 
 from correo.handlers import send_mails
@@ -42,7 +43,6 @@ from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings
 from pulsaga_program.bootstrap import bootstrap
 from pulsaga_program.local import LocalPostgres
-from system import SYSTEM
 
 ADA, BOB = Signature("ada", "the vault was full"), Signature("bob", "ada is right")
 
@@ -798,7 +798,7 @@ def test_workflows_are_drawn_and_checked_on_the_command_line(company: Company, p
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
     """The command line on the company's databases; no broker runs unless a test starts it."""
-    return Program(tmp_path, {"FAILURE_ATTEMPTS": "3", "OPERATOR": "ada", **KEYS})
+    return Program(tmp_path, {"FAILURE_ATTEMPTS": "3", "OPERATOR": "ada", **FOUND, **KEYS})
 
 
 @pytest.fixture
@@ -964,7 +964,7 @@ def test_a_second_operator_may_be_needed_to_close_an_incident(company: Company) 
 def test_the_command_line_lists_and_closes_incidents(company: Company, tmp_path: Path) -> None:
     """It is the first thing that is typed at 3 a.m."""
     identifier = a_conflict(company)
-    program = Program(tmp_path, KEYS)
+    program = Program(tmp_path, {**FOUND, **KEYS})
     assert "conflict" in program.run("incidents", "list").stdout
     assert program.run("incidents", "close", identifier, "--why", "looked into").returncode == 0
     assert program.run("incidents", "close", identifier, "--why", "again").returncode == 1

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, insert, text
 from tests.patience import PATIENCE_S
 from tests.receiver import Deed, Receiver, answering, dripping, flooding, hang, misbehaving, receiving, reset
 from tests.service.desk import Desk, make_desk
+from tests.service.passwords import SYSTEM
 from tests.service.rooms import eventually
 from tests.service.stage import BOTH, settings_on
 from tests.service.wishes import DOOR
@@ -27,7 +28,6 @@ from pulsaga.web.front_door.callbacks.outward import receiver_of
 from pulsaga.web.front_door.callbacks.webhooks import Webhooks
 from pulsaga.web.front_door.tables import command, webhook
 from pulsaga_program.databases import migrate
-from system import SYSTEM
 
 HUNDRED = 100
 BEFORE = "0001"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Table, update
 from tests.service.desk import KEYS
+from tests.service.passwords import FOUND
 from tests.service.scene import Scene, play
 from tests.system.harness import Program
 
@@ -48,7 +49,7 @@ def _spoil(settings: Settings, service: str, table: Table, side: Side = "write",
 
 @pytest.fixture
 def program(scene: Scene) -> Program:
-    return Program(scene.settings.home, KEYS)
+    return Program(scene.settings.home, {**FOUND, **KEYS})
 
 
 LISTS = (

@@ -29,6 +29,7 @@ from tests.patience import PATIENCE_S
 from tests.receiver import Receiver, receiving
 from tests.service.desk import CODEC, Acks, Desk, make_desk
 from tests.service.desk import arrived as received
+from tests.service.passwords import SYSTEM
 from tests.service.stage import BOTH, settings_on
 
 from pulsaga.broker import Broker, Delivery, Wire, connect, connect_admin
@@ -49,7 +50,6 @@ from pulsaga.settings import Settings, Side
 from pulsaga_program import databases
 from pulsaga_program.bootstrap import prepare_broker
 from pulsaga_program.databases import SIDES, histories_of, prepare_databases
-from system import SYSTEM
 
 LANDING = Path(__file__).parents[1] / "data" / "landing-18"
 NAMED = "landing18"

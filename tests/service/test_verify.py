@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import text
 from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, KEYS
+from tests.service.passwords import SYSTEM
 from tests.service.scene import FAR_S, Scene, play
 
 from protools_saga.issue_password import ISSUE_PASSWORD
@@ -35,7 +36,8 @@ from pulsaga.saga.snapshots import entries_of, load_progress, snapshot_of, write
 from pulsaga.saga.tables import saga
 from pulsaga.settings import Settings, Side
 from pulsaga_program.local import LocalPostgres
-from system import SYSTEM
+
+pytestmark = pytest.mark.usefixtures("passwords_alone")
 
 GENERATE, REVOKE = "generador.generate-password", "generador.revoke-password"
 SEND = "correo.send-password-mail"

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from tests.system.harness import LEAVE_S, System
+from tests.system.harness import LEAVE_S, PASSWORDS, System
 from tests.system.mailboxes import Mailbox, Maildir, smtp_server
 
 from pulsaga.system import System as Declared
 from pulsaga_program.local import LocalPostgres, LocalPulsar
 from system import SYSTEM
 
-KEYS = ("VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET")
+KEYS = ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET")
 FAST_FAILURES = {"FAILURE_ATTEMPTS": "3", "FAILURE_DELAY": "0.1"}
 
 
@@ -32,22 +32,32 @@ class Mode:
 
     @contextmanager
     def prepared(
-        self, folder: Path, replicas: Sequence[str] = (), of: Declared = SYSTEM, **settings: str
+        self,
+        folder: Path,
+        replicas: Sequence[str] = (),
+        of: Declared = SYSTEM,
+        only: Sequence[str] = PASSWORDS,
+        **settings: str,
     ) -> Iterator[System]:
-        """Prepare a system with a home, a namespace and databases of its own; whatever runs at the end is ended."""
+        """Prepare a system with a home, a namespace and databases of its own; whatever runs at the end is ended.
+
+        Beside coordinator and front door, `only` these services run; all, where none is named.
+        """
         home = folder / "home"
         with self.mailbox(home) as mailbox:
             environment = {**FAST_FAILURES, **self.environment(), **settings}
-            system = System(home, environment, mailbox, replicas, of)
+            system = System(home, environment, mailbox, replicas, of, only)
             try:
                 yield system
             finally:
                 system.close()
 
     @contextmanager
-    def running(self, folder: Path, replicas: Sequence[str] = (), **settings: str) -> Iterator[System]:
+    def running(
+        self, folder: Path, replicas: Sequence[str] = (), only: Sequence[str] = PASSWORDS, **settings: str
+    ) -> Iterator[System]:
         """Run a system while the block runs; it must leave in time when asked to."""
-        with self.prepared(folder, replicas, **settings) as system:
+        with self.prepared(folder, replicas, only=only, **settings) as system:
             yield system.up()
             assert system.down() <= LEAVE_S, "it took too long to leave"
             assert system.process.returncode == 0

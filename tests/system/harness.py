@@ -43,6 +43,8 @@ LEAVE_S = 30.0
 POLL_S = 0.02
 ENDED = ("completed", "refused", "suspended")
 SOURCES = Path(__file__).parents[2] / "src"
+PASSWORDS = ("generador", "correo")
+"""The services that most tests need: each further process takes its time to start."""
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 """Variables of ours that the program may see; anything else would be a setting by accident."""
 
@@ -120,11 +122,13 @@ class System(Program):
         mailbox: Mailbox,
         replicas: Sequence[str] = (),
         of: Declared = SYSTEM,
+        only: Sequence[str] = (),
     ) -> None:
         super().__init__(home, {**web_ports(of), **mailbox.environment, **environment})
         self.of = of
         self.mailbox = mailbox
-        self.replicas = [part for text in replicas for part in ("--replicas", text)]
+        self.options = [part for text in replicas for part in ("--replicas", text)]
+        self.options += [part for name in only for part in ("--only", name)]
         self.log = home.parent / f"{home.name}.log"
         self.answers: list[bytes] = []
         """The body of every answer but those that reveal."""
@@ -141,7 +145,7 @@ class System(Program):
         offset = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                command("up", *self.replicas),
+                command("up", *self.options),
                 env={**self.environment, **changes},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

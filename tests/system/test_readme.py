@@ -111,7 +111,7 @@ def visitor(embedded_mode: Mode, tmp_path: Path) -> Iterator[Visitor]:
     """Somebody in front of a fresh system."""
     if shutil.which("curl") is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("curl is missing")
-    with embedded_mode.running(tmp_path) as system:
+    with embedded_mode.running(tmp_path, only=()) as system:
         yield Visitor(system, tmp_path)
 
 

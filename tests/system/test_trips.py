@@ -16,7 +16,7 @@ from sqlalchemy import text
 from tests.system.conftest import Mode
 from tests.system.folders import Repository, is_in_house_style
 from tests.system.harness import eventually
-from tests.system.trips import EXAMPLE, copy_to, token_of
+from tests.system.trips import EXAMPLE, copy_to, new_key, token_of
 
 from pulsaga.delivery.database import open_database
 from pulsaga.settings import Settings
@@ -83,7 +83,7 @@ class Trips(Repository):
 def trips(request: pytest.FixtureRequest, tmp_path: Path) -> Trips:
     """The example, with a broker and databases of its own."""
     mode: Mode = request.getfixturevalue(f"{request.param}_mode")
-    return Trips(tmp_path, mode.environment())
+    return Trips(tmp_path, {**mode.environment(), **new_key()})
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
+import secrets
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pulsaga import unseal_text
+from pulsaga.saga.tokens import TOKEN_KEY
 from pulsaga.settings import Settings
 from pulsaga.system import System
 from pulsaga_program.databases import new_migration
@@ -17,6 +20,11 @@ from pulsaga_program.schemas import write
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "trips"
 IGNORED = shutil.ignore_patterns("__pycache__", ".*")
+
+
+def new_key() -> dict[str, str]:
+    """Return the key of its tokens, where no embedded system makes one."""
+    return {TOKEN_KEY: base64.b64encode(secrets.token_bytes(32)).decode()}
 
 
 def copy_to(folder: Path) -> None:
@@ -28,7 +36,7 @@ def token_of(rows: Callable[..., Any], settings: Settings, saga_id: str) -> str 
     """Open the letter that asks for a trip, as whoever it is for would, once there is one."""
     query = "SELECT sealed_token FROM letter WHERE saga_id = :saga_id AND sealed_token != ''"
     found = rows("desk", query, saga_id=saga_id)
-    return unseal_text(found[0][0], settings.keys("TOKEN_KEY"), saga_id) if found else None
+    return unseal_text(found[0][0], settings.keys(TOKEN_KEY), saga_id) if found else None
 
 
 def prepare(folder: Path) -> System:

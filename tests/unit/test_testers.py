@@ -30,7 +30,7 @@ AVSC = json.dumps({"type": "record", "name": "One", "fields": [{"name": "text", 
 
 def sample(hint: Any) -> Any:
     """Make a plain value that fits a field."""
-    if get_origin(hint) is tuple:
+    if get_origin(hint) in (list, tuple):
         return [sample(get_args(hint)[0])]
     if is_dataclass(hint):
         return {field.name: sample(get_type_hints(hint)[field.name]) for field in fields(hint)}

@@ -18,8 +18,10 @@ from pulsaga_program.local.process import PortInUse, free_ports, only_one
 from pulsaga_program.preflight import check_system
 from pulsaga_program.terminal import this_program
 from pulsaga_program.up import (
+    UnknownService,
     WrongReplicas,
     embedded_broker,
+    processes_of,
     refuse_taken_ports,
     replica_counts,
     service_programs,
@@ -61,6 +63,15 @@ def test_a_misspelt_replica_is_refused_with_what_there_is(text: str) -> None:
     """A typing error must not quietly run one process."""
     with pytest.raises(WrongReplicas, match=r"generador\.web"):
         replica_counts(PROCESSES, [text])
+
+
+def test_a_part_of_the_system_is_what_was_named_with_the_coordinator_and_the_front_door() -> None:
+    """Passwords without orders, say; by default everything there is."""
+    part = processes_of(SYSTEM, ["generador", "correo"])
+    assert {service for service, _ in part} == {"generador", "correo", "protools_saga", "bff"}
+    assert processes_of(SYSTEM, []) == list(SYSTEM.processes)
+    with pytest.raises(UnknownService, match=r"--only corrreo: there is no such service, of generador, correo"):
+        processes_of(SYSTEM, ["bff", "corrreo"])
 
 
 def test_each_replica_is_a_program_of_its_own_name(settings: Settings) -> None:

@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from pulsaga.web.formats import NOT_XML as NOT_XML
     from pulsaga.web.formats import Problem as Problem
     from pulsaga.web.formats import invalid as invalid
+    from pulsaga.web.front_door.commands.queries import reasons_of as reasons_of
     from pulsaga.web.front_door.commands.resources import link as link
+    from pulsaga.web.front_door.commands.resources import page_of as page_of
     from pulsaga.web.front_door.commands.resources import text as text
     from pulsaga.web.front_door.commands.resources import time as time
     from pulsaga.web.front_door.door import Entrance as Entrance
     from pulsaga.web.front_door.door import Link as Link
     from pulsaga.web.front_door.shapes import callback_field as callback_field
+    from pulsaga.web.front_door.shapes import shape_of as shape_of
     from pulsaga.web.front_door.tables import visible as visible
 
 PLACES = {
@@ -59,7 +62,10 @@ PLACES = {
     "invalid": "pulsaga.web.formats",
     "link": "pulsaga.web.front_door.commands.resources",
     "operation": "pulsaga.web.contract",
+    "page_of": "pulsaga.web.front_door.commands.resources",
+    "reasons_of": "pulsaga.web.front_door.commands.queries",
     "service_token": "pulsaga.web.access.tokens",
+    "shape_of": "pulsaga.web.front_door.shapes",
     "text": "pulsaga.web.front_door.commands.resources",
     "time": "pulsaga.web.front_door.commands.resources",
     "visible": "pulsaga.web.front_door.tables",

@@ -29,7 +29,7 @@ def routes_of(door: FrontDoor, service: str) -> tuple[Blueprint, list[str]]:
     """
     api, shape = http.api(service, "pulsaga.web.front_door"), command_shape(door.views.values())
     commands = [starting.add_to(api, door, entrance, shape) for entrance in starting.entrances_of(door)]
-    routes.add_to(api, shape)
+    routes.add_to(api, door, shape)
     for signal in signalling.signals_of(door):
         signalling.add_to(api, door, signal)
     return api, commands

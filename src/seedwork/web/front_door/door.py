@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 from pulsaga.delivery.messages import contract_of
 from pulsaga.saga.definition import Access, Saga
 from pulsaga.saga.messages import CancelSaga
 from pulsaga.settings import Settings
 from pulsaga.system import System
-from pulsaga.web.contract import Shape
+from pulsaga.web.contract import Parameter, Shape
 
 Said = Mapping[str, Any]
 """A loaded body."""
@@ -27,30 +27,43 @@ class Link:
 
     name: str
     path: Callable[[str], str]
-    """The command's subject → a path."""
+    """The command's subject, or its id → a path."""
     description: str
     example: str
     view: str
     """Name of the view that it leads to."""
     parameter: str
-    """Of that view: what takes the subject."""
+    """Of that view: what takes the subject, or the id."""
+    by_id: bool = False
+    """Whether what the command makes bears the command's id."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entrance:
-    """A path by which callers start workflows, with a body of its own."""
+    """A path by which callers start workflows, with a body of its own.
+
+    What stands in the path between `<` and `>` is said with the body, under that name.
+    """
 
     path: str
     name: str
     """By which clients call it: the operationId."""
     about: str
     """Its first paragraph is the summary, the rest the description."""
-    takes: Shape
+    takes: Shape | None
+    """The body; None where what is in the path says it all."""
     begin: Begin
     workflows: tuple[str, ...]
     """The workflows that it starts; their own paths below `/workflows` are shut."""
     links: tuple[Link, ...] = ()
     """Of the commands of these workflows."""
+    method: Literal["POST", "PUT", "DELETE"] = "POST"
+    parameters: tuple[Parameter, ...] = ()
+    """Of the path."""
+    cancelled_at: str = ""
+    """A path with `<identifier>`, the command's id: DELETE cancels there what was begun here."""
+    problems: Mapping[int, str] = field(default_factory=dict)
+    """Statuses by which its `begin` refuses beside 422, and why."""
     scope: str = ""
     """What keeps an idempotency key apart from the same key and body at another path."""
 

@@ -48,6 +48,12 @@ def signal_body(name: str, signal: type) -> Shape:
     return _body(_camel(name), signal, _members(f"signal {name}", _camel(name), signal, None))
 
 
+def shape_of(name: str, cls: type) -> Shape:
+    """Return the shape of a dataclass, for an entrance with a body of its own; raise DefinitionError as `body_of`."""
+    members = _members(name, _camel(name), cls, None)
+    return _body(_camel(name), cls, {**members, CALLBACK: callback_field()})
+
+
 def borne_body(name: str, signal: type) -> Shape:
     """Return the shape of a signal that is sent with a token; raise DefinitionError as `body_of`."""
     members = _members(f"signal {name}", _camel(name), signal, None)

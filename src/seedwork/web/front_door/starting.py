@@ -80,13 +80,13 @@ def _begin(command: type, said: Said, _settings: Settings) -> Any:
 def add_to(api: Blueprint, door: FrontDoor, entrance: Entrance, shape: type[Shape]) -> str:
     """Add the route of an entrance, which answers with commands of this shape, to a blueprint; return its endpoint."""
 
-    def enter(body: dict[str, Any]) -> Response:
-        return _enter(door, entrance, body)
+    def enter(body: dict[str, Any] | None = None, **in_path: str) -> Response:
+        return _enter(door, entrance, {**(body or {}), **in_path})
 
     enter.__name__, enter.__doc__ = entrance.name, entrance.about
     declared = operation(
         takes=entrance.takes,
-        parameters=(IDEMPOTENCY_KEY, PREFER),
+        parameters=(*entrance.parameters, IDEMPOTENCY_KEY, PREFER),
         answers={
             202: Answer(
                 description="Accepted, durably; it will end.",
@@ -106,17 +106,20 @@ def add_to(api: Blueprint, door: FrontDoor, entrance: Entrance, shape: type[Shap
         problems={
             409: "Refused, within the time that Prefer gave; `code` says why.",
             422: "A field is wrong, or the idempotency key came with another request before.",
+            **({} if entrance.takes else {400: "The idempotency key is none."}),
+            **entrance.problems,
         },
         callback=ended(shape),
     )
-    api.post(entrance.path)(allow(_right_to_enter(door, entrance))(declared(enter)))
+    api.route(entrance.path, methods=[entrance.method])(allow(_right_to_enter(door, entrance))(declared(enter)))
     return f"{api.name}.{entrance.name}"
 
 
 def _followed(door: FrontDoor, entrance: Entrance) -> dict[str, dict[str, str]]:
     subject = door.views[entrance.workflows[0]].subject
     by_id = {view: {"identifier": "$response.body#/id"} for view in OF_COMMANDS}
-    return by_id | {link.view: {link.parameter: f"$response.body#/{subject}"} for link in entrance.links}
+    named = {link: "id" if link.by_id else subject for link in entrance.links}
+    return by_id | {link.view: {link.parameter: f"$response.body#/{name}"} for link, name in named.items()}
 
 
 def _right_to_enter(door: FrontDoor, entrance: Entrance) -> Right:

@@ -36,6 +36,14 @@ def find_ended(read: Engine, identifiers: Sequence[str]) -> dict[str, RowMapping
         return {row["id"]: row for row in connection.execute(ended).mappings()}
 
 
+def reasons_of(read: Engine, identifiers: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Look up why these commands were refused, by id, as they are shown; for resources that bear a command's id."""
+    query = select(command.c.id, command.c.reason_code, command.c.reason_detail).where(command.c.id.in_(identifiers))
+    with read.connect() as connection:
+        rows = connection.execute(query.where(command.c.reason_code != "")).all() if identifiers else []
+    return {identifier: _reason(code, detail) for identifier, code, detail in rows}
+
+
 def moves_behind(read: Engine, views: Views, identifier: str, version: int) -> Iterator[Resource]:
     """Yield a command as it stood after each move behind `version` (-1: from the first), up to a gap."""
     about = command.c.id, command.c.type, command.c.subject, command.c.created_at
@@ -53,7 +61,6 @@ def moves_behind(read: Engine, views: Views, identifier: str, version: int) -> I
 
 def command_resource(views: Views, row: RowMapping) -> Resource:
     """Show where a command stands."""
-    reason = {"code": row["reason_code"], "detail": WITH_AN_OPERATOR.get(row["reason_code"], row["reason_detail"])}
     view = view_of(views, row["type"])
     return {
         "id": row["id"],
@@ -61,11 +68,15 @@ def command_resource(views: Views, row: RowMapping) -> Resource:
         view.subject: row["subject"],
         "status": row["status"],
         "version": row["version"],
-        **({"reason": reason} if row["reason_code"] else {}),
+        **({"reason": _reason(row["reason_code"], row["reason_detail"])} if row["reason_code"] else {}),
         "createdAt": rfc3339(row["created_at"]),
         "updatedAt": rfc3339(row["updated_at"]),
         "links": _links(view, row["id"], row["subject"]),
     }
+
+
+def _reason(code: str, detail: str) -> dict[str, str]:
+    return {"code": code, "detail": WITH_AN_OPERATOR.get(code, detail)}
 
 
 def etag(resource: Resource) -> str:
@@ -88,4 +99,5 @@ def accepted_resource(views: Views, accepted: Accepted) -> Resource:
 
 
 def _links(view: CommandView, identifier: str, subject: str) -> dict[str, str]:
-    return {"self": http.path("commands", identifier), **{link.name: link.path(subject) for link in view.links}}
+    links = {link.name: link.path(identifier if link.by_id else subject) for link in view.links}
+    return {"self": http.path("commands", identifier), **links}

@@ -40,6 +40,17 @@ def link(description: str, example: str, *, required: bool = True) -> fields.Str
     return fields.String(required=required, metadata=metadata)
 
 
+def page_of(root: str, items: type[Shape], example: str) -> type[Shape]:
+    """Return the shape of a page of resources; `example` is the path of a next page."""
+    following: dict[str, fields.Field[Any]] = {"next": link("The next page.", example)}
+    links = named(Shape.from_dict(following, name=f"{items.__name__}PageLinks"), "links", "Lead to the next page.")
+    members: dict[str, fields.Field[Any]] = {
+        root: fields.List(fields.Nested(items), required=True, metadata={"description": "By their ids."}),
+        "links": fields.Nested(links, metadata={"description": "Absent on the last page."}),
+    }
+    return named(Shape.from_dict(members, name=f"{items.__name__}Page"), root, f"Hold a page of {root}.")
+
+
 class Reason(Shape):
     """Say why a command was refused or is suspended."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import cast
 
@@ -19,12 +19,12 @@ from pulsaga.web.front_door.commands import cancelling, queries
 from pulsaga.web.front_door.commands.parameters import APPLIED, COMMAND_ID, LOCATION, PREFER
 from pulsaga.web.front_door.commands.queries import Resource
 from pulsaga.web.front_door.commands.waiting import Waiting
-from pulsaga.web.front_door.door import FrontDoor, view_of
+from pulsaga.web.front_door.door import Entrance, FrontDoor, view_of
 
 HEARD = "Heard, durably. Unless its pivot is passed meanwhile, it ends `refused`, code `cancelled`."
 
 
-def add_to(api: Blueprint, shape: type[Shape]) -> None:
+def add_to(api: Blueprint, door: FrontDoor, shape: type[Shape]) -> None:
     """Add the routes to a blueprint; `shape` is of the commands that they show."""
     showing = operation(
         parameters=(COMMAND_ID, PREFER, IF_NONE_MATCH),
@@ -53,6 +53,17 @@ def add_to(api: Blueprint, shape: type[Shape]) -> None:
     )
     api.get("/commands/<identifier>")(allow(SEEING)(showing(show_command)))
     api.delete("/commands/<identifier>")(allow(ASKING)(cancelling_it(cancel_command)))
+    for entrance in door.entrances:
+        if entrance.cancelled_at:
+            api.delete(entrance.cancelled_at)(allow(ASKING)(cancelling_it(_canceller(entrance))))
+
+
+def _canceller(entrance: Entrance) -> Callable[[str], Response]:
+    def cancel(identifier: str) -> Response:
+        return _cancel(identifier, entrance.workflows)
+
+    cancel.__name__, cancel.__doc__ = f"cancel_{entrance.name}", cancel_command.__doc__
+    return cancel
 
 
 def show_command(identifier: str) -> Response:
@@ -74,9 +85,13 @@ def show_command(identifier: str) -> Response:
 
 def cancel_command(identifier: str) -> Response:
     """Cancel a command: what was done of it is undone. To ask again changes nothing; too late, it is `409`."""
+    return _cancel(identifier)
+
+
+def _cancel(identifier: str, of: Collection[str] = ()) -> Response:
     door = _door()
     found = look_up(door, http.identifier(identifier), http.caller().sees_only)
-    if not found:
+    if not found or (of and found["type"] not in of):
         raise http.not_found("command of this id")
     if not cancelling.is_cancellable(http.read_engine(), found["id"]):
         code = "already-ended" if _has_ended(found) else "not-cancellable"

@@ -1,0 +1,1 @@
+"""Orders, products and drivers at the front door."""

@@ -1,0 +1,1 @@
+"""Drivers: each has one order at a time."""

@@ -1,0 +1,1 @@
+"""Orders: what somebody wants, where it goes, and who brings it."""

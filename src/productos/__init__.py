@@ -1,0 +1,1 @@
+"""Products: what is in stock, what orders hold of it, what was delivered."""
