@@ -32,10 +32,10 @@ def list_mails() -> Response:
 @allow(OVERSEEING)
 def show_mail(identifier: str) -> Response:
     """Show one mail."""
-    known = http.identifier(identifier)
+    known = http.known_id(identifier, "mail")
     with http.read_engine().connect() as connection:
         query = select(mail_view).where(mail_view.c.id == known)
-        row = connection.execute(query).mappings().first() if known else None
+        row = connection.execute(query).mappings().first()
     if row is None:
         raise http.not_found("mail of this id")
     return http.reply("mail", _resource(row))

@@ -58,7 +58,7 @@ def _lines(asked: Mapping[str, Any]) -> tuple[Line, ...]:
 
 def deliver_order(asked: Mapping[str, Any], _settings: Settings) -> DeliverOrder:
     """Return the command for a delivery."""
-    return DeliverOrder(_known(asked["id_orden"], "order"))
+    return DeliverOrder(http.known_id(asked["id_orden"], "order"))
 
 
 def register_product(asked: Mapping[str, Any], _settings: Settings) -> RegisterProduct:
@@ -68,25 +68,17 @@ def register_product(asked: Mapping[str, Any], _settings: Settings) -> RegisterP
 
 def restock_product(asked: Mapping[str, Any], _settings: Settings) -> RestockProduct:
     """Return the command for another stock."""
-    return RestockProduct(_known(asked["id_producto"], "product"), asked["stock"])
+    return RestockProduct(http.known_id(asked["id_producto"], "product"), asked["stock"])
 
 
 def remove_product(asked: Mapping[str, Any], _settings: Settings) -> RemoveProduct:
     """Return the command that takes a product off the list."""
-    return RemoveProduct(_known(asked["id_producto"], "product"))
+    return RemoveProduct(http.known_id(asked["id_producto"], "product"))
 
 
 def register_driver(asked: Mapping[str, Any], _settings: Settings) -> RegisterDriver:
     """Return the command for a new driver."""
     return RegisterDriver(asked["nombre"])
-
-
-def _known(identifier: str, what: str) -> str:
-    """Return an id as it is stored; raise the Problem 404 for one that nothing can have."""
-    known = http.identifier(identifier)
-    if known is None:
-        raise http.not_found(f"{what} of this id")
-    return known
 
 
 def _made(name: str, where: str, description: str, view: str, parameter: str) -> Link:

@@ -3,63 +3,73 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, select, true
+from sqlalchemy import Column, ColumnElement, Engine, RowMapping, select, true
 
 from bff.orders.tables import conductor, orden, producto
 from pulsaga import rfc3339
 from pulsaga.web import http, reasons_of
 
 Resource = dict[str, Any]
+ALL = true()
+LISTED = producto.c.estado == "activo"
+"""Which products can be ordered."""
 
 
 def find_order(read: Engine, identifier: str, user_id: str | None) -> Resource | None:
     """Look up an order; with a user, only one of that user's."""
-    found = _orders(read, orden.c.id_orden == identifier, user_id, 1)
-    return _shown(read, found)[0] if found else None
+    row = _one(read, orden.c.id_orden, identifier, _own(user_id))
+    return _shown(read, [row])[0] if row else None
 
 
-def list_orders(read: Engine, after: str, limit: int, user_id: str | None) -> Resource:
+def list_orders(read: Engine, after: str | None, limit: int, user_id: str | None) -> Resource:
     """List orders by id, which is by age, from behind `after` on."""
-    rows = _orders(read, orden.c.id_orden > after if after else true(), user_id, limit + 1)
+    rows = _page(read, orden.c.id_orden, after, limit, _own(user_id))
     return {"orders": _shown(read, rows[:limit])} | http.next_page(rows, limit, "after", "id_orden")
 
 
 def find_product(read: Engine, identifier: str) -> Resource | None:
     """Look up a product that can be ordered."""
-    query = select(producto).where(producto.c.id_producto == identifier, producto.c.estado == "activo")
-    with read.connect() as connection:
-        row = connection.execute(query).mappings().first()
+    row = _one(read, producto.c.id_producto, identifier, LISTED)
     return _product(row) if row else None
 
 
-def list_products(read: Engine, after: str, limit: int) -> Resource:
+def list_products(read: Engine, after: str | None, limit: int) -> Resource:
     """List the products that can be ordered by id, from behind `after` on."""
-    listed = select(producto).where(producto.c.estado == "activo", producto.c.id_producto > after if after else true())
-    with read.connect() as connection:
-        rows = connection.execute(listed.order_by(producto.c.id_producto).limit(limit + 1)).mappings().all()
+    rows = _page(read, producto.c.id_producto, after, limit, LISTED)
     page = {"productos": [_product(row) for row in rows[:limit]]}
     return page | http.next_page(rows, limit, "after", "id_producto")
 
 
-def list_drivers(read: Engine, after: str, limit: int) -> Resource:
+def list_drivers(read: Engine, after: str | None, limit: int) -> Resource:
     """List drivers by id, from behind `after` on."""
-    listed = select(conductor).where(conductor.c.id_driver > after if after else true())
-    with read.connect() as connection:
-        rows = connection.execute(listed.order_by(conductor.c.id_driver).limit(limit + 1)).mappings().all()
+    rows = _page(read, conductor.c.id_driver, after, limit)
     shown = [_without_none({name: row[name] for name in ("id_driver", "nombre", "id_orden")}) for row in rows[:limit]]
     return {"conductores": shown} | http.next_page(rows, limit, "after", "id_driver")
 
 
-def _orders(read: Engine, which: ColumnElement[bool], user_id: str | None, limit: int) -> list[RowMapping]:
-    own = true() if user_id is None else orden.c.user_id == user_id
-    query = select(orden).where(which, own).order_by(orden.c.id_orden).limit(limit)
+def _own(user_id: str | None) -> ColumnElement[bool]:
+    return ALL if user_id is None else orden.c.user_id == user_id
+
+
+def _one(read: Engine, key: Column[Any], identifier: str, which: ColumnElement[bool]) -> RowMapping | None:
+    query = select(key.table).where(key == identifier, which)
     with read.connect() as connection:
-        return list(connection.execute(query).mappings())
+        return connection.execute(query).mappings().first()
 
 
-def _shown(read: Engine, rows: list[RowMapping]) -> list[Resource]:
+def _page(
+    read: Engine, key: Column[Any], after: str | None, limit: int, which: ColumnElement[bool] = ALL
+) -> Sequence[RowMapping]:
+    """Return a page of a table in the order of its key, and one row more if there is one."""
+    query = select(key.table).where(which, key > after if after else ALL).order_by(key).limit(limit + 1)
+    with read.connect() as connection:
+        return connection.execute(query).mappings().all()
+
+
+def _shown(read: Engine, rows: Sequence[RowMapping]) -> list[Resource]:
     reasons = reasons_of(read, [row["id_orden"] for row in rows if row["estado"] == "fallida"])
     return [_order(row, reasons.get(row["id_orden"])) for row in rows]
 

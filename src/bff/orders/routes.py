@@ -6,7 +6,7 @@ from flask import Response
 
 from bff.orders import queries, shapes
 from bff.orders.door import DRIVER_PAGE, ORDER_ID, ORDER_PAGE, PRODUCT_ID, PRODUCT_PAGE
-from pulsaga.web import LIMIT, NEXT, OVERSEEING, SEEING, Answer, allow, http, invalid, operation
+from pulsaga.web import LIMIT, NEXT, OVERSEEING, SEEING, Answer, allow, http, operation
 
 api = http.api("orders", __name__)
 
@@ -19,7 +19,8 @@ api = http.api("orders", __name__)
 )
 def list_orders() -> Response:
     """List the orders that the caller may see, the oldest first, a page at a time."""
-    page = queries.list_orders(http.read_engine(), _after(), http.page_limit(), http.caller().sees_only)
+    after, limit, user_id = http.argument_id("after"), http.page_limit(), http.caller().sees_only
+    page = queries.list_orders(http.read_engine(), after, limit, user_id)
     return http.reply("orders", page)
 
 
@@ -32,9 +33,9 @@ def list_orders() -> Response:
 )
 def show_order(identifier: str) -> Response:
     """Show where an order stands."""
-    known = http.identifier(identifier)
-    found = known and queries.find_order(http.read_engine(), known, http.caller().sees_only)
-    if not found:
+    known = http.known_id(identifier, "order")
+    found = queries.find_order(http.read_engine(), known, http.caller().sees_only)
+    if found is None:
         raise http.not_found("order of this id")
     return http.reply("order", found)
 
@@ -47,7 +48,8 @@ def show_order(identifier: str) -> Response:
 )
 def list_products() -> Response:
     """List the products that can be ordered, a page at a time."""
-    return http.reply("productos", queries.list_products(http.read_engine(), _after(), http.page_limit()))
+    after, limit = http.argument_id("after"), http.page_limit()
+    return http.reply("productos", queries.list_products(http.read_engine(), after, limit))
 
 
 @api.get("/productos/<id_producto>")
@@ -59,9 +61,8 @@ def list_products() -> Response:
 )
 def show_product(id_producto: str) -> Response:
     """Show how much there is of a product."""
-    known = http.identifier(id_producto)
-    found = known and queries.find_product(http.read_engine(), known)
-    if not found:
+    found = queries.find_product(http.read_engine(), http.known_id(id_producto, "product"))
+    if found is None:
         raise http.not_found("product of this id")
     return http.reply("producto", found)
 
@@ -74,13 +75,5 @@ def show_product(id_producto: str) -> Response:
 )
 def list_drivers() -> Response:
     """List the drivers and what they bring, a page at a time."""
-    return http.reply("conductores", queries.list_drivers(http.read_engine(), _after(), http.page_limit()))
-
-
-def _after() -> str:
-    """Read behind which id a page begins; raise the Problem 422 for what is no id."""
-    given = http.argument("after")
-    after = "" if given is None else http.identifier(given)
-    if after is None:
-        raise invalid({"after": "must be an id"}, "parameter")
-    return after
+    after, limit = http.argument_id("after"), http.page_limit()
+    return http.reply("conductores", queries.list_drivers(http.read_engine(), after, limit))

@@ -193,6 +193,14 @@ def identifier(text: str) -> str | None:
         return None
 
 
+def known_id(text: str, what: str) -> str:
+    """Read the id of a resource; raise the Problem 404 for what nothing can have as its id."""
+    known = identifier(text)
+    if known is None:
+        raise not_found(f"{what} of this id")
+    return known
+
+
 def unavailable(detail: str) -> Problem:
     """Make the Problem 503 that asks to come back."""
     return Problem(503, "unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)})

@@ -39,9 +39,9 @@ def list_sagas() -> Response:
 @allow(OVERSEEING)
 def show_saga(identifier: str) -> Response:
     """Show one saga with its steps and the whole log."""
-    known = http.identifier(identifier)
+    known = http.known_id(identifier, "saga")
     with http.read_engine().connect() as connection:
-        row = connection.execute(select(saga_view).where(saga_view.c.id == known)).mappings().first() if known else None
+        row = connection.execute(select(saga_view).where(saga_view.c.id == known)).mappings().first()
         if row is None:
             raise http.not_found("saga of this id")
         moves = select(saga_move.c.entries).where(saga_move.c.id == known).order_by(saga_move.c.version)
