@@ -26,7 +26,7 @@ from pulsaga.saga.happenings import Action, Operator
 from pulsaga.saga.slots import give_turns
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import resend_to_silent, wake_due_sagas
-from pulsaga.saga.tokens import BEARER, FIELD, TOKEN_KEY, digest_of
+from pulsaga.saga.tokens import BORNE, FIELD, TOKEN_KEY, digest_of
 from pulsaga.sealing import unseal_text
 from pulsaga.settings import Settings
 from pulsaga.system import System
@@ -120,7 +120,7 @@ class Lab:
         """Send a signal to a saga, past the front door; with the token that a saga gave out, whichever."""
         wire = deliver(body, saga_id=saga_id).wire
         if bears:
-            actor = f"{BEARER}{digest_of(bears[1])}"
+            actor = f"{BORNE}{digest_of(bears[1])}"
             wire = wire._replace(properties=wire.properties | {"ce_actor": actor})
             if bears[0] == saga_id:
                 self.borne.append(bears)

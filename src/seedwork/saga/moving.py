@@ -10,11 +10,7 @@ import orjson
 from sqlalchemy import func, select
 
 from pulsaga.delivery.incidents import close_incidents, open_incident
-from pulsaga.delivery.messages import (
-    Context,
-    contract_of,
-    new_id,
-)
+from pulsaga.delivery.messages import Context, contract_of, new_id
 from pulsaga.delivery.tables import pack_context, unpack_context
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
@@ -32,6 +28,9 @@ from pulsaga.saga.snapshots import Recent, write_entries, write_steps
 from pulsaga.saga.tables import saga, saga_branch, saga_child
 from pulsaga.saga.tokens import FIELD, TOKEN_KEY, digest_of, token_of
 from pulsaga.sealing import seal_text
+
+INCIDENTS = {"suspended": "suspended", "paused": "suspended", "parked": "parked"}
+"""Kind of the incident that an entry of the log opens."""
 
 
 class Moving(Declarations):
@@ -106,10 +105,8 @@ class Moving(Declarations):
             ended = (progress.saga_id, progress.workflow, progress.status, *progress.reason, known)
             self._tell_parent(uow, self.child_ended(*ended), context, answers=progress.saga_id)
         for entry in entries:
-            if entry.kind in ("suspended", "parked", "paused"):
-                open_incident(
-                    uow, "parked" if entry.kind == "parked" else "suspended", progress.saga_id, entry.code, entry.detail
-                )
+            if incident := INCIDENTS.get(entry.kind):
+                open_incident(uow, incident, progress.saga_id, entry.code, entry.detail)
 
     @staticmethod
     def _tokens(uow: UnitOfWork, commands: Iterable[Outgoing]) -> Mapping[str, str]:
@@ -153,10 +150,10 @@ class Moving(Declarations):
     def _silence(self, progress: Progress, branch: str) -> tuple[str | None, float | None]:
         """Return whose answer a branch, or the trunk, waits for, and when to send again what it waits for."""
         known = progress.branch(branch)
-        waiting = (
-            None if known.sent_at is None or progress.paused else known.outstanding(compensating=progress.compensating)
-        )
-        if waiting is None or known.sent_at is None:
+        if known.sent_at is None or progress.paused:
+            return None, None
+        waiting = known.outstanding(compensating=progress.compensating)
+        if waiting is None:
             return None, None
         state, step = known.steps[waiting[0]], self.workflow_of(progress).step(waiting[0])
         command, attempt = (

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 TOKEN_KEY = "TOKEN_KEY"
 FIELD = "sealed_token"
 """Of a command that brings a token: what it is in, sealed under TOKEN_KEY for the saga (`unseal_text`)."""
-BEARER = "bearer:"
+BORNE = "bearer:"
 """Before the digest of a token, it names who sent a signal: the message's actor."""
 
 
@@ -32,5 +32,5 @@ def digest_of(token: str) -> str:
 def is_borne(actor: str | None, keys: Iterable[bytes], command_ids: Iterable[str]) -> bool:
     """Tell whether who sent a signal bears the token of one of these commands."""
     ids = list(command_ids)
-    borne = {f"{BEARER}{digest_of(token_of(key, command_id))}" for key in keys for command_id in ids}
+    borne = {f"{BORNE}{digest_of(token_of(key, command_id))}" for key in keys for command_id in ids}
     return actor in borne

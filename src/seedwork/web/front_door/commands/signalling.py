@@ -17,8 +17,7 @@ from sqlalchemy import Engine, select
 from pulsaga.delivery.messages import Context, contract_of
 from pulsaga.errors import DefinitionError
 from pulsaga.saga.steps import BEARER, OWNER, Await
-from pulsaga.saga.tokens import BEARER as BORNE
-from pulsaga.saga.tokens import digest_of
+from pulsaga.saga.tokens import BORNE, digest_of
 from pulsaga.web import http
 from pulsaga.web.access.rights import ASKING, PUBLIC, Right, allow, right_of
 from pulsaga.web.contract import Answer, Shape, operation
@@ -45,6 +44,10 @@ class Signal:
     def name(self) -> str:
         """What callers call it."""
         return contract_of(self.message).name.partition(".")[2]
+
+    def is_open(self, states: set[str]) -> bool:
+        """Tell whether a saga that stands so with it waits for it, or keeps it until it does."""
+        return "open" in states or (self.is_kept and not states)
 
 
 class HeardLinks(Shape):
@@ -134,7 +137,7 @@ def _send(door: FrontDoor, signal: Signal, identifier: str, body: Mapping[str, A
         raise http.not_found("command of this id")
     message = command_of(signal.message, body)
     states = _states(http.read_engine(), found["id"], signal)
-    if not (states & {"open", "taken"} or (signal.is_kept and not states)):
+    if "taken" not in states and not signal.is_open(states):
         raise Problem(409, "not-awaited", f"the command is {found['status']}, and does not wait for {signal.name}")
     subject = found[view_of(door.views, found["type"]).subject]
     _hand_on(message, subject, Context(found["id"], actor=http.caller().subject))
@@ -156,7 +159,7 @@ def _bear(signal: Signal, body: Mapping[str, Any]) -> Response:
     states = _states(read, saga_id, signal)
     if "taken" in states:
         raise Problem(409, "already-sent", f"{signal.name} was sent before")
-    if not ("open" in states or (signal.is_kept and not states)):
+    if not signal.is_open(states):
         raise Problem(409, "not-awaited", f"{signal.name} is not waited for")
     _hand_on(message, subject, Context(saga_id, actor=f"{BORNE}{digest}"))
     return http.reply("signal", {"signal": signal.name}, 202)
