@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -11,7 +10,15 @@ from sqlalchemy import RowMapping, select
 
 from generador.tables import password_view
 from pulsaga import DomainError, rfc3339
-from pulsaga.web import OVERSEEING, SERVICE, Problem, allow, http, invalid
+from pulsaga.web import (
+    OVERSEEING,
+    SERVICE,
+    Problem,
+    TooManyAttempts,
+    allow,
+    http,
+    invalid,
+)
 
 STATUS = {"unknown-token": 404, "not-yet-valid": 503}
 """Status of a refused reveal; any other is for good."""
@@ -52,22 +59,19 @@ def reveal_once() -> Response:
 @api.post("/internal/verifications")
 @allow(SERVICE)
 def verify_password() -> Response:
-    """Tell whether this is a user's valid password; only services of this installation may ask."""
-    from generador.verification import TooManyAttempts, verify
+    """Tell which saga issued a user's valid password; only services of this installation may ask."""
+    from generador.verification import verify
 
     question = http.body()
     username, password, address, caller = (_text(question, name) for name in ASKED)
     try:
-        known = verify(http.runtime(), username, password, address, caller)
+        issued_by = verify(http.runtime(), username, password, address, caller)
     except TooManyAttempts as early:
-        wait = {"Retry-After": str(math.ceil(early.wait_s))}
-        raise Problem(
-            429, "too-many-attempts", "too many attempts failed; wait before the next", headers=wait
-        ) from None
-    if not known:
+        raise http.too_many_attempts(early) from None
+    if issued_by is None:
         challenge = {"WWW-Authenticate": "Bearer"}
         raise Problem(401, "wrong-password", "this is not the valid password of this user", headers=challenge)
-    return http.nothing()
+    return http.reply("verification", {"issuedBy": issued_by})
 
 
 def _text(body: Any, name: str) -> str:

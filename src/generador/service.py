@@ -31,7 +31,7 @@ from generador.messages import (
 from generador.projections import project_password
 from generador.settings import GeneradorSettings
 from generador.tables import READ, WRITE, password, rotation
-from generador.verification import forget_guesses
+from generador.verification import GUESSES
 from pulsaga import Handler, Projection, Service
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ GENERADOR = Service(
     ],
     projections=[Projection(event, project_password) for event in PROJECTED],
     events=[PasswordRevealed, PasswordExpired],
-    duties=[expire_passwords, forget_guesses],
+    duties=[expire_passwords, GUESSES.forget],
     routes=routes,
     settings=GeneradorSettings,
     keys=["VAULT_KEY", "LINK_KEY"],

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
-from sqlalchemy import Column, Double, Index, Integer, LargeBinary, MetaData, String, text
+from sqlalchemy import Column, Double, Integer, LargeBinary, MetaData, String, text
 
 from generador.domain import PasswordRow, SecretRow
 from pulsaga import Id, Row, Rows, index_where
+from pulsaga.web import guess_budgets
 
 WRITE = MetaData()
 READ = MetaData()
-
-
-class BudgetRow(TypedDict):
-    """How much may still be guessed from one place, of one user, or by one source of one user."""
-
-    key: str
-    of_user: NotRequired[str | None]
-    full_at: float
-    known_until: float
 
 
 def _secret() -> list[Column[Any]]:
@@ -59,22 +51,7 @@ rotation = Rows[SecretRow](
     comment="the secret beside the password: while a rotation runs the next one, after it the one that went",
 )
 
-guess_budget = Rows[BudgetRow](
-    "guess_budget",
-    WRITE,
-    Column(
-        "key",
-        String,
-        primary_key=True,
-        comment="its kind, and an HMAC of a username, of who asks from where, or of both",
-    ),
-    Column("revision", Integer, nullable=False),
-    Column("of_user", String, comment="HMAC of the username, where the budget is that of one source with one user"),
-    Column("full_at", Double, nullable=False, comment="when all wrong guesses are forgotten"),
-    Column("known_until", Double, nullable=False, comment="of a source that gave the right password; else 0"),
-    Index("guess_budget_known", "of_user", "known_until"),
-    Index("guess_budget_over", "known_until", "full_at"),
-)
+guess_budget = guess_budgets(WRITE)
 
 key_check = Rows[Row](
     "key_check",

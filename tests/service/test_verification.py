@@ -26,6 +26,7 @@ from generador.tables import guess_budget, password
 from pulsaga.delivery.database import now, open_database
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.settings import Settings
+from pulsaga.web.access import guesses
 from pulsaga.web.access.limits import Rate
 from pulsaga.web.access.tokens import issue, service_token
 from pulsaga_program.databases import prepare_databases
@@ -144,10 +145,10 @@ ROW = re.compile(r"^\| of one [^|]+\| ([\d,]+) \| (\d+) a second[^|]*\|", re.MUL
 def test_the_guide_tells_the_bounds_in_force() -> None:
     """Whoever signs this off reads them there."""
     told = [(int(burst.replace(",", "")), int(rate)) for burst, rate in ROW.findall(GUIDE.read_text())]
-    rates = (verification.OF_SOURCE, verification.OF_USER, verification.OF_ALL_USERS)
+    rates = (guesses.OF_SOURCE, guesses.OF_USER, guesses.OF_ALL_USERS)
     assert told == [(rate.burst, 1 / rate.interval_s) for rate in rates]
     assert (
-        f"for {verification.KNOWN_S / 86400:.0f} days (the latest {verification.KNOWN_SOURCES} are)"
+        f"for {guesses.KNOWN_S / 86400:.0f} days (the latest {guesses.KNOWN_SOURCES} are)"
         in GUIDE.read_text()
     )
 
@@ -164,14 +165,14 @@ def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
 @pytest.fixture
 def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a source guess so seldom that a machine that is held up makes no difference."""
-    monkeypatch.setattr(verification, "OF_SOURCE", Rate(3600.0, 10))
+    monkeypatch.setattr(guesses, "OF_SOURCE", Rate(3600.0, 10))
 
 
 def tried(desk: Desk, given: str, source: Source, username: str = "ada") -> bool | None:
     """Try a password; None when it was not looked at."""
     try:
-        return verification.verify(desk.runtime, username, given, *source)
-    except verification.TooManyAttempts:
+        return verification.verify(desk.runtime, username, given, *source) is not None
+    except guesses.TooManyAttempts:
         return None
 
 
@@ -232,10 +233,10 @@ def test_all_strangers_together_guess_at_the_rate_of_a_user(vault: Desk) -> None
 
 def test_one_source_guesses_at_all_users_at_a_bounded_rate(vault: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who tries one password with every name would never fail twice with the same. A known source is not held up."""
-    monkeypatch.setattr(verification, "OF_ALL_USERS", Rate(1.0, 20))
+    monkeypatch.setattr(guesses, "OF_ALL_USERS", Rate(1.0, 20))
     assert tried(vault, RIGHT, HOME) is True
-    guesses = [tried(vault, "wrong", HOME, f"u{number}") for number in range(40)]
-    assert 20 <= guesses.count(False) < 40
+    told = [tried(vault, "wrong", HOME, f"u{number}") for number in range(40)]
+    assert 20 <= told.count(False) < 40
     assert tried(vault, RIGHT, HOME) is True
     assert tried(vault, "wrong", ("10.9.9.9", "shop"), "another") is False
 
@@ -264,7 +265,7 @@ def test_unknown_users_cost_the_same_statements_and_rows(generador: Room, known:
         before = len(generador.rows(guess_budget))
         with counted(generador.runtime.write) as bill:
             answers = [verification.verify(generador.runtime, username, "wrong", "10.6.6.6", "eve") for _ in range(10)]
-            with pytest.raises(verification.TooManyAttempts):
+            with pytest.raises(guesses.TooManyAttempts):
                 verification.verify(generador.runtime, username, "wrong", "10.6.6.6", "eve")
         bills.append((answers, bill.statements, bill.commits, len(generador.rows(guess_budget)) - before))
     (ada, nobody) = bills
@@ -377,7 +378,7 @@ def test_guesses_side_by_side_are_not_free(vaults: list[Desk]) -> None:
 def test_attempts_side_by_side_never_wait_for_each_other(vaults: list[Desk]) -> None:
     """A deadlock is an error for one of two, a second later; whatever users and sources come in whatever order."""
     sources = [(f"10.6.6.{number}", "eve") for number in range(3)]
-    forget = verification.forget_guesses(vaults[0].runtime)
+    forget = verification.GUESSES.forget(vaults[0].runtime)
 
     def attempt(number: int) -> None:
         for turn in range(12):
@@ -412,13 +413,13 @@ def test_what_is_kept_names_nobody_and_is_forgotten(vault: Desk) -> None:
     tried(vault, "wrong", source, "hedy")
     tried(vault, RIGHT, HOME)
     assert "hedy" not in repr(vault.rows(guess_budget))  # whose letters no hexadecimal has
-    forget = verification.forget_guesses(vault.runtime)
+    forget = verification.GUESSES.forget(vault.runtime)
     forget.work()
     assert len(vault.rows(guess_budget)) == 6
-    pass_time(vault, verification.FORGET_S + 3)
+    pass_time(vault, guesses.FORGET_S + 3)
     forget.work()
     assert [row["full_at"] for row in vault.rows(guess_budget)] == [0.0]
-    pass_time(vault, verification.KNOWN_S)
+    pass_time(vault, guesses.KNOWN_S)
     forget.work()
     assert vault.rows(guess_budget) == []
 
@@ -435,15 +436,15 @@ def test_what_a_wrong_clock_counted_locks_nobody_out(vault: Desk) -> None:
 
 def test_of_the_sources_of_a_user_the_latest_are_known(vault: Desk) -> None:
     """The table is bounded for whoever logs in from a new address each time; most log-ins write nothing."""
-    sources = [(f"10.1.0.{number}", "shop") for number in range(verification.KNOWN_SOURCES + 3)]
+    sources = [(f"10.1.0.{number}", "shop") for number in range(guesses.KNOWN_SOURCES + 3)]
     for source in sources:
         assert tried(vault, RIGHT, source)
         pass_time(vault, 1)
-    assert sum(row["known_until"] > 0 for row in vault.rows(guess_budget)) == verification.KNOWN_SOURCES
+    assert sum(row["known_until"] > 0 for row in vault.rows(guess_budget)) == guesses.KNOWN_SOURCES
     revisions = sum(row["revision"] for row in vault.rows(guess_budget))
     assert tried(vault, RIGHT, sources[-1])
     assert sum(row["revision"] for row in vault.rows(guess_budget)) == revisions
-    pass_time(vault, verification.RENEWED_S + 1)
+    pass_time(vault, guesses.RENEWED_S + 1)
     assert tried(vault, RIGHT, sources[-1])
     assert sum(row["revision"] for row in vault.rows(guess_budget)) == revisions + 1
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pulsaga.web import http as http
+    from pulsaga.web.access.guesses import Guesses as Guesses
+    from pulsaga.web.access.guesses import TooManyAttempts as TooManyAttempts
+    from pulsaga.web.access.guesses import guess_budgets as guess_budgets
     from pulsaga.web.access.limits import Rate as Rate
     from pulsaga.web.access.rights import ASKING as ASKING
     from pulsaga.web.access.rights import OVERSEEING as OVERSEEING
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from pulsaga.web.access.rights import SERVICE as SERVICE
     from pulsaga.web.access.rights import allow as allow
     from pulsaga.web.access.tokens import service_token as service_token
+    from pulsaga.web.asking import Answered as Answered
+    from pulsaga.web.asking import Peer as Peer
     from pulsaga.web.contract import LIMIT as LIMIT
     from pulsaga.web.contract import NEXT as NEXT
     from pulsaga.web.contract import Answer as Answer
@@ -42,7 +47,9 @@ if TYPE_CHECKING:
 PLACES = {
     "ASKING": "pulsaga.web.access.rights",
     "Answer": "pulsaga.web.contract",
+    "Answered": "pulsaga.web.asking",
     "Entrance": "pulsaga.web.front_door.door",
+    "Guesses": "pulsaga.web.access.guesses",
     "LIMIT": "pulsaga.web.contract",
     "Link": "pulsaga.web.front_door.door",
     "NEXT": "pulsaga.web.contract",
@@ -50,14 +57,17 @@ PLACES = {
     "OVERSEEING": "pulsaga.web.access.rights",
     "PUBLIC": "pulsaga.web.access.rights",
     "Parameter": "pulsaga.web.contract",
+    "Peer": "pulsaga.web.asking",
     "Problem": "pulsaga.web.formats",
     "Rate": "pulsaga.web.access.limits",
     "SEEING": "pulsaga.web.access.rights",
     "SERVICE": "pulsaga.web.access.rights",
     "Shape": "pulsaga.web.contract",
+    "TooManyAttempts": "pulsaga.web.access.guesses",
     "allow": "pulsaga.web.access.rights",
     "app_of": "pulsaga.web.development",
     "callback_field": "pulsaga.web.front_door.shapes",
+    "guess_budgets": "pulsaga.web.access.guesses",
     "http": "pulsaga.web.http",
     "invalid": "pulsaga.web.formats",
     "link": "pulsaga.web.front_door.commands.resources",

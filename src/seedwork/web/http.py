@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv6Address
+from math import ceil
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
@@ -16,6 +17,7 @@ from werkzeug.http import parse_list_header
 from pulsaga.running.runtime import Runtime
 from pulsaga.web import formats
 from pulsaga.web.access.callers import NOBODY, Caller
+from pulsaga.web.access.guesses import TooManyAttempts
 from pulsaga.web.formats import Document, Face, Problem, invalid
 from pulsaga.web.serving.crew import Asker, Client
 
@@ -204,6 +206,12 @@ def known_id(text: str, what: str) -> str:
 def unavailable(detail: str) -> Problem:
     """Make the Problem 503 that asks to come back."""
     return Problem(503, "unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def too_many_attempts(early: TooManyAttempts) -> Problem:
+    """Make the Problem 429 of an attempt that came early."""
+    wait = {"Retry-After": str(ceil(early.wait_s))}
+    return Problem(429, "too-many-attempts", "too many attempts failed; wait before the next", headers=wait)
 
 
 def not_found(what: str) -> Problem:
