@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from pulsaga.operate.verify import Checks
     from pulsaga.running.runtime import Runtime
+    from pulsaga.web.access.issuers import Issuer
     from pulsaga.web.front_door.door import Entrance
 
 T = TypeVar("T")
@@ -66,6 +67,8 @@ class Service:
     duties: Sequence[DutyMaker] = ()
     routes: Callable[[], Sequence[Blueprint]] | None = None
     """Imports and returns the routes of its web process: a worker does not load them."""
+    issuers: Sequence[Issuer] = ()
+    """Whose tokens its web process takes beside those of the issuer that the settings name."""
     entrances: Callable[[], Sequence[Entrance]] | None = None
     """Of a front door: imports and returns paths of its own by which callers start workflows."""
     web: Callable[[Runtime, Engine], Flask] | None = None
@@ -109,6 +112,7 @@ class Service:
             raise DefinitionError(f"service {self.name}: a table called {', '.join(ours)} is in every database already")
         refuse_twins(f"service {self.name}: two handlers of", [handler.message for handler in self.handlers])
         refuse_twins(f"service {self.name}: two projections of", [each.event for each in self.projections])
+        refuse_twins(f"service {self.name}: two issuers called", [each.name for each in self.issuers], str)
 
     @cached_property
     def handling(self) -> Mapping[type, Handler[Any]]:

@@ -199,7 +199,7 @@ def test_a_token_that_differs_in_one_character_opens_nothing(shared: Room) -> No
     """Signatures that are malleated, and second spellings of the same bytes: one token has one spelling."""
     token = issued()
     other = {name: "B" if name == "A" else "A" for name in token}
-    verify = tokens.Tokens(shared.runtime.settings).verify
+    verify = tokens.authentication(shared.runtime.settings).verify
     wrong = [f"{token[:at]}{other[token[at]]}{token[at + 1 :]}" for at in range(len(token)) if token[at] != "."]
     last = [token[:-1] + end for end in ALPHABET if end != token[-1]]
     for each in wrong + last:
@@ -233,7 +233,7 @@ def respelled(token: str) -> Iterator[str]:
 @pytest.mark.parametrize("algorithm", ["HS256", *SIGNERS])
 def test_one_token_has_one_spelling(shared: Room, public: Room, algorithm: str) -> None:
     """RFC 7515 §2: no padding, nothing else either, and no bits that nobody reads: what is told apart must be apart."""
-    verify = tokens.Tokens((shared if algorithm == "HS256" else public).runtime.settings).verify
+    verify = tokens.authentication((shared if algorithm == "HS256" else public).runtime.settings).verify
     token = good(algorithm)
     assert verify(token).caller.subject == "shop"
     for other in set(respelled(token)) - {token}:
@@ -524,7 +524,7 @@ def test_whatever_a_token_holds_it_is_refused_or_believed(
     assert isinstance(known.until, float)
 
 
-SHARED = tokens.Tokens(Settings.read({"JWT_SECRET": SECRET}))
+SHARED = tokens.authentication(Settings.read({"JWT_SECRET": SECRET}))
 
 
 class Exploding:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pulsaga.web.access.guesses import Guesses as Guesses
     from pulsaga.web.access.guesses import TooManyAttempts as TooManyAttempts
     from pulsaga.web.access.guesses import guess_budgets as guess_budgets
+    from pulsaga.web.access.issuers import Issuer as Issuer
+    from pulsaga.web.access.issuers import Standing as Standing
     from pulsaga.web.access.limits import Rate as Rate
     from pulsaga.web.access.rights import ASKING as ASKING
     from pulsaga.web.access.rights import OVERSEEING as OVERSEEING
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from pulsaga.web.front_door.commands.resources import time as time
     from pulsaga.web.front_door.door import Entrance as Entrance
     from pulsaga.web.front_door.door import Link as Link
+    from pulsaga.web.front_door.door import Shown as Shown
     from pulsaga.web.front_door.shapes import callback_field as callback_field
     from pulsaga.web.front_door.shapes import shape_of as shape_of
     from pulsaga.web.front_door.tables import visible as visible
@@ -50,6 +53,7 @@ PLACES = {
     "Answered": "pulsaga.web.asking",
     "Entrance": "pulsaga.web.front_door.door",
     "Guesses": "pulsaga.web.access.guesses",
+    "Issuer": "pulsaga.web.access.issuers",
     "LIMIT": "pulsaga.web.contract",
     "Link": "pulsaga.web.front_door.door",
     "NEXT": "pulsaga.web.contract",
@@ -63,6 +67,8 @@ PLACES = {
     "SEEING": "pulsaga.web.access.rights",
     "SERVICE": "pulsaga.web.access.rights",
     "Shape": "pulsaga.web.contract",
+    "Shown": "pulsaga.web.front_door.door",
+    "Standing": "pulsaga.web.access.issuers",
     "TooManyAttempts": "pulsaga.web.access.guesses",
     "allow": "pulsaga.web.access.rights",
     "app_of": "pulsaga.web.development",

@@ -9,6 +9,8 @@ from typing import Literal, get_args
 Role = Literal["caller", "reader", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 SUBJECT_LENGTH = 255
+APART = "~"
+"""Between an issuer and its subject, in the name of a caller that another issuer vouches for than the settings'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,10 @@ class Caller:
     def sees_only(self) -> str | None:
         """The actor of all that this caller may see: its own subject, or None for everybody's."""
         return self.subject if self.role == "caller" else None
+
+    def at(self, issuer: str) -> str | None:
+        """Return the subject by which an issuer knows this caller; None for a caller of another's."""
+        return self.subject.removeprefix(f"{issuer}{APART}") if self.subject.startswith(f"{issuer}{APART}") else None
 
     def has(self, right: Collection[str]) -> bool:
         """Tell whether this caller has one of these roles and scopes; nobody in particular has them all."""

@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from math import ceil
@@ -21,7 +21,7 @@ from pulsaga.web import conventions
 from pulsaga.web.access.callers import NOBODY, Caller, is_scope
 from pulsaga.web.access.limits import Buckets, Rate, Taken
 from pulsaga.web.access.rights import PUBLIC, SERVICE, right_to
-from pulsaga.web.access.tokens import Known, Refused, authentication, check_service_token
+from pulsaga.web.access.tokens import Known, Refused, Verifier, authentication, check_service_token
 from pulsaga.web.formats import Problem
 
 log = structlog.get_logger()
@@ -76,14 +76,16 @@ def _whose() -> dict[str, str]:
 class Gatekeeper:
     """Hold what one web process knows of who may come in. `admit` runs before a request's body is read."""
 
-    def __init__(self, service: str, settings: Settings, find_key: FindKey | None = None) -> None:
+    def __init__(
+        self, service: str, settings: Settings, find_key: FindKey | None = None, others: Sequence[Verifier] = ()
+    ) -> None:
         self._service, self._settings, self._find_key = service, settings, find_key
-        self._tokens = authentication(settings)
+        self._tokens = authentication(settings, others)
         self._known: dict[bytes, Known] = {}
         rate = settings.rate_limit
         self._addresses = Buckets(rate) if rate else None
         self._callers = Buckets(rate) if rate else None
-        if self._tokens is None:
+        if settings.auth == "none":
             log.warning("AUTH=none: nobody is asked who they are")
 
     def guard(self, app: Flask) -> None:
@@ -107,12 +109,19 @@ class Gatekeeper:
             self._require_caller(right)
 
     def _require_caller(self, right: frozenset[str]) -> None:
-        token = "" if self._tokens is None else bearer()
-        g.caller = caller = NOBODY if self._tokens is None else self._identify(token)
+        token = self._bearer()
+        g.caller = caller = self._identify(token) if token else NOBODY
         g.recheck = partial(self._recheck, token)
         self._limit("caller", self._callers, caller.subject)
         if not caller.has(right):
             raise _forbidden(caller, right)
+
+    def _bearer(self) -> str:
+        """Return the token of who asks; nothing where nobody is asked, and nobody says so whom another issuer knows."""
+        if self._settings.auth != "none":
+            return bearer()
+        given = request.headers.get("Authorization", "").partition(" ")[2]
+        return given if self._tokens.is_of_another(given) else ""
 
     def _identify(self, token: str) -> Caller:
         digest, now = hashlib.sha256(token.encode()).digest(), time.monotonic()
@@ -126,7 +135,7 @@ class Gatekeeper:
     def _recheck(self, token: str) -> None:
         """Raise the Problem 401 when a token that was good is good no longer; not while that cannot be asked."""
         try:
-            if self._tokens:
+            if token:
                 self._identify(token)
         except Problem:
             raise
@@ -137,7 +146,6 @@ class Gatekeeper:
         try:
             if token.startswith(KEY_PREFIX):
                 return Known(self._holder(token), float("inf"))
-            assert self._tokens  # nobody is asked where there are none
             return self._tokens.verify(token)
         except Refused as refused:
             raise self._refusal(refused) from None

@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jwt
@@ -67,12 +69,41 @@ class Refused(ProtoolsError):
         self.reason, self.said = reason, printable(said, TOLD_CHARACTERS)
 
 
-class Tokens:
-    """Verify the tokens of callers with the key that the settings name."""
+Claims = dict[str, Any]
 
-    def __init__(self, settings: Settings) -> None:
-        self._key_of = _key_source(settings)
-        self._audience, self._issuer = settings.jwt_audience, settings.jwt_issuer
+
+@dataclass(frozen=True)
+class Verifier:
+    """What verifies the tokens of one issuer."""
+
+    issuer: str
+    audience: str
+    key_of: KeyOf
+    caller: Callable[[Claims], Caller]
+    """Claims whose signature is right → whom they name; raises Refused, or ValueError for what names nobody."""
+
+    def verify(self, token: str) -> Known:
+        """Return whom a token proves; whatever is wrong with one raises."""
+        claims = self._claims(token)
+        try:
+            return Known(self.caller(claims), float(claims["exp"]))
+        except ValueError:
+            raise Refused("no-subject-or-role") from None
+
+    def _claims(self, token: str) -> Claims:
+        identifier = jwt.get_unverified_header(token).get("kid", "")
+        key = self.key_of(identifier)
+        if key is None:
+            raise Refused("unknown-key", identifier)
+        return _decoded(token, key, key.algorithm_name, self.audience, self.issuer)
+
+
+class Tokens:
+    """What verifies the tokens of callers: each by the rules of who issued it, which is what its `iss` says."""
+
+    def __init__(self, first: Verifier | None, others: Sequence[Verifier] = ()) -> None:
+        self._first = first
+        self._others = {verifier.issuer: verifier for verifier in others}
 
     def verify(self, token: str) -> Known:
         """Return whom a token proves; raise Refused for one that proves nobody, whatever is wrong with it.
@@ -80,15 +111,24 @@ class Tokens:
         Raise Unavailable while the keys to verify it with cannot be read.
         """
         with _refusing(token):
-            claims = self._claims(_spelled(token))
-            return Known(_named(claims), float(claims["exp"]))
+            spelled = _spelled(token)
+            verifier = self._other(spelled) or self._first
+            if verifier is None:
+                raise Refused("wrong-issuer")
+            return verifier.verify(spelled)
 
-    def _claims(self, token: str) -> dict[str, Any]:
-        identifier = jwt.get_unverified_header(token).get("kid", "")
-        key = self._key_of(identifier)
-        if key is None:
-            raise Refused("unknown-key", identifier)
-        return _decoded(token, key, key.algorithm_name, self._audience, self._issuer)
+    def is_of_another(self, token: str) -> bool:
+        """Tell whether a token says that another issuer issued it than the settings'."""
+        try:
+            return self._other(_spelled(token)) is not None
+        except Exception:  # whatever a stranger's text makes the parsers raise
+            return False
+
+    def _other(self, token: str) -> Verifier | None:
+        if not self._others:
+            return None
+        issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
+        return self._others.get(issuer) if isinstance(issuer, str) else None
 
 
 def _spelled(token: str) -> str:
@@ -98,11 +138,12 @@ def _spelled(token: str) -> str:
     return token
 
 
-def _named(claims: dict[str, Any]) -> Caller:
-    try:
-        return caller_of(claims["sub"], claims.get("role"), claims.get("scope"))
-    except ValueError:
-        raise Refused("no-subject-or-role") from None
+def _named(reserved: Collection[str], claims: Claims) -> Caller:
+    """Return whom a token of the settings' issuer names; it names nobody whom another issuer vouches for."""
+    caller = caller_of(claims["sub"], claims.get("role"), claims.get("scope"))
+    if any(caller.at(issuer) is not None for issuer in reserved):
+        raise ValueError("another issuer's subject")
+    return caller
 
 
 @contextmanager
@@ -123,9 +164,7 @@ def _claimed(token: str, reason: str) -> str:
     return str(jwt.decode(token, options={"verify_signature": False}).get(name)) if name else ""
 
 
-def _decoded(
-    token: str, key: jwt.PyJWK | bytes, algorithm: str, audience: str, issuer: str | None = None
-) -> dict[str, Any]:
+def _decoded(token: str, key: jwt.PyJWK | bytes, algorithm: str, audience: str, issuer: str | None = None) -> Claims:
     return jwt.decode(
         token,
         key,
@@ -164,8 +203,8 @@ def _secret_key(secret: bytes) -> jwt.PyJWK:
     return jwt.PyJWK({"kty": "oct", "k": encoded, "alg": "HS256"})
 
 
-def authentication(settings: Settings) -> Tokens | None:
-    """Return what verifies callers; None where AUTH=none was said, on loopback.
+def authentication(settings: Settings, others: Sequence[Verifier] = ()) -> Tokens:
+    """Return what verifies callers; where AUTH=none was said, on loopback, only what other issuers issued.
 
     Raise SettingError unless it is clear who may come in: one source of keys, or none and the word.
     """
@@ -173,11 +212,12 @@ def authentication(settings: Settings) -> Tokens | None:
     given = [name for name, value in zip(SOURCES, keys, strict=True) if value]
     if settings.auth == "none":
         _check_none(settings, given)
-        return None
+        return Tokens(None, others)
     if len(given) != 1:
         said = f"{' and '.join(given)} are set" if given else "nobody would be asked who they are"
         raise SettingError("AUTH", f"{said}: set one of {', '.join(SOURCES)}, or say AUTH=none on loopback")
-    return Tokens(settings)
+    named = partial(_named, [other.issuer for other in others])
+    return Tokens(Verifier(settings.jwt_issuer, settings.jwt_audience, _key_source(settings), named), others)
 
 
 def _check_none(settings: Settings, given: list[str]) -> None:

@@ -39,6 +39,19 @@ class Link:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What an entrance answers instead of its command, which the caller is not to know of."""
+
+    shape: type[Shape]
+    document: Callable[[str], Mapping[str, Any]]
+    """The command's id → the document."""
+    description: str
+    status: int = 201
+    wait_s: int = 5
+    """Seconds for which it stays for the command's end, at most WAIT_LIMIT; `Prefer: wait` says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entrance:
     """A path by which callers start workflows, with a body of its own.
 
@@ -66,6 +79,9 @@ class Entrance:
     """Statuses by which its `begin` refuses beside 422, and why."""
     scope: str = ""
     """What keeps an idempotency key apart from the same key and body at another path."""
+    shown: Shown | None = None
+    by_request_id: bool = False
+    """Whether any X-Request-Id is an idempotency key here; elsewhere only one that is a GUID."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from pulsaga.web.front_door.commands.parameters import (
 )
 from pulsaga.web.front_door.commands.queries import Resource
 from pulsaga.web.front_door.commands.waiting import Waiting
-from pulsaga.web.front_door.door import Entrance, FrontDoor, Said
+from pulsaga.web.front_door.door import Entrance, FrontDoor, Said, Shown
 from pulsaga.web.front_door.overload.admission import Place
 from pulsaga.web.front_door.shapes import CALLBACK, body_of, command_of
 
@@ -87,22 +87,7 @@ def add_to(api: Blueprint, door: FrontDoor, entrance: Entrance, shape: type[Shap
     declared = operation(
         takes=entrance.takes,
         parameters=(*entrance.parameters, IDEMPOTENCY_KEY, PREFER),
-        answers={
-            202: Answer(
-                description="Accepted, durably; it will end.",
-                shape=shape,
-                example={"type": entrance.workflows[0], "status": "accepted", "version": None, "reason": None},
-                headers=(LOCATION, RETRY_AFTER, REPLAYED, APPLIED),
-                links=_followed(door, entrance),
-            ),
-            201: Answer(
-                description="Done, within the time that Prefer gave.",
-                shape=shape,
-                example={"type": entrance.workflows[0], "reason": None},
-                headers=(LOCATION, REPLAYED, APPLIED),
-                links=_followed(door, entrance),
-            ),
-        },
+        answers=_answers(door, entrance, shape),
         problems={
             409: "Refused, within the time that Prefer gave; `code` says why.",
             422: "A field is wrong, or the idempotency key came with another request before.",
@@ -113,6 +98,28 @@ def add_to(api: Blueprint, door: FrontDoor, entrance: Entrance, shape: type[Shap
     )
     api.route(entrance.path, methods=[entrance.method])(allow(_right_to_enter(door, entrance))(declared(enter)))
     return f"{api.name}.{entrance.name}"
+
+
+def _answers(door: FrontDoor, entrance: Entrance, shape: type[Shape]) -> dict[int, Answer]:
+    if shown := entrance.shown:
+        return {shown.status: Answer(description=shown.description, shape=shown.shape, headers=(REPLAYED, APPLIED))}
+    workflow, links = entrance.workflows[0], _followed(door, entrance)
+    return {
+        202: Answer(
+            description="Accepted, durably; it will end.",
+            shape=shape,
+            example={"type": workflow, "status": "accepted", "version": None, "reason": None},
+            headers=(LOCATION, RETRY_AFTER, REPLAYED, APPLIED),
+            links=links,
+        ),
+        201: Answer(
+            description="Done, within the time that Prefer gave.",
+            shape=shape,
+            example={"type": workflow, "reason": None},
+            headers=(LOCATION, REPLAYED, APPLIED),
+            links=links,
+        ),
+    }
 
 
 def _followed(door: FrontDoor, entrance: Entrance) -> dict[str, dict[str, str]]:
@@ -147,13 +154,22 @@ def _enter(door: FrontDoor, entrance: Entrance, said: dict[str, Any]) -> Respons
     """Accept a command; `Prefer: wait` stays for its end."""
     accepted = _accept(door, entrance, said)
     _settle(accepted)
-    wait_s = http.preferred_wait()
+    wait_s = _wait_s(entrance)
     waiting, asker = cast(Waiting, current_app.extensions["waiting"]), http.asker()
     if wait_s is None or not waiting.has_room_for(asker):
-        return _accepted(door, accepted, {"Preference-Applied": "respond-async"} if http.prefers_async() else {})
+        applied = {"Preference-Applied": "respond-async"} if http.prefers_async() else {}
+        return _accepted(door, entrance, accepted, applied)
     found = waiting.until(asker, accepted.id, partial(_ended, door, accepted.id), wait_s)
-    applied = {"Preference-Applied": f"wait={wait_s}"}
-    return _answer(found, accepted, applied) if found else _accepted(door, accepted, applied)
+    applied = {"Preference-Applied": f"wait={wait_s}"} if http.preferred_wait() is not None else {}
+    return _answer(found, entrance, accepted, applied) if found else _accepted(door, entrance, accepted, applied)
+
+
+def _wait_s(entrance: Entrance) -> int | None:
+    """Return for how long to stay for a command's end; None for not at all."""
+    preferred = http.preferred_wait()
+    if preferred is None and entrance.shown and not http.prefers_async():
+        return min(entrance.shown.wait_s, int(http.runtime().settings.wait_limit))
+    return preferred
 
 
 def _accept(door: FrontDoor, entrance: Entrance, said: dict[str, Any]) -> acceptance.Accepted:
@@ -166,7 +182,7 @@ def _accept(door: FrontDoor, entrance: Entrance, said: dict[str, Any]) -> accept
         workflow=saga.name,
         subject=_subject_of(saga, command),
         body_hash=acceptance.hash_of({"workflow": entrance.scope, "body": said} if entrance.scope else said),
-        idempotency_key=idempotency_key(),
+        idempotency_key=idempotency_key(any_request_id=entrance.by_request_id),
         actor=http.caller().subject,
         traceparent=http.traceparent(),
         callback=webhooks.permitted(settings, said.get(CALLBACK)),
@@ -200,9 +216,14 @@ def _settle(accepted: acceptance.Accepted) -> None:
         place.give_back()
 
 
-def idempotency_key() -> str | None:
-    """Read the key under which a repeated request is the same: Idempotency-Key, else an X-Request-Id that is a GUID."""
+def idempotency_key(*, any_request_id: bool) -> str | None:
+    """Read the key under which a repeated request is the same: Idempotency-Key, else an X-Request-Id that is one.
+
+    That is one that is a GUID, or any at all; raise the Problem 400 for what is no key.
+    """
     given = request.headers.get("Idempotency-Key")
+    if given is None and any_request_id:
+        given = request.headers.get("X-Request-Id")
     if given is None:
         return _guid(request.headers.get("X-Request-Id", ""))
     quoted = re.fullmatch('"(.+)"', given.strip())
@@ -233,15 +254,24 @@ def _headers(accepted: acceptance.Accepted, more: dict[str, str]) -> dict[str, s
     return {"Location": http.path("commands", accepted.id), **replayed, **more}
 
 
-def _accepted(door: FrontDoor, accepted: acceptance.Accepted, more: dict[str, str]) -> Response:
+def _accepted(door: FrontDoor, entrance: Entrance, accepted: acceptance.Accepted, more: dict[str, str]) -> Response:
+    if entrance.shown:
+        return _shown(entrance.shown, accepted, more)
     headers = _headers(accepted, {"Retry-After": str(http.RETRY_AFTER_S), **more})
     return http.reply("command", queries.accepted_resource(door.views, accepted), 202, headers)
 
 
-def _answer(found: Resource, accepted: acceptance.Accepted, more: dict[str, str]) -> Response:
+def _shown(shown: Shown, accepted: acceptance.Accepted, more: dict[str, str]) -> Response:
+    headers = {name: value for name, value in _headers(accepted, more).items() if name != "Location"}
+    return http.reply(shown.shape.root, dict(shown.document(accepted.id)), shown.status, headers)
+
+
+def _answer(found: Resource, entrance: Entrance, accepted: acceptance.Accepted, more: dict[str, str]) -> Response:
     headers = _headers(accepted, more)
-    if found["status"] == "completed":
-        return http.reply("command", found, 201, headers)
-    reason = found.get("reason", {"code": "refused", "detail": "the command was refused"})
-    about = {"instance": found["links"]["self"], "commandId": found["id"]}
-    raise Problem(409, reason["code"], reason["detail"], headers=headers, **about)
+    if found["status"] != "completed":
+        reason = found.get("reason", {"code": "refused", "detail": "the command was refused"})
+        about = {"instance": found["links"]["self"], "commandId": found["id"]}
+        raise Problem(409, reason["code"], reason["detail"], headers=headers, **about)
+    if entrance.shown:
+        return _shown(entrance.shown, accepted, more)
+    return http.reply("command", found, 201, headers)
