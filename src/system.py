@@ -1,4 +1,4 @@
-"""Accepts commands, shows where they stand: passwords are revealed once, orders are brought by drivers.
+"""Accepts commands, shows where they stand: passwords are revealed once, orders are brought by drivers, users log in.
 
 The system: its services and its workflows.
 """
@@ -10,7 +10,9 @@ from conductores.service import CONDUCTORES
 from correo.service import CORREO
 from generador.service import GENERADOR
 from ordenes.service import ORDENES
+from pedidos.service import PEDIDOS
 from productos.service import PRODUCTOS
+from protools_saga.change_email import CHANGE_EMAIL
 from protools_saga.deliver_order import DELIVER_ORDER
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.place_order import PLACE_ORDER
@@ -19,11 +21,13 @@ from protools_saga.register_product import REGISTER_PRODUCT
 from protools_saga.remove_product import REMOVE_PRODUCT
 from protools_saga.restock_product import RESTOCK_PRODUCT
 from protools_saga.rotate_password import ROTATE_PASSWORD
+from protools_saga.take_order import TAKE_ORDER
 from pulsaga import System
+from usuarios.service import USUARIOS
 
 SYSTEM = System(
     "protools_saga",
-    services=[GENERADOR, CORREO, ORDENES, PRODUCTOS, CONDUCTORES],
+    services=[GENERADOR, CORREO, ORDENES, PRODUCTOS, CONDUCTORES, USUARIOS, PEDIDOS],
     workflows=[
         ISSUE_PASSWORD,
         ROTATE_PASSWORD,
@@ -33,8 +37,10 @@ SYSTEM = System(
         RESTOCK_PRODUCT,
         REMOVE_PRODUCT,
         REGISTER_DRIVER,
+        CHANGE_EMAIL,
+        TAKE_ORDER,
     ],
     front_door=BFF,
     title="Protools",
-    version="2.0.0",
+    version="2.1.0",
 )

@@ -168,7 +168,7 @@ def _context(cause: dict[str, str]) -> str:
 
 def _deliver(desk: Desk, mails: Sequence[tuple[str, dict[str, Any]]], created_at: dict[str, float]) -> None:
     settings, letters = desk.settings, []
-    where = {"public_url": SYSTEM.public_url(settings), "sender": settings.of(CorreoSettings).mail_from}
+    where: dict[str, Any] = {"public_url": SYSTEM.public_url(settings), "sender": settings.of(CorreoSettings).mail_from}
     for mail_id, body in mails:
         username, recipient = body["username"], body["email"]
         token = unseal_text(body["sealed_token"], settings.keys("LINK_KEY"), username)

@@ -8,15 +8,31 @@ from typing import Any
 
 from bff.schemas import ISSUE_PASSWORD, email_of
 from bff.settings import BffSettings
+from bff.users import queries as users
 from protools_saga.messages import IssuePassword, RotatePassword
 from pulsaga import Settings
-from pulsaga.web import Entrance, Link, http
+from pulsaga.web import Entrance, Link, Problem, http, invalid
 
 
 def begin(asked: Mapping[str, Any], settings: Settings) -> IssuePassword | RotatePassword:
-    """Return the command for a wish: without an email the mail goes to `<username>@<MAIL_DOMAIN>`."""
+    """Return the command for a wish: without an email the mail goes to `<username>@<MAIL_DOMAIN>`.
+
+    What is asked for a user is theirs or an administrator's to ask, and the mail goes where all of the user's go.
+    """
     command = RotatePassword if asked.get("rotate") else IssuePassword
+    if holder := users.holder_of(http.read_engine(), asked["username"]):
+        return command(username=asked["username"], email=_held(asked, *holder))
     return command(username=asked["username"], email=email_of(asked, settings.of(BffSettings).mail_domain))
+
+
+def _held(asked: Mapping[str, Any], user_id: str, email: str) -> str:
+    """Return where a user's mails go; raise the Problem 403 or 422 for who asks for more than that."""
+    caller = http.caller()
+    if caller.role != "admin" and caller.at(users.ISSUER) != user_id:
+        raise Problem(403, "forbidden", "this is a user's name: only they and administrators may ask for this")
+    if "email" in asked:
+        raise invalid({"/email": "must be absent: the mail goes to the address that the user has"})
+    return email
 
 
 PASSWORD = Link(

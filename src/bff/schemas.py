@@ -22,15 +22,19 @@ UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories of control characters, surrogates, line and paragraph separators."""
 
 
-class _Username(fields.String):
-    """A name in NFC, 1 to 254 characters, without control characters or spaces around it."""
+class Username(fields.String):
+    """A name in NFC, 1 to 254 characters, without control characters or spaces around it; nor one character more."""
 
-    def __init__(self, description: str) -> None:
-        limits = {"minLength": 1, "maxLength": USERNAME_LENGTH, "pattern": USERNAME_PATTERN}
+    def __init__(self, description: str, *, without: str = "") -> None:
+        self._without = without
+        pattern = f"^(?!.*{without}){USERNAME_PATTERN[1:]}" if without else USERNAME_PATTERN
+        limits = {"minLength": 1, "maxLength": USERNAME_LENGTH, "pattern": pattern}
         super().__init__(required=True, metadata={"description": description, **limits, "examples": ["ada"]})
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         name = unicodedata.normalize("NFC", super()._deserialize(value, attr, data, **kwargs))
+        if self._without and self._without in name:
+            raise ValidationError(f"must not hold {self._without}")
         for broken, detail in _username_rules(name):
             if broken:
                 raise ValidationError(detail)
@@ -67,7 +71,7 @@ class IssuePassword(Shape):
     """Describe the body of `POST /passwords`."""
 
     root = "issuePassword"
-    username = _Username("Who gets the password: normalized to NFC, no control characters, no space at either end.")
+    username = Username("Who gets the password: normalized to NFC, no control characters, no space at either end.")
     email = fields.String(
         validate=check_email,
         metadata={
@@ -104,7 +108,7 @@ class Verification(Shape):
     """Describe the body of `POST /verifications`."""
 
     root = "verification"
-    username = _Username("Whose password it may be.")
+    username = Username("Whose password it may be.")
     password = fields.String(
         required=True,
         validate=Length(min=1, max=512),

@@ -57,7 +57,7 @@ CHECKS = Checks(
             """
             SELECT l.id, 'for ' || l.subject FROM log l JOIN judged USING (id)
             WHERE l.status = 'COMPLETED'
-              AND EXISTS (SELECT 1 FROM issued WHERE saga_id = l.id AND name = 'correo.send-password-mail')
+              AND EXISTS (SELECT 1 FROM issued WHERE saga_id = l.id AND receiver = 'correo')
               AND NOT EXISTS (SELECT 1 FROM mail WHERE saga_id = l.id AND status = 'sent')
             """,
         ),
@@ -68,7 +68,7 @@ CHECKS = Checks(
             """
             SELECT m.saga_id, group_concat(m.id, ' ') FROM mail m GROUP BY m.saga_id
             HAVING COUNT(*) > MAX(1, (SELECT COUNT(*) FROM issued
-                WHERE saga_id = m.saga_id AND name = 'correo.send-password-mail'))
+                WHERE saga_id = m.saga_id AND receiver = 'correo'))
             """,
         ),
         Check(
@@ -103,10 +103,11 @@ CHECKS = Checks(
         Check(
             "orphaned",
             "mail",
-            "a mail exists that no saga asked for",
+            "a mail exists that no saga and no event asked for",
             """
             SELECT m.id, 'to ' || m.recipient || ', saga ' || m.saga_id FROM mail m
             WHERE m.id >= :since AND NOT EXISTS (SELECT 1 FROM issued WHERE id = m.id)
+              AND NOT EXISTS (SELECT 1 FROM event WHERE id = m.id)
             """,
         ),
         Check(
@@ -126,6 +127,7 @@ CHECKS = Checks(
             SELECT m.id, 'row: ' || m.status || '; answer: ' || e.type FROM mail m
             JOIN event e ON e.answers = m.id AND e.service = 'correo'
             WHERE m.status <> CASE e.type WHEN 'correo.password-mail-sent' THEN 'sent'
+                WHEN 'correo.mail-sent' THEN 'sent'
                 WHEN 'correo.command-refused' THEN 'refused' ELSE m.status END
             """,
         ),

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from typing import Any
 
 import structlog
+from sqlalchemy import Engine, select
 
-from correo.mail import compose, domain_key
-from correo.messages import PasswordMailSent, SendPasswordMail
+from correo.mail import KINDS, compose, domain_key
+from correo.messages import MailSent, PasswordMailSent, SendMail, SendPasswordMail
 from correo.settings import CorreoSettings
 from correo.smtp import CutOff, Delayed, Letter, Outcome, RefusedForGood, Sent, open_postman
 from correo.suspects import Suspects
-from correo.tables import MailRow, mail
+from correo.tables import MailRow, address, mail
 from pulsaga import (
     CommandRefused,
     DomainError,
@@ -30,7 +32,9 @@ from pulsaga import (
     claim,
     contract_of,
     faults,
+    open_database,
     pack_context,
+    printable,
     refused_by,
     report_apart,
     report_held,
@@ -38,8 +42,11 @@ from pulsaga import (
     unseal_text,
     verdict,
 )
+from usuarios.messages import ResetIssued
 
 log = structlog.get_logger()
+ASKING = (SendPasswordMail, SendMail, ResetIssued)
+"""What brings a mail."""
 PAGE = 100
 ROUNDS_OF_A_CLAIM = 3
 """A round of sending stops to report after a third of its claim: all but the slowest dialogue ends within it."""
@@ -54,11 +61,30 @@ MOST_DOUBLINGS = 10
 def send_password_mail(message: Message[SendPasswordMail], uow: UnitOfWork) -> None:
     """Keep one mail per command; the sender answers the command when the mail has ended."""
     body = message.body
+    _keep("password", body.username, body.email, body.sealed_token, message, uow)
+
+
+def send_mail(message: Message[SendMail], uow: UnitOfWork) -> None:
+    """Keep one mail per command, as above; refuse with `unknown-kind`."""
+    body = message.body
+    if body.kind not in KINDS:
+        raise DomainError("unknown-kind", f"there is no mail of the kind {printable(body.kind)}")
+    _keep(body.kind, body.username, body.email, body.sealed_token, message, uow)
+
+
+def send_reset(message: Message[ResetIssued], uow: UnitOfWork) -> None:
+    """Keep one mail for each link by which a password may be chosen; nobody waits for an answer."""
+    body = message.body
+    _keep("reset", body.username, body.email, body.sealed_token, message, uow)
+
+
+def _keep(kind: str, username: str, email: str, sealed_token: str, message: Message[Any], uow: UnitOfWork) -> None:
     row: MailRow = {
         "id": message.id,
-        "username": body.username,
-        "recipient": body.email,
-        "sealed_token": body.sealed_token,
+        "kind": kind,
+        "username": username,
+        "recipient": email,
+        "sealed_token": sealed_token,
         "context": pack_context(message.follow()),
         "status": "waiting",
         "attempts": 0,
@@ -81,6 +107,7 @@ class Sender:
         self._transactions, self._runtime = runtime.transactions, runtime
         self._settings = runtime.settings.of(CorreoSettings)
         self._postman = open_postman(runtime.settings)
+        self._read = open_database(runtime.settings, runtime.service, "read", "reader")
         self._suspects = Suspects()
         self._is_page_of_resting = False
         """Whether the last page that was claimed was full, and all of it rests: others may be due behind it."""
@@ -170,7 +197,7 @@ class Sender:
     def _claim(self, uow: UnitOfWork, reported: Collection[str] = ()) -> list[MailRow]:
         """Claim what is due, but for what rests with its domain."""
         rows, due = [], claim(uow, mail, PAGE, self._settings.mail_claim, but=reported)
-        for row in due:
+        for row in self._addressed(due, uow):
             rests_until = self._suspects.rests_until(_domain_of(row), uow.now)
             if rests_until > uow.now:
                 uow.put(mail, row | {"claim": None, "due_at": min(rests_until, uow.now + LONGEST_DELAY_S)})
@@ -179,11 +206,24 @@ class Sender:
         self._is_page_of_resting = not rows and len(due) + len(reported) >= PAGE
         return rows
 
+    def _addressed(self, rows: Sequence[MailRow], uow: UnitOfWork) -> Iterator[MailRow]:
+        """Yield mails with the address that their users have by now, where they are users and it is theirs to have."""
+        names = {row["username"] for row in rows if KINDS[row["kind"]].to_holder}
+        held = _held_by(self._read, names) if names else {}
+        for row in rows:
+            email = held.get(row["username"], row["recipient"]) if KINDS[row["kind"]].to_holder else row["recipient"]
+            if email != row["recipient"]:
+                row = {**row, "recipient": email}
+                uow.put(mail, row)
+            yield row
+
     def _suspicion_of(self, row: MailRow) -> tuple[int, int]:
         return self._suspects.strikes(_domain_of(row)), row["attempts"]
 
     def _letter(self, row: MailRow) -> Letter:
-        token = unseal_text(row["sealed_token"], self._runtime.settings.keys("LINK_KEY"), row["username"])
+        kind = KINDS[row["kind"]]
+        owner = row["username"] if kind.key == "LINK_KEY" else unpack_context(row["context"]).saga_id
+        token = unseal_text(row["sealed_token"], self._runtime.settings.keys(kind.key), owner) if kind.key else ""
         content = compose(
             row["id"],
             row["username"],
@@ -192,6 +232,7 @@ class Sender:
             row["created_at"],
             public_url=self._runtime.public_url,
             sender=self._settings.mail_from,
+            kind=kind,
         )
         return Letter(row["id"], row["recipient"], content)
 
@@ -230,7 +271,8 @@ def report(uow: UnitOfWork, row: MailRow, outcome: Outcome | None) -> None:
                 "ended_at": uow.now,
                 "error": detail,
             }
-            _answer(uow, row, refused_by(SendPasswordMail)(contract_of(SendPasswordMail).name, code, detail))
+            asked_by = SendPasswordMail if row["kind"] == "password" else SendMail
+            _answer(uow, row, refused_by(asked_by)(contract_of(asked_by).name, code, detail))
         case Delayed(detail=detail):
             row = _again(row, uow.now + min(LONGEST_DELAY_S, max(DELAY_S, uow.now - row["created_at"])), detail)
         case CutOff(detail=detail):
@@ -240,25 +282,36 @@ def report(uow: UnitOfWork, row: MailRow, outcome: Outcome | None) -> None:
     uow.put(mail, row)
 
 
-def _answer(uow: UnitOfWork, row: MailRow, body: PasswordMailSent | CommandRefused) -> None:
+def _answer(uow: UnitOfWork, row: MailRow, body: PasswordMailSent | MailSent | CommandRefused) -> None:
+    """Tell what became of a mail; it answers the command that asked for it, if one did."""
+    asked = None if row["kind"] == "reset" else row["id"]
     context = unpack_context(row["context"])
-    uow.record(body, row["id"], 1, subject=row["username"], answers=row["id"], context=context)
+    uow.record(body, row["id"], 1, subject=row["username"], answers=asked, context=context)
 
 
 def _again(row: MailRow, due_at: float, detail: str) -> MailRow:
     return {**row, "attempts": row["attempts"] + 1, "due_at": due_at, "error": detail}
 
 
-def _sent(row: MailRow) -> PasswordMailSent:
-    return PasswordMailSent(
-        mail_id=row["id"],
-        username=row["username"],
-        email=row["recipient"],
-        status=row["status"],
-        attempts=row["attempts"],
-        created_at=row["created_at"],
-        sent_at=row["ended_at"] or 0.0,
-    )
+def _sent(row: MailRow) -> PasswordMailSent | MailSent:
+    about: dict[str, Any] = {
+        "mail_id": row["id"],
+        "username": row["username"],
+        "email": row["recipient"],
+        "attempts": row["attempts"],
+        "created_at": row["created_at"],
+        "sent_at": row["ended_at"] or 0.0,
+    }
+    if row["kind"] == "password":
+        return PasswordMailSent(**about, status=row["status"])
+    return MailSent(**about, kind=row["kind"])
+
+
+def _held_by(read: Engine, names: Collection[str]) -> dict[str, str]:
+    """Return the addresses that users of these names have."""
+    query = select(address.c.username, address.c.email).where(address.c.username.in_(names))
+    with read.connect() as connection:
+        return {row.username: row.email for row in connection.execute(query)}
 
 
 def send_mails(runtime: Runtime) -> Duty:
@@ -266,7 +319,7 @@ def send_mails(runtime: Runtime) -> Duty:
     sender = Sender(runtime)
 
     def brings_mail(batch: Sequence[Received]) -> bool:
-        return any(isinstance(received.message.body, SendPasswordMail) for received in batch if received.message)
+        return any(isinstance(received.message.body, ASKING) for received in batch if received.message)
 
     longest_s = max(LONGEST_DELAY_S, runtime.settings.of(CorreoSettings).mail_claim)
     return Duty("sender", sender.send_due, woken_by=brings_mail, due=[Due(mail.c.due_at, longest_s)])

@@ -17,7 +17,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from pulsaga import DomainError, SettingError
 
-SUBJECT = "Your password is ready"
 REFUSED = "mailbox-refused"
 LINE_OCTETS = 998
 """Longest line without its CRLF (RFC 5322 §2.1.1)."""
@@ -34,6 +33,28 @@ _GREETED_DIGITS = 4
 """Fewer than any number that a mail program would offer to call."""
 _OTHER_IN_IDNA_2008 = frozenset("ßẞς\u200c\u200d")
 """Characters that the standard library's IDNA 2003 maps to another domain than IDNA 2008 does (RFC 5894 §7.2)."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of mail: its text lies in `templates/<text>.txt` and `.html`."""
+
+    subject: str
+    text: str
+    page: str = ""
+    """Of the front door: where its link leads; empty where it has none."""
+    key: str = ""
+    """Under which the token of its link is sealed."""
+    to_holder: bool = False
+    """Whether it goes to the address that its user has by then, rather than to the one that was said."""
+
+
+KINDS = {
+    "password": Kind("Your password is ready", "password", "reveal", "LINK_KEY", to_holder=True),
+    "reset": Kind("Choose another password", "reset", "reset", "LINK_KEY", to_holder=True),
+    "confirm-email": Kind("Confirm your new address", "confirm_email", "confirm-email", "TOKEN_KEY"),
+    "email-changed": Kind("Your address was changed", "email_changed"),
+}
 
 
 @dataclass(frozen=True)
@@ -103,22 +124,24 @@ def compose(
     *,
     public_url: str,
     sender: str,
+    kind: Kind = KINDS["password"],
 ) -> bytes:
-    """Write the mail (RFC 5322, CRLF) whose link reveals a password: the same arguments give the same bytes.
+    """Write a mail (RFC 5322, CRLF), by default the one that reveals a password; equal arguments give equal bytes.
 
-    `created_at` is in seconds since the epoch. Raise DomainError `mailbox-refused` for the recipient's address,
-    SettingError for the sender's, ValueError for anything else that must not stand in a mail.
+    Its link has the token; a kind without a page has no link. `created_at` is in seconds since the epoch. Raise
+    DomainError `mailbox-refused` for the recipient's address, SettingError for the sender's, ValueError for anything
+    else that must not stand in a mail.
 
     Strangers choose the username: it is greeted only where it can be taken for nothing but a name (`greeted`).
     """
     checked_mail_id(mail_id)
-    if not _TOKEN.fullmatch(token):
+    if not _TOKEN.fullmatch(token) and kind.page:
         raise ValueError("the token holds characters that cannot stand in a URL's fragment")
     name = greeted(username)
     to, date = mailbox(recipient), format_datetime(datetime.fromtimestamp(int(created_at), UTC))
-    pattern = _pattern(public_url, sender, is_named=bool(name))
+    pattern = _pattern(kind, public_url, sender, is_named=bool(name))
     if pattern is None or not (_PLAIN.fullmatch(name or "-") and _PLAIN.fullmatch(to.local)):
-        return _written(mail_id, name, to, token, date, public_url, sender)
+        return _written(kind, mail_id, name, to, token, date, public_url, sender)
     values = (mail_id, name, to.address, token, date)
     return _filled(pattern, {blank: value.encode() for blank, value in zip(BLANKS, values, strict=True)})
 
@@ -141,14 +164,14 @@ _PLAIN = re.compile(r"[0-9A-Za-z._-]{1,64}")
 
 
 @cache
-def _pattern(public_url: str, sender: str, *, is_named: bool) -> tuple[bytes, ...] | None:
+def _pattern(kind: Kind, public_url: str, sender: str, *, is_named: bool) -> tuple[bytes, ...] | None:
     """Write the mail once, with blanks, and cut it there: filling them in is 50 times faster than writing it anew.
 
     None where a line is so long that the text must be quoted, which may cut a blank in two.
     """
     mail_id, name, recipient, token, date = (blank.decode() for blank in BLANKS)
     now = format_datetime(datetime.fromtimestamp(0, UTC))
-    written = _written(mail_id, name if is_named else "", mailbox(recipient), token, now, public_url, sender)
+    written = _written(kind, mail_id, name if is_named else "", mailbox(recipient), token, now, public_url, sender)
     if b"quoted-printable" in written:
         return None
     cuts = b"|".join(map(re.escape, BLANKS))
@@ -159,21 +182,23 @@ def _filled(pattern: tuple[bytes, ...], values: dict[bytes, bytes]) -> bytes:
     return b"".join(values.get(piece, piece) for piece in pattern)
 
 
-def _written(mail_id: str, name: str, to: Mailbox, token: str, date: str, public_url: str, sender: str) -> bytes:
-    words = {"subject": SUBJECT, "name": name, "link": f"{public_url}/reveal#{token}"}
-    message = _headed(mail_id, to, date, sender)
-    _add_text(message, "plain", _templates().get_template("password.txt").render(words))
+def _written(
+    kind: Kind, mail_id: str, name: str, to: Mailbox, token: str, date: str, public_url: str, sender: str
+) -> bytes:
+    words = {"subject": kind.subject, "name": name, "link": f"{public_url}/{kind.page}#{token}"}
+    message = _headed(kind, mail_id, to, date, sender)
+    _add_text(message, "plain", _templates().get_template(f"{kind.text}.txt").render(words))
     message.make_alternative(boundary=f"=_{mail_id}")
-    _add_text(message, "html", _templates().get_template("password.html").render(words))
+    _add_text(message, "html", _templates().get_template(f"{kind.text}.html").render(words))
     return message.as_bytes()
 
 
-def _headed(mail_id: str, to: Mailbox, date: str, sender: str) -> EmailMessage:
+def _headed(kind: Kind, mail_id: str, to: Mailbox, date: str, sender: str) -> EmailMessage:
     name, box = sender_mailbox(sender)
     message = EmailMessage(policy=SMTPUTF8 if to.international else SMTP)
     message["From"] = Address(name, box.local, box.domain)
     message["To"] = Address(username=to.local, domain=to.domain)
-    message["Subject"] = SUBJECT
+    message["Subject"] = kind.subject
     message["Date"] = date
     message["Message-ID"] = f"<{mail_id}@{box.domain}>"
     message["Auto-Submitted"] = "auto-generated"

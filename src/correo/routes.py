@@ -44,6 +44,7 @@ def show_mail(identifier: str) -> Response:
 def _resource(row: RowMapping) -> dict[str, Any]:
     return {
         "id": row["id"],
+        "kind": row["kind"],
         "username": row["username"],
         "recipient": row["recipient"],
         "status": row["status"],

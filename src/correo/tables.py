@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 
 from sqlalchemy import Column, Double, Integer, MetaData, String, Text
 
-from pulsaga import Id, Rows, partial_index
+from pulsaga import Id, Row, Rows, partial_index
 
 WRITE = MetaData()
 READ = MetaData()
@@ -16,6 +16,7 @@ class MailRow(TypedDict):
     """A mail that waits to be sent, or was."""
 
     id: str
+    kind: str
     username: str
     recipient: str
     sealed_token: str
@@ -34,6 +35,7 @@ class MailViewRow(TypedDict):
 
     id: str
     version: int | None
+    kind: str
     username: str
     recipient: str
     status: str
@@ -45,13 +47,12 @@ class MailViewRow(TypedDict):
 mail = Rows[MailRow](
     "mail",
     WRITE,
-    Column("id", Id, primary_key=True, comment="command id of the SendPasswordMail"),
+    Column("id", Id, primary_key=True, comment="id of the command that asked for it, or of the event that did"),
     Column("revision", Integer, nullable=False),
+    Column("kind", String, nullable=False, server_default="password"),
     Column("username", String, nullable=False),
     Column("recipient", String, nullable=False),
-    Column(
-        "sealed_token", Text, nullable=False, comment="of the link, under LINK_KEY; the mail's text is never stored"
-    ),
+    Column("sealed_token", Text, nullable=False, comment="of the link, if it has one; the mail's text is never stored"),
     Column("context", Text, nullable=False, comment="JSON of Context, for the reply"),
     Column("status", String, nullable=False, comment="waiting, sent or refused"),
     Column("attempts", Integer, nullable=False),
@@ -69,10 +70,20 @@ mail_view = Rows[MailViewRow](
     READ,
     Column("id", Id, primary_key=True),
     Column("version", Integer, nullable=False),
+    Column("kind", String, nullable=False, server_default="password"),
     Column("username", String, nullable=False),
     Column("recipient", String, nullable=False),
     Column("status", String, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("sent_at", Double, nullable=False),
+)
+
+address = Rows[Row](
+    "address",
+    READ,
+    Column("user_id", Id, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("username", String, nullable=False, index=True),
+    Column("email", String, nullable=False),
 )

@@ -76,3 +76,27 @@ class RegisterDriver:
     """Ask for a new driver, who bears the saga's id."""
 
     nombre: str
+
+
+@command("protools_saga.change-email")
+@dataclass(frozen=True)
+class ChangeEmail:
+    """Ask for another address of a user, which must be confirmed there."""
+
+    user_id: str
+    email: str
+
+
+@command("protools_saga.confirm-email")
+@dataclass(frozen=True)
+class ConfirmEmail:
+    """Tell that mail reaches the new address: sent by whoever bears the token that was mailed there."""
+
+
+@command("protools_saga.take-order")
+@dataclass(frozen=True)
+class TakeOrder:
+    """Ask for something of a price; the order bears the saga's id."""
+
+    user_id: str
+    price: int

@@ -67,8 +67,8 @@ class Service:
     duties: Sequence[DutyMaker] = ()
     routes: Callable[[], Sequence[Blueprint]] | None = None
     """Imports and returns the routes of its web process: a worker does not load them."""
-    issuers: Sequence[Issuer] = ()
-    """Whose tokens its web process takes beside those of the issuer that the settings name."""
+    issuers: Callable[[], Sequence[Issuer]] | None = None
+    """Imports and returns whose tokens its web process takes beside those of the issuer that the settings name."""
     entrances: Callable[[], Sequence[Entrance]] | None = None
     """Of a front door: imports and returns paths of its own by which callers start workflows."""
     web: Callable[[Runtime, Engine], Flask] | None = None
@@ -112,7 +112,6 @@ class Service:
             raise DefinitionError(f"service {self.name}: a table called {', '.join(ours)} is in every database already")
         refuse_twins(f"service {self.name}: two handlers of", [handler.message for handler in self.handlers])
         refuse_twins(f"service {self.name}: two projections of", [each.event for each in self.projections])
-        refuse_twins(f"service {self.name}: two issuers called", [each.name for each in self.issuers], str)
 
     @cached_property
     def handling(self) -> Mapping[type, Handler[Any]]:

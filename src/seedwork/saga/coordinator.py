@@ -68,7 +68,11 @@ class Coordinator(Moving):
         return [*handlers, *(self._reply(answer, self.on_reply) for answer in withdrawn if answer)]
 
     def _reply(self, cls: type, function: Any) -> Handler[Any]:
-        return Handler(cls, function, reads=self._reads, on_dead=self.on_dead_reply)
+        def hear(message: AnyMessage, uow: UnitOfWork) -> None:
+            if message.command_id is not None:  # else it answers no command, and was told to others
+                function(message, uow)
+
+        return Handler(cls, hear, reads=self._reads, on_dead=self.on_dead_reply)
 
     def _reads(self, message: AnyMessage) -> Iterable[Wanted]:
         """Name what a reply moves: its saga, and the branch that sent the command, if a workflow has branches."""

@@ -78,7 +78,8 @@ def create(
     _harden(app, runtime.public_url)
     if runtime.settings.auth == "none":
         _keep_to_this_machine(app, runtime)
-    others = [issuer.verifier(runtime, read) for issuer in runtime.system[runtime.service].issuers]
+    issuers = runtime.system[runtime.service].issuers
+    others = [issuer.verifier(runtime, read) for issuer in issuers()] if issuers else []
     Gatekeeper(runtime.service, runtime.settings, find_key, others).guard(app)
     _answer_errors(app)
     for blueprint in (*blueprints, health_blueprint()):

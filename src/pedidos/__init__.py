@@ -1,0 +1,1 @@
+"""Orders by request id: made, then worked on."""

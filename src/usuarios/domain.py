@@ -1,0 +1,52 @@
+"""What a user's row means: what of it is told, what changes with a password or an address."""
+
+from __future__ import annotations
+
+import re
+
+from usuarios.messages import UserChanged
+from usuarios.tables import UserRow
+
+ADDRESS = re.compile(r"[!#-~]{1,64}@[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)+")
+"""Plain ASCII and unquoted (RFC 5321 §4.1.2); correo looks closer."""
+ADDRESS_LENGTH = 254
+
+
+def state_of(row: UserRow) -> UserChanged:
+    """Return what is told of a user."""
+    return UserChanged(
+        user_id=row["id"],
+        username=row["username"],
+        first_name=row["first_name"],
+        last_name=row["last_name"],
+        phone=row["phone"],
+        email=row["email"],
+        admin=row["admin"],
+        active=row["active"],
+        sessions_not_before=row["sessions_not_before"],
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+    )
+
+
+def changed(row: UserRow, at: float) -> UserRow:
+    """Return a user's row in its next version."""
+    return {**row, "version": row["version"] + 1, "changed_at": at}
+
+
+def with_password(row: UserRow, password_hash: str, at: float) -> UserRow:
+    """Return a user's row with another password: whoever was logged in is so no more."""
+    return {**changed(row, at), "password_hash": password_hash, "sessions_not_before": at}
+
+
+def is_address(address: str) -> bool:
+    """Tell whether mail may be sent to an address, as far as its form says."""
+    return ADDRESS.fullmatch(address) is not None and len(address) <= ADDRESS_LENGTH
+
+
+def email_key(address: str) -> str:
+    """Return the form of an address in which two spellings of one mailbox are equal.
+
+    Case is told apart by hardly any server (RFC 5321 §2.4 lets it), and never by people.
+    """
+    return address.casefold()

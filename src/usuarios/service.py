@@ -1,0 +1,55 @@
+"""Declare usuarios: it keeps people, lets them in, and changes their addresses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from correo.messages import PasswordMailSent
+from pulsaga import Handler, Projection, Service
+from pulsaga.web import Guesses
+from usuarios.checks import CHECKS
+from usuarios.domain import email_key
+from usuarios.forgetting import forget_resets
+from usuarios.handlers import adopt_email, drop_proposal, note_mail, propose_email
+from usuarios.messages import AdoptEmail, DropProposal, ProposeEmail, ResetIssued, UserChanged
+from usuarios.projections import project_user
+from usuarios.settings import UsuariosSettings
+from usuarios.tables import READ, WRITE, guess_budget, issued, usuario
+
+if TYPE_CHECKING:
+    from flask import Blueprint
+
+
+def routes() -> list[Blueprint]:
+    """Return the routes of its web process."""
+    from usuarios.routes import api
+
+    return [api]
+
+
+USUARIOS = Service(
+    "usuarios",
+    tables=WRITE,
+    views=READ,
+    handlers=[
+        Handler(
+            ProposeEmail,
+            propose_email,
+            reads=lambda m: [(usuario, m.body.user_id), (usuario.c.email_key, email_key(m.body.email))],
+        ),
+        Handler(DropProposal, drop_proposal, reads=lambda m: [(usuario, m.body.user_id)]),
+        Handler(
+            AdoptEmail,
+            adopt_email,
+            reads=lambda m: [(usuario, m.body.user_id), (usuario.c.email_key, email_key(m.body.email))],
+        ),
+        Handler(PasswordMailSent, note_mail, reads=lambda m: [(issued, m.body.username)]),
+    ],
+    projections=[Projection(UserChanged, project_user)],
+    events=[UserChanged, ResetIssued],
+    duties=[forget_resets, Guesses(guess_budget).forget],
+    routes=routes,
+    settings=UsuariosSettings,
+    keys=["SIGNING_KEY", "LINK_KEY"],
+    checks=CHECKS,
+)
