@@ -15,14 +15,15 @@ from pulsaga.web import Entrance, Link, Problem, http, invalid
 
 
 def begin(asked: Mapping[str, Any], settings: Settings) -> IssuePassword | RotatePassword:
-    """Return the command for a wish: without an email the mail goes to `<username>@<MAIL_DOMAIN>`.
-
-    What is asked for a user is theirs or an administrator's to ask, and the mail goes where all of the user's go.
-    """
+    """Return the command for a wish: without an email the mail goes to `<username>@<MAIL_DOMAIN>`."""
     command = RotatePassword if asked.get("rotate") else IssuePassword
-    if holder := users.holder_of(http.read_engine(), asked["username"]):
-        return command(username=asked["username"], email=_held(asked, *holder))
     return command(username=asked["username"], email=email_of(asked, settings.of(BffSettings).mail_domain))
+
+
+def begin_for_user(asked: Mapping[str, Any], settings: Settings) -> IssuePassword | RotatePassword:
+    """Return the command for a wish; of a user it is theirs or an administrator's, and goes to their address."""
+    holder = users.holder_of(http.read_engine(), asked["username"])
+    return begin({**asked, "email": _held(asked, *holder)} if holder else asked, settings)
 
 
 def _held(asked: Mapping[str, Any], user_id: str, email: str) -> str:
@@ -48,7 +49,7 @@ PASSWORDS = Entrance(
     name="issue_password",
     about="Accept a wish for a password; `Prefer: wait` stays for its end.",
     takes=ISSUE_PASSWORD,
-    begin=begin,
+    begin=begin_for_user,
     workflows=("issue-password", "rotate-password"),
     links=(PASSWORD,),
 )

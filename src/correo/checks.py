@@ -57,7 +57,7 @@ CHECKS = Checks(
             """
             SELECT l.id, 'for ' || l.subject FROM log l JOIN judged USING (id)
             WHERE l.status = 'COMPLETED'
-              AND EXISTS (SELECT 1 FROM issued WHERE saga_id = l.id AND receiver = 'correo')
+              AND EXISTS (SELECT 1 FROM issued WHERE saga_id = l.id AND name LIKE 'correo.send-%')
               AND NOT EXISTS (SELECT 1 FROM mail WHERE saga_id = l.id AND status = 'sent')
             """,
         ),
@@ -68,7 +68,7 @@ CHECKS = Checks(
             """
             SELECT m.saga_id, group_concat(m.id, ' ') FROM mail m GROUP BY m.saga_id
             HAVING COUNT(*) > MAX(1, (SELECT COUNT(*) FROM issued
-                WHERE saga_id = m.saga_id AND receiver = 'correo'))
+                WHERE saga_id = m.saga_id AND name LIKE 'correo.send-%'))
             """,
         ),
         Check(

@@ -45,6 +45,7 @@ from pulsaga import (
 from usuarios.messages import ResetIssued
 
 log = structlog.get_logger()
+TOKEN_KEY = "TOKEN_KEY"
 ASKING = (SendPasswordMail, SendMail, ResetIssued)
 """What brings a mail."""
 PAGE = 100
@@ -222,7 +223,7 @@ class Sender:
 
     def _letter(self, row: MailRow) -> Letter:
         kind = KINDS[row["kind"]]
-        owner = row["username"] if kind.key == "LINK_KEY" else unpack_context(row["context"]).saga_id
+        owner = row["username"] if kind.key != TOKEN_KEY else unpack_context(row["context"]).saga_id
         token = unseal_text(row["sealed_token"], self._runtime.settings.keys(kind.key), owner) if kind.key else ""
         content = compose(
             row["id"],

@@ -42,7 +42,7 @@ CORREO = Service(
     duties=[send_mails],
     routes=routes,
     settings=CorreoSettings,
-    keys=["LINK_KEY", "TOKEN_KEY"],
+    keys=["LINK_KEY", "RESET_KEY", "TOKEN_KEY"],
     seams={
         "claimed": "a sender has claimed mails, the mail server has not seen them",
         "sent": "the mail server took the mails, nothing is recorded",

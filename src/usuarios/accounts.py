@@ -163,7 +163,7 @@ class Accounts:
             expires_at = now + self._runtime.settings.of(UsuariosSettings).reset_ttl
             uow.load([(reset, identifier)])
             uow.put(reset, {"id": identifier, "user_id": found["id"], "created_at": now, "expires_at": expires_at})
-            sealed = seal_text(token, uow.key("LINK_KEY"), found["username"])
+            sealed = seal_text(token, uow.key("RESET_KEY"), found["username"])
             body = ResetIssued(found["id"], found["username"], found["email"], sealed, expires_at)
             uow.record(body, identifier, 1, subject=found["username"], context=_own(found["id"]))
 

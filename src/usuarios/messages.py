@@ -35,7 +35,7 @@ class ResetIssued:
     username: str
     email: str
     sealed_token: str
-    """The link's token, sealed under LINK_KEY (base64)."""
+    """The link's token, sealed under RESET_KEY (base64)."""
     expires_at: float
 
 

@@ -50,6 +50,6 @@ USUARIOS = Service(
     duties=[forget_resets, Guesses(guess_budget).forget],
     routes=routes,
     settings=UsuariosSettings,
-    keys=["SIGNING_KEY", "LINK_KEY"],
+    keys=["SIGNING_KEY", "RESET_KEY"],
     checks=CHECKS,
 )

@@ -30,7 +30,7 @@ from pulsaga.system import System
 from pulsaga_program.databases import prepare_databases
 
 KEYS = dict.fromkeys(
-    ("VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"),
+    ("VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "RESET_KEY", "SIGNING_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"),
     "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk=",
 )
 

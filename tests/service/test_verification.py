@@ -147,10 +147,7 @@ def test_the_guide_tells_the_bounds_in_force() -> None:
     told = [(int(burst.replace(",", "")), int(rate)) for burst, rate in ROW.findall(GUIDE.read_text())]
     rates = (guesses.OF_SOURCE, guesses.OF_USER, guesses.OF_ALL_USERS)
     assert told == [(rate.burst, 1 / rate.interval_s) for rate in rates]
-    assert (
-        f"for {guesses.KNOWN_S / 86400:.0f} days (the latest {guesses.KNOWN_SOURCES} are)"
-        in GUIDE.read_text()
-    )
+    assert f"for {guesses.KNOWN_S / 86400:.0f} days (the latest {guesses.KNOWN_SOURCES} are)" in GUIDE.read_text()
 
 
 @pytest.fixture(params=BOTH)

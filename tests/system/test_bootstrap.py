@@ -23,7 +23,8 @@ from pulsaga_program.bootstrap import bootstrap, prepare_broker
 from system import SYSTEM
 
 KEYS = dict.fromkeys(
-    ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"), "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk="
+    ("VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "RESET_KEY", "SIGNING_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET"),
+    "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk=",
 )
 
 

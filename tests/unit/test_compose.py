@@ -118,9 +118,15 @@ def test_keys_go_only_where_they_are_used(services: dict[str, Any]) -> None:
     """The vault key opens every password: nobody but generador holds it."""
     holders = {
         key: {name.split("-")[0] for name, service in services.items() if key in service.get("environment", {})}
-        for key in ("VAULT_KEY", "LINK_KEY")
+        for key in ("VAULT_KEY", "LINK_KEY", "RESET_KEY", "SIGNING_KEY", "TOKEN_KEY")
     }
-    assert holders == {"VAULT_KEY": {"generador"}, "LINK_KEY": {"generador", "correo"}}
+    assert holders == {
+        "VAULT_KEY": {"generador"},
+        "LINK_KEY": {"generador", "correo"},
+        "RESET_KEY": {"usuarios", "correo"},
+        "SIGNING_KEY": {"usuarios"},
+        "TOKEN_KEY": {"protools_saga", "correo"},
+    }
 
 
 def test_the_broker_is_tuned_as_the_local_one(services: dict[str, Any]) -> None:

@@ -217,6 +217,14 @@ WRONG = {
     "VAULT_KEY_OLD": ("short",),
     "LINK_KEY": ("short",),
     "LINK_KEY_OLD": ("short",),
+    "TOKEN_KEY": ("short",),
+    "TOKEN_KEY_OLD": ("short",),
+    "RESET_KEY": ("short",),
+    "RESET_KEY_OLD": ("short",),
+    "SIGNING_KEY": ("short",),
+    "SIGNING_KEY_OLD": ("short",),
+    "USER_TOKEN_TTL": ("0", "soon"),
+    "RESET_TTL": ("0", "1e300"),
     "INTERNAL_TOKEN": ("short",),
     "WEBHOOK_SECRET": ("short",),
     "REVEAL_TTL": ("soon", "0", "-1", "nan", "inf", "1e300"),
@@ -239,9 +247,10 @@ WRONG = {
     "PROTOOLS_FAULTS": ("nonsense",),
     "LOG_FORMAT": ("xml",),
 }
+KEYS = ["VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "RESET_KEY", "SIGNING_KEY", "INTERNAL_TOKEN"]
 FREE = {
     *("JWT_AUDIENCE", "JWT_ISSUER", "BROKER_TOKEN", "BROKER_ROLE_PREFIX", "DB_USERNAME", "DB_PASSWORD", "OPERATOR"),
-    *("PROTOOLS_SAGA_PORT", "CORREO_PORT", "DB_READ_HOSTNAME"),  # read as their neighbours are
+    *("PROTOOLS_SAGA_PORT", "CORREO_PORT", "USUARIOS_PORT", "DB_READ_HOSTNAME"),  # read as their neighbours are
 }
 PAIRS = [(variable, value) for variable, values in WRONG.items() for value in values]
 
@@ -297,10 +306,10 @@ def test_a_kept_key_that_cannot_be_read_is_named(settings: Settings) -> None:
     assert list(file.parent.iterdir()) == [file], "and no other is made"
 
 
-@pytest.mark.parametrize("missing", ["VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"])
+@pytest.mark.parametrize("missing", KEYS)
 def test_a_key_that_nobody_keeps_is_asked_for_before_the_start(settings: Settings, missing: str) -> None:
     """With a real broker there is no folder in which one could be made."""
-    keys = {name: KEY for name in ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN") if name != missing}
+    keys = {name: KEY for name in KEYS if name != missing}
     given = {"AUTH": "none", "BROKER_URL": "pulsar://127.0.0.1", "PROTOOLS_HOME": str(settings.home), **keys}
     with pytest.raises(SettingError, match=f"^{missing}: is missing"):
         check_system(SYSTEM, Settings.read(given))

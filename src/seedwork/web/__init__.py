@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pulsaga.web.access.rights import SEEING as SEEING
     from pulsaga.web.access.rights import SERVICE as SERVICE
     from pulsaga.web.access.rights import allow as allow
-    from pulsaga.web.access.tokens import service_token as service_token
     from pulsaga.web.asking import Answered as Answered
     from pulsaga.web.asking import Peer as Peer
     from pulsaga.web.contract import LIMIT as LIMIT
@@ -80,7 +79,6 @@ PLACES = {
     "operation": "pulsaga.web.contract",
     "page_of": "pulsaga.web.front_door.commands.resources",
     "reasons_of": "pulsaga.web.front_door.commands.queries",
-    "service_token": "pulsaga.web.access.tokens",
     "shape_of": "pulsaga.web.front_door.shapes",
     "text": "pulsaga.web.front_door.commands.resources",
     "time": "pulsaga.web.front_door.commands.resources",

@@ -74,10 +74,10 @@ def guess_budgets(tables: MetaData) -> Rows[BudgetRow]:
             "key",
             String,
             primary_key=True,
-            comment="its kind, and an HMAC of a username, of who asks from where, or of both",
+            comment="its kind, and an HMAC of a name, of who asks from where, or of both",
         ),
         Column("revision", Integer, nullable=False),
-        Column("of_user", String, comment="HMAC of the username, where the budget is that of one source with one user"),
+        Column("of_user", String, comment="HMAC of the name, where the budget is that of one source with one user"),
         Column("full_at", Double, nullable=False, comment="when all wrong guesses are forgotten"),
         Column("known_until", Double, nullable=False, comment="of a source that gave the right password; else 0"),
         Index("guess_budget_known", "of_user", "known_until"),
@@ -92,15 +92,13 @@ class Guesses:
     table: Rows[BudgetRow]
     key: str = "INTERNAL_TOKEN"
 
-    def attempt(
-        self, uow: UnitOfWork, username: str, source: tuple[str, str], opened: Callable[[], T | None]
-    ) -> T | None:
+    def attempt(self, uow: UnitOfWork, name: str, source: tuple[str, str], opened: Callable[[], T | None]) -> T | None:
         """Return what a right secret opens; count a wrong one, which opens nothing (None).
 
         `source` is a caller and an address. Raise TooManyAttempts before it is looked at, Stale when a budget was
         forgotten at this very moment.
         """
-        rates = self._rates(uow, username, source)
+        rates = self._rates(uow, name, source)
         rows = self._counting(uow, rates)
         self._check(uow, rows, rates)
         found = opened()
@@ -111,9 +109,9 @@ class Guesses:
             uow.put(self.table, _spent(row, rates[row["key"]], uow.now))
         return None
 
-    def look(self, uow: UnitOfWork, username: str, source: tuple[str, str]) -> None:
+    def look(self, uow: UnitOfWork, name: str, source: tuple[str, str]) -> None:
         """Raise TooManyAttempts where an attempt would be refused now; it locks and counts nothing."""
-        rates = self._rates(uow, username, source)
+        rates = self._rates(uow, name, source)
         known = self.table.c.known_until > uow.now
         query = select(self.table).where(self.table.c.key.in_(rates))
         found = {row["key"]: row for row in uow.tx.execute(query.add_columns(known.label("known"))).mappings()}
@@ -135,10 +133,10 @@ class Guesses:
 
         return Duty("guesses", lambda: runtime.transactions.run_pages(work, PAGE), every_s=FORGET_EVERY_S)
 
-    def _rates(self, uow: UnitOfWork, username: str, source: tuple[str, str]) -> dict[str, Rate]:
+    def _rates(self, uow: UnitOfWork, name: str, source: tuple[str, str]) -> dict[str, Rate]:
         """Return by its key each budget that an attempt may count in, in key order: the source's own, then shared."""
         key = uow.key(self.key)
-        named = {("own", username, *source): OF_SOURCE, ("source", *source): OF_ALL_USERS, ("user", username): OF_USER}
+        named = {("own", name, *source): OF_SOURCE, ("source", *source): OF_ALL_USERS, ("user", name): OF_USER}
         return {
             f"{name[0]}:{hmac.digest(key, orjson.dumps(name), 'sha256').hex()}": rate for name, rate in named.items()
         }

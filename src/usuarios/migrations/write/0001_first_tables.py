@@ -18,14 +18,14 @@ def upgrade() -> None:
             "key",
             sa.String(),
             nullable=False,
-            comment="its kind, and an HMAC of a username, of who asks from where, or of both",
+            comment="its kind, and an HMAC of a name, of who asks from where, or of both",
         ),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column(
             "of_user",
             sa.String(),
             nullable=True,
-            comment="HMAC of the username, where the budget is that of one source with one user",
+            comment="HMAC of the name, where the budget is that of one source with one user",
         ),
         sa.Column("full_at", sa.Double(), nullable=False, comment="when all wrong guesses are forgotten"),
         sa.Column(
