@@ -27,7 +27,8 @@ PASSWORD = "username text, version int, status text, issued_at float8, changed_a
 PASSWORD_VIEW, BFF_PASSWORD = view("password_view", PASSWORD), view("password", f"{PASSWORD}, actor text")
 MAIL_VIEW = view(
     "mail_view",
-    "id uuid, version int, username text, recipient text, status text, attempts int, created_at float8, sent_at float8",
+    "id uuid, version int, kind text, username text, recipient text, status text, attempts int, created_at float8, "
+    "sent_at float8",
 )
 COMMAND = view(
     "command",
@@ -73,7 +74,7 @@ def project_mails(desk: Desk, batch: Sequence[Any]) -> None:
     rows = []
     for message in batch:
         sent = decode(SENT, message.data())
-        named = (sent["mail_id"], 1, sent["username"], sent["email"], sent["status"], sent["attempts"])
+        named = (sent["mail_id"], 1, "password", sent["username"], sent["email"], sent["status"], sent["attempts"])
         rows.append((*named, sent["created_at"], sent["sent_at"]))
     run(desk.connection, MAIL_VIEW.write(rows))
 

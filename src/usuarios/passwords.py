@@ -29,7 +29,7 @@ def hash_of(password: str) -> str:
 
 def is_password(password: str, kept: str | None) -> bool:
     """Tell whether a password is the one that is kept; without one it takes as long to say no."""
-    return _with_room(lambda: _verified(password, kept or _nobodys())) and kept is not None
+    return _with_room(lambda: _verified(password, kept or _nobodys())) and bool(kept)
 
 
 def _verified(password: str, kept: str) -> bool:
