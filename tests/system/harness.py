@@ -274,6 +274,11 @@ class System(Program):
         given = {"Content-Type": "application/xml" if is_xml else "application/json", **headers}
         return self._request("POST", self.url() + path, given, body if is_xml else json.dumps(body))
 
+    def put(self, path: str, body: Any, **headers: str) -> Answer:
+        """PUT a body, as JSON."""
+        given = {"Content-Type": "application/json", **headers}
+        return self._request("PUT", self.url() + path, given, json.dumps(body))
+
     def delete(self, path: str, **headers: str) -> Answer:
         """DELETE a path."""
         return self._request("DELETE", self.url() + path, headers)

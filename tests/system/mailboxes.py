@@ -17,7 +17,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from pulsaga_program.local.process import free_ports
 
-LINK = re.compile(r"https?://\S+/reveal#(\S+)")
+LINK = re.compile(r"https?://\S+/(?:reveal|reset|confirm-email)#(\S+)")
 
 
 @dataclass(frozen=True)

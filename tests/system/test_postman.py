@@ -1,4 +1,4 @@
-"""Run the Postman collection of the front door against a running system, by newman."""
+"""Run the Postman collections of the front door against a running system, by newman."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pulsaga_program.local.process import LocalServerError, program
 
 FOLDER = Path(__file__).resolve().parents[2] / "testers" / "postman"
 COLLECTION = FOLDER / "front_door.postman_collection.json"
+USERS = FOLDER / "users.postman_collection.json"
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +42,10 @@ def run(newman: Path, system: System, collection: Path) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
-def test_every_assertion_of_the_collection_holds(newman: Path, system: System) -> None:
-    """Who imports it sees orders go from stock to delivery."""
-    done = run(newman, system, COLLECTION)
+@pytest.mark.parametrize("collection", [COLLECTION, USERS], ids=lambda path: path.name.partition(".")[0])
+def test_every_assertion_of_a_collection_holds(newman: Path, system: System, collection: Path) -> None:
+    """Orders go from stock to delivery; users sign up, order twice under two request ids, and find two orders."""
+    done = run(newman, system, collection)
     assert done.returncode == 0, done.stdout + done.stderr
     told = re.search(r"assertions │ +(\d+) │ +(\d+)", done.stdout)
     assert told, done.stdout
