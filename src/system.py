@@ -20,10 +20,11 @@ from protools_saga.remove_product import REMOVE_PRODUCT
 from protools_saga.restock_product import RESTOCK_PRODUCT
 from protools_saga.rotate_password import ROTATE_PASSWORD
 from pulsaga import System
+from usuarios.service import USUARIOS
 
 SYSTEM = System(
     "protools_saga",
-    services=[GENERADOR, CORREO, ORDENES, PRODUCTOS, CONDUCTORES],
+    services=[GENERADOR, CORREO, ORDENES, PRODUCTOS, CONDUCTORES, USUARIOS],
     workflows=[
         ISSUE_PASSWORD,
         ROTATE_PASSWORD,

@@ -97,6 +97,15 @@ def test_a_taken_web_port_is_named(tmp_path: Path, listener: socket.socket) -> N
         refuse_taken_ports(SYSTEM, settings, {("bff", "web"): 1})
 
 
+def test_a_taken_port_of_another_kind_of_process_is_named(tmp_path: Path, listener: socket.socket) -> None:
+    """Replicas share it (SO_REUSEPORT), and so would another program, which then answers some of the calls."""
+    port = listener.getsockname()[1]
+    settings = Settings.read({"PROTOOLS_HOME": str(tmp_path), "SESSIONS_PORT": str(port)})
+    refuse_taken_ports(SYSTEM, settings, {("usuarios", "worker"): 1})
+    with pytest.raises(PortInUse, match=f"{port} is in use.*SESSIONS_PORT"):
+        refuse_taken_ports(SYSTEM, settings, {("usuarios", "sessions"): 2})
+
+
 def test_the_embedded_broker_counts_as_started_once_it_takes_connections(settings: Settings) -> None:
     """A service that is faster than its broker would only fill the screen with errors."""
     [broker] = embedded_broker(settings)
@@ -237,6 +246,13 @@ WRONG = {
     "PROTOOLS_CLOCK_OFFSET": ("nan", "1e300", "later"),
     "MAIL_CLAIM": ("0", "-1"),
     "PROTOOLS_FAULTS": ("nonsense",),
+    "SESSIONS_PORT": ("0", "{BFF_PORT}"),
+    "SESSIONS_JWT_SECRET": ("short",),
+    "SESSIONS_JWT_EXPIRATION": ("1", "0", "-1h", "999ms", "1d", "1e3s", "2000000h"),
+    "SESSIONS_TLS_CERT": ("/no/such/file",),
+    "SESSIONS_TLS_KEY": ("/no/such/file",),
+    "SESSIONS_TLS_CLIENT_CA": ("/no/such/file",),
+    "SESSIONS_REFLECTION": ("yes",),
     "LOG_FORMAT": ("xml",),
 }
 FREE = {
@@ -297,10 +313,13 @@ def test_a_kept_key_that_cannot_be_read_is_named(settings: Settings) -> None:
     assert list(file.parent.iterdir()) == [file], "and no other is made"
 
 
-@pytest.mark.parametrize("missing", ["VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN"])
+ASKED_FOR = ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN", "SESSIONS_JWT_SECRET")
+
+
+@pytest.mark.parametrize("missing", ASKED_FOR)
 def test_a_key_that_nobody_keeps_is_asked_for_before_the_start(settings: Settings, missing: str) -> None:
     """With a real broker there is no folder in which one could be made."""
-    keys = {name: KEY for name in ("VAULT_KEY", "LINK_KEY", "INTERNAL_TOKEN") if name != missing}
+    keys = {name: KEY for name in ASKED_FOR if name != missing}
     given = {"AUTH": "none", "BROKER_URL": "pulsar://127.0.0.1", "PROTOOLS_HOME": str(settings.home), **keys}
     with pytest.raises(SettingError, match=f"^{missing}: is missing"):
         check_system(SYSTEM, Settings.read(given))

@@ -1,0 +1,1 @@
+"""Users: who they are, and their sessions."""
