@@ -25,7 +25,6 @@ USUARIOS = Service(
     processes={"sessions": add_sessions},
     ports={"sessions": 3123},
     settings=[SessionSettings],
-    keys=["INTERNAL_TOKEN"],
     secrets=[SECRET],
     preflight=check_tls,
 )

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ from usuarios.sessions.server import ROUTE
 from usuarios.sessions.sessions_pb2_grpc import SessionsStub
 from usuarios.sessions.tables import sesion
 
-SECRET = "the secret of sessions, 32 bytes and more"
+SECRET = "the secret of sessions, long enough for whichever of HS256, HS384 and HS512 somebody tries"
 USER = "0190b5a8-3c5e-7c3a-8f2e-0123456789ab"
 Code = grpc.StatusCode
 
@@ -142,7 +143,7 @@ def sessions(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]
 
 @pytest.fixture(params=[POSTGRESQL])
 def on_postgresql(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
-    with served(settings_for(request, tmp_path)) as running:
+    with served(settings_for(request, tmp_path, LOCK_TIMEOUT="600")) as running:
         yield running
 
 
@@ -311,8 +312,8 @@ FORGED: dict[str, Forge] = {
     "RS256 by a key of its own": lambda _t, c: by_rsa(c),
     "said RS256": lambda _t, c: mislabelled(c, "RS256"),
     "said HS512": lambda _t, c: mislabelled(c, "HS512"),
-    "HS384": lambda _t, c: signed(c, SECRET * 2, "HS384"),
-    "HS512 by the right secret": lambda _t, c: signed(c, (SECRET * 2)[:64], "HS512"),
+    "HS384": lambda _t, c: signed(c, SECRET, "HS384"),
+    "HS512": lambda _t, c: signed(c, SECRET, "HS512"),
     "another secret": lambda _t, c: signed(c, "another secret, of 32 bytes and more"),
     "a key that it brings": lambda _t, c: signed(c, "a" * 32, jwk={"kty": "oct", "k": b64(b"a" * 32)}),
     "a key to be fetched": lambda _t, c: signed(c, "a" * 32, jku="http://127.0.0.1:1/keys", kid="../../dev/null"),
@@ -357,9 +358,9 @@ FORGED: dict[str, Forge] = {
 """Each makes a bad token of a good one and its claims."""
 
 
-@pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(on_sqlite(tmp_path_factory.mktemp("attacked"))) as running:
+@pytest.fixture(scope="module", params=BOTH)
+def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(settings_for(request, tmp_path_factory.mktemp("attacked"))) as running:
         yield running
 
 
@@ -496,10 +497,19 @@ def test_a_database_that_hangs_is_waited_for_a_moment_only(sessions: Served) -> 
 
 
 def test_looking_up_waits_for_a_moment_only(on_postgresql: Served) -> None:
-    """On SQLite nobody who reads waits for who writes."""
-    token = on_postgresql.create().token
-    with held(on_postgresql.runtime.write), denied(Code.UNAVAILABLE):
-        on_postgresql.validate(token, timeout=None)
+    """Nor does the statement go on: the few connections would soon be taken by what nobody waits for."""
+    token, waits = on_postgresql.create().token, "datname = current_database() AND wait_event_type = 'Lock'"
+    with held(on_postgresql.runtime.write):
+        for ask in (on_postgresql.create, lambda **given: on_postgresql.validate(token, **given)):
+            with denied(Code.UNAVAILABLE):
+                ask(timeout=None)
+
+        def waiting() -> int:
+            with on_postgresql.runtime.write.connect() as connection:
+                found = connection.execute(text(f"SELECT count(*) FROM pg_stat_activity WHERE {waits}"))
+                return int(found.scalar_one())
+
+        eventually(lambda: waiting() == 0)
 
 
 def test_looking_up_waits_for_no_writer_of_sqlite(alone_on_sqlite: Served) -> None:
@@ -520,8 +530,11 @@ def test_looking_up_has_no_right_to_write(sessions: Served) -> None:
 
 def test_a_session_is_not_opened_for_a_caller_who_has_gone(sessions: Served) -> None:
     """It waited behind a lock for longer than its deadline: nobody is there to take the token."""
-    with held(sessions.runtime.write), denied(Code.DEADLINE_EXCEEDED):
-        sessions.create(timeout=0.3)
+    with held(sessions.runtime.write):
+        over_at = time.monotonic() + 0.5
+        with denied(Code.DEADLINE_EXCEEDED):
+            sessions.create(timeout=0.3)
+        eventually(lambda: time.monotonic() > over_at)  # the server counts from when the request came
     eventually(lambda: at_rest(sessions.runtime.write), PATIENCE_S)
     assert sessions.create().valid
     assert sessions.count() == 1
@@ -625,6 +638,25 @@ def test_without_tls_it_listens_on_loopback_only(tmp_path: Path, bind: str) -> N
         served(on_sqlite(tmp_path, BIND_HOST=bind)),
     ):
         pass
+
+
+def test_it_listens_on_the_loopback_of_ipv6(tmp_path: Path) -> None:
+    """Its addresses are written in brackets before a port."""
+    with (
+        served(on_sqlite(tmp_path, BIND_HOST="::1")) as running,
+        grpc.insecure_channel(f"[::1]:{running.port}") as channel,
+        denied(Code.UNAUTHENTICATED),
+    ):
+        SessionsStub(channel).Validate(sessions_pb2.ValidateRequest(), timeout=PATIENCE_S, wait_for_ready=True)
+
+
+def test_a_taken_port_is_refused_by_name(tmp_path: Path) -> None:
+    """A process that serves nobody and says `ready` is worse than one that ends."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = on_sqlite(tmp_path, SESSIONS_PORT=str(port))
+        with pytest.raises(SettingError, match=f"^SESSIONS_PORT: port {port} of 127.0.0.1 "), served(settings):
+            pass
 
 
 def secured(folder: Path, **environment: str) -> tuple[Settings, bytes]:

@@ -94,8 +94,13 @@ class Bounded:
 
 def bound(execute: Callable[[Any], object], dialect: str, until: float) -> None:
     """Have PostgreSQL end this transaction's statements at `until` of `time.monotonic`; raise Unavailable after it."""
-    seconds = until - time.monotonic()
-    if seconds <= 0:
-        raise Unavailable("the time is over")
+    check_time(until)
     if dialect == "postgresql":
-        execute(select(func.set_config("statement_timeout", f"{seconds * 1000 + 1:.0f}", True)))
+        left_ms = max(1.0, (until - time.monotonic()) * 1000)
+        execute(select(func.set_config("statement_timeout", f"{left_ms:.0f}", True)))
+
+
+def check_time(until: float) -> None:
+    """Raise Unavailable after `until` of `time.monotonic`: whoever asked has been answered."""
+    if time.monotonic() >= until:
+        raise Unavailable("the time is over")

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import grpc
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, insert, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from pulsaga import Runtime, UnitOfWork, new_id
 from pulsaga.web import Refused, check_service_token
 from usuarios.sessions import sessions_pb2
-from usuarios.sessions.answers import Bounded, Denied, answering, bound, left_s
+from usuarios.sessions.answers import Bounded, Denied, answering, bound, check_time, left_s
 from usuarios.sessions.sessions_pb2_grpc import SessionsServicer
-from usuarios.sessions.tables import sesion
+from usuarios.sessions.tables import SessionRow, sesion
 from usuarios.sessions.tokens import UUID, Session, read, sign
 
 log = structlog.get_logger()
@@ -87,18 +87,18 @@ class Sessions(SessionsServicer):
             raise Denied(grpc.StatusCode.UNAUTHENTICATED, "only services may open sessions") from None
 
     def _keep(self, session: Session, until: float) -> None:
+        row: SessionRow = {
+            "jti": session.jti,
+            "revision": 1,
+            "user_id": session.user_id,
+            "issued_at": float(session.issued_at),
+            "expires_at": float(session.expires_at),
+        }
+
         def work(uow: UnitOfWork) -> None:
             bound(uow.values, self._runtime.write.dialect.name, until)
-            uow.append(
-                sesion,
-                {
-                    "jti": session.jti,
-                    "revision": 1,
-                    "user_id": session.user_id,
-                    "issued_at": float(session.issued_at),
-                    "expires_at": float(session.expires_at),
-                },
-            )
+            uow.values(insert(sesion).values(row).returning(sesion.c.jti))  # now: what follows is after all waiting
+            check_time(until)
 
         self._runtime.transactions.run(work)
 
