@@ -506,6 +506,7 @@ def test_looking_up_waits_for_a_moment_only(on_postgresql: Served) -> None:
 
         def waiting() -> int:
             with on_postgresql.runtime.write.connect() as connection:
+                connection.execute(text("SET LOCAL ROLE NONE"))  # the login sees what its sessions wait for
                 found = connection.execute(text(f"SELECT count(*) FROM pg_stat_activity WHERE {waits}"))
                 return int(found.scalar_one())
 

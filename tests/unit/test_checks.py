@@ -388,7 +388,7 @@ def test_every_service_gives_its_parameters_their_own_meaning() -> None:
 
 def test_read_models_are_read_first_and_the_coordinator_last() -> None:
     """So nothing that is read later can have appeared between two readings unexplained."""
-    services = ["generador", "correo", "ordenes", "productos", "conductores"]
+    services = ["generador", "correo", "ordenes", "productos", "conductores", "usuarios"]
     read, write = ["bff", "protools_saga", *services], ["bff", *services, "protools_saga"]
     order = [(name, side) for side, names in (("read", read), ("write", write)) for name in names]
     assert list(CATALOGUE.databases()) == order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -10,6 +11,7 @@ from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from sqlalchemy import Engine, select
 
+from usuarios.sessions.answers import bound
 from usuarios.sessions.tables import sesion
 
 LOOK_EVERY_S = 1.0
@@ -44,8 +46,9 @@ class Health(HealthServicer):
 
     def _is_answering(self) -> bool:
         try:
-            with self._read.connect() as connection:
-                connection.execute(select(sesion.c.jti).limit(1))
+            with self._read.begin() as tx:
+                bound(tx.execute, self._read.dialect.name, time.monotonic() + LOOK_WITHIN_S)
+                tx.execute(select(sesion.c.jti).limit(1))
         except Exception:  # whatever it is, the answer is no
             return False
         return True
