@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
-.PHONY: security secrets-baseline sbom help install lock run run-pulsar stop test lint format contract fault-cases crash-matrix control-arms mutate \
+.PHONY: security secrets-baseline sbom help install lock run run-pulsar stop test lint format contract proto fault-cases crash-matrix control-arms mutate \
 	simulate chaos bench k6 bench-peers bench-embedded bench-history bench-timers bench-items bench-scale bench-memory bench-docs \
 	k6-binary k6-overload k6-soak outside schemathesis
 
@@ -95,6 +95,12 @@ format: .venv/.stamp ## Let ruff put imports and lines in order
 
 contract: .venv/.stamp ## Write the documents that callers rely on anew from the code (src/bff/contract)
 	@$(PROTOOLS) make documents
+
+PROTO := src/usuarios/sessions/sessions.proto
+OUT ?= src
+
+proto: .venv/.stamp ## Generate the stubs of sessions over gRPC anew, beside their .proto
+	@$(BIN)/python -m grpc_tools.protoc -I src --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) $(PROTO)
 
 fault-cases: .venv/.stamp ## The original workflow's fault cases in every setting, with a longer overload
 	@FAULT_MODES="pulsar-3 pulsar-1 embedded-1" OVERLOAD_S=30 $(BIN)/pytest tests/faults/test_cases.py -s $(ARGS)

@@ -18,7 +18,7 @@ from pulsaga.system import System
 from pulsaga_program.bootstrap import bootstrap
 from pulsaga_program.local import LocalPostgres, LocalPulsar
 from pulsaga_program.local.process import free_ports, wait_until
-from pulsaga_program.preflight import keys_of
+from pulsaga_program.preflight import keys_of, secrets_of
 from pulsaga_program.up import accepts, processes_of
 from system import SYSTEM
 
@@ -139,7 +139,7 @@ def _webs(of: System) -> list[str]:
 def _names(folder: Path, of: System, web_ports: list[int]) -> dict[str, str]:
     name = f"bench{new_id()[-8:]}"
     ports = {f"{service.upper()}_PORT": str(port) for service, port in zip(_webs(of), web_ports, strict=True)}
-    keys = {key: b64encode(os.urandom(32)).decode() for key in keys_of(of)}
+    keys = {key: b64encode(os.urandom(32)).decode() for key in (*keys_of(of), *secrets_of(of))}
     names = {"BROKER_NAMESPACE": name, "DB_NAME": name, "DB_READ_NAME": f"{name}_read"}
     home = {"PROTOOLS_HOME": str(folder / "home")}
     access = {"AUTH": "none", "RATE_LIMIT": "none"}  # one address asks for everything here

@@ -272,10 +272,11 @@ def _kept_keys(settings: Settings) -> dict[str, str]:
     """Return the keys that embedded mode keeps under the home folder, making those it lacks."""
     from base64 import b64encode
 
-    from pulsaga_program.preflight import keys_of
+    from pulsaga_program.preflight import keys_of, secrets_of
 
     embedded = type(settings).read({"PROTOOLS_HOME": str(settings.home)})
-    return {name: b64encode(embedded.key(name)).decode() for name in keys_of(_system())}
+    keys = {name: b64encode(embedded.key(name)).decode() for name in keys_of(_system())}
+    return keys | {name: embedded.secret(name).decode() for name in secrets_of(_system())}
 
 
 @commands.group()
@@ -297,7 +298,7 @@ def config_show() -> None:
 @click.argument("kind")
 @supervised
 def run(service: str, kind: str, supervisor: int | None) -> None:
-    """Run one process: KIND (web, worker) of SERVICE, in the foreground."""
+    """Run one process: KIND (web, worker, or one of its own) of SERVICE, in the foreground."""
     _end_with(supervisor)
     if supervisor is not None:
         from pulsaga_program.child import show_pulse
@@ -305,7 +306,7 @@ def run(service: str, kind: str, supervisor: int | None) -> None:
         show_pulse()
     from pulsaga_program.processes import run as run_process
 
-    run_process(_system(), service, kind, _settings())
+    run_process(_system(), service, kind, _settings(), alone=supervisor is None)
 
 
 @commands.command("bootstrap")

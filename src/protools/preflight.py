@@ -15,16 +15,17 @@ from pulsaga_program.local.process import port_is_free
 def check_values(system: System, settings: Settings) -> None:
     """Raise SettingError for a value that some process could not work with, whichever process this is."""
     for service in system.all:
-        if service.settings:
-            settings.of(service.settings)
+        for cls in service.own_settings:
+            settings.of(cls)
         if service.web:
-            system.port_of(settings, service.name)
             system.url_of(settings, service.name)
         if service.preflight:
             service.preflight(settings)
-    system.public_url(settings)
+    system.ports(settings), system.public_url(settings)
     for name in keys_of(system):
         settings.given_key(name), settings.given_key(f"{name}_OLD")
+    for name in secrets_of(system):
+        settings.given_secret(name)
     if settings.saga_retention < SHORTEST_S:
         raise SettingError("SAGA_RETENTION", f"must be {SHORTEST_S / UNITS['d']:g}d or more: messages may be so late")
     if settings.faults is not None and not settings.on_loopback:
@@ -35,6 +36,11 @@ def check_values(system: System, settings: Settings) -> None:
 def keys_of(system: System) -> tuple[str, ...]:
     """Return the names of all keys of a system, the framework's included."""
     return tuple(dict.fromkeys((*(key for service in system.all for key in service.keys), *KEYS)))
+
+
+def secrets_of(system: System) -> tuple[str, ...]:
+    """Return the names of all secrets of a system's services."""
+    return tuple(dict.fromkeys(name for service in system.all for name in service.secrets))
 
 
 def _check_faults(system: System, settings: Settings) -> None:
@@ -79,3 +85,6 @@ def _check_keys(system: System, settings: Settings) -> None:
     for name in keys_of(system):
         if settings.key_file(name).exists() if settings.embedded else name != "WEBHOOK_SECRET":
             settings.key(name)
+    for name in secrets_of(system):
+        if settings.key_file(name).exists() or not settings.embedded:
+            settings.secret(name)

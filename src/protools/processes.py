@@ -36,8 +36,8 @@ SWITCH_S = 0.0005
 """Seconds after which a thread lets the others run: a message must not wait for a projection's turn (default 5 ms)."""
 
 
-def run(system: System, name: str, kind: str, settings: Settings) -> None:
-    """Run one process in the foreground until SIGTERM; exit 1 when a loop of it broke."""
+def run(system: System, name: str, kind: str, settings: Settings, *, alone: bool = False) -> None:
+    """Run one process in the foreground until SIGTERM, `alone` or for a supervisor; exit 1 when a loop of it broke."""
     if (name, kind) not in system.processes:
         known = ", ".join(f"{service} {kind}" for service, kind in system.processes)
         raise SettingError(f"{name} {kind}", f"no such process; there are: {known}")
@@ -50,7 +50,7 @@ def run(system: System, name: str, kind: str, settings: Settings) -> None:
     keep_trying(threading.Event(), lambda: runtime.write.connect().close())  # refuses what cannot keep our promises
     if check := system[name].check:
         keep_trying(threading.Event(), lambda: check(runtime))
-    process = Process()
+    process = Process(alone=alone)
     adds: Mapping[str, AddLoops] = {"worker": add_worker, "web": add_web, **system[name].processes}
     closing = adds[kind](process, runtime)
     intact = process.run()

@@ -85,13 +85,14 @@ def service_programs(settings: Settings, counts: Mapping[tuple[str, str], int]) 
 
 
 def refuse_taken_ports(system: System, settings: Settings, counts: Mapping[tuple[str, str], int]) -> None:
-    """Raise PortInUse for the first web port on which something listens already; replicas share a port."""
+    """Raise PortInUse for the first port of ours on which something listens already; replicas share a port."""
+    ports = system.ports(settings)
     for service, kind in counts:
-        if kind != "web":
+        name = service if kind == "web" else kind
+        if name not in ports or kind == "worker":
             continue
-        port = system.port_of(settings, service)
-        if not port_is_free(port, "127.0.0.1" if settings.bind == "localhost" else settings.bind):
-            raise PortInUse(port, f"stop what listens there, or set {service.upper()}_PORT")
+        if not port_is_free(ports[name], "127.0.0.1" if settings.bind == "localhost" else settings.bind):
+            raise PortInUse(ports[name], f"stop what listens there, or set {name.upper()}_PORT")
 
 
 def try_next(system: System, settings: Settings, seconds: float) -> str:

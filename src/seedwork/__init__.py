@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pulsaga.operate.verify import Checks as Checks
     from pulsaga.operate.verify import FactTable as FactTable
     from pulsaga.operate.verify import Floor as Floor
+    from pulsaga.running.process import Process as Process
     from pulsaga.running.runtime import Runtime as Runtime
     from pulsaga.saga.calendar import Schedule as Schedule
     from pulsaga.saga.definition import Access as Access
@@ -106,6 +107,7 @@ PLACES = {
     "BEARER": "pulsaga.saga.steps",
     "OWNER": "pulsaga.saga.steps",
     "Parallel": "pulsaga.saga.steps",
+    "Process": "pulsaga.running.process",
     "Projection": "pulsaga.delivery.projection",
     "ProtoolsError": "pulsaga.errors",
     "Received": "pulsaga.delivery.dispatch.reader",

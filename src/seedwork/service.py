@@ -75,10 +75,14 @@ class Service:
     """Makes the app of its web process; by default one of its routes."""
     processes: Mapping[str, AddLoops] = field(default_factory=dict)
     """Kinds of process of its own beside `worker` and `web`, by name: each adds its loops to a process."""
-    settings: type | None = None
-    """A dataclass of its own settings (`pulsaga.settings.setting`), read with `settings.of(cls)`."""
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Ports on which its own kinds of process listen, by kind, unless `<KIND>_PORT` names another."""
+    settings: type | Sequence[type] | None = None
+    """A dataclass of its own settings (`pulsaga.settings.setting`), or several; read with `settings.of(cls)`."""
     keys: Sequence[str] = ()
     """Names of the keys of 32 bytes that it uses."""
+    secrets: Sequence[str] = ()
+    """Names of the secrets that it uses: text of 32 bytes or more, which others may hold too."""
     seams: Mapping[str, str] = field(default_factory=dict)
     """Points of its own at which faults may happen, beside the framework's, each with what has happened there."""
     preflight: Callable[[Settings], object] | None = None
@@ -108,6 +112,10 @@ class Service:
                 table.append_column(Column("revision", Integer, nullable=False))
         if taken := {"worker", "web"} & self.processes.keys():
             raise DefinitionError(f"service {self.name}: {' and '.join(taken)} is a kind of process of every service")
+        if unknown := sorted(self.ports.keys() - self.processes.keys()):
+            raise DefinitionError(
+                f"service {self.name}: a port for {unknown[0]}, which is no kind of process of its own"
+            )
         if ours := sorted({*self.tables.tables, *self.views.tables} & DELIVERY.tables.keys()):
             raise DefinitionError(f"service {self.name}: a table called {', '.join(ours)} is in every database already")
         refuse_twins(f"service {self.name}: two handlers of", [handler.message for handler in self.handlers])
@@ -169,6 +177,11 @@ class Service:
     def projects(self) -> list[str]:
         """Topics its projector reads."""
         return [contract_of(cls).name for cls in self.projecting]
+
+    @property
+    def own_settings(self) -> tuple[type, ...]:
+        """The classes of its own settings."""
+        return (self.settings,) if isinstance(self.settings, type) else tuple(self.settings or ())
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class Settings:
 
     auth: str | None = setting("AUTH", values.auth)
     """`none`: nobody is asked who they are, on loopback only."""
-    jwt_secret: bytes | None = setting("JWT_SECRET", values.jwt_secret, secret=True)
+    jwt_secret: bytes | None = setting("JWT_SECRET", values.hmac_secret("JWT_SECRET"), secret=True)
     jwks_url: str | None = setting("JWKS_URL", values.jwks_url)
     jwks_file: Path | None = setting("JWKS_FILE", values.file)
     jwt_audience: str = setting("JWT_AUDIENCE", values.text, "protools")
@@ -154,9 +154,9 @@ class Settings:
         """Whether the web processes listen on this machine only."""
         return self.bind == "localhost" or ipaddress.ip_address(self.bind).is_loopback
 
-    def port(self, service: str, default: int) -> int:
-        """Return the port of a service's web process, as `<SERVICE>_PORT` says."""
-        given = self.given(f"{service.upper()}_PORT", values.port)
+    def port(self, name: str, default: int) -> int:
+        """Return the port of a service's web process, or of a kind of process, as `<NAME>_PORT` says."""
+        given = self.given(f"{name.upper()}_PORT", values.port)
         return default if given is None else int(given)
 
     def url(self, variable: str, default: str) -> str:
@@ -195,6 +195,22 @@ class Settings:
         found: bytes | None = _parsed(variable, values.key, text, secret=True)
         return found
 
+    def secret(self, variable: str) -> bytes:
+        """Return a secret of 32 bytes or more, as text; embedded mode makes a missing one as it makes keys.
+
+        Elsewhere a missing one is refused.
+        """
+        if (given := self.given_secret(variable)) is not None:
+            return given
+        if not self.embedded:
+            raise SettingError(variable, f"is missing: {KEY_BYTES} random bytes are needed (openssl rand -base64 32)")
+        return base64.b64encode(_kept_key(self.key_file(variable)))
+
+    def given_secret(self, variable: str) -> bytes | None:
+        """Return the secret that a variable gives, or None."""
+        found: bytes | None = values.hmac_secret(variable)(self.environment.get(variable, ""))
+        return found
+
     def key_file(self, variable: str) -> Path:
         """Where embedded mode keeps a key; the one before it lies beside, `_old` behind its name."""
         return self.home / "keys" / variable.lower()
@@ -207,13 +223,18 @@ class Settings:
             old = _read_key(file)
         return (self.key(variable),) if old is None else (self.key(variable), old)
 
-    def shown(self, own: Iterable[type] = (), keys: Collection[str] = KEYS) -> dict[str, str]:
-        """What is in force, by variable name, secrets hidden; `own` are the settings of services, `keys` their keys."""
+    def shown(
+        self, own: Iterable[type] = (), keys: Collection[str] = KEYS, secrets: Collection[str] = ()
+    ) -> dict[str, str]:
+        """What is in force, by variable name, secrets hidden.
+
+        `own` are the settings of services, `keys` and `secrets` the names of theirs.
+        """
         rows = _rows(self)
         for cls in own:
             rows |= _rows(self.of(cls))
         rotated = [f"{name}_OLD" for name in keys if name not in KEYS]
-        rows |= {name: "(hidden)" if self.environment.get(name) else "" for name in (*keys, *rotated)}
+        rows |= {name: "(hidden)" if self.environment.get(name) else "" for name in (*keys, *rotated, *secrets)}
         databases = {name: self.database_at(name) for name in self.environment if name.endswith(DATABASES)}
         return rows | {name: _without_password(url) for name, url in databases.items() if url}
 

@@ -54,6 +54,8 @@ class System:
         if not self.title:
             object.__setattr__(self, "title", self.name)
         refuse_twins(f"system {self.name}: two services called", [service.name for service in self.all], str)
+        ports = [*(service.name for service in self.all), *(kind for service in self.all for kind in service.ports)]
+        refuse_twins(f"system {self.name}: two ports called", ports, str)
         refuse_twins(f"system {self.name}: two workflows called", [flow.key for flow in self.workflows], str)
         refuse_twins(f"system {self.name}: two schedules called", [one.name for one in self.schedules], str)
         self.sagas.check()
@@ -180,11 +182,12 @@ class System:
 
     def shown(self, settings: Settings) -> dict[str, str]:
         """Return every setting in force by its variable, secrets hidden."""
-        own = [service.settings for service in self.all if service.settings]
+        own = [cls for service in self.all for cls in service.own_settings]
         keys = dict.fromkeys((*(key for service in self.all for key in service.keys), *KEYS))
+        secrets = dict.fromkeys(secret for service in self.all for secret in service.secrets)
         ports = {f"{name.upper()}_PORT": str(port) for name, port in self.ports(settings).items()}
-        urls = {f"{name.upper()}_URL": self.url_of(settings, name) for name in self._ports}
-        return ports | urls | {"PUBLIC_URL": self.public_url(settings)} | settings.shown(own, keys)
+        urls = {f"{name.upper()}_URL": self.url_of(settings, name) for name in self._ports if name in self._by_name}
+        return ports | urls | {"PUBLIC_URL": self.public_url(settings)} | settings.shown(own, keys, secrets)
 
     # --- places
 
@@ -192,17 +195,21 @@ class System:
     def _ports(self) -> Mapping[str, int]:
         first = [self.door] if self.door else []
         served = [service for service in (*first, self.coordinator, *self.services) if service.web]
-        return {service.name: FIRST_PORT + number for number, service in enumerate(served)}
+        own = {kind: port for service in self.all for kind, port in service.ports.items()}
+        return {service.name: FIRST_PORT + number for number, service in enumerate(served)} | own
 
     def ports(self, settings: Settings) -> dict[str, int]:
-        """Return the port of every web process by its service, the front door's first."""
+        """Return the port of every web process by its service, the front door's first; those of other kinds by kind."""
         return {name: self.port_of(settings, name) for name in self._ports}
 
-    def port_of(self, settings: Settings, service: str) -> int:
-        """Return the port of a service's web process: `<SERVICE>_PORT`, else one of its own from 3000 on."""
-        if service not in self._ports:
-            raise DefinitionError(f"{service} has no web process")
-        return settings.port(service, self._ports[service])
+    def port_of(self, settings: Settings, name: str) -> int:
+        """Return the port of a service's web process: `<SERVICE>_PORT`, else one of its own from 3000 on.
+
+        Or that of a kind of process of a service's own: `<KIND>_PORT`, else the one that is declared.
+        """
+        if name not in self._ports:
+            raise DefinitionError(f"{name} has no web process")
+        return settings.port(name, self._ports[name])
 
     def url_of(self, settings: Settings, service: str) -> str:
         """Return where a service's web process is reached by others: `<SERVICE>_URL`, else its port on this machine."""

@@ -218,13 +218,20 @@ def auth(value: str) -> str | None:
     return value or None
 
 
-def jwt_secret(value: str) -> bytes | None:
-    """Read the secret of HS256, None when it is empty; raise SettingError, without a word of it, below 256 bits."""
-    size = len(value.encode())
-    if 0 < size < KEY_BYTES:
-        problem = f"holds {size} bytes, RFC 7518 §3.2 asks for {KEY_BYTES} (openssl rand -base64 32)"
-        raise SettingError("JWT_SECRET", problem)
-    return value.encode() or None
+def hmac_secret(variable: str) -> Callable[[str], bytes | None]:
+    """Return what reads the secret of HS256, None when it is empty.
+
+    It raises SettingError, naming the variable without a word of the secret, below 256 bits.
+    """
+
+    def parse(value: str) -> bytes | None:
+        size = len(value.encode())
+        if 0 < size < KEY_BYTES:
+            problem = f"holds {size} bytes, RFC 7518 §3.2 asks for {KEY_BYTES} (openssl rand -base64 32)"
+            raise SettingError(variable, problem)
+        return value.encode() or None
+
+    return parse
 
 
 def jwks_url(value: str) -> str | None:

@@ -1,11 +1,12 @@
-"""Declare usuarios: it keeps people, lets them in, and changes their addresses."""
+"""Declare usuarios: it keeps people, lets them in, changes their addresses, and opens sessions for others."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from correo.messages import PasswordMailSent
-from pulsaga import Handler, Projection, Service
+from pulsaga import Handler, Process, Projection, Runtime, Service
 from pulsaga.web import Guesses
 from usuarios.checks import CHECKS
 from usuarios.domain import email_key
@@ -13,6 +14,8 @@ from usuarios.forgetting import forget_resets
 from usuarios.handlers import adopt_email, drop_proposal, note_mail, propose_email
 from usuarios.messages import AdoptEmail, DropProposal, ProposeEmail, ResetIssued, UserChanged
 from usuarios.projections import project_user
+from usuarios.sessions.forgetting import forget_sessions
+from usuarios.sessions.settings import SECRET, SessionSettings, check_tls
 from usuarios.settings import UsuariosSettings
 from usuarios.tables import READ, WRITE, guess_budget, issued, usuario
 
@@ -25,6 +28,13 @@ def routes() -> list[Blueprint]:
     from usuarios.routes import api
 
     return [api]
+
+
+def add_sessions(process: Process, runtime: Runtime) -> Sequence[Callable[[], object]]:
+    """Add the loops of the process that answers over gRPC, which no other process loads."""
+    from usuarios.sessions.process import add
+
+    return add(process, runtime)
 
 
 USUARIOS = Service(
@@ -47,9 +57,13 @@ USUARIOS = Service(
     ],
     projections=[Projection(UserChanged, project_user)],
     events=[UserChanged, ResetIssued],
-    duties=[forget_resets, Guesses(guess_budget).forget],
+    duties=[forget_resets, forget_sessions, Guesses(guess_budget).forget],
     routes=routes,
-    settings=UsuariosSettings,
+    processes={"sessions": add_sessions},
+    ports={"sessions": 3123},
+    settings=[UsuariosSettings, SessionSettings],
+    secrets=[SECRET],
+    preflight=check_tls,
     keys=["SIGNING_KEY", "RESET_KEY"],
     checks=CHECKS,
 )

@@ -55,9 +55,16 @@ def test_a_declared_system_loads_nothing_of_the_web() -> None:
     assert not {"flask", "werkzeug", "marshmallow", "lxml"} & loaded_by("system")
 
 
+@pytest.mark.parametrize("module", ["system", "pulsaga_program.processes", "usuarios.sessions.forgetting"])
+def test_what_every_process_loads_loads_no_grpc(module: str) -> None:
+    """It takes time and memory, starts threads, and one kind of process has a use for it."""
+    assert not {"grpc", "google"} & loaded_by(module)
+
+
 def test_a_framework_would_be_seen() -> None:
     """Otherwise the test above would pass whatever is loaded."""
     assert {"flask", "sqlalchemy"} <= loaded_by("generador.routes")
+    assert {"grpc", "google"} <= loaded_by("usuarios.sessions.process")
 
 
 @pytest.mark.parametrize("cls", MESSAGES, ids=name_of)

@@ -18,7 +18,16 @@ from pulsaga.system import System as Declared
 from pulsaga_program.local import LocalPostgres, LocalPulsar
 from system import SYSTEM
 
-KEYS = ("VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "RESET_KEY", "SIGNING_KEY", "INTERNAL_TOKEN", "WEBHOOK_SECRET")
+KEYS = (
+    "VAULT_KEY",
+    "LINK_KEY",
+    "TOKEN_KEY",
+    "RESET_KEY",
+    "SIGNING_KEY",
+    "INTERNAL_TOKEN",
+    "WEBHOOK_SECRET",
+    "SESSIONS_JWT_SECRET",
+)
 FAST_FAILURES = {"FAILURE_ATTEMPTS": "3", "FAILURE_DELAY": "0.1"}
 
 

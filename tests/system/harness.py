@@ -425,8 +425,8 @@ def paused(pids: Sequence[int]) -> Iterator[None]:
 
 
 def web_ports(of: Declared = SYSTEM) -> dict[str, str]:
-    """Choose ports for the web processes of a system, below the range that outgoing connections take."""
-    names = [service.name for service in of.all if service.web]
+    """Choose ports for the processes of a system that listen, below the range that outgoing connections take."""
+    names = [*of.ports(Settings.read({}))]
     draws = (random.sample(range(20_000, 30_000), len(names)) for _ in count())
     chosen = next(ports for ports in draws if all(map(port_is_free, ports)))
     return {f"{name.upper()}_PORT": str(port) for name, port in zip(names, chosen, strict=True)}

@@ -19,7 +19,9 @@ SERVICES = ("generador", "correo", "usuarios", "pedidos")
 
 @pytest.fixture(scope="module")
 def system(mode: Mode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with mode.running(tmp_path_factory.mktemp("users"), only=SERVICES, RATE_LIMIT="none", PROTOOLS_FAULTS="on") as running:
+    with mode.running(
+        tmp_path_factory.mktemp("users"), only=SERVICES, RATE_LIMIT="none", PROTOOLS_FAULTS="on"
+    ) as running:
         yield running
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass, replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,13 +19,23 @@ from pulsaga import (
     Message,
     Saga,
     Service,
+    SettingError,
     Step,
     System,
     UnitOfWork,
     command,
     contract_of,
     event,
+    setting,
+    values,
 )
+from pulsaga.settings import Settings
+from pulsaga_program.preflight import check_system
+
+
+def no_loops(_process: Any, _runtime: Any) -> list[Any]:
+    """Add nothing to a process."""
+    return []
 
 
 @event("stock.reserved")
@@ -304,6 +315,14 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Service("stock", processes={"web": lambda _process, _runtime: []}),
         r"service stock: web is a kind of process of every service",
     ),
+    "a port of no process": (
+        lambda: Service("stock", ports={"grpc": 7100}),
+        r"service stock: a port for grpc, which is",
+    ),
+    "a kind of process whose port is a service's": (
+        lambda: System("shop", services=[Service("stock", processes={"shop": no_loops}, ports={"shop": 7100})]),
+        r"system shop: two ports called shop",
+    ),
     "two handlers of one message": (lambda: stock(Reserve, Reserve), r"service stock: two handlers of stock\.reserve"),
 }
 
@@ -390,7 +409,6 @@ def test_a_table_gets_its_revision_but_for_what_is_only_added_to() -> None:
 
 def test_ports_are_assigned_or_given_and_every_process_is_named() -> None:
     """A new service needs no line in a list of ports."""
-    from pulsaga.settings import Settings
 
     def web(_runtime: Any, _read: Any) -> Any:
         raise AssertionError("not asked for")
@@ -406,9 +424,48 @@ def test_ports_are_assigned_or_given_and_every_process_is_named() -> None:
 
 def test_a_service_may_have_a_kind_of_process_of_its_own() -> None:
     """Not every server speaks HTTP."""
-    stock_by_grpc = Service("stock", processes={"grpc": lambda _process, _runtime: []})
+    stock_by_grpc = Service("stock", processes={"grpc": no_loops})
     assert System("shop", services=[stock_by_grpc]).processes == (
         ("shop", "worker"),
         ("stock", "grpc"),
         ("shop", "web"),
     )
+
+
+def test_a_kind_of_process_may_have_a_port_settings_and_secrets_of_its_own() -> None:
+    """`config show` tells them, and `up` refuses two servers on one port."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Shelves:
+        shelves: int = setting("SHELVES", values.count, "3")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Signs:
+        sign: str = setting("SIGN", values.text, "open")
+
+    service = Service(
+        "stock",
+        processes={"grpc": no_loops},
+        ports={"grpc": 7100},
+        settings=[Shelves, Signs],
+        secrets=["STOCK_SECRET"],
+    )
+    system, given = System("shop", services=[service]), Settings.read({"STOCK_SECRET": "s" * 32})
+    shown = system.shown(given)
+    assert shown.items() >= {"GRPC_PORT": "7100", "SHELVES": "3", "SIGN": "open", "STOCK_SECRET": "(hidden)"}.items()
+    assert "GRPC_URL" not in shown
+    assert system.port_of(Settings.read({"GRPC_PORT": "7200"}), "grpc") == 7200
+    with pytest.raises(SettingError, match=r"^SHOP_PORT: 7100 is the port of GRPC_PORT, too|^GRPC_PORT: 7100 is"):
+        check_system(system, Settings.read({"SHOP_PORT": "7100", "AUTH": "none"}))
+
+
+def test_a_secret_is_text_that_embedded_mode_makes_and_others_are_asked_for(tmp_path: Path) -> None:
+    """What is given in one mode is good in the other; what is too short is named, and not shown."""
+    embedded = Settings.read({"PROTOOLS_HOME": str(tmp_path)})
+    made = embedded.secret("STOCK_SECRET")
+    assert made == embedded.secret("STOCK_SECRET") == embedded.key_file("STOCK_SECRET").read_bytes()
+    assert Settings.read({"STOCK_SECRET": made.decode()}).secret("STOCK_SECRET") == made
+    with pytest.raises(SettingError, match=r"^STOCK_SECRET: is missing"):
+        Settings.read({"BROKER_HOST": "pulsar"}).secret("STOCK_SECRET")
+    with pytest.raises(SettingError, match=r"^STOCK_SECRET: holds 6 bytes"):
+        Settings.read({"STOCK_SECRET": "hidden"}).secret("STOCK_SECRET")

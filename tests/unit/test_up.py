@@ -97,6 +97,15 @@ def test_a_taken_web_port_is_named(tmp_path: Path, listener: socket.socket) -> N
         refuse_taken_ports(SYSTEM, settings, {("bff", "web"): 1})
 
 
+def test_a_taken_port_of_another_kind_of_process_is_named(tmp_path: Path, listener: socket.socket) -> None:
+    """Replicas share it (SO_REUSEPORT), and so would another program, which then answers some of the calls."""
+    port = listener.getsockname()[1]
+    settings = Settings.read({"PROTOOLS_HOME": str(tmp_path), "SESSIONS_PORT": str(port)})
+    refuse_taken_ports(SYSTEM, settings, {("usuarios", "worker"): 1})
+    with pytest.raises(PortInUse, match=f"{port} is in use.*SESSIONS_PORT"):
+        refuse_taken_ports(SYSTEM, settings, {("usuarios", "sessions"): 2})
+
+
 def test_the_embedded_broker_counts_as_started_once_it_takes_connections(settings: Settings) -> None:
     """A service that is faster than its broker would only fill the screen with errors."""
     [broker] = embedded_broker(settings)
@@ -245,9 +254,16 @@ WRONG = {
     "PROTOOLS_CLOCK_OFFSET": ("nan", "1e300", "later"),
     "MAIL_CLAIM": ("0", "-1"),
     "PROTOOLS_FAULTS": ("nonsense",),
+    "SESSIONS_PORT": ("0", "{BFF_PORT}"),
+    "SESSIONS_JWT_SECRET": ("short",),
+    "SESSIONS_JWT_EXPIRATION": ("1", "0", "-1h", "999ms", "1d", "1e3s", "2000000h"),
+    "SESSIONS_TLS_CERT": ("/no/such/file",),
+    "SESSIONS_TLS_KEY": ("/no/such/file",),
+    "SESSIONS_TLS_CLIENT_CA": ("/no/such/file",),
+    "SESSIONS_REFLECTION": ("yes",),
     "LOG_FORMAT": ("xml",),
 }
-KEYS = ["VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "RESET_KEY", "SIGNING_KEY", "INTERNAL_TOKEN"]
+KEYS = ["VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "RESET_KEY", "SIGNING_KEY", "INTERNAL_TOKEN", "SESSIONS_JWT_SECRET"]
 FREE = {
     *("JWT_AUDIENCE", "JWT_ISSUER", "BROKER_TOKEN", "BROKER_ROLE_PREFIX", "DB_USERNAME", "DB_PASSWORD", "OPERATOR"),
     *("PROTOOLS_SAGA_PORT", "CORREO_PORT", "USUARIOS_PORT", "DB_READ_HOSTNAME"),  # read as their neighbours are

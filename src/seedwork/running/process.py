@@ -26,9 +26,11 @@ class Loop:
 
 
 class Process:
-    """Hold the loops of this process."""
+    """The loops of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = False) -> None:
+        self.alone = alone
+        """Whether it was started by itself, not as a part of a system that runs on this machine."""
         self._loops: list[Loop] = []
         self._end = threading.Event()
         self._broken = False

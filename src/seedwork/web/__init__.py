@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pulsaga.web.access.rights import SEEING as SEEING
     from pulsaga.web.access.rights import SERVICE as SERVICE
     from pulsaga.web.access.rights import allow as allow
+    from pulsaga.web.access.tokens import Refused as Refused
+    from pulsaga.web.access.tokens import check_service_token as check_service_token
+    from pulsaga.web.access.tokens import service_token as service_token
+    from pulsaga.web.access.tokens import signed_claims as signed_claims
     from pulsaga.web.asking import Answered as Answered
     from pulsaga.web.asking import Peer as Peer
     from pulsaga.web.contract import LIMIT as LIMIT
@@ -63,6 +67,7 @@ PLACES = {
     "Peer": "pulsaga.web.asking",
     "Problem": "pulsaga.web.formats",
     "Rate": "pulsaga.web.access.limits",
+    "Refused": "pulsaga.web.access.tokens",
     "SEEING": "pulsaga.web.access.rights",
     "SERVICE": "pulsaga.web.access.rights",
     "Shape": "pulsaga.web.contract",
@@ -73,13 +78,16 @@ PLACES = {
     "app_of": "pulsaga.web.development",
     "callback_field": "pulsaga.web.front_door.shapes",
     "guess_budgets": "pulsaga.web.access.guesses",
+    "check_service_token": "pulsaga.web.access.tokens",
     "http": "pulsaga.web.http",
     "invalid": "pulsaga.web.formats",
     "link": "pulsaga.web.front_door.commands.resources",
     "operation": "pulsaga.web.contract",
     "page_of": "pulsaga.web.front_door.commands.resources",
     "reasons_of": "pulsaga.web.front_door.commands.queries",
+    "service_token": "pulsaga.web.access.tokens",
     "shape_of": "pulsaga.web.front_door.shapes",
+    "signed_claims": "pulsaga.web.access.tokens",
     "text": "pulsaga.web.front_door.commands.resources",
     "time": "pulsaga.web.front_door.commands.resources",
     "visible": "pulsaga.web.front_door.tables",

@@ -239,6 +239,16 @@ def issue(settings: Settings, subject: str, role: Role, lifetime_s: float, scope
     return jwt.encode(claims | about, settings.jwt_secret, "HS256")
 
 
+def signed_claims(token: str, secret: bytes, audience: str, issuer: str) -> dict[str, Any]:
+    """Return the claims of a token that was signed under a secret with HS256, whatever its header says.
+
+    It has the audience, the issuer, a subject and an end; its times are looked at with LEEWAY_S. Raise Refused for any
+    other, whatever is wrong with it.
+    """
+    with _refusing(token):
+        return _decoded(_spelled(token), secret, "HS256", audience, issuer)
+
+
 # --- between services
 
 
