@@ -376,7 +376,7 @@ HISTORY = {
     "outbox": f"{{id}}, 't', {{blob}}, {FAR}",
     "failure": f"'f' || g, 't', {{blob}}, 1, 'e', {FAR}, 0",
     "saga": "{id}, 1, 'w', 'COMPLETED', 4, 'ada', '{{}}', '{{}}', NULL, NULL, NULL, 0",
-    "mail": "{id}, 1, 'ada', 'a@b', 's', '{{}}', 'sent', 1, NULL, NULL, 0, 0, ''",
+    "mail": "{id}, 1, 'ada', 'a@b', 's', '{{}}', 'sent', 1, NULL, NULL, 0, 0, '', 'password'",
     "password": "'p' || g, 1, 1, {id}, {id}, 'ada', 'revealed', NULL, NULL, {blob}, {blob}, 0, 0, NULL",
     "failed_attempt": f"'k' || g, 1, 1, {FAR}",
 }

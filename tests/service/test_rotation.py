@@ -68,7 +68,7 @@ class Company:
 
     def knows(self, plain: str) -> bool:
         """Tell whether this is ada's valid password."""
-        return verify(self.generador.runtime, "ada", plain, "127.0.0.1", "shop")
+        return verify(self.generador.runtime, "ada", plain, "127.0.0.1", "shop") is not None
 
     def vault(self) -> tuple[Any, Any]:
         """Return ada's password, and the secret beside it."""

@@ -32,16 +32,16 @@ class Asked:
 class Taken(Shape):
     """Say that an order was taken."""
 
-    root = "order"
+    root = "taken"
     status = text("That it worked.", "OK", one_of=("OK",))
     message = text("For people.", "Your order is on the way")
     orderId = text("Of the order.", ID)
 
 
-class Order(Shape):
-    """An order."""
+class Pedido(Shape):
+    """An order by request id."""
 
-    root = "order"
+    root = "pedido"
     _id = text("Of the order.", ID)
     price = fields.Integer(required=True, metadata={"description": "What it costs.", "minimum": 0, "examples": [400]})
     date = time("When it was made.", "2026-01-31T09:26:53.589Z")
@@ -49,20 +49,20 @@ class Order(Shape):
     status = text("Where it stands.", "processing", one_of=("new", "processing"))
 
 
-class OrderData(Shape):
+class PedidoData(Shape):
     """Hold orders."""
 
     root = "data"
-    data = fields.List(fields.Nested(Order), required=True, metadata={"description": "The oldest first."})
+    data = fields.List(fields.Nested(Pedido), required=True, metadata={"description": "The oldest first."})
 
 
-class Orders(Shape):
+class Pedidos(Shape):
     """List a caller's orders."""
 
-    root = "orders"
+    root = "pedidos"
     status = text("That it worked.", "success", one_of=("success",))
     results = fields.Integer(required=True, metadata={"description": "How many.", "minimum": 0, "examples": [1]})
-    data = fields.Nested(OrderData, required=True)
+    data = fields.Nested(PedidoData, required=True)
 
 
 def take_order(asked: Mapping[str, Any], _settings: Settings) -> TakeOrder:
@@ -91,7 +91,7 @@ ENTRANCES = (
 
 @api.get(PATH)
 @allow(ASKING)
-@operation(parameters=(LIMIT,), answers={200: Answer(description="The caller's orders.", shape=Orders)})
+@operation(parameters=(LIMIT,), answers={200: Answer(description="The caller's orders.", shape=Pedidos)})
 def list_own_orders() -> Response:
     """List the caller's own orders, the newest ones where there are many, the oldest of them first."""
     query = select(pedido).where(pedido.c.user_id == http.caller().subject)
@@ -99,7 +99,7 @@ def list_own_orders() -> Response:
         newest = query.order_by(pedido.c.order_id.desc()).limit(http.page_limit())
         rows = connection.execute(newest).mappings().all()
     shown = [_resource(row) for row in reversed(rows)]
-    return http.reply("orders", {"status": "success", "results": len(shown), "data": {"data": shown}})
+    return http.reply("pedidos", {"status": "success", "results": len(shown), "data": {"data": shown}})
 
 
 def _resource(row: RowMapping) -> dict[str, Any]:

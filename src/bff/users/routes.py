@@ -10,7 +10,7 @@ from bff.users import queries, shapes
 from bff.users.accounts import Accounts
 from bff.users.door import USER_ID, USER_PAGE
 from bff.users.queries import ISSUER
-from pulsaga.web import ASKING, LIMIT, NEXT, PUBLIC, SEEING, Answer, Problem, allow, http, operation
+from pulsaga.web import ASKING, LIMIT, NEXT, PUBLIC, SEEING, Answer, allow, http, operation
 
 api = http.api("users", __name__)
 ADMIN = frozenset({"admin"})
@@ -84,13 +84,13 @@ def reset_password(body: dict[str, str]) -> Response:
 @operation(
     takes=shapes.CHANGE,
     answers={200: SESSION},
-    problems={401: f"{WRONG} Or nobody says who asks.", 403: "The caller is no user.", 429: TOO_MANY},
+    problems={401: f"{WRONG} Or nobody says who asks.", 404: "The caller is no user.", 429: TOO_MANY},
 )
 def change_password(body: dict[str, str]) -> Response:
     """Choose another password; whoever was logged in as this user is so no more."""
     user_id = http.caller().at(ISSUER)
     if user_id is None:
-        raise Problem(403, "forbidden", "only a user who is logged in has a password to change")
+        raise http.not_found("user who is logged in so")
     said = {"user_id": user_id, "password": body["currentPassword"], "new_password": body["password"]}
     session = _accounts().session("/internal/password-changes", {**said, "address": http.address()})
     return http.reply("session", session)
@@ -119,7 +119,7 @@ def list_users() -> Response:
     problems={404: "The caller may not see a user of this id, or it is not known yet."},
 )
 def show_user(user_id: str) -> Response:
-    """Show a user: to themself, or to an administrator."""
+    """Show a user: to themself, or to who may see everything."""
     found = queries.find_user(http.read_engine(), _own(user_id))
     if found is None:
         raise http.not_found("user of this id")
@@ -134,7 +134,7 @@ def show_user(user_id: str) -> Response:
     problems={404: "The caller may not see a user of this id."},
 )
 def list_emails(user_id: str) -> Response:
-    """List the addresses that a user has had: to themself, or to an administrator."""
+    """List the addresses that a user has had: to themself, or to who may see everything."""
     return http.reply("emails", queries.list_emails(http.read_engine(), _own(user_id)))
 
 
@@ -172,7 +172,7 @@ def _marked(user_id: str, mark: str, value: bool) -> Response:
 def _own(user_id: str) -> str:
     """Return the id of a user whom the caller may see; raise the Problem 404 for any other."""
     known, caller = http.known_id(user_id, "user"), http.caller()
-    if caller.role != "admin" and caller.at(ISSUER) != known:
+    if caller.sees_only and caller.at(ISSUER) != known:
         raise http.not_found("user of this id")
     return known
 
