@@ -15,11 +15,11 @@ from sqlalchemy.exc import IntegrityError
 
 from pulsaga import Context, DomainError, ProtoolsError, Runtime, Stale, UnitOfWork, new_id, seal_text
 from pulsaga.web import Guesses, Peer
-from usuarios.domain import changed, email_key, state_of, with_password
+from usuarios.domain import UserRow, changed, email_key, state_of, with_password
 from usuarios.messages import ResetIssued
 from usuarios.passwords import hash_of, is_password
 from usuarios.settings import UsuariosSettings
-from usuarios.tables import UserRow, guess_budget, issued, reset, usuario
+from usuarios.tables import guess_budget, issued, reset, usuario
 from usuarios.tokens import ISSUER, issue
 
 T = TypeVar("T")

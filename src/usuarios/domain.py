@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import re
+from typing import TypedDict
 
 from usuarios.messages import UserChanged
-from usuarios.tables import UserRow
 
 ADDRESS = re.compile(r"[!#-~]{1,64}@[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)+")
 """Plain ASCII and unquoted (RFC 5321 §4.1.2); correo looks closer."""
 ADDRESS_LENGTH = 254
+
+
+class UserRow(TypedDict):
+    """A user."""
+
+    id: str
+    version: int
+    username: str
+    email: str
+    email_key: str
+    first_name: str
+    last_name: str
+    phone: str
+    admin: bool
+    active: bool
+    password_hash: str | None
+    sessions_not_before: float
+    proposed_email: str | None
+    proposed_by: str | None
+    created_at: float
+    changed_at: float
 
 
 def state_of(row: UserRow) -> UserChanged:

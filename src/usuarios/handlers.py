@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from correo.messages import PasswordMailSent
 from pulsaga import DomainError, Message, UnitOfWork, printable
-from usuarios.domain import changed, email_key, is_address, state_of
+from usuarios.domain import UserRow, changed, email_key, is_address, state_of
 from usuarios.messages import (
     AdoptEmail,
     DropProposal,
@@ -13,7 +13,7 @@ from usuarios.messages import (
     ProposalDropped,
     ProposeEmail,
 )
-from usuarios.tables import UserRow, issued, usuario
+from usuarios.tables import issued, usuario
 
 
 def propose_email(message: Message[ProposeEmail], uow: UnitOfWork) -> None:

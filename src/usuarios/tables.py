@@ -8,30 +8,10 @@ from sqlalchemy import Boolean, Column, Double, Integer, MetaData, String
 
 from pulsaga import Id, Row, Rows, partial_index
 from pulsaga.web import guess_budgets
+from usuarios.domain import UserRow
 
 WRITE = MetaData()
 READ = MetaData()
-
-
-class UserRow(TypedDict):
-    """A user."""
-
-    id: str
-    version: int
-    username: str
-    email: str
-    email_key: str
-    first_name: str
-    last_name: str
-    phone: str
-    admin: bool
-    active: bool
-    password_hash: str | None
-    sessions_not_before: float
-    proposed_email: str | None
-    proposed_by: str | None
-    created_at: float
-    changed_at: float
 
 
 class IssuedRow(TypedDict):
