@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.faults.conftest import hurt
 from tests.faults.matrix import Point, Verdict, draw_pairs, enumerate_points, kill_at, kill_twice
-from tests.faults.stories import ORDERS, PASSWORDS, TRIPS, Story
+from tests.faults.stories import EMAILS, ORDERS, PASSWORDS, TRIPS, Story
 from tests.system.conftest import Mode, on_servers
 from tests.system.harness import SOURCES, System
 from tests.system.mailboxes import SmtpServer, smtp_server
@@ -23,7 +23,7 @@ from tests.system.trips import new_key, prepare
 from pulsaga_program.local import LocalPostgres, LocalPulsar
 from pulsaga_program.local.process import free_ports
 
-STORIES = {"passwords": PASSWORDS, "orders": ORDERS, "trips": TRIPS}
+STORIES = {"passwords": PASSWORDS, "orders": ORDERS, "emails": EMAILS, "trips": TRIPS}
 TRIES = 4
 QUICK = {"SWEEP_AFTER": "1", "MAIL_CLAIM": "3", "FAILURE_DELAY": "0.2"}
 """What would else be waited for after every kill."""

@@ -63,7 +63,7 @@ def enumerate_points(system: System, story: Story) -> list[Point]:
 
 
 def _passes(system: System, story: Story, kind: str) -> Iterator[Point]:
-    subject, seams = story.name(kind), system.of.seams
+    subject, seams = story.subject(system, kind), system.of.seams
     with ExitStack() as stack:
         counts = {seam: stack.enter_context(system.counting(_counting(seam, subject))) for seam in seams}
         story.run(system, kind, subject)
@@ -102,7 +102,7 @@ def defects(system: System) -> str:
 
 def kill_at(system: System, story: Story, point: Point) -> Verdict:
     """Run one saga and kill at one point."""
-    subject = story.name(point.kind)
+    subject = story.subject(system, point.kind)
     with ExitStack() as stack:
         fired = [stack.enter_context(system.counting(rule)) for rule in point.rules(subject)]
         status = story.run(system, point.kind, subject)
@@ -113,7 +113,7 @@ def kill_at(system: System, story: Story, point: Point) -> Verdict:
 
 def kill_twice(system: System, story: Story, first: Point, second: Point) -> Verdict:
     """Kill at one point, and again at another of the same service while it recovers from that."""
-    subject, pair = story.name(first.kind), (first, second)
+    subject, pair = story.subject(system, first.kind), (first, second)
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         once = [stack.enter_context(system.counting(rule)) for rule in first.rules(subject)]
         with paused([system.process.pid]):  # the supervisor: nobody comes back before the second rule is there

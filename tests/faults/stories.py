@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -28,12 +28,8 @@ class Story:
     wrong: Wrong
     """Given the kind and the subject, says what is wrong with what was done; nothing when all is well."""
 
-    names: Mapping[str, str] = field(default_factory=dict)
-    """How subjects of a kind begin, where that matters."""
-
-    def name(self, kind: str) -> str:
-        """Return a subject that no other saga has."""
-        return f"{self.names.get(kind, '')}{new_name()}"
+    subject: Callable[[System, str], str] = lambda _system, _kind: new_name()
+    """Returns a subject for a saga of a kind that no other saga has; what it needs before it begins is done here."""
 
     def run(self, system: System, kind: str, subject: str) -> str:
         """Ask until somebody answers; return how the command ended."""
@@ -106,7 +102,7 @@ TRIPS = Story(
     _ask_for_trip,
     _approve,
     _wrong_bookings,
-    names={"compensated": "Erewhon-"},
+    subject=lambda _system, kind: ("Erewhon-" if kind == "compensated" else "") + new_name(),
 )
 """One that is approved, and one that is given back from its end."""
 
@@ -147,3 +143,45 @@ def _wrong_stock(system: System, kind: str, subject: str) -> str:
 
 
 ORDERS = Story({"happy": "completed", "compensated": "refused"}, _ask_for_order, lambda *_: None, _wrong_stock)
+
+
+# --- another address: one that is confirmed, and one that no mail reaches
+
+
+def _sign_up(system: System, _kind: str) -> str:
+    """Sign somebody up; return the user's id, once the front door knows of the user."""
+    name, secret = new_name(), "correct horse battery"
+    said = {"username": name, "email": f"{name}@example.test", "password": secret, "passwordConfirm": secret}
+    user_id = str(system.post("/signup", said).json["data"]["user"]["_id"])
+    system.eventually(lambda: system.get(f"/users/{user_id}").status == 200)
+    return user_id
+
+
+def _ask_for_address(system: System, kind: str, subject: str, key: str) -> str | None:
+    body = {"email": _new_address(system, kind, subject)}
+    answer = system.put(f"/users/{subject}/email", body, Idempotency_Key=key)
+    return answer.json["id"] if answer.status == 202 else None
+
+
+def _new_address(system: System, kind: str, subject: str) -> str:
+    return f"{subject}@{'new.test' if kind == 'happy' else system.mailbox.refused}"
+
+
+def _confirm(system: System, _kind: str, identifier: str) -> None:
+    address = f"{system.command(identifier)['user_id']}@new.test"
+    for mail in system.mails_to(address):
+        system.post("/signals/confirm-email", {"token": mail.token})
+
+
+def _wrong_address(system: System, kind: str, subject: str) -> str:
+    ((email, proposed, version, name),) = system.rows(
+        "usuarios", "SELECT email, proposed_email, version, username FROM usuario WHERE id = :id", id=subject
+    )
+    old, new = f"{name}@example.test", _new_address(system, kind, subject)
+    mailed = [len({mail.raw for mail in system.mails_to(address)}) for address in (old, new)]
+    found = (email, proposed, version, mailed)
+    right = (new, None, 2, [1, 1]) if kind == "happy" else (old, None, 1, [0, 0])
+    return "" if found == right else f"left over: {found}"
+
+
+EMAILS = Story({"happy": "completed", "compensated": "refused"}, _ask_for_address, _confirm, _wrong_address, _sign_up)
