@@ -10,6 +10,7 @@ from pulsaga import Handler, Process, Projection, Runtime, Service
 from pulsaga.web import Guesses
 from usuarios.checks import CHECKS
 from usuarios.domain import email_key
+from usuarios.erasing import ERASURE
 from usuarios.forgetting import forget_resets
 from usuarios.handlers import adopt_email, drop_proposal, note_mail, propose_email
 from usuarios.messages import AdoptEmail, DropProposal, ProposeEmail, ResetIssued, UserChanged
@@ -66,4 +67,5 @@ USUARIOS = Service(
     preflight=check_tls,
     keys=["SIGNING_KEY", "RESET_KEY"],
     checks=CHECKS,
+    erasure=ERASURE,
 )
