@@ -7,7 +7,7 @@ PROTOOLS := $(BIN)/protools
 .DEFAULT_GOAL := help
 .PHONY: security secrets-baseline sbom help install lock run run-pulsar stop test lint format contract fault-cases crash-matrix control-arms mutate \
 	simulate chaos bench k6 bench-peers bench-embedded bench-history bench-timers bench-items bench-scale bench-memory bench-docs \
-	k6-binary k6-overload k6-soak outside schemathesis
+	scenario-modifiability k6-binary k6-overload k6-soak outside schemathesis
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +141,9 @@ bench-scale: .venv/.stamp ## Measure the same work on 1, 2 and 4 replicas of eve
 
 bench-memory: .venv/.stamp ## Measure what every process grows by over 100,000 sagas, 5 minutes (ARGS="--sagas 1000000 --embedded")
 	@exec $(BIN)/python -m bench.memory $(ARGS)
+
+scenario-modifiability: .venv/.stamp ## Add a third wire format by the guide, use it, and count what was touched, 1 minute
+	@exec $(BIN)/pytest -q tests/service/test_formats.py tests/system/test_adding.py $(ARGS)
 
 bench-docs: .venv/.stamp ## Put the last run into docs/performance.md and docs/img
 	@$(BIN)/python -m bench.peers.install plots
