@@ -43,6 +43,7 @@ export default function (data) {
   };
   const location = accept(face, "/orders", wish);
   if (!location || follow(face, location) !== "completed") return;
-  const delivery = accept(FACES.json, `/orders/${location.split("/").pop()}/delivery`, {});
+  const path = `/orders/${location.split("/").pop()}/delivery`;
+  const delivery = accept(FACES.json, path, {}, { name: "POST /orders/{id}/delivery" });
   if (delivery) follow(FACES.json, delivery);
 }
