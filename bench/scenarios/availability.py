@@ -271,7 +271,7 @@ def _draw(rows: list[Row]) -> None:
         parts["services" if row.target in SYSTEM.names else "servers"].append(row)
     for name, drawn in parts.items():
         series = {row.target: row.open_by_second for row in drawn}
-        title = f"Commands accepted and not ended; {name} away for a minute from second 10 on"
+        title = f"Commands accepted and not ended; {name} away for a minute"
         (IMAGES / f"availability-{name}.svg").write_text(chart.lines(title, series, "commands"))
 
 
