@@ -7,10 +7,10 @@ PROTOOLS := $(BIN)/protools
 .DEFAULT_GOAL := help
 .PHONY: security secrets-baseline sbom help install lock run run-pulsar stop test lint format contract proto fault-cases crash-matrix control-arms mutate \
 	simulate chaos bench k6 bench-peers bench-embedded bench-history bench-timers bench-items bench-scale bench-memory bench-docs \
-	k6-binary k6-overload k6-soak outside schemathesis
+	scenario-modifiability scenario-scalability scenario-availability k6-binary k6-overload k6-soak outside schemathesis
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -148,6 +148,15 @@ bench-scale: .venv/.stamp ## Measure the same work on 1, 2 and 4 replicas of eve
 bench-memory: .venv/.stamp ## Measure what every process grows by over 100,000 sagas, 5 minutes (ARGS="--sagas 1000000 --embedded")
 	@exec $(BIN)/python -m bench.memory $(ARGS)
 
+scenario-modifiability: .venv/.stamp ## Add a third wire format by the guide, use it, and count what was touched, 1 minute
+	@exec $(BIN)/pytest -q tests/service/test_formats.py tests/system/test_adding.py $(ARGS)
+
+scenario-scalability: .venv/.stamp k6-binary ## 200 users create products and orders, 200 list, on 1 and 2 replicas, 6 minutes
+	@$(WITH_K6); exec $(BIN)/python -m bench.scenarios.scalability --draw $(ARGS)
+
+scenario-availability: .venv/.stamp ## Each service, the broker and the databases away for 60 s under load, 20 minutes (ARGS="--only bff")
+	@exec $(BIN)/python -m bench.scenarios.availability --draw $(ARGS)
+
 bench-docs: .venv/.stamp ## Put the last run into docs/performance.md and docs/img
 	@$(BIN)/python -m bench.peers.install plots
 	@exec $(BIN)/python -m bench.publish
@@ -167,7 +176,7 @@ k6-binary:
 		echo 'building k6 $(K6_VERSION), once: some minutes'; \
 		GOBIN="$$(go env GOPATH)/bin" go install go.k6.io/k6@$(K6_VERSION); }
 
-k6: k6-binary ## Load a running system (SCRIPT=password, orders or productos, RATE=20 DURATION=30s BASE_URL=...)
+k6: k6-binary ## Load a running system (SCRIPT=password, orders, productos or users, RATE=20 DURATION=30s BASE_URL=...)
 	@$(WITH_K6); exec k6 run $(ARGS) k6/$(or $(SCRIPT),password).js
 
 k6-overload: .venv/.stamp k6-binary ## Measure the capacity of a system of its own, then ask it for three times as much

@@ -1,23 +1,30 @@
-"""Draw lines over seconds as an SVG, with nothing but text."""
+"""Draw lines over seconds, or over a few named places, as an SVG, with nothing but text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 900, 380
 LEFT, RIGHT, TOP, BOTTOM = 60, 130, 40, 40
-COLOURS = ("#888888", "#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+COLOURS = ("#888888", "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b")
 
 
-def lines(title: str, series: Mapping[str, Sequence[float]], unit: str) -> str:
-    """Return an SVG of these series, one value a second each, on one axis from 0."""
+def lines(
+    title: str,
+    series: Mapping[str, Sequence[float]],
+    unit: str,
+    *,
+    axis: str = "seconds",
+    places: Sequence[str] = (),
+) -> str:
+    """Return an SVG of these series, one value a second each, or one a place, on one axis from 0."""
     top = _round_up(max(max(values) for values in series.values()))
     seconds = max(len(values) for values in series.values())
-    parts = [_text(LEFT, TOP - 16, title, size=15), _text(LEFT, HEIGHT - 6, "seconds"), _text(4, TOP - 4, unit)]
+    parts = [_text(LEFT, TOP - 16, title, size=15), _text(LEFT, HEIGHT - 6, axis), _text(4, TOP - 4, unit)]
     parts += [_rule(top, share / 5) for share in range(6)]
-    parts += [_text(_x(second, seconds), HEIGHT - BOTTOM + 16, str(second)) for second in range(0, seconds, 10)]
+    parts += [_text(_x(at, seconds), HEIGHT - BOTTOM + 16, name) for at, name in _ticks(seconds, places)]
     parts += [_line(values, seconds, top, COLOURS[row]) for row, values in enumerate(series.values())]
     parts += [_legend(row, name, COLOURS[row]) for row, name in enumerate(series)]
     body = "\n".join(parts)
@@ -25,6 +32,10 @@ def lines(title: str, series: Mapping[str, Sequence[float]], unit: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">\n'
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n{body}\n</svg>\n'
     )
+
+
+def _ticks(seconds: int, places: Sequence[str]) -> Iterator[tuple[int, str]]:
+    return enumerate(places) if places else ((second, str(second)) for second in range(0, seconds, 10))
 
 
 def _round_up(value: float) -> float:

@@ -9,6 +9,8 @@ import { BASE_URL, WHO, number } from "./common.js";
 const SAGA_TIMEOUT_S = number("SAGA_TIMEOUT_S", 30);
 const FIRST_PAUSE_S = number("POLL_MS", 20) / 1000; // the pause grows by half each time: polls are load too
 const LONGEST_PAUSE_S = 0.5;
+const SELDOM_S = 0.2;
+const AT_ONCE = 20;
 
 export const acceptance = new Trend("acceptance_ms", true);
 const saga = new Trend("saga_ms", true);
@@ -65,9 +67,9 @@ export function isReady() {
   }
 }
 
-export function ask(face, path, said) {
+export function ask(face, path, said, name = `POST ${path}`) {
   const headers = { ...WHO, "Content-Type": face.type, Accept: face.type };
-  return http.post(BASE_URL + path, face.body(said), { headers, tags: { name: `POST ${path}` } });
+  return http.post(BASE_URL + path, face.body(said), { headers, tags: { name } });
 }
 
 // Make something that others need, and return the id that it bears.
@@ -78,8 +80,25 @@ export function made(path, said) {
   return answer.json("id");
 }
 
-export function accept(face, path, said) {
-  const answer = ask(face, path, said);
+// Make many of them, so many at once; `said` gives each by its number.
+export function madeAll(path, count, said) {
+  const headers = { ...WHO, "Content-Type": "application/json", Prefer: "wait=30" };
+  const one = (n) => ["POST", BASE_URL + path, JSON.stringify(said(n)), { headers, tags: { name: `POST ${path}` } }];
+  for (let from = 0; from < count; from += AT_ONCE) {
+    const numbers = [...Array(Math.min(AT_ONCE, count - from)).keys()].map((n) => from + n);
+    const wrong = http.batch(numbers.map(one)).find((answer) => answer.status !== 201);
+    if (wrong) exec.test.abort(`POST ${path} answers ${wrong.status}: ${wrong.body || wrong.error}`);
+  }
+}
+
+// With `turnedAway` a refusal for overload is counted there, and waited for as it says; it is no failed check.
+export function accept(face, path, said, { name, turnedAway } = {}) {
+  const answer = ask(face, path, said, name);
+  if (turnedAway && answer.status === 503) {
+    turnedAway.add(1);
+    sleep(Number(answer.headers["Retry-After"] || 1));
+    return undefined;
+  }
   const location = answer.headers["Location"];
   const good = check(answer, { "accepted with 202 and a Location": () => answer.status === 202 && Boolean(location) });
   if (!good) return undefined;
@@ -99,6 +118,23 @@ export function follow(face, location) {
     pause = Math.min(pause * 1.5, LONGEST_PAUSE_S);
   }
   if (exec.vu.idInTest <= 3) console.error(`${location} did not end within ${SAGA_TIMEOUT_S} s`); // some, to look at
+  return undefined;
+}
+
+// The same with few requests: the saga's time is that of its own stamps, accepted and ended.
+export function followSeldom(location) {
+  const began = Date.now();
+  const params = { headers: { ...WHO, Accept: FACES.json.type }, tags: { name: "GET /commands/{id}" } };
+  let pause = SELDOM_S;
+  while (Date.now() - began < SAGA_TIMEOUT_S * 1000) {
+    sleep(pause);
+    const answer = http.get(BASE_URL + location, params);
+    if (check(answer, { "the command is shown, never 404": () => answer.status === 200 })) {
+      const { status, createdAt, updatedAt } = answer.json();
+      if (ended(status, Date.parse(updatedAt) - Date.parse(createdAt))) return status;
+    }
+    pause = Math.min(pause * 1.5, LONGEST_PAUSE_S * 2);
+  }
   return undefined;
 }
 

@@ -5,7 +5,7 @@
 //
 // It begins with a product that has stock for all of it, and with as many drivers as may be on their way at once.
 //
-// Further variables: DRIVERS=100  XML_SHARE=0.5  POLL_MS=20  SAGA_TIMEOUT_S=30  ACCEPTANCE_P95_MS=100  SAGA_P95_MS=1500
+// Further variables: STOCK=1000000 (0: all are refused)  DRIVERS=100  XML_SHARE=0.5  POLL_MS=20  SAGA_TIMEOUT_S=30  ACCEPTANCE_P95_MS=100  SAGA_P95_MS=1500
 //
 // acceptance_ms  POST sent -> 202 received, of orders and deliveries
 // saga_ms        202 received -> a poll that answers `completed`, of orders and deliveries
@@ -16,6 +16,7 @@ import exec from "k6/execution";
 import { RUN, TREND_STATS, env, number } from "./common.js";
 import { FACES, accept, arrivals, eitherFace, follow, isReady, made, thresholds } from "./follow.js";
 
+const STOCK = number("STOCK", 1000000);
 const DRIVERS = number("DRIVERS", 100);
 const XML_SHARE = number("XML_SHARE", 0.5);
 
@@ -29,7 +30,7 @@ export function setup() {
   isReady();
   const run = RUN();
   for (let n = 0; n < DRIVERS; n += 1) made("/conductores", { nombre: `k6-${run}-${n}` });
-  return { run, product: made("/productos", { nombre: `k6-${run}`, stock: 1000000 }) };
+  return { run, product: made("/productos", { nombre: `k6-${run}`, stock: STOCK }) };
 }
 
 export default function (data) {
@@ -42,6 +43,7 @@ export default function (data) {
   };
   const location = accept(face, "/orders", wish);
   if (!location || follow(face, location) !== "completed") return;
-  const delivery = accept(FACES.json, `/orders/${location.split("/").pop()}/delivery`, {});
+  const path = `/orders/${location.split("/").pop()}/delivery`;
+  const delivery = accept(FACES.json, path, {}, { name: "POST /orders/{id}/delivery" });
   if (delivery) follow(FACES.json, delivery);
 }

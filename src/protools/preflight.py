@@ -52,10 +52,15 @@ def _check_faults(system: System, settings: Settings) -> None:
 
 
 def check_front_door(system: System) -> None:
-    """Raise DefinitionError for a workflow that is declared open and cannot be. Loads what web processes load."""
+    """Raise DefinitionError for a workflow that is declared open and cannot be, or a format that is there already.
+
+    Loads what web processes load.
+    """
+    from pulsaga.web import formats
     from pulsaga.web.front_door.app import routes_of
     from pulsaga.web.front_door.door import FrontDoor
 
+    formats.check(system.formats)
     if door := system.door:
         routes_of(FrontDoor(system, door.entrances() if door.entrances else ()), door.name)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flask import Blueprint
 
     from pulsaga.saga.calendar import Schedule
+    from pulsaga.web.formats import Format
 
 FIRST_PORT = 3000
 
@@ -39,6 +40,8 @@ class System:
     services: Sequence[Service] = ()
     workflows: Sequence[Saga[Any]] = ()
     schedules: Sequence[Schedule] = ()
+    formats: Sequence[Format] = ()
+    """What its web processes read and write beside JSON and XML."""
     front_door: Service | None = None
     """By default one with nothing of its own, where a workflow says who may start it."""
     title: str = ""

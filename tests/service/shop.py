@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from pulsaga.saga.steps import Step, minutes
 from pulsaga.service import Service
 from pulsaga.settings import Settings
 from pulsaga.system import System
+from pulsaga.web.formats import Format
 from pulsaga.web.front_door import tables
 from pulsaga_program.schemas import derive
 
@@ -144,10 +145,14 @@ PLACED = PlaceOrder(
 
 
 def open_shop(
-    home: Path, workflows: tuple[Saga[Any], ...] = WORKFLOWS, floor: Service = FLOOR, **environment: str
+    home: Path,
+    workflows: tuple[Saga[Any], ...] = WORKFLOWS,
+    floor: Service = FLOOR,
+    formats: Sequence[Format] = (),
+    **environment: str,
 ) -> Room:
     """Set up the front door of the shop."""
-    system = System("shop", services=[floor], workflows=workflows, front_door=Service("door"))
+    system = System("shop", services=[floor], workflows=workflows, front_door=Service("door"), formats=formats)
     settings = Settings.read({"PROTOOLS_HOME": str(home), "AUTH": "none", **environment})
     broker, codec = FakeBroker(), Codec({contract_of(cls).dataschema: derive(cls) for cls in system.messages})
     write = open_database(settings, "door", "write", "owner", create=True)

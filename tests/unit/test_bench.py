@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import layout, publish, report, tables
+from bench import chart, layout, publish, report, tables
 from bench.duel import by_group
 from bench.floor import parts, read_side, write_side
 from bench.memory import growth_of
 from bench.report import Figure
+from bench.scenarios import availability
 from bench.told import verdict
 from sqlalchemy import Column, Double, LargeBinary, MetaData, String, Table
 
@@ -19,6 +22,8 @@ import generador.tables
 import pulsaga.saga.tables
 from pulsaga.delivery import tables as delivery
 from pulsaga.web.front_door import tables as front_door
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def contestant(name: str, *, peer: bool, **rounds: list[float]) -> dict[str, Any]:
@@ -159,3 +164,23 @@ def test_what_the_host_took_from_this_machine_is_told(monkeypatch: pytest.Monkey
     said[0] = "cpu  150 0 120 800 0 0 0 130 0 0"
     assert report.stolen_percent(before) == 15.0
     assert report.stolen_percent(report.processor_time()) == 0.0
+
+
+def test_a_chart_over_places_names_each_of_them() -> None:
+    """A reader sees what the ends of an axis are, also where they are no seconds."""
+    drawn = chart.lines("Rates", {"a": [1.0, 2.0, 4.0]}, "sagas/s", axis="seconds of thought", places=["5", "1", "0.5"])
+    assert re.findall(r">(5|1|0\.5|seconds of thought)</text>", drawn)[:1] == ["seconds of thought"]
+    assert all(f">{place}</text>" in drawn for place in ("5", "1", "0.5"))
+
+
+def test_the_page_on_availability_has_a_row_for_all_that_is_taken_away() -> None:
+    """A service that was added and never taken away would pass for one that may be away."""
+    page = (ROOT / "docs" / "scenarios" / "08-availability.md").read_text()
+    assert re.findall(r"^\| ([^|]+?) +\| +[0-9,]+ +\|", page, re.M) == list(availability.TARGETS)
+
+
+def test_a_command_that_was_lost_is_told() -> None:
+    """A table without losses must be one in which they would show."""
+    row = availability.Row("bff", "killed", 60.0, 4.0, accepted=3, ends={"completed": 2}, lost=1)
+    cells = dict(zip(availability.HEAD, availability.cells(row), strict=True))
+    assert (cells["lost"], cells["ended"], cells["all ended after, s"]) == ("1", "2 completed", "never")

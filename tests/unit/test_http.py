@@ -44,7 +44,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 )
 def test_the_answer_is_in_the_format_that_the_caller_prefers(accept: str, content_type: str, face: Any) -> None:
     """A client library sends long Accept headers; getting the other format breaks it at its first byte."""
-    assert formats.face_for(accept, content_type) is face
+    assert formats.format_for(accept, content_type) is face
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_answer_is_in_the_format_that_the_caller_prefers(accept: str, conten
 )
 def test_a_problem_is_told_even_to_who_accepts_nothing(accept: str, content_type: str, face: Any) -> None:
     """An error that cannot be read is two errors."""
-    assert formats.problem_face(accept, content_type) is face
+    assert formats.problem_format(accept, content_type) is face
 
 
 def test_both_faces_say_the_same_in_the_same_order() -> None:

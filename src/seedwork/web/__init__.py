@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pulsaga.web.contract import operation as operation
     from pulsaga.web.development import app_of as app_of
     from pulsaga.web.formats import NOT_XML as NOT_XML
+    from pulsaga.web.formats import Format as Format
     from pulsaga.web.formats import Problem as Problem
     from pulsaga.web.formats import invalid as invalid
     from pulsaga.web.front_door.commands.queries import reasons_of as reasons_of
@@ -57,6 +58,7 @@ PLACES = {
     "Entrance": "pulsaga.web.front_door.door",
     "Guesses": "pulsaga.web.access.guesses",
     "Issuer": "pulsaga.web.access.issuers",
+    "Format": "pulsaga.web.formats",
     "LIMIT": "pulsaga.web.contract",
     "Link": "pulsaga.web.front_door.door",
     "NEXT": "pulsaga.web.contract",

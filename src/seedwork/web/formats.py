@@ -1,16 +1,18 @@
-"""Speak JSON and XML: negotiate by Content-Type and Accept, read requests, write resources and problems (RFC 9457).
+"""Speak JSON, XML and what a system adds: negotiate by Content-Type and Accept, read requests, write resources and
+problems (RFC 9457).
 
-Both faces carry the same names in the same order; what either refuses becomes a `Problem`. Flask is not needed here.
+All formats carry the same names in the same order; what one refuses becomes a `Problem`. Flask is not needed here.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -18,6 +20,8 @@ from lxml import etree
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
 
+from pulsaga.errors import DefinitionError
+from pulsaga.service import refuse_twins
 from pulsaga.text import printable
 
 Document = Mapping[str, Any]
@@ -86,15 +90,22 @@ def invalid(errors: Mapping[str, str], place: str = "pointer") -> Problem:
 # --- writing
 
 
-@dataclass(frozen=True)
-class Face:
-    """Say how one media type is written; `name` is the root element that XML needs and JSON does not."""
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A media type, in lower case, and how it is read and written. A system adds its own by `System(formats=…)`."""
 
     media_type: str
-    content_type: str
-    problem_type: str
+    read: Callable[[bytes, str], Any]
+    """A body and its charset, in upper case, to what JSON would have said; may raise anything."""
     write: Callable[[str, Document], bytes]
+    """A resource; its name is the root element that XML needs."""
     write_problem: Callable[[Document], bytes]
+    problem_type: str = ""
+    """Content-Type of a problem; by default the media type."""
+    content_type: str = ""
+    """Content-Type of a resource; by default the media type."""
+    charsets: tuple[str, ...] = ("",)
+    """What may be given as the charset of a body, in upper case; `""` for none."""
 
 
 def write_json(_name: str, document: Document) -> bytes:
@@ -157,83 +168,10 @@ def _text(value: Any) -> str:
     return NOT_XML.sub("\ufffd", str(value))
 
 
-def _write_problem_json(document: Document) -> bytes:
-    return orjson.dumps(document)
+# --- reading JSON and XML
 
 
-def _xml_face(media_type: str) -> Face:
-    charset = "; charset=utf-8"
-    return Face(media_type, media_type + charset, "application/problem+xml" + charset, write_xml, write_problem_xml)
-
-
-JSON = Face("application/json", "application/json", "application/problem+json", write_json, _write_problem_json)
-XML, TEXT_XML = _xml_face("application/xml"), _xml_face("text/xml")
-FACES = {face.media_type: face for face in (JSON, XML, TEXT_XML)}
-PROBLEM_FACES = {"application/problem+json": JSON, "application/problem+xml": XML, **FACES}
-
-
-# --- negotiation
-
-
-@lru_cache(maxsize=256)
-def face_for(accept: str, content_type: str) -> Face | None:
-    """Choose the face of an answer by Accept, with q-values (RFC 9110 §12.5.1); None when nothing fits.
-
-    Where the caller has no preference, the answer is in the format of the request.
-    """
-    best = _accepted(accept).best_match([face.media_type for face in _offers(content_type)])
-    return FACES[best] if best else None
-
-
-@lru_cache(maxsize=256)
-def problem_face(accept: str, content_type: str) -> Face:
-    """Choose the face of a problem: what is accepted, else the format of the request, else JSON."""
-    first = _offers(content_type)[0]
-    offers = [first.media_type, *(name for name in PROBLEM_FACES if name != first.media_type)]
-    best = _accepted(accept).best_match(offers)
-    return PROBLEM_FACES[best] if best else first
-
-
-def _offers(content_type: str) -> list[Face]:
-    spoken = FACES.get(parse_options_header(content_type)[0].lower(), JSON)
-    return [spoken, *(face for face in FACES.values() if face is not spoken)]
-
-
-def _accepted(accept: str) -> MIMEAccept:
-    utf8 = re.sub(r';\s*charset\s*=\s*"?utf-?8"?', "", accept, flags=re.IGNORECASE)
-    return parse_accept_header(utf8.strip() or "*/*", MIMEAccept)
-
-
-# --- reading
-
-
-def read(content_type: str, body: bytes) -> Any:
-    """Read a request's body; raise the Problem 415 for a type that is not spoken here, 400 for what cannot be read.
-
-    Of JSON members of one name the last counts. XML gives a dict of the root's children, whatever the root's name:
-    a repeated child is a list, an attribute `@name`, text beside either `#text`; namespaces are not looked at.
-    """
-    try:
-        return _read(content_type, body)
-    except Problem:
-        raise
-    except Exception as error:  # whatever a parser raises for what a stranger sent
-        raise Problem(400, "unreadable", "the body is not readable") from error
-
-
-def _read(content_type: str, body: bytes) -> Any:
-    media_type, options = parse_options_header(content_type)
-    charset = options.get("charset", "").upper()
-    if media_type.lower() in ("application/xml", "text/xml") and charset in ("", *ENCODINGS):
-        return _read_xml(body, charset)
-    if media_type.lower() == "application/json" and charset in ("", "UTF-8", "UTF8", "US-ASCII"):
-        return _read_json(body)
-    spoken = ", ".join(FACES)
-    said = f"{content_type!r} is not understood" if content_type else "there is no Content-Type"
-    raise Problem(415, "unsupported-media-type", f"{said}; send one of {spoken} in UTF-8", headers={"Accept": spoken})
-
-
-def _read_json(body: bytes) -> Any:
+def _read_json(body: bytes, _charset: str) -> Any:
     try:
         text = body.decode()
         value = orjson.loads(text)
@@ -360,3 +298,125 @@ def _add(fields: dict[str, Any], name: str, value: Any) -> None:
 def _unreadable(format_name: str, reason: str, line: int, column: int) -> Problem:
     detail = f"the body is not readable {format_name}: {reason} (line {line}, column {column})"
     return Problem(400, "unreadable", detail, line=line, column=column)
+
+
+# --- the formats
+
+
+def _xml(media_type: str) -> Format:
+    charset = "; charset=utf-8"
+    return Format(
+        media_type=media_type,
+        read=_read_xml,
+        write=write_xml,
+        write_problem=write_problem_xml,
+        problem_type="application/problem+xml" + charset,
+        content_type=media_type + charset,
+        charsets=("", *ENCODINGS),
+    )
+
+
+JSON = Format(
+    media_type="application/json",
+    read=_read_json,
+    write=write_json,
+    write_problem=orjson.dumps,
+    problem_type="application/problem+json",
+    charsets=("", "UTF-8", "UTF8", "US-ASCII"),
+)
+XML, TEXT_XML = _xml("application/xml"), _xml("text/xml")
+BUILT_IN = (JSON, XML, TEXT_XML)
+
+
+def check(added: Sequence[Format]) -> None:
+    """Raise DefinitionError for a format that another one is in the way of."""
+    refuse_twins("two formats for", [one.media_type for one in (*BUILT_IN, *added)], str)
+    for one in added:
+        if one.media_type != one.media_type.lower():
+            raise DefinitionError(f"format {one.media_type}: write its media type in lower case")
+
+
+# --- negotiation
+
+
+@lru_cache(maxsize=256)
+def format_for(accept: str, content_type: str, added: tuple[Format, ...] = ()) -> Format | None:
+    """Choose the format of an answer by Accept, with q-values (RFC 9110 §12.5.1); None when nothing fits.
+
+    Where the caller has no preference, the answer is in the format of the request.
+    """
+    offers = {one.media_type: one for one in _offers(content_type, added)}
+    best = _accepted(accept).best_match(list(offers))
+    return offers[best] if best else None
+
+
+@lru_cache(maxsize=256)
+def problem_format(accept: str, content_type: str, added: tuple[Format, ...] = ()) -> Format:
+    """Choose the format of a problem: what is accepted, else the format of the request, else JSON."""
+    first, *others = _offers(content_type, added)
+    problems = {parse_options_header(one.problem_type)[0]: one for one in (JSON, XML, *added) if one.problem_type}
+    offers = {first.media_type: first, **problems, **{one.media_type: one for one in others}}
+    best = _accepted(accept).best_match(list(offers))
+    return offers[best] if best else first
+
+
+def _offers(content_type: str, added: tuple[Format, ...]) -> list[Format]:
+    """Return all formats, that of the request first."""
+    media_type = parse_options_header(content_type)[0].lower()
+    return sorted((*BUILT_IN, *added), key=lambda one: one.media_type != media_type)
+
+
+def _accepted(accept: str) -> MIMEAccept:
+    utf8 = re.sub(r';\s*charset\s*=\s*"?utf-?8"?', "", accept, flags=re.IGNORECASE)
+    return parse_accept_header(utf8.strip() or "*/*", MIMEAccept)
+
+
+# --- reading a request
+
+
+def read(content_type: str, body: bytes, added: tuple[Format, ...] = ()) -> Any:
+    """Read a request's body; raise the Problem 415 for a type that is not spoken here, 400 for what cannot be read.
+
+    Of JSON members of one name the last counts. XML gives a dict of the root's children, whatever the root's name:
+    a repeated child is a list, an attribute `@name`, text beside either `#text`; namespaces are not looked at. What an
+    added format reads must be what JSON could have said.
+    """
+    try:
+        return _read(content_type, body, added)
+    except Problem:
+        raise
+    except Exception as error:  # whatever a parser raises for what a stranger sent
+        raise Problem(400, "unreadable", "the body is not readable") from error
+
+
+def _read(content_type: str, body: bytes, added: tuple[Format, ...]) -> Any:
+    media_type, options = parse_options_header(content_type)
+    charset = options.get("charset", "").upper()
+    for one in (*BUILT_IN, *added):
+        if one.media_type == media_type.lower() and charset in one.charsets:
+            value = one.read(body, charset)
+            return value if one in BUILT_IN else _as_in_json(value, 1)
+    spoken = spoken_types(added)
+    said = f"{content_type!r} is not understood" if content_type else "there is no Content-Type"
+    raise Problem(415, "unsupported-media-type", f"{said}; send one of {spoken} in UTF-8", headers={"Accept": spoken})
+
+
+def spoken_types(added: Sequence[Format]) -> str:
+    """Return the media types of all formats, as Accept has them."""
+    return ", ".join(one.media_type for one in (*BUILT_IN, *added))
+
+
+def _as_in_json(value: Any, depth: int) -> Any:
+    """Return a value if JSON could hold it, too, no deeper than DEPTH: nothing behind here expects anything else."""
+    if isinstance(value, dict | list) and depth > DEPTH:
+        raise Problem(400, "unreadable", f"the body is nested deeper than {DEPTH} levels")
+    match value:
+        case None | bool() | str() | int():
+            return value
+        case float() if isfinite(value):
+            return value
+        case list():
+            return [_as_in_json(one, depth + 1) for one in value]
+        case dict() if all(isinstance(name, str) for name in value):
+            return {name: _as_in_json(one, depth + 1) for name, one in value.items()}
+    raise Problem(400, "unreadable", f"the body holds {type(value).__name__}, which JSON has no word for")

@@ -18,7 +18,7 @@ from pulsaga.running.runtime import Runtime
 from pulsaga.web import formats
 from pulsaga.web.access.callers import NOBODY, Caller
 from pulsaga.web.access.guesses import TooManyAttempts
-from pulsaga.web.formats import Document, Face, Problem, invalid
+from pulsaga.web.formats import Document, Format, Problem, invalid
 from pulsaga.web.serving.crew import Asker, Client
 
 BODY_LIMIT_BYTES = 64 * 1024
@@ -83,31 +83,36 @@ def address() -> str:
 # --- answers
 
 
-def _asked() -> tuple[str, str]:
-    return request.headers.get("Accept", ""), request.headers.get("Content-Type", "")
+def _asked() -> tuple[str, str, tuple[Format, ...]]:
+    return request.headers.get("Accept", ""), request.headers.get("Content-Type", ""), _added()
+
+
+def _added() -> tuple[Format, ...]:
+    return tuple(runtime().system.formats)
 
 
 def _negotiate() -> None:
     if request.method == "OPTIONS":
         return
-    face = formats.face_for(*_asked())
-    if face is None:
-        raise Problem(406, "not-acceptable", f"this can be had as {', '.join(formats.FACES)}")
-    g.face = face
+    chosen = formats.format_for(*_asked())
+    if chosen is None:
+        raise Problem(406, "not-acceptable", f"this can be had as {formats.spoken_types(_added())}")
+    g.format = chosen
 
 
 def reply(name: str, document: Document, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with a resource in the negotiated format; `name` is its XML root. A page links to the next (RFC 8288)."""
-    face = g.get("face") or problem_face(*_asked())
-    response = _finish(Response(face.write(name, document), status, content_type=face.content_type), headers or {})
+    chosen = g.get("format") or problem_format(*_asked())
+    content_type = chosen.content_type or chosen.media_type
+    response = _finish(Response(chosen.write(name, document), status, content_type=content_type), headers or {})
     if following := document.get("links", {}).get("next"):
         response.headers["Link"] = f'<{following}>; rel="next"'
     return response
 
 
-def problem_face(accept: str, content_type: str) -> Face:
-    """Choose the face of a problem; a browser gets JSON, which it shows: XML it would save to a file."""
-    return formats.problem_face("" if "text/html" in accept.lower() else accept, content_type)
+def problem_format(accept: str, content_type: str, added: tuple[Format, ...]) -> Format:
+    """Choose the format of a problem; a browser gets JSON, which it shows: XML it would save to a file."""
+    return formats.problem_format("" if "text/html" in accept.lower() else accept, content_type, added)
 
 
 def nothing() -> Response:
@@ -117,8 +122,9 @@ def nothing() -> Response:
 
 def refuse(problem: Problem) -> Response:
     """Answer with a problem in the caller's format, whatever went before."""
-    face = problem_face(*_asked())
-    response = Response(face.write_problem(problem.document), problem.status, content_type=face.problem_type)
+    chosen = problem_format(*_asked())
+    content_type = chosen.problem_type or chosen.media_type
+    response = Response(chosen.write_problem(problem.document), problem.status, content_type=content_type)
     return _finish(response, problem.headers)
 
 
@@ -147,7 +153,7 @@ def body() -> Any:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         plain = {"Accept-Encoding": "identity"}
         raise Problem(415, "unsupported-media-type", "send the body uncompressed", headers=plain)
-    return formats.read(request.headers.get("Content-Type", ""), request.get_data(cache=False))
+    return formats.read(request.headers.get("Content-Type", ""), request.get_data(cache=False), _added())
 
 
 def speaks_xml() -> bool:

@@ -64,6 +64,7 @@ def create(
 
     `find_key` makes it take the keys of machines, too. Raise SettingError unless it is clear who may come in.
     """
+    formats.check(runtime.system.formats)
     module = runtime.system[runtime.service].module
     app = Flask(module, static_folder="static" if static else None)
     app.name = runtime.service

@@ -31,11 +31,11 @@ from pulsaga.web.contract import (
     Shape,
     conditional,
 )
-from pulsaga.web.formats import invalid, problem_of_status
+from pulsaga.web.formats import Format, invalid, problem_of_status
 from pulsaga.web.http import Api
 
 DIALECT = "3.1.1"
-FACES = """\
+FORMATS = """\
 Every request, answer and error is spoken in JSON and in XML, with the same names in the same order: send either by
 `Content-Type`, get either by `Accept`. Times are in UTC."""
 SECURITY = {
@@ -65,7 +65,22 @@ def document(app: Flask, *, is_open: bool = False) -> Part:
     for group, blueprint in reversed(groups.items()):
         about = doc_of(blueprint.import_name).partition("\n")[0]
         spec.tag({"name": group, "description": about})
-    return {"openapi": DIALECT} | spec.to_dict()
+    whole: Part = {"openapi": DIALECT} | spec.to_dict()
+    for added in system.formats:
+        _add_format(whole, added)
+    return whole
+
+
+def _add_format(part: Any, added: Format) -> None:
+    """Say of whatever may be had in XML that it may be had in a further format, too."""
+    if isinstance(part, dict):
+        if "application/xml" in part:
+            part[added.media_type] = {"schema": part["application/xml"]["schema"]}
+        if "application/problem+xml" in part:
+            problem = added.problem_type or added.media_type
+            part[problem] = {"schema": part["application/problem+xml"]["schema"]}
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _add_format(inner, added)
 
 
 def _group(app: Flask, blueprint: str) -> str:
@@ -107,7 +122,7 @@ def template(rule: Rule) -> str:
 def _about(system: System, schemes: Mapping[str, Part]) -> Part:
     said = doc_of(system.module).partition("\n\n")[0]
     return {
-        "info": {"description": f"{said}\n\n{FACES}" if said else FACES},
+        "info": {"description": f"{said}\n\n{FORMATS}" if said else FORMATS},
         "servers": [{"url": "/"}],
         **({"security": [{name: []} for name in schemes]} if schemes else {}),
     }

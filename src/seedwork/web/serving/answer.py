@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
@@ -14,11 +14,12 @@ import structlog
 
 from pulsaga.web import conventions
 from pulsaga.web.formats import Problem, problem_of_status
-from pulsaga.web.http import ALWAYS, problem_face
+from pulsaga.web.http import ALWAYS, problem_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pulsaga.running.runtime import Runtime
     from pulsaga.web.serving.connection import Connection
     from pulsaga.web.serving.request import Request
 
@@ -43,12 +44,13 @@ def answer(app: Callable[..., Iterable[bytes]], request: Request, connection: Co
             made.give_up()
 
 
-def problem_answer(problem: Problem, environ: Mapping[str, Any], origins: Collection[str], *, close: bool) -> bytes:
-    """Return the answer to what never reaches the app, in the caller's format; pages of `origins` may read it."""
-    face = problem_face(environ.get("HTTP_ACCEPT", ""), environ.get("CONTENT_TYPE", ""))
-    body = face.write_problem(problem.document)
+def problem_answer(problem: Problem, environ: Mapping[str, Any], runtime: Runtime, *, close: bool) -> bytes:
+    """Return the answer to what never reaches the app, in the caller's format; pages of CORS_ORIGINS may read it."""
+    added, origins = tuple(runtime.system.formats), runtime.settings.cors_origins
+    chosen = problem_format(environ.get("HTTP_ACCEPT", ""), environ.get("CONTENT_TYPE", ""), added)
+    body = chosen.write_problem(problem.document)
     headers = {
-        "Content-Type": face.problem_type,
+        "Content-Type": chosen.problem_type or chosen.media_type,
         "Content-Length": str(len(body)),
         conventions.REQUEST_ID: conventions.request_id(environ.get("HTTP_X_REQUEST_ID", "")),
         **ALWAYS,
@@ -101,7 +103,7 @@ class _Answer:
         self._request.keep_alive = False
         problem = problem_of_status(500, "this is our fault; it is logged")
         self._connection.send(
-            problem_answer(problem, self._request.wsgi, self._connection.origins, close=True), last=True
+            problem_answer(problem, self._request.wsgi, self._connection.runtime, close=True), last=True
         )
 
     def _start(self, status: str, headers: Headers, _error: Any = None) -> Callable[[bytes], object]:

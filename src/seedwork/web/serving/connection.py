@@ -25,6 +25,7 @@ from pulsaga.web.serving.crew import Client, resting
 from pulsaga.web.serving.request import Reader, Request
 
 if TYPE_CHECKING:
+    from pulsaga.running.runtime import Runtime
     from pulsaga.web.serving.server import Server
 
 log = structlog.get_logger()
@@ -61,7 +62,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self.origins = server.app.extensions["runtime"].settings.cors_origins
+        self.runtime: Runtime = server.app.extensions["runtime"]
         self._requests: deque[Request] = deque()
         """Those that arrived whole; the first is at work."""
         self._room = threading.Event()
@@ -201,7 +202,7 @@ class Connection(asyncio.Protocol):
             return
         if problem := request.problem or self._server.admit(request):
             close = not self.stays(request)
-            self._write(problem_answer(problem, request.wsgi, self.origins, close=close), last=True)
+            self._write(problem_answer(problem, request.wsgi, self.runtime, close=close), last=True)
         else:
             self._server.crew.do(request.rank, partial(self._answer, request))
 
