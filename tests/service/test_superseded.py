@@ -137,6 +137,7 @@ def test_a_command_that_is_older_than_the_newest_is_refused_and_has_no_effect(
         desk.worker.settle(batch)
     assert effects == [id_of(newer), id_of(newest)]
     assert refusals(desk) == [(id_of(older), "superseded")]
+    assert "protools_late_messages_total 1.0" in shown_by(desk)
     assert desk.count(failure) == desk.count(incident) == 0
 
 
@@ -147,7 +148,7 @@ def test_an_event_that_is_older_than_the_newest_changes_nothing_and_is_counted(d
         desk.worker.settle([delivery])
     assert effects == [id_of(newer)]
     (row,) = desk.rows(latest)
-    assert "protools_late_events_total 2.0" in shown_by(desk)
+    assert "protools_late_messages_total 2.0" in shown_by(desk)
     assert (row["late"], row["accepted_at"]) == (2, pytest.approx(LONG_AGO + 2, abs=0.002))
     assert desk.count(failure) == desk.count(incident) == desk.count(outbox) == 0
 
@@ -281,7 +282,8 @@ def test_an_aggregate_is_named_by_a_field_or_the_program_does_not_start(declare:
         declare("stock.set-price", latest_by="skew")(SetPrice)
 
 
-def test_a_late_event_is_logged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("tell", "line"), [(told, "late event"), (do, "late command")], ids=["event", "command"])
+def test_what_is_late_is_logged(desk: Desk, monkeypatch: pytest.MonkeyPatch, tell: Any, line: str) -> None:
     """Somebody may look for the very one."""
     lines: list[tuple[str, str]] = []
 
@@ -290,6 +292,6 @@ def test_a_late_event_is_logged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> 
             lines.append((line, named["id"]))
 
     monkeypatch.setattr(handlers, "log", Log())
-    older = told(LONG_AGO)
-    desk.worker.settle([told(LONG_AGO + 1), older])
-    assert lines == [("late event", id_of(older))]
+    older = tell(LONG_AGO)
+    desk.worker.settle([tell(LONG_AGO + 1), older])
+    assert lines == [(line, id_of(older))]

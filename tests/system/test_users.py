@@ -121,6 +121,18 @@ def test_another_address_counts_once_it_is_confirmed(ada: User) -> None:
     assert system.post("/login", {"email": new, "password": PASSWORD}).status == 200
 
 
+def test_what_is_asked_for_while_its_owner_is_away_is_done_later(ada: User) -> None:
+    """Who gave up waiting is not answered by a second command; nothing is asked for twice."""
+    system, new = ada.system, f"later-{ada.email}"
+    with system.without("run", "usuarios", "worker"):
+        asked = ada.ask_for(new, Prefer="wait=1", Idempotency_Key="later")
+        assert (asked.status, asked.json["status"]) == (202, "accepted"), asked
+    assert ada.ask_for(new, Idempotency_Key="later").json["id"] == asked.json["id"]
+    assert ada.confirm(ada.mail(new, "Confirm your new address")).status == 202
+    assert system.outcome(asked.json["id"])["status"] == "completed"
+    assert len({mail.raw for mail in system.mails_to(new)}) == 1
+
+
 def test_an_issued_password_is_for_the_address_that_the_user_has_and_for_one_log_in(ada: User) -> None:
     """Mailed to the user whatever was asked for; changed at the log-in."""
     system = ada.system

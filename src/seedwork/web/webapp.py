@@ -74,7 +74,7 @@ def create(
     app.extensions |= {"runtime": runtime, "read": read, "started": time.time(), "stopping": [], "duties": []}
     _count_requests(app)
     app.extensions["registry"].register(_OpenTransactions({"write": runtime.write, "read": read}))
-    app.extensions["registry"].register(_LateEvents(runtime.write))
+    app.extensions["registry"].register(_LateMessages(runtime.write))
     conventions.keep(app, runtime.settings.cors_origins)
     _harden(app, runtime.public_url)
     if runtime.settings.auth == "none":
@@ -286,15 +286,15 @@ class _OpenTransactions(Collector):
         yield from ()
 
 
-class _LateEvents(Collector):
-    """How many events came after a newer one of their aggregate, and had no effect; counted in the write database."""
+class _LateMessages(Collector):
+    """How many messages came after a newer one and had no effect; counted in the write database."""
 
     def __init__(self, write: Engine) -> None:
         self._write = write
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        said = "Events that came after a newer one of their aggregate and had no effect."
-        counter = CounterMetricFamily("protools_late_events", said)
+        said = "Messages that came after a newer one of their kind and aggregate and had no effect."
+        counter = CounterMetricFamily("protools_late_messages", said)
         with suppress(SQLAlchemyError), self._write.connect() as connection:  # health tells that it is down
             counter.add_metric([], connection.execute(select(func.coalesce(func.sum(latest.c.late), 0))).scalar_one())
         yield counter

@@ -11,11 +11,10 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from pulsaga.delivery.messages import AnyMessage, Message
+from pulsaga.delivery.messages import AnyMessage, Message, refused_by
 from pulsaga.delivery.tables import latest
 from pulsaga.delivery.transaction.rows import Wanted
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
-from pulsaga.errors import DomainError
 
 log = structlog.get_logger()
 B = TypeVar("B")
@@ -37,7 +36,7 @@ class Handler(Generic[B]):
 
 
 def only_in_time(handler: Handler[Any]) -> Handler[Any]:
-    """Return a handler that is not run for a late message: a command is refused, an event counted."""
+    """Return a handler that is not run for a late message: it is logged and counted, and a command refused."""
 
     def reads(message: AnyMessage) -> Iterable[Wanted]:
         return [(latest, _key(message)), *handler.reads(message)]
@@ -57,15 +56,22 @@ def _key(message: AnyMessage) -> str:
 
 
 def _is_in_time(message: AnyMessage, uow: UnitOfWork) -> bool:
-    """Note a message as the newest, or an event as late; raise DomainError for a late command."""
+    """Note a message as the newest, or as late; refuse a command that is late."""
     key = _key(message)
     newest = uow.get(latest, key)
     accepted_at = min(message.accepted_at, uow.now)
     if newest is None or accepted_at >= newest["accepted_at"]:
         uow.put(latest, {"late": 0, **(newest or {}), "id": key, "accepted_at": accepted_at})
         return True
-    if message.contract.kind == "command":
-        raise DomainError("superseded", f"a command accepted at {rfc3339(newest['accepted_at'])} was handled already")
-    log.info("late event", type=message.contract.name, id=message.id, subject=message.subject)
+    is_command = message.contract.kind == "command"
+    log.info(
+        "late command" if is_command else "late event",
+        type=message.contract.name,
+        id=message.id,
+        subject=message.subject,
+    )
     uow.put(latest, {**newest, "late": newest["late"] + 1})
+    if is_command:
+        detail = f"a command accepted at {rfc3339(newest['accepted_at'])} was handled already"
+        uow.reply(refused_by(type(message.body))(message.contract.name, "superseded", detail))
     return False
