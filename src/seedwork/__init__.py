@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pulsaga.delivery.database import open_database as open_database
     from pulsaga.delivery.dispatch.handlers import Handler as Handler
     from pulsaga.delivery.dispatch.reader import Received as Received
+    from pulsaga.delivery.forgetting import forget_after as forget_after
     from pulsaga.delivery.loop import Due as Due
     from pulsaga.delivery.loop import Duty as Duty
     from pulsaga.delivery.messages import CommandRefused as CommandRefused
@@ -136,6 +137,7 @@ PLACES = {
     "contract_of": "pulsaga.delivery.messages",
     "event": "pulsaga.delivery.messages",
     "faults": "pulsaga.faults",
+    "forget_after": "pulsaga.delivery.forgetting",
     "hours": "pulsaga.saga.steps",
     "index_where": "pulsaga.delivery.tables",
     "minutes": "pulsaga.saga.steps",

@@ -6,19 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from correo.messages import PasswordMailSent
-from pulsaga import Handler, Process, Projection, Runtime, Service
+from pulsaga import Handler, Process, Projection, Runtime, Service, forget_after
 from pulsaga.web import Guesses
 from usuarios.checks import CHECKS
 from usuarios.domain import email_key
 from usuarios.erasing import ERASURE
-from usuarios.forgetting import forget_resets
 from usuarios.handlers import adopt_email, drop_proposal, note_mail, propose_email
 from usuarios.messages import AdoptEmail, DropProposal, ProposeEmail, ResetIssued, UserChanged
 from usuarios.projections import project_user
-from usuarios.sessions.forgetting import forget_sessions
 from usuarios.sessions.settings import SECRET, SessionSettings, check_tls
+from usuarios.sessions.tables import SESSIONS_KEPT_S, sesion
 from usuarios.settings import UsuariosSettings
-from usuarios.tables import READ, WRITE, guess_budget, issued, usuario
+from usuarios.tables import READ, RESETS_KEPT_S, WRITE, guess_budget, issued, reset, usuario
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -58,7 +57,11 @@ USUARIOS = Service(
     ],
     projections=[Projection(UserChanged, project_user)],
     events=[UserChanged, ResetIssued],
-    duties=[forget_resets, forget_sessions, Guesses(guess_budget).forget],
+    duties=[
+        forget_after("resets", reset.c.created_at, RESETS_KEPT_S),
+        forget_after("sessions", sesion.c.expires_at, SESSIONS_KEPT_S),
+        Guesses(guess_budget).forget,
+    ],
     routes=routes,
     processes={"sessions": add_sessions},
     ports={"sessions": 3123},

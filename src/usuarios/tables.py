@@ -76,6 +76,8 @@ reset = Rows[ResetRow](
     Column("expires_at", Double, comment="null once it was used"),
     partial_index("reset_open", "expires_at"),
 )
+RESETS_KEPT_S = 7 * 86400.0
+"""Seconds for which a link is known: so long its bearer is told that it was used."""
 guess_budget = guess_budgets(WRITE)
 
 usuario_view = Rows[Row](

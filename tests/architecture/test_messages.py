@@ -55,7 +55,7 @@ def test_a_declared_system_loads_nothing_of_the_web() -> None:
     assert not {"flask", "werkzeug", "marshmallow", "lxml"} & loaded_by("system")
 
 
-@pytest.mark.parametrize("module", ["system", "pulsaga_program.processes", "usuarios.sessions.forgetting"])
+@pytest.mark.parametrize("module", ["system", "pulsaga_program.processes", "usuarios.service"])
 def test_what_every_process_loads_loads_no_grpc(module: str) -> None:
     """It takes time and memory, starts threads, and one kind of process has a use for it."""
     assert not {"grpc", "google"} & loaded_by(module)

@@ -32,7 +32,7 @@ from tests.service.fakes import FakeBroker
 from tests.service.rooms import eventually, room
 from tests.service.stage import BOTH, POSTGRESQL, settings_on
 
-from pulsaga import SettingError
+from pulsaga import SettingError, forget_after
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import new_id
 from pulsaga.running.process import Process
@@ -47,11 +47,10 @@ from usuarios.accounts import Accounts
 from usuarios.sessions import process as serving
 from usuarios.sessions import sessions_pb2
 from usuarios.sessions.answers import Bounded, Denied, left_s
-from usuarios.sessions.forgetting import FORGET_S, forget_sessions
 from usuarios.sessions.process import MOST_REQUESTS, NAME
 from usuarios.sessions.server import ROUTE
 from usuarios.sessions.sessions_pb2_grpc import SessionsStub
-from usuarios.sessions.tables import sesion
+from usuarios.sessions.tables import SESSIONS_KEPT_S, sesion
 
 SECRET = "the secret of sessions, long enough for whichever of HS256, HS384 and HS512 somebody tries"
 USER = "0190b5a8-3c5e-7c3a-8f2e-0123456789ab"
@@ -820,13 +819,13 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
 
 def test_sessions_that_are_over_are_forgotten(kept: Runtime) -> None:
     """Else every log-in that ever was would stay."""
-    ends = {new_id(): time.time() + seconds for seconds in (-FORGET_S - 60, -FORGET_S + 60, -1, 3600)}
+    ends = {new_id(): time.time() + seconds for seconds in (-SESSIONS_KEPT_S - 60, -SESSIONS_KEPT_S + 60, -1, 3600)}
     rows = [
         {"jti": jti, "revision": 1, "user_id": USER, "issued_at": end - 60, "expires_at": end}
         for jti, end in ends.items()
     ]
     with kept.write.begin() as tx:
         tx.execute(insert(sesion), rows)
-    forget_sessions(kept).work()
+    forget_after("sessions", sesion.c.expires_at, SESSIONS_KEPT_S)(kept).work()
     with kept.write.connect() as connection:
         assert set(connection.execute(select(sesion.c.jti)).scalars()) == {*list(ends)[1:]}

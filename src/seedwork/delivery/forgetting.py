@@ -1,4 +1,4 @@
-"""Keep the inbox bounded: forget ids so old that a message under them is refused anyway.
+"""Keep tables bounded: forget what a service says is over, and of the inbox ids so old that they are refused anyway.
 
 PostgreSQL keeps the inbox in partitions by the week in which an id was made, and drops whole weeks; SQLite deletes
 rows. An id of no prepared week (a letter replayed late, a clock that is wrong) lies in the default partition.
@@ -6,23 +6,48 @@ rows. An id of no prepared week (a letter replayed late, a clock that is wrong) 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Column, Connection, Engine, text
 
 from pulsaga.delivery import database
+from pulsaga.delivery.loop import Duty
 from pulsaga.delivery.messages import MEMORY_S, first_id, id_time
+from pulsaga.delivery.transaction.rows import key_of
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    from pulsaga.running.runtime import Runtime
 
 KEPT_S = MEMORY_S + 24 * 3600.0
 """Seconds for which ids are kept at least: clocks differ."""
 WEEK_S = 7 * 24 * 3600
 WEEKS_AHEAD = 2
 """Weeks that are prepared besides this one: so long everything may stand still without harm."""
+FORGET_EVERY_S = 60.0
 PAGE = 1000
-"""Rows that SQLite deletes at once: nobody can write meanwhile."""
+"""Rows that are deleted at once: on SQLite nobody can write meanwhile."""
 LOCK_MS = 500
 """Milliseconds for which a change of the partitions waits for those who write, who would wait behind it."""
 SCHEMA = "partitions"
+
+
+def forget_after(name: str, column: Column[Any], seconds: float) -> Callable[[Runtime], Duty]:
+    """Return what makes a duty that deletes rows so many seconds after the time (Unix seconds) in a column of theirs."""
+    table: Any = column.table
+
+    def make(runtime: Runtime) -> Duty:
+        def work(uow: UnitOfWork) -> int:
+            rows = uow.claim(table, column < uow.now - seconds, column, PAGE)
+            for row in rows:
+                uow.remove(table, row[key_of(table).name])
+            return len(rows)
+
+        return Duty(name, lambda: runtime.transactions.run_pages(work, PAGE), every_s=FORGET_EVERY_S)
+
+    return make
 
 
 def create_partitions(tx: Connection) -> None:

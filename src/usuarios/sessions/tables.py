@@ -9,6 +9,9 @@ from sqlalchemy import Column, Double, Index, Integer
 from pulsaga import Id, Rows
 from usuarios.tables import WRITE
 
+SESSIONS_KEPT_S = 24 * 3600.0
+"""Seconds after its end for which a session is kept: clocks differ."""
+
 
 class SessionRow(TypedDict):
     """A session; times are Unix seconds."""
