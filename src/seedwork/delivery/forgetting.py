@@ -35,7 +35,7 @@ SCHEMA = "partitions"
 
 
 def forget_after(name: str, column: Column[Any], seconds: float) -> Callable[[Runtime], Duty]:
-    """Return what makes a duty that deletes rows so many seconds after the time (Unix seconds) in a column of theirs."""
+    """Return what makes a duty that deletes rows so many seconds after the Unix time in one of their columns."""
     table: Any = column.table
 
     def make(runtime: Runtime) -> Duty:
