@@ -85,11 +85,14 @@ class Accounts:
 
     # --- log-in
 
-    def log_in(self, name: str, password: str, new_password: str | None, address: str) -> Session:
+    def log_in(
+        self, name: str, password: str, new_password: str | None, address: str, *, change: bool = False
+    ) -> Session:
         """Return a session for a username or an address of mail, and its password.
 
         A password that was issued and mailed is good once, with the `new_password` that takes its place; without one
-        raise DomainError `password-change-required`, and it stays good. Raise Wrong, or TooManyAttempts.
+        raise DomainError `password-change-required`, and it stays good. With `change` the new one takes the place of
+        any. Raise Wrong, or TooManyAttempts.
         """
         found = self._find(name)
         known = found["username"] if found else name
@@ -98,7 +101,7 @@ class Accounts:
         by_mail = None if right else self._issued_to(found, password, address)
         if by_mail and new_password is None:
             raise DomainError("password-change-required", "choose another password with this log-in: newPassword")
-        chosen = hash_of(new_password) if new_password is not None and (right or by_mail) else None
+        chosen = hash_of(new_password) if new_password is not None and (by_mail or (right and change)) else None
         good = found if right or by_mail else None
 
         def work(uow: UnitOfWork) -> Session | None:
@@ -145,7 +148,7 @@ class Accounts:
         """Let a user who knows the password choose another one; raise Wrong, or TooManyAttempts."""
         with self._runtime.write.connect() as connection:
             username = connection.execute(select(usuario.c.username).where(usuario.c.id == user_id)).scalar()
-        return self.log_in(username or "", password, new_password, address)
+        return self.log_in(username or "", password, new_password, address, change=True)
 
     # --- a forgotten password
 

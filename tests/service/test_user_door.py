@@ -145,6 +145,21 @@ def test_wrong_passwords_and_unknown_names_are_answered_alike(house: House) -> N
     assert known.json["code"] == "wrong-password"
 
 
+@pytest.mark.parametrize(
+    "body", [{"username": "a\u0000b"}, {"email": "\u0000"}, {"username": "ada", "email": ADA["email"]}, {}]
+)
+def test_a_name_that_nobody_can_have_is_not_looked_for(house: House, body: Any) -> None:
+    """Some databases would break on it."""
+    assert house.post("/login", {**body, "password": "x"}).status_code == 422
+
+
+def test_a_new_password_is_not_taken_at_a_log_in_with_ones_own(house: House) -> None:
+    """Another password is chosen where it is said twice."""
+    house.sign_up()
+    said = {"username": "ada", "password": ADA["password"], "newPassword": "another horse"}
+    assert [house.post("/login", said).status_code for _ in range(2)] == [200, 200]
+
+
 def test_with_usuarios_down_nobody_is_told_that_a_password_is_wrong(tmp_path: Path) -> None:
     """503, to come back."""
     bff = room("bff", tmp_path, USUARIOS_URL="http://127.0.0.1:9")

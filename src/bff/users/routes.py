@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import cast
 
 from flask import Response, current_app
@@ -48,7 +49,8 @@ def sign_up(body: dict[str, str]) -> Response:
 )
 def log_in(body: dict[str, str]) -> Response:
     """Log in, by username or address, and the password."""
-    said = {"name": body.get("username") or body["email"], "password": body["password"], "address": http.address()}
+    name = unicodedata.normalize("NFC", body.get("username") or body["email"])
+    said = {"name": name, "password": body["password"], "address": http.address()}
     if "newPassword" in body:
         said["new_password"] = body["newPassword"]
     return http.reply("session", _accounts().session("/internal/logins", said))

@@ -41,6 +41,13 @@ def _name(description: str, example: str) -> fields.String:
     return fields.String(load_default="", validate=limits, metadata=about)
 
 
+def _who(description: str, example: str | None) -> fields.String:
+    limits = {"minLength": 1, "maxLength": 254, "pattern": PRINTABLE}
+    about = {"description": description, **limits, "examples": [example]}
+    checks = [Length(1, 254), Regexp(PRINTABLE, error="must not hold control characters")]
+    return fields.String(validate=checks, metadata=about)
+
+
 PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\ufffe\uffff]*$"
 
 
@@ -75,19 +82,8 @@ class LogIn(Shape):
     """Describe the body of `POST /login`."""
 
     root = "logIn"
-    username = fields.String(
-        validate=Length(1, 254),
-        metadata={"description": "Who; or `email`.", "minLength": 1, "maxLength": 254, "examples": ["ada"]},
-    )
-    email = fields.String(
-        validate=Length(1, 254),
-        metadata={
-            "description": "Whose mails go there; or `username`.",
-            "minLength": 1,
-            "maxLength": 254,
-            "examples": [None],
-        },
-    )
+    username = _who("Who; or `email`.", "ada")
+    email = _who("Whose mails go there; or `username`.", None)
     password = given("The user's, or one that was issued and mailed.")
     newPassword = chosen("Takes the place of an issued one, which is good for one log-in.", required=False)
 
