@@ -45,10 +45,12 @@ def bootstrap(system: System, settings: Settings, names: Sequence[str] = ()) -> 
 def prepare_broker(
     admin: BrokerAdmin, services: Sequence[Service], committed: Callable[[Contract], list[str]] = versions_of
 ) -> None:
-    """Check every committed schema, then create namespace, topics with their schemas, and subscriptions."""
-    schemas = [
-        (contract_of(cls).name, text) for s in services for cls in s.messages for text in committed(contract_of(cls))
-    ]
+    """Check every committed schema, then create namespace, topics with their schemas, and subscriptions.
+
+    A part of a system hears of services that are not in it: their topics are made, too.
+    """
+    said_and_heard = dict.fromkeys(cls for s in services for cls in (*s.messages, *s.handling, *s.projecting))
+    schemas = [(contract_of(cls).name, text) for cls in said_and_heard for text in committed(contract_of(cls))]
     for topic, text in schemas:
         admin.check_schema(topic, text)
     admin.prepare_namespace()

@@ -27,6 +27,8 @@ DUTIES = {
     "outbox": 1,
     "expiry": 1,
     "guesses": 1,
+    "resets": 1,
+    "sessions": 1,
     "webhooks": 1,
 }
 """How often a duty gets its turn among the others."""

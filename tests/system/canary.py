@@ -34,7 +34,7 @@ def _in_base64(raw: bytes) -> Iterator[bytes]:
 
 def places(system: System, topics: bytes) -> Mapping[str, bytes]:
     """Return all that a system said and stored, but for the mails: their links are there on purpose."""
-    for service in (service.name for service in SYSTEM.all if service.web):
+    for service in (one.name for one in SYSTEM.all if system.children("run", one.name, "web")):
         for path in ("/metrics", "/health"):
             system.get(path, service)
     return {

@@ -67,7 +67,7 @@ def check_tls(settings: Settings) -> None:
 
 def _check_certificate(cert: Path, key: Path) -> None:
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, password="")
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, "")
     except (OSError, ValueError) as error:  # an SSLError is an OSError
         raise SettingError("SESSIONS_TLS_CERT", f"{cert} with {key}: {error}") from None
 
