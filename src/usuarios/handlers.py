@@ -13,7 +13,7 @@ from usuarios.messages import (
     ProposalDropped,
     ProposeEmail,
 )
-from usuarios.tables import issued, usuario
+from usuarios.tables import issued, reset, usuario
 
 
 def propose_email(message: Message[ProposeEmail], uow: UnitOfWork) -> None:
@@ -40,13 +40,15 @@ def drop_proposal(message: Message[DropProposal], uow: UnitOfWork) -> None:
 
 
 def adopt_email(message: Message[AdoptEmail], uow: UnitOfWork) -> None:
-    """Make the proposed address the user's; refuse as `propose_email` does."""
+    """Make the proposed address the user's; refuse as `propose_email` does. Links that went to the old one are over."""
     email, row = message.body.email, _active(message.body.user_id, uow)
     if row["proposed_email"] != email or row["proposed_by"] != message.saga_id:
         raise DomainError("superseded", "another address was asked for since")
     _check_free(email, row, uow)
     row = {**changed(row, uow.now), "email": email, "email_key": email_key(email), "proposed_email": None}
     uow.put(usuario, row)
+    for link in uow.rows_with(reset, reset.c.user_id, row["id"]):
+        uow.put(reset, {**link, "expires_at": None})
     tell(row, uow)
     uow.reply(EmailAdopted(row["id"], email))
 

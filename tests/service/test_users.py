@@ -331,6 +331,16 @@ def test_an_address_is_proposed_then_adopted(desk: Desk, accounts: Accounts) -> 
     assert answers(desk, "email-adopted") == 1
 
 
+def test_a_link_that_went_to_the_old_address_is_over(desk: Desk, accounts: Accounts) -> None:
+    """Whoever reads that mailbox is not the user any more."""
+    user_id = accounts.sign_up(ADA).user["id"]
+    accounts.forget("ada@example.test")
+    desk.worker.settle([deliver(AdoptEmail(user_id, NEW), saga_id=propose(desk, user_id))])
+    with pytest.raises(DomainError) as no:
+        accounts.reset(link(desk), "another horse")
+    assert no.value.code == "link-used"
+
+
 @pytest.mark.parametrize("email", ["ada@example.test", "bob@example.test", "BOB@example.test", "no address"])
 def test_an_address_that_cannot_be_the_users_is_refused(desk: Desk, accounts: Accounts, email: str) -> None:
     """Format, free, differs."""
