@@ -176,7 +176,7 @@ k6-binary:
 		echo 'building k6 $(K6_VERSION), once: some minutes'; \
 		GOBIN="$$(go env GOPATH)/bin" go install go.k6.io/k6@$(K6_VERSION); }
 
-k6: k6-binary ## Load a running system (SCRIPT=password, orders, productos or users, RATE=20 DURATION=30s BASE_URL=...)
+k6: k6-binary ## Load a running system (SCRIPT=password, orders, productos, pedidos or users, RATE=20 DURATION=30s BASE_URL=...)
 	@$(WITH_K6); exec k6 run $(ARGS) k6/$(or $(SCRIPT),password).js
 
 k6-overload: .venv/.stamp k6-binary ## Measure the capacity of a system of its own, then ask it for three times as much

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from tests.system.conftest import Mode
 from tests.system.harness import POLL_S, System
+from tests.system.mailboxes import Maildir
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -106,12 +108,16 @@ class Visitor:
         return printed
 
 
-@pytest.fixture
-def visitor(embedded_mode: Mode, tmp_path: Path) -> Iterator[Visitor]:
-    """Somebody in front of a fresh system."""
+ON_SERVERS = pytest.param("pulsar_mode", marks=[pytest.mark.pulsar, pytest.mark.postgres])
+
+
+@pytest.fixture(params=[ON_SERVERS, "embedded_mode"])
+def visitor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Visitor]:
+    """Somebody in front of a fresh system, whose mails are kept in a Maildir."""
+    mode: Mode = replace(request.getfixturevalue(request.param), mailbox=lambda home: nullcontext(Maildir(home)))
     if shutil.which("curl") is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("curl is missing")
-    with embedded_mode.running(tmp_path, only=()) as system:
+    with mode.running(tmp_path, only=()) as system:
         yield Visitor(system, tmp_path)
 
 
