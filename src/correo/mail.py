@@ -51,7 +51,7 @@ class Kind:
 
 KINDS = {
     "password": Kind("Your password is ready", "password", "reveal", "LINK_KEY", to_holder=True),
-    "reset": Kind("Choose another password", "reset", "reset", "RESET_KEY", to_holder=True),
+    "reset": Kind("Choose another password", "reset", "reset", "RESET_KEY"),
     "confirm-email": Kind("Confirm your new address", "confirm_email", "confirm-email", "TOKEN_KEY"),
     "email-changed": Kind("Your address was changed", "email_changed"),
 }

@@ -34,7 +34,6 @@ from pulsaga.settings import Settings
 if TYPE_CHECKING:
     from flask import Blueprint, Flask
 
-    from pulsaga.operate.erasing import Erasure
     from pulsaga.operate.verify import Checks
     from pulsaga.running.runtime import Runtime
     from pulsaga.web.access.issuers import Issuer
@@ -92,8 +91,6 @@ class Service:
     """Looked at before a process of it does anything; raises SettingError."""
     checks: Checks | None = None
     """What `protools verify` knows of its effects."""
-    erasure: Erasure | None = None
-    """How a person whom it knows is erased (`protools erase`)."""
     changed: Callable[[Runtime], Changed] | None = None
     """Told of each batch that its projector has committed."""
     command_line: Mapping[str, str] = field(default_factory=dict)

@@ -14,8 +14,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from pulsaga import Context, DomainError, ProtoolsError, Runtime, Stale, UnitOfWork, new_id, seal_text
-from pulsaga.web import Guesses, Peer
-from usuarios.domain import UserRow, changed, email_key, state_of, with_password
+from pulsaga.web import Guesses, Peer, Problem
+from usuarios.domain import UserRow, email_key, ended, state_of, with_password
 from usuarios.messages import ResetIssued
 from usuarios.passwords import hash_of, is_password
 from usuarios.settings import UsuariosSettings
@@ -98,51 +98,57 @@ class Accounts:
         known = found["username"] if found else name
         self._look(known, address)
         right = is_password(password, found["password_hash"] if found else None)
-        by_mail = None if right else self._issued_to(found, password, address)
+        by_mail, doubt = (None, None) if right else self._issued_to(found, password, address)
         if by_mail and new_password is None:
             raise DomainError("password-change-required", "choose another password with this log-in: newPassword")
         chosen = hash_of(new_password) if new_password is not None and (by_mail or (right and change)) else None
         good = found if right or by_mail else None
 
         def work(uow: UnitOfWork) -> Session | None:
+            if good:  # locked before the clock is read: no session that is older than the row is younger than its time
+                uow.load([(usuario, good["id"]), (issued, good["username"])])
             user = GUESSES.attempt(uow, known, ("", address), lambda: good)
             return self._entered(user, by_mail, chosen, uow) if user else None
 
         session = self._run(work)
         if session is None:
-            raise Wrong
+            raise doubt or Wrong
         return session
 
     def _entered(self, user: UserRow, by_mail: str | None, chosen: str | None, uow: UnitOfWork) -> Session:
         """Let in who gave the right password, if it still is; with another one in its place where one was chosen."""
-        uow.load([(usuario, user["id"]), (issued, user["username"])])
         row, mailed = uow.get(usuario, user["id"]), uow.get(issued, user["username"])
         if row is None or not row["active"] or row["password_hash"] != user["password_hash"]:
-            raise Stale("the user's password was changed in this moment")
+            raise Wrong
         if by_mail:
             if mailed is None or mailed["used"] or mailed["saga_id"] != by_mail or mailed["email"] != row["email"]:
-                raise Stale("the issued password was used in this moment")
+                raise Wrong
             uow.put(issued, {**mailed, "used": True})
         if chosen:
             row = self._keep(with_password(row, chosen, uow.now), uow)
         return self._session(row, uow)
 
-    def _issued_to(self, user: UserRow | None, password: str, address: str) -> str | None:
-        """Return the saga that issued this password, if its link went where the user's mail goes, and it is unused."""
+    def _issued_to(self, user: UserRow | None, password: str, address: str) -> tuple[str | None, Problem | None]:
+        """Return the saga that issued this password, if its link went where the user's mail goes, and it is unused.
+
+        Where the vault does not tell, return why: the guess counts all the same.
+        """
         if user is None:
-            return None
+            return None, None
         query = select(issued.c.saga_id).where(
             issued.c.username == user["username"], issued.c.email == user["email"], issued.c.used.is_(False)
         )
         with self._runtime.write.connect() as connection:
             expected = connection.execute(query).scalar()
         if expected is None:
-            return None
+            return None, None
         question = {"username": user["username"], "password": password, "address": address, "caller": ISSUER}
-        answer = self._vault.ask(VERIFICATIONS, question, "issued passwords cannot be verified for now")
-        if answer.status == 429:
-            raise answer.problem()
-        return expected if answer.status == 200 and answer.document.get("issuedBy") == expected else None
+        try:
+            answer = self._vault.ask(VERIFICATIONS, question, "issued passwords cannot be verified for now")
+        except Problem as down:
+            return None, down
+        is_right = answer.status == 200 and answer.document.get("issuedBy") == expected
+        return expected if is_right else None, answer.problem() if answer.status == 429 else None
 
     def change_password(self, user_id: str, password: str, new_password: str, address: str) -> Session:
         """Let a user who knows the password choose another one; raise Wrong, or TooManyAttempts."""
@@ -158,17 +164,17 @@ class Accounts:
         found = self._find(email)
 
         def work(uow: UnitOfWork) -> None:
-            now, identifier = uow.now, _digest(token)
-            whose = found["id"] if found else new_id()
+            whose, identifier = found["id"] if found else new_id(), _digest(token)
+            uow.load([(usuario, whose), (reset, identifier)])
+            now, user = uow.now, uow.get(usuario, whose)
             recent = select(reset.c.id).where(reset.c.user_id == whose, reset.c.created_at > now - AGAIN_S)
-            if uow.values(recent) or found is None:
+            if uow.values(recent) or user is None or user["email_key"] != email_key(email):
                 return
             expires_at = now + self._runtime.settings.of(UsuariosSettings).reset_ttl
-            uow.load([(reset, identifier)])
-            uow.put(reset, {"id": identifier, "user_id": found["id"], "created_at": now, "expires_at": expires_at})
-            sealed = seal_text(token, uow.key("RESET_KEY"), found["username"])
-            body = ResetIssued(found["id"], found["username"], found["email"], sealed, expires_at)
-            uow.record(body, identifier, 1, subject=found["username"], context=_own(found["id"]))
+            uow.put(reset, {"id": identifier, "user_id": whose, "created_at": now, "expires_at": expires_at})
+            sealed = seal_text(token, uow.key("RESET_KEY"), user["username"])
+            body = ResetIssued(whose, user["username"], user["email"], sealed, expires_at)
+            uow.record(body, identifier, 1, subject=user["username"], context=_own(whose))
 
         self._run(work)
 
@@ -203,7 +209,7 @@ class Accounts:
             if row is None:
                 raise DomainError("no-user", "there is no such user")
             if row[mark] != value:
-                marked: Any = {**changed(row, uow.now), mark: value, "sessions_not_before": uow.now}
+                marked: Any = {**ended(row, uow.now), mark: value}
                 row = self._keep(marked, uow, actor)
             return _shown(row)
 

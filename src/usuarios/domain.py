@@ -56,8 +56,13 @@ def changed(row: UserRow, at: float) -> UserRow:
 
 
 def with_password(row: UserRow, password_hash: str, at: float) -> UserRow:
-    """Return a user's row with another password: whoever was logged in is so no more."""
-    return {**changed(row, at), "password_hash": password_hash, "sessions_not_before": at}
+    """Return a user's row with another password: whoever was logged in is so no more, and changes no address."""
+    return {**ended(row, at), "password_hash": password_hash}
+
+
+def ended(row: UserRow, at: float) -> UserRow:
+    """Return a user's row with every session over, and what was begun in one: an address that waits is dropped."""
+    return {**changed(row, at), "sessions_not_before": at, "proposed_email": None, "proposed_by": None}
 
 
 def is_address(address: str) -> bool:

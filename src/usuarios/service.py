@@ -10,7 +10,6 @@ from pulsaga import Handler, Process, Projection, Runtime, Service, forget_after
 from pulsaga.web import Guesses
 from usuarios.checks import CHECKS
 from usuarios.domain import email_key
-from usuarios.erasing import ERASURE
 from usuarios.handlers import adopt_email, drop_proposal, note_mail, propose_email
 from usuarios.messages import AdoptEmail, DropProposal, ProposeEmail, ResetIssued, UserChanged
 from usuarios.projections import project_user
@@ -70,5 +69,4 @@ USUARIOS = Service(
     preflight=check_tls,
     keys=["SIGNING_KEY", "RESET_KEY"],
     checks=CHECKS,
-    erasure=ERASURE,
 )

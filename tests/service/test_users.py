@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 from tests.patience import PATIENCE_S
 from tests.service.desk import Desk, deliver, make_desk
-from tests.service.rooms import Room, keep_password, room
+from tests.service.rooms import Room, eventually, keep_password, room
 from tests.service.stage import BOTH, POSTGRESQL, pass_time, settings_on
 from tests.service.web import serving
 
@@ -21,7 +21,7 @@ from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import event, unpack
 from pulsaga.errors import DomainError
 from pulsaga.sealing import unseal_text
-from pulsaga.web import Problem, Rate, TooManyAttempts
+from pulsaga.web import Answered, Guesses, Problem, Rate, TooManyAttempts
 from pulsaga.web.access import guesses
 from system import SYSTEM
 from usuarios.accounts import Accounts, Session, Wrong
@@ -304,6 +304,65 @@ def test_with_the_vault_down_a_chosen_password_is_good_all_the_same(desk: Desk, 
     assert down.value.status == 503
 
 
+class Silent:
+    """A vault that does not tell."""
+
+    def __init__(self, problem: Problem | None) -> None:
+        self._problem = problem
+
+    def ask(self, *_: Any) -> Answered:
+        if self._problem:
+            raise self._problem
+        return Answered(429, {"code": "too-many-attempts", "detail": "wait"}, {})
+
+
+@pytest.mark.parametrize("silent", [Silent(None), Silent(Problem(503, "unavailable", "down"))], ids=["full", "down"])
+def test_a_wrong_guess_is_counted_whatever_the_vault_says(
+    desk: Desk, vault: Issued, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody counts while the vault is down, and the right password would be found."""
+    monkeypatch.setattr(guesses, "OF_SOURCE", Rate(3600.0, 10))
+    accounts = Accounts(desk.runtime)
+    accounts.sign_up(ADA)
+    vault.mailed_to("ada@example.test")
+    monkeypatch.setattr(accounts, "_vault", silent)
+    for _ in range(10):
+        with pytest.raises(Problem):
+            accounts.log_in("ada", "wrong", None, "10.6.6.6")
+    assert outcome(accounts, "ada", ADA["password"], "10.6.6.6") == "too many"
+
+
+@pytest.fixture(params=[POSTGRESQL])
+def on_postgresql(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    made = make_desk(settings_on(request, tmp_path), "usuarios", system=SYSTEM)
+    yield made
+    made.runtime.write.dispose()
+
+
+def test_no_session_of_the_old_password_outlives_the_change(
+    on_postgresql: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log-in that comes between the change's clock and its lock would be younger than the change."""
+    accounts, thief = Accounts(on_postgresql.runtime), Accounts(on_postgresql.runtime)
+    user_id = accounts.sign_up(ADA).user["id"]
+    for one, place in ((thief, "10.6.6.6"), (accounts, HOME)):
+        one.log_in("ada", ADA["password"], None, place)
+    stolen: list[str] = []
+    attempt = Guesses.attempt
+
+    def slow(budgets: Guesses, uow: Any, name: str, source: Any, opened: Any) -> Any:
+        found = attempt(budgets, uow, name, source, opened)
+        if source[1] == HOME:
+            thread = threading.Thread(target=lambda: stolen.append(outcome(thief, "ada", ADA["password"], "10.6.6.6")))
+            thread.start()
+            thread.join(1.0)  # it waits for the lock, or has been let in
+        return found
+
+    monkeypatch.setattr(Guesses, "attempt", slow)
+    accounts.change_password(user_id, ADA["password"], "another horse", HOME)
+    eventually(lambda: stolen == ["wrong"], PATIENCE_S)
+
+
 # --- another address
 
 NEW = "ada@new.test"
@@ -339,6 +398,21 @@ def test_a_link_that_went_to_the_old_address_is_over(desk: Desk, accounts: Accou
     with pytest.raises(DomainError) as no:
         accounts.reset(link(desk), "another horse")
     assert no.value.code == "link-used"
+
+
+@pytest.mark.parametrize("how", ["reset", "deactivated"])
+def test_a_pending_change_of_address_ends_with_the_sessions(desk: Desk, accounts: Accounts, how: str) -> None:
+    """Else whoever stole a session asks for another address, and confirms it after the owner has recovered."""
+    user_id = accounts.sign_up(ADA).user["id"]
+    saga_id = propose(desk, user_id, "thief@evil.test")
+    if how == "reset":
+        accounts.forget("ada@example.test")
+        accounts.reset(link(desk), "another horse")
+    else:
+        for active in (False, True):
+            accounts.mark(user_id, "active", active, "boss")
+    desk.worker.settle([deliver(AdoptEmail(user_id, "thief@evil.test"), saga_id=saga_id)])
+    assert (user(desk)["email"], answers(desk, "command-refused")) == ("ada@example.test", 1)
 
 
 @pytest.mark.parametrize("email", ["ada@example.test", "bob@example.test", "BOB@example.test", "no address"])

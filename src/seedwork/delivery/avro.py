@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,22 +113,6 @@ class Codec:
     def schema_text(self, contract: Contract) -> str:
         """Return the schema under which bodies of a message are encoded; raise SchemaIncompatible without one."""
         return versions_of(contract)[-1] if self._schemas is None else self._schemas[contract.dataschema]
-
-
-def rewritten(data: bytes, writer: str, change: Callable[[str], str]) -> bytes:
-    """Return a body, written under a schema text, with each of its texts changed; whatever is wrong with it raises."""
-    schema: Any = fastavro.parse_schema(json.loads(writer))
-    values, buffer = fastavro.schemaless_reader(io.BytesIO(data), schema, None), io.BytesIO()
-    fastavro.schemaless_writer(buffer, schema, _changed(values, change))
-    return buffer.getvalue()
-
-
-def _changed(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _changed(one, change) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_changed(one, change) for one in value]
-    return change(value) if isinstance(value, str) else value
 
 
 def _refuse_nul(values: Mapping[str, Any]) -> None:
