@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from correo.checks import CHECKS
+from correo.erasing import ERASURE
 from correo.handlers import send_mail, send_mails, send_password_mail, send_reset
 from correo.messages import MailSent, PasswordMailSent, SendMail, SendPasswordMail
 from correo.projections import project_address, project_mail
@@ -49,4 +50,5 @@ CORREO = Service(
     },
     preflight=open_postman,
     checks=CHECKS,
+    erasure=ERASURE,
 )

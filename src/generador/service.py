@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from correo.messages import PasswordMailSent
 from generador.checks import CHECKS
+from generador.erasing import ERASURE
 from generador.expiry import expire_passwords
 from generador.handlers import (
     begin_to_expire,
@@ -75,4 +76,5 @@ GENERADOR = Service(
     check=check_vault_key,
     command_line={"vault": "generador.commands:vault"},
     checks=CHECKS,
+    erasure=ERASURE,
 )

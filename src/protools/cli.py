@@ -31,6 +31,7 @@ LAZY = {
     "schedules": ("pulsaga_program.commands.schedules", "schedules"),
     "workflows": ("pulsaga_program.commands.workflows", "workflows"),
     "make": ("pulsaga_program.commands.make", "make"),
+    "erase": ("pulsaga_program.commands.erasing", "command"),
     "retention": ("pulsaga_program.commands.retention", "command"),
     "faults": ("pulsaga_program.commands.faults", "faults"),
     "keys": ("pulsaga_program.commands.access", "keys_group"),

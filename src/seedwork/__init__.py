@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from pulsaga.errors import SettingError as SettingError
     from pulsaga.errors import Stale as Stale
     from pulsaga.errors import Unavailable as Unavailable
+    from pulsaga.operate.erasing import Erasure as Erasure
+    from pulsaga.operate.erasing import Person as Person
     from pulsaga.operate.verify import Check as Check
     from pulsaga.operate.verify import Checks as Checks
     from pulsaga.operate.verify import FactTable as FactTable
@@ -97,6 +99,7 @@ PLACES = {
     "Due": "pulsaga.delivery.loop",
     "Duty": "pulsaga.delivery.loop",
     "Each": "pulsaga.saga.steps",
+    "Erasure": "pulsaga.operate.erasing",
     "Every": "pulsaga.saga.steps",
     "FactTable": "pulsaga.operate.verify",
     "Floor": "pulsaga.operate.verify",
@@ -109,6 +112,7 @@ PLACES = {
     "OWNER": "pulsaga.saga.steps",
     "Parallel": "pulsaga.saga.steps",
     "Process": "pulsaga.running.process",
+    "Person": "pulsaga.operate.erasing",
     "Projection": "pulsaga.delivery.projection",
     "ProtoolsError": "pulsaga.errors",
     "Received": "pulsaga.delivery.dispatch.reader",

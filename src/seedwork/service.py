@@ -34,6 +34,7 @@ from pulsaga.settings import Settings
 if TYPE_CHECKING:
     from flask import Blueprint, Flask
 
+    from pulsaga.operate.erasing import Erasure
     from pulsaga.operate.verify import Checks
     from pulsaga.running.runtime import Runtime
     from pulsaga.web.access.issuers import Issuer
@@ -91,6 +92,8 @@ class Service:
     """Looked at before a process of it does anything; raises SettingError."""
     checks: Checks | None = None
     """What `protools verify` knows of its effects."""
+    erasure: Erasure | None = None
+    """What it knows of persons who are to be erased (`protools erase`)."""
     changed: Callable[[Runtime], Changed] | None = None
     """Told of each batch that its projector has committed."""
     command_line: Mapping[str, str] = field(default_factory=dict)

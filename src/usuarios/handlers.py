@@ -13,7 +13,7 @@ from usuarios.messages import (
     ProposalDropped,
     ProposeEmail,
 )
-from usuarios.tables import issued, reset, usuario
+from usuarios.tables import issued, proposal, reset, usuario
 
 
 def propose_email(message: Message[ProposeEmail], uow: UnitOfWork) -> None:
@@ -28,6 +28,7 @@ def propose_email(message: Message[ProposeEmail], uow: UnitOfWork) -> None:
         raise DomainError("same-email", "this is the user's address already")
     _check_free(asked.email, row, uow)
     uow.put(usuario, {**row, "proposed_email": asked.email, "proposed_by": message.saga_id})
+    uow.put(proposal, {"id": message.saga_id, "user_id": row["id"], "email": asked.email})
     uow.reply(EmailProposed(row["id"], row["username"], asked.email, row["email"]))
 
 

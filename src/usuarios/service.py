@@ -10,13 +10,14 @@ from pulsaga import Handler, Process, Projection, Runtime, Service, forget_after
 from pulsaga.web import Guesses
 from usuarios.checks import CHECKS
 from usuarios.domain import email_key
+from usuarios.erasing import ERASURE
 from usuarios.handlers import adopt_email, drop_proposal, note_mail, propose_email
 from usuarios.messages import AdoptEmail, DropProposal, ProposeEmail, ResetIssued, UserChanged
 from usuarios.projections import project_user
 from usuarios.sessions.settings import SECRET, SessionSettings, check_tls
 from usuarios.sessions.tables import SESSIONS_KEPT_S, sesion
 from usuarios.settings import UsuariosSettings
-from usuarios.tables import READ, RESETS_KEPT_S, WRITE, guess_budget, issued, reset, usuario
+from usuarios.tables import READ, RESETS_KEPT_S, WRITE, guess_budget, issued, proposal, reset, usuario
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -44,7 +45,11 @@ USUARIOS = Service(
         Handler(
             ProposeEmail,
             propose_email,
-            reads=lambda m: [(usuario, m.body.user_id), (usuario.c.email_key, email_key(m.body.email))],
+            reads=lambda m: [
+                (usuario, m.body.user_id),
+                (usuario.c.email_key, email_key(m.body.email)),
+                (proposal, m.saga_id),
+            ],
         ),
         Handler(DropProposal, drop_proposal, reads=lambda m: [(usuario, m.body.user_id)]),
         Handler(
@@ -69,4 +74,5 @@ USUARIOS = Service(
     preflight=check_tls,
     keys=["SIGNING_KEY", "RESET_KEY"],
     checks=CHECKS,
+    erasure=ERASURE,
 )

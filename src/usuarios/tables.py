@@ -24,6 +24,14 @@ class IssuedRow(TypedDict):
     used: bool
 
 
+class ProposalRow(TypedDict):
+    """An address that was asked for, by which a user can be erased."""
+
+    id: str
+    user_id: str
+    email: str
+
+
 class ResetRow(TypedDict):
     """A link by which a user may choose another password."""
 
@@ -78,6 +86,14 @@ reset = Rows[ResetRow](
 )
 RESETS_KEPT_S = 7 * 86400.0
 """Seconds for which a link is known: so long its bearer is told that it was used."""
+proposal = Rows[ProposalRow](
+    "proposal",
+    WRITE,
+    Column("id", Id, primary_key=True, comment="of the saga"),
+    Column("revision", Integer, nullable=False),
+    Column("user_id", Id, nullable=False, index=True),
+    Column("email", String, nullable=False, comment="what was asked for, whatever came of it"),
+)
 guess_budget = guess_budgets(WRITE)
 
 usuario_view = Rows[Row](

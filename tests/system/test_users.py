@@ -33,13 +33,15 @@ class User:
     name: str
     token: str = ""
     id: str = ""
+    first: str = ""
 
     @property
     def email(self) -> str:
         return f"{self.name}@example.test"
 
     def sign_up(self) -> User:
-        said = {"username": self.name, "email": self.email, "password": PASSWORD, "passwordConfirm": PASSWORD}
+        said = {"username": self.name, "email": self.email, "firstName": self.first}
+        said |= {"password": PASSWORD, "passwordConfirm": PASSWORD}
         self._enter(self.system.post("/signup", said), 201)
         self.system.eventually(lambda: self.shown().status == 200)
         return self
@@ -185,6 +187,41 @@ def test_a_change_that_is_replayed_after_a_newer_one_is_refused(ada: User) -> No
     system.eventually(lambda: system.command(dead)["status"] == "refused")
     assert system.command(dead)["reason"]["code"] == "superseded"
     system.eventually(lambda: ada.shown().json["email"] == second)
+
+
+def test_a_user_who_is_erased_is_named_nowhere(system: System) -> None:
+    """In no row of any database, nor in a message that is kept; others with the same letters keep theirs."""
+    ada = User(system, "username", first="Ursula-Katherine").sign_up()
+    near = User(system, "username2").sign_up()
+    issued = system.post("/passwords", {"username": "username"}, **ada.bearer, **WAIT)
+    assert issued.status == 201, issued
+    ada.mail(ada.email, "Your password is ready")
+    changed = ada.ask_for("le-guin@new.test").json["id"]
+    assert system.run("erase", ada.id, "--as", "boss", "--why", "asked").returncode == 1, "a saga is running"
+    assert ada.confirm(ada.mail("le-guin@new.test", "Confirm your new address")).status == 202
+    assert system.outcome(changed)["status"] == "completed"
+    ada.mail(ada.email, "Your address was changed")
+    given_up = ada.ask_for("only-asked@new.test").json["id"]
+    ada.mail("only-asked@new.test", "Confirm your new address")
+    assert system.delete(f"/commands/{given_up}").status in (200, 202)
+    assert system.outcome(given_up)["status"] == "refused"
+    system.eventually(system.is_at_rest)
+    erased = system.run("erase", ada.id, "--as", "boss", "--why", "asked")
+    assert erased.returncode == 0, erased.stderr
+    system.eventually(system.is_at_rest)
+    gone = (b"username@example.test", b"le-guin@new.test", b"only-asked@new.test", b"Ursula-Katherine")
+    stored = system.everything_stored()
+    assert [name for name in gone if name in stored] == []
+    assert system.rows("usuarios", "SELECT 1 FROM usuario WHERE username = 'username'") == []
+    assert system.rows("generador", "SELECT 1 FROM password WHERE username = 'username'") == []
+    shown = system.eventually(lambda: found if not (found := system.get(f"/users/{ada.id}").json)["active"] else None)
+    assert (shown["username"][:7], shown["email"][:7]) == ("erased-", "erased-")
+    assert ada.log_in().status == 401
+    assert near.shown().json["email"] == "username2@example.test"
+    again = system.run("erase", ada.id, "--as", "boss", "--why", "asked")
+    assert (again.returncode, "nobody" in again.stderr) == (1, True)
+    back = User(system, "username").sign_up()
+    assert system.run("erase", back.id, "--as", "boss", "--why", "asked again").returncode == 0
 
 
 def test_nothing_was_lost_doubled_or_left_waiting(system: System) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,14 @@ class Codec:
     def schema_text(self, contract: Contract) -> str:
         """Return the schema under which bodies of a message are encoded; raise SchemaIncompatible without one."""
         return versions_of(contract)[-1] if self._schemas is None else self._schemas[contract.dataschema]
+
+
+def rewritten(data: bytes, writer: str, change: Callable[[Any], Any]) -> bytes:
+    """Return a body, written under a schema text, with its values changed; whatever is wrong with it raises."""
+    schema: Any = fastavro.parse_schema(json.loads(writer))
+    values, buffer = fastavro.schemaless_reader(io.BytesIO(data), schema, None), io.BytesIO()
+    fastavro.schemaless_writer(buffer, schema, change(values))
+    return buffer.getvalue()
 
 
 def _refuse_nul(values: Mapping[str, Any]) -> None:

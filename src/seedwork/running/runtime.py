@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from pulsaga import broker as brokers
 from pulsaga.broker import Broker
 from pulsaga.delivery.avro import Codec, CommittedSchemas
 from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import contract_of
+from pulsaga.delivery.tables import event, unpack
 from pulsaga.delivery.transaction.transactions import Transactions
 from pulsaga.delivery.transaction.unit_of_work import Speaker
 from pulsaga.settings import Settings
 from pulsaga.system import System
+
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,14 @@ class Runtime:
     def public_url(self) -> str:
         """Where people reach the front door."""
         return self.system.public_url(self.settings)
+
+    def told(self, cls: type[B], aggregate: str) -> list[B]:
+        """Return what this service has told of an aggregate by events of one class, the oldest first."""
+        query = select(event.c.wire).where(event.c.aggregate == aggregate, event.c.type == contract_of(cls).name)
+        with self.write.connect() as connection:
+            wires = [unpack(packed) for packed in connection.execute(query.order_by(event.c.version)).scalars()]
+        schemas = CommittedSchemas()
+        return [self.codec.decode(cls, wire.body, schemas[wire.properties["ce_dataschema"]]) for wire in wires]
 
     def url_of(self, service: str) -> str:
         """Return where another service's web process is reached."""

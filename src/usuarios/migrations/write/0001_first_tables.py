@@ -49,6 +49,22 @@ def upgrade() -> None:
         info={"subject": "username"},
     )
     op.create_table(
+        "proposal",
+        sa.Column(
+            "id",
+            sa.String(length=36).with_variant(sa.Uuid(as_uuid=False), "postgresql"),
+            nullable=False,
+            comment="of the saga",
+        ),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.String(length=36).with_variant(sa.Uuid(as_uuid=False), "postgresql"), nullable=False),
+        sa.Column("email", sa.String(), nullable=False, comment="what was asked for, whatever came of it"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("proposal", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_proposal_user_id"), ["user_id"], unique=False)
+
+    op.create_table(
         "reset",
         sa.Column("id", sa.String(), nullable=False, comment="SHA-256 of the link's token, in hex"),
         sa.Column("revision", sa.Integer(), nullable=False),
