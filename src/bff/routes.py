@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import cast
 
-from flask import Response, current_app
+from flask import Response
 
 from bff import queries, resources
 from bff.parameters import AFTER, USERNAME
@@ -53,14 +52,7 @@ def show_password(username: str) -> Response:
 )
 def reveal(body: dict[str, str]) -> Response:
     """Reveal a password once, for the token of its link."""
-    return http.reply("reveal", _vault().reveal(body["token"]))
-
-
-def _vault() -> Vault:
-    known = current_app.extensions
-    if "vault" not in known:
-        known["vault"] = Vault(http.runtime())
-    return cast(Vault, known["vault"])
+    return http.reply("reveal", http.kept(Vault).reveal(body["token"]))
 
 
 @api.post("/verifications")
@@ -75,5 +67,5 @@ def _vault() -> Vault:
 )
 def verify_password(body: dict[str, str]) -> Response:
     """Tell whether this is a user's valid password; for a user who does not exist it takes as long to say no."""
-    _vault().verify(body["username"], body["password"], http.address(), http.caller().subject)
+    http.kept(Vault).verify(body["username"], body["password"], http.address(), http.caller().subject)
     return http.nothing()

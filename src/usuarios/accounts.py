@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from sqlalchemy import select
@@ -15,7 +16,8 @@ from sqlalchemy.exc import IntegrityError
 
 from pulsaga import Context, DomainError, ProtoolsError, Runtime, Stale, UnitOfWork, new_id, seal_text
 from pulsaga.web import Guesses, Peer, Problem
-from usuarios.domain import UserRow, email_key, ended, state_of, with_password
+from usuarios.domain import UserRow, email_key, ended, with_password
+from usuarios.handlers import keep
 from usuarios.messages import ResetIssued
 from usuarios.passwords import hash_of, is_password
 from usuarios.settings import UsuariosSettings
@@ -218,8 +220,7 @@ class Accounts:
     # ---
 
     def _keep(self, row: UserRow, uow: UnitOfWork, actor: str | None = None) -> UserRow:
-        uow.put(usuario, row)
-        uow.record(state_of(row), row["id"], row["version"], subject=row["username"], context=_own(row["id"], actor))
+        keep(row, uow, _own(row["id"], actor))
         return row
 
     def _session(self, row: UserRow, uow: UnitOfWork) -> Session:
@@ -239,17 +240,15 @@ class Accounts:
 
     def _run(self, work: Callable[[UnitOfWork], T]) -> T:
         """Commit some work, and publish it later; once more where a rival was in its way."""
-        transactions = self._runtime.transactions
-        for rest in reversed(range(TRIES)):
-            try:
-                done, outgoing = transactions.commit(work)
-            except (Stale, IntegrityError):
-                if not rest:
-                    raise
-            else:
-                transactions.outbox.publish_later(outgoing)
-                return done
-        raise AssertionError
+        for _ in range(TRIES - 1):
+            with suppress(Stale, IntegrityError):
+                return self._commit(work)
+        return self._commit(work)
+
+    def _commit(self, work: Callable[[UnitOfWork], T]) -> T:
+        done, outgoing = self._runtime.transactions.commit(work)
+        self._runtime.transactions.outbox.publish_later(outgoing)
+        return done
 
 
 TAKEN = "somebody else has this address"

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from sqlalchemy import select
 
 from pulsaga import Context, Erasure, Person, Runtime, UnitOfWork, new_id
-from usuarios.domain import UserRow, ended, state_of
+from usuarios.domain import UserRow, ended
+from usuarios.handlers import keep
 from usuarios.messages import UserChanged
 from usuarios.tables import proposal, reset, usuario
 
@@ -41,8 +42,7 @@ def end(uow: UnitOfWork, person: Person, hide: Callable[[str], str]) -> None:
         "active": False,
         "password_hash": None,
     }
-    uow.put(usuario, gone)
-    uow.record(state_of(gone), person.id, gone["version"], subject=gone["username"], context=Context(new_id()))
+    keep(gone, uow, Context(new_id()))
 
 
 ERASURE = Erasure(find, end, named=frozenset({"username"}), blanked=frozenset({"first_name", "last_name", "phone"}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from correo.messages import PasswordMailSent
-from pulsaga import DomainError, Message, UnitOfWork, printable
+from pulsaga import Context, DomainError, Message, UnitOfWork, printable
 from usuarios.domain import UserRow, changed, email_key, is_address, state_of
 from usuarios.messages import (
     AdoptEmail,
@@ -47,10 +47,9 @@ def adopt_email(message: Message[AdoptEmail], uow: UnitOfWork) -> None:
         raise DomainError("superseded", "another address was asked for since")
     _check_free(email, row, uow)
     row = {**changed(row, uow.now), "email": email, "email_key": email_key(email), "proposed_email": None}
-    uow.put(usuario, row)
     for link in uow.rows_with(reset, reset.c.user_id, row["id"]):
         uow.put(reset, {**link, "expires_at": None})
-    tell(row, uow)
+    keep(row, uow)
     uow.reply(EmailAdopted(row["id"], email))
 
 
@@ -71,9 +70,10 @@ def note_mail(message: Message[PasswordMailSent], uow: UnitOfWork) -> None:
         )
 
 
-def tell(row: UserRow, uow: UnitOfWork) -> None:
-    """Tell the state of a user to whoever keeps it."""
-    uow.record(state_of(row), row["id"], row["version"], subject=row["username"])
+def keep(row: UserRow, uow: UnitOfWork, context: Context | None = None) -> None:
+    """Keep a user's next state, and tell it to whoever shows it; without a context it follows the message in hand."""
+    uow.put(usuario, row)
+    uow.record(state_of(row), row["id"], row["version"], subject=row["username"], context=context)
 
 
 def _active(user_id: str, uow: UnitOfWork) -> UserRow:

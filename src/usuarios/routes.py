@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
-from flask import Response, current_app
+from flask import Response
 from sqlalchemy import RowMapping, select
 
 from pulsaga import DomainError, rfc3339
@@ -75,7 +75,7 @@ def change_password() -> Response:
 @allow(SERVICE)
 def forget_password() -> Response:
     """Send a link to whoever has this address, if anybody has."""
-    _accounts().forget(_said("email")["email"])
+    http.kept(Accounts).forget(_said("email")["email"])
     return http.nothing()
 
 
@@ -94,23 +94,16 @@ def set_mark() -> Response:
     said = _said("user_id", "actor", "mark", "value")
     mark: Literal["admin", "active"] = "admin" if said["mark"] == "admin" else "active"
     with _refusing():
-        user = _accounts().mark(said["user_id"], mark, said["value"] == "yes", said["actor"])
+        user = http.kept(Accounts).mark(said["user_id"], mark, said["value"] == "yes", said["actor"])
     return http.reply("user", user)
 
 
 # ---
 
 
-def _accounts() -> Accounts:
-    known = current_app.extensions
-    if "accounts" not in known:
-        known["accounts"] = Accounts(http.runtime())
-    return cast(Accounts, known["accounts"])
-
-
 def _session(work: Callable[[Accounts], Session]) -> Response:
     with _refusing():
-        user, token = work(_accounts())
+        user, token = work(http.kept(Accounts))
     return http.reply("session", {"user": user, "token": token})
 
 

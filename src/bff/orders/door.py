@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from bff.orders.shapes import DRIVER, ID, ORDER, PRODUCT, STOCK
+from bff.orders.shapes import DRIVER, ORDER, PRODUCT, STOCK
+from bff.parameters import ID, id_in_path, page_behind
 from ordenes.messages import Line
 from protools_saga.messages import (
     DeliverOrder,
@@ -19,23 +20,11 @@ from protools_saga.messages import (
     RestockProduct,
 )
 from pulsaga import Settings
-from pulsaga.web import Entrance, Link, Parameter, http, invalid
+from pulsaga.web import Entrance, Link, http, invalid
 
-_UUID: Mapping[str, Any] = {"type": "string", "format": "uuid"}
-
-
-def _of_path(name: str, description: str) -> Parameter:
-    return Parameter(name=name, place="path", description=description, schema=_UUID, example=ID)
-
-
-def _behind(what: str) -> Parameter:
-    description = f"The page begins behind this {what}."
-    return Parameter(name="after", place="query", description=description, schema=_UUID, example=ID)
-
-
-ORDER_ID, PRODUCT_ID = _of_path("identifier", "The order's id."), _of_path("id_producto", "The product's id.")
-DELIVERED_ID = _of_path("id_orden", "The order's id.")
-ORDER_PAGE, PRODUCT_PAGE, DRIVER_PAGE = map(_behind, ("order", "product", "driver"))
+ORDER_ID, PRODUCT_ID = id_in_path("identifier", "The order's id."), id_in_path("id_producto", "The product's id.")
+DELIVERED_ID = id_in_path("id_orden", "The order's id.")
+ORDER_PAGE, PRODUCT_PAGE, DRIVER_PAGE = map(page_behind, ("order", "product", "driver"))
 
 
 def place_order(asked: Mapping[str, Any], _settings: Settings) -> PlaceOrder:

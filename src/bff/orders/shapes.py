@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from marshmallow import fields
 
+from bff.parameters import ID
 from ordenes.messages import Line
 from pulsaga.web import Shape, link, page_of, shape_of, text, time
 
-ID = "01976f3c-8a4e-7c3b-9f52-3d1c0b8a7e61"
 ORDER_STATES = ("creada", "iniciada", "entregada", "fallida")
 NAME = {"minLength": 1, "maxLength": 200}
 AMOUNT = {"minimum": 0, "maximum": 2_000_000_000}

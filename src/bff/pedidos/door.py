@@ -10,7 +10,7 @@ from flask import Response
 from marshmallow import fields
 from sqlalchemy import RowMapping, select
 
-from bff.orders.shapes import ID
+from bff.parameters import ID
 from bff.pedidos.tables import pedido
 from protools_saga.messages import TakeOrder
 from pulsaga import Settings, rfc3339

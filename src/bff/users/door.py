@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from bff.parameters import ID, id_in_path, page_behind
 from bff.users.queries import ISSUER, standing
-from bff.users.shapes import ID, NEW_EMAIL
+from bff.users.shapes import NEW_EMAIL
 from protools_saga.messages import ChangeEmail
 from pulsaga import Settings
-from pulsaga.web import Entrance, Issuer, Link, Parameter, http
+from pulsaga.web import Entrance, Issuer, Link, http
 
-_UUID: Mapping[str, Any] = {"type": "string", "format": "uuid"}
-USER_ID = Parameter(name="user_id", place="path", description="The user's id.", schema=_UUID, example=ID)
-USER_PAGE = Parameter(
-    name="after", place="query", description="The page begins behind this user.", schema=_UUID, example=ID
-)
+USER_ID, USER_PAGE = id_in_path("user_id", "The user's id."), page_behind("user")
 USERS = Issuer(
     name=ISSUER,
     audience="users",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import cast
 
-from flask import Response, current_app
+from flask import Response
 
 from bff.users import queries, shapes
 from bff.users.accounts import Accounts
@@ -33,7 +32,7 @@ def sign_up(body: dict[str, str]) -> Response:
     """Sign up, and be logged in."""
     said = {"first_name": body["firstName"], "last_name": body["lastName"]}
     said |= {name: body[name] for name in ("username", "phone", "email", "password")}
-    return http.reply("session", _accounts().session("/internal/signups", said), 201)
+    return http.reply("session", http.kept(Accounts).session("/internal/signups", said), 201)
 
 
 @api.post("/login")
@@ -53,7 +52,7 @@ def log_in(body: dict[str, str]) -> Response:
     said = {"name": name, "password": body["password"], "address": http.address()}
     if "newPassword" in body:
         said["new_password"] = body["newPassword"]
-    return http.reply("session", _accounts().session("/internal/logins", said))
+    return http.reply("session", http.kept(Accounts).session("/internal/logins", said))
 
 
 @api.post("/forgotten-passwords")
@@ -64,7 +63,7 @@ def log_in(body: dict[str, str]) -> Response:
 )
 def forget_password(body: dict[str, str]) -> Response:
     """Ask for a link by which another password may be chosen."""
-    _accounts().forget(body["email"])
+    http.kept(Accounts).forget(body["email"])
     return http.nothing()
 
 
@@ -78,7 +77,7 @@ def forget_password(body: dict[str, str]) -> Response:
 def reset_password(body: dict[str, str]) -> Response:
     """Choose another password by the token of a link; whoever was logged in as this user is so no more."""
     said = {"token": body["token"], "new_password": body["password"]}
-    return http.reply("session", _accounts().session("/internal/password-resets", said))
+    return http.reply("session", http.kept(Accounts).session("/internal/password-resets", said))
 
 
 @api.put("/users/me/password")
@@ -94,7 +93,7 @@ def change_password(body: dict[str, str]) -> Response:
     if user_id is None:
         raise http.not_found("user who is logged in so")
     said = {"user_id": user_id, "password": body["currentPassword"], "new_password": body["password"]}
-    session = _accounts().session("/internal/password-changes", {**said, "address": http.address()})
+    session = http.kept(Accounts).session("/internal/password-changes", {**said, "address": http.address()})
     return http.reply("session", session)
 
 
@@ -168,7 +167,7 @@ def set_admin(body: dict[str, bool], user_id: str) -> Response:
 
 def _marked(user_id: str, mark: str, value: bool) -> Response:
     known = http.known_id(user_id, "user")
-    return http.reply("user", _accounts().mark(known, mark, value, http.caller().subject))
+    return http.reply("user", http.kept(Accounts).mark(known, mark, value, http.caller().subject))
 
 
 def _own(user_id: str) -> str:
@@ -177,10 +176,3 @@ def _own(user_id: str) -> str:
     if caller.sees_only and caller.at(ISSUER) != known:
         raise http.not_found("user of this id")
     return known
-
-
-def _accounts() -> Accounts:
-    known = current_app.extensions
-    if "accounts" not in known:
-        known["accounts"] = Accounts(http.runtime())
-    return cast(Accounts, known["accounts"])

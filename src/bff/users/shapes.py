@@ -7,10 +7,10 @@ from typing import Any
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, Regexp
 
+from bff.parameters import ID
 from bff.schemas import EMAIL_LENGTH, Username, check_email
 from pulsaga.web import Shape, link, page_of, text, time
 
-ID = "01976f3c-8a4e-7c3b-9f52-3d1c0b8a7e61"
 PASSWORD_LENGTHS = {"minLength": 8, "maxLength": 256}
 """NIST SP 800-63B §5.1.1.2: at least 8 characters, and no rules about which."""
 NAME_LENGTH = 100

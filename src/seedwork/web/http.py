@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv6Address
 from math import ceil
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 from flask import Blueprint, Response, current_app, g, request
@@ -21,6 +21,7 @@ from pulsaga.web.access.guesses import TooManyAttempts
 from pulsaga.web.formats import Document, Format, Problem, invalid
 from pulsaga.web.serving.crew import Asker, Client
 
+T = TypeVar("T")
 BODY_LIMIT_BYTES = 64 * 1024
 RETRY_AFTER_S = 1
 PAGE_LIMIT = 200
@@ -57,6 +58,14 @@ def runtime() -> Runtime:
 def read_engine() -> Engine:
     """Return the read database."""
     return cast(Engine, current_app.extensions["read"])
+
+
+def kept(cls: Callable[[Runtime], T]) -> T:
+    """Return what this process keeps of a class, made of its runtime when it is first asked for."""
+    made: dict[Any, Any] = current_app.extensions.setdefault("kept", {})
+    if cls not in made:
+        made[cls] = cls(runtime())
+    return cast(T, made[cls])
 
 
 def caller() -> Caller:
