@@ -32,6 +32,8 @@ from system import SYSTEM
 
 XML = {"Content-Type": "application/xml", "Accept": "application/xml"}
 TEA, MATE = new_id(), new_id()
+IDS = iter(sorted(new_id() for _ in range(1000)))
+"""One after the other; two that are made in one millisecond come in any order."""
 WISH = {"id_producto": TEA, "cantidad": 2, "user_id": "ada", "direccion_entrega": "Calle 1"}
 TWO_TEAS = {"id_producto": TEA, "cantidad": 2}
 NO_SINGLE = {"id_producto": None, "cantidad": None}
@@ -55,7 +57,7 @@ ADA, BOSS = by("ada"), by("boss", "operator")
 
 def shown(bff: Room, estado: str = "iniciada", user: str = "ada", lines: int = 1, code: str = "") -> str:
     """Let an order have come so far; return its id."""
-    identifier = new_id()
+    identifier = next(IDS)
     lineas = [{"id_producto": TEA, "cantidad": 2}, {"id_producto": MATE, "cantidad": 1}][:lines]
     bff.write_view(
         orden, id_orden=identifier, version=1, user_id=user, lineas=json.dumps(lineas), direccion_entrega="Calle 1",
