@@ -41,7 +41,7 @@ export function counters() {
   const value = (pattern) => [...text.matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]), 0);
   return {
     at: momentOf(headers["X-Request-Id"]), // when they were read, not when the answer came: in a rush that is seconds later
-    accepted: value(/^protools_http_requests_total\{method="POST",route="\/passwords",status="202"\} (\S+)/gm),
+    accepted: value(/^http_server_request_duration_seconds_count\{http_request_method="POST",http_response_status_code="202",http_route="\/passwords"\} (\S+)/gm),
     refused: value(/^protools_commands_refused_total\{.*\} (\S+)/gm),
     ended: value(/^protools_command_seconds_count (\S+)/gm),
     seconds: value(/^protools_command_seconds_sum (\S+)/gm),

@@ -191,7 +191,7 @@ def _sent(said: Said, asked: dict[str, str], body: dict[str, Any], created_at: f
 
 SAGA_TYPES = (
     "id uuid, revision int, workflow text, status text, seq int, subject text, progress text, context text, "
-    "target text, resend_at float8, wake_at float8, moved_at float8"
+    "target text, resend_at float8, wake_at float8, moved_at float8, asked_at float8"
 )
 MOVE = ", ".join(f"{column.split()[0]} = excluded.{column.split()[0]}" for column in SAGA_TYPES.split(", ")[1:])
 SAGA = Table("saga", SAGA_TYPES, f"ON CONFLICT (id) DO UPDATE SET {MOVE} WHERE saga.revision = excluded.revision - 1")
@@ -311,7 +311,8 @@ class Moves:
         saga_id, seq, status = progress["saga_id"], progress["seq"], progress["status"]
         subject = progress["data"]["username"]
         target = entries[-1]["command"].partition(".")[0] or None
-        due = (target, self.now + RETRY_S if target else None, progress["wake_at"], self.now)
+        asked_at, resend_at = (self.now, self.now + RETRY_S) if target else (None, None)
+        due = (target, resend_at, progress["wake_at"], self.now, asked_at)
         words = (orjson.dumps(progress).decode(), _context(cause))
         self.sagas.append((saga_id, revision, WORKFLOW, status, seq, subject, *words, *due))
         moved = {

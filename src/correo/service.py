@@ -12,7 +12,7 @@ from correo.projections import project_address, project_mail
 from correo.settings import CorreoSettings
 from correo.smtp import open_postman
 from correo.tables import READ, WRITE, mail
-from pulsaga import Handler, Projection, Service
+from pulsaga import Handler, Projection, Service, Waiting
 from usuarios.messages import ResetIssued, UserChanged
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ CORREO = Service(
         Projection(UserChanged, project_address),
     ],
     duties=[send_mails],
+    waiting=[Waiting("mails", mail, mail.c.created_at, mail.c.error)],
     routes=routes,
     settings=CorreoSettings,
     keys=["LINK_KEY", "RESET_KEY", "TOKEN_KEY"],

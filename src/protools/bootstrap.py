@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import structlog
+from sqlalchemy import delete, insert, select
 
 from pulsaga.broker import Action, BrokerAdmin, connect_admin
+from pulsaga.delivery import database
 from pulsaga.delivery.avro import versions_of
+from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import Contract, contract_of
+from pulsaga.saga.tables import expected
 from pulsaga.service import Service
 from pulsaga.settings import Settings
 from pulsaga.system import System
@@ -18,9 +23,16 @@ from pulsaga_program.databases import prepare_databases
 log = structlog.get_logger()
 
 
-def bootstrap(system: System, settings: Settings, names: Sequence[str] = ()) -> None:
+Counts = Mapping[tuple[str, str], int]
+"""How many processes of a service and a kind are to run."""
+
+
+def bootstrap(
+    system: System, settings: Settings, names: Sequence[str] = (), counts: Counts = MappingProxyType({})
+) -> None:
     """Create what is missing: namespace, topics, schemas, subscriptions, databases, roles, tables.
 
+    Write down how many processes are to run: `counts`, else what was said before, else one of each.
     Raise SchemaIncompatible, naming topic and field, before anything is changed; Unavailable when something is down.
     """
     services = [system[name] for name in names or system.names]
@@ -39,7 +51,24 @@ def bootstrap(system: System, settings: Settings, names: Sequence[str] = ()) -> 
         admin.close()
     for service in services:
         prepare_databases(system, settings, service)
+    if system.coordinator in services:
+        expect(system, settings, counts)
     log.info("bootstrapped", services=",".join(service.name for service in services))
+
+
+def expect(system: System, settings: Settings, counts: Counts) -> None:
+    """Write down how many processes are to run, for the coordinator to watch over."""
+    engine = open_database(settings, system.name, "write", "owner")
+    try:
+        with engine.begin() as tx:
+            now = database.now(tx, settings.clock_offset)
+            kept = {(row.service, row.kind): row.count for row in tx.execute(select(expected))}
+            wanted = {process: counts.get(process, kept.get(process, 1)) for process in system.processes}
+            tx.execute(delete(expected))
+            rows = [{"service": name, "kind": kind, "count": n, "at": now} for (name, kind), n in wanted.items()]
+            tx.execute(insert(expected), rows)
+    finally:
+        engine.dispose()
 
 
 def prepare_broker(
@@ -68,8 +97,8 @@ def grant_rights(admin: BrokerAdmin, system: System, services: Sequence[Service]
     """Let each service say what is its own to say, send the commands it sends, and hear what it consumes; no more."""
     for (service, topic), actions in rights_of(system, services).items():
         admin.grant(prefix + service, topic, sorted(actions))
-    for speaker in services:  # every service looks topics up there, to see whether the broker answers
-        admin.grant_live(prefix + speaker.name, ["consume", "produce"] if speaker.changed else ["consume"])
+    for speaker in services:  # every process broadcasts its heartbeat there
+        admin.grant_live(prefix + speaker.name, ["consume", "produce"])
 
 
 def rights_of(system: System, services: Sequence[Service]) -> dict[tuple[str, str], set[Action]]:

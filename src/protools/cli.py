@@ -28,6 +28,7 @@ LAZY = {
     "dead-letters": ("pulsaga_program.commands.operators", "dead_letters"),
     "incidents": ("pulsaga_program.commands.operators", "incidents_group"),
     "sagas": ("pulsaga_program.commands.operators", "sagas_group"),
+    "status": ("pulsaga_program.commands.status", "command"),
     "schedules": ("pulsaga_program.commands.schedules", "schedules"),
     "workflows": ("pulsaga_program.commands.workflows", "workflows"),
     "make": ("pulsaga_program.commands.make", "make"),
@@ -311,17 +312,25 @@ def run(service: str, kind: str, supervisor: int | None) -> None:
 
 
 @commands.command("bootstrap")
-def bootstrap_command() -> None:
+@click.option(
+    "--replicas",
+    multiple=True,
+    metavar="SERVICE[.KIND]=N",
+    help="How many processes are to run, where that is not one of each: fewer are an incident. It is kept.",
+)
+def bootstrap_command(replicas: tuple[str, ...]) -> None:
     """Create databases, topics, schemas and subscriptions; safe to repeat."""
     from pulsaga.telemetry import configure_logging
     from pulsaga_program.bootstrap import bootstrap
     from pulsaga_program.preflight import check_front_door, check_values
+    from pulsaga_program.up import replica_counts
 
-    settings = _settings()
-    check_values(_system(), settings)
-    check_front_door(_system())
+    settings, system = _settings(), _system()
+    check_values(system, settings)
+    check_front_door(system)
+    said = replica_counts(dict.fromkeys(system.processes, -1), replicas, least=0)
     configure_logging(settings.log_format)
-    bootstrap(_system(), settings)
+    bootstrap(system, settings, counts={process: count for process, count in said.items() if count >= 0})
 
 
 @commands.command("verify")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
+import structlog
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from pulsaga import faults
 from pulsaga.broker import Subscription
-from pulsaga.delivery.database import open_database
+from pulsaga.delivery.database import is_answering, open_database, takes_writes
 from pulsaga.delivery.dispatch.dispatcher import Dispatcher
 from pulsaga.delivery.dispatch.failures import LONGEST_RETRY_S
 from pulsaga.delivery.dispatch.reader import Reader
@@ -20,16 +23,25 @@ from pulsaga.delivery.forgetting import forget
 from pulsaga.delivery.loop import Due, Duty, Lookout, keep_trying
 from pulsaga.delivery.projection import LONGEST_DELAY_S, Projector
 from pulsaga.delivery.tables import failure
-from pulsaga.errors import SettingError
+from pulsaga.errors import ProtoolsError, SettingError
+from pulsaga.metrics import REGISTRY
+from pulsaga.running.gauges import gauges
+from pulsaga.running.heartbeat import Heartbeat
 from pulsaga.running.loops import add_background, add_duties, housekeeping, report
+from pulsaga.running.operators_port import Listener, OperatorsPort
 from pulsaga.running.process import Process, collect_seldom
 from pulsaga.running.runtime import Runtime, open_runtime
+from pulsaga.running.watch import Watch
 from pulsaga.service import AddLoops, Service
 from pulsaga.settings import Settings
 from pulsaga.system import System
 from pulsaga.telemetry import configure_logging
 from pulsaga_program.preflight import check_values
 
+if TYPE_CHECKING:
+    from pulsaga.web.access.tokens import Tokens
+
+log = structlog.get_logger()
 FORGET_EVERY_S = 3600.0
 UNPROJECTED_LOOK_S = 5.0
 SWITCH_S = 0.0005
@@ -46,17 +58,60 @@ def run(system: System, name: str, kind: str, settings: Settings, *, alone: bool
     allow_faults(name, settings)
     sys.setswitchinterval(SWITCH_S)
     collect_seldom()
+    listener = Listener(settings)
     runtime = open_runtime(system, settings, name)
     keep_trying(threading.Event(), lambda: runtime.write.connect().close())  # refuses what cannot keep our promises
     if check := system[name].check:
         keep_trying(threading.Event(), lambda: check(runtime))
     process = Process(alone=alone)
+    add_heartbeat(process, runtime, kind, listener.address)
     adds: Mapping[str, AddLoops] = {"worker": add_worker, "web": add_web, **system[name].processes}
     closing = adds[kind](process, runtime)
+    add_operators_port(process, runtime, kind, listener)
     intact = process.run()
     for close in [*closing, runtime.broker.close]:
         close()
     sys.exit(0 if intact else 1)
+
+
+def add_operators_port(process: Process, runtime: Runtime, kind: str, listener: Listener) -> None:
+    """Let a process answer operators."""
+    own = CollectorRegistry()
+    for one in gauges(runtime, kind, {"write": runtime.write}):
+        own.register(one)
+    app = OperatorsPort(process.needs, [REGISTRY, own, *process.registries], may_look(runtime.settings))
+    process.add("operators", *listener.serve(app))
+
+
+def may_look(settings: Settings) -> Callable[[str], bool]:
+    """Return what tells by a bearer whether somebody may see everything; nobody may where no tokens can be verified."""
+
+    @cache
+    def tokens() -> Tokens:
+        from pulsaga.web.access.tokens import authentication
+
+        return authentication(settings)
+
+    def look(bearer: str) -> bool:
+        from pulsaga.web.access.rights import OVERSEEING
+
+        try:
+            return settings.auth == "none" or tokens().verify(bearer).caller.has(OVERSEEING)
+        except ProtoolsError as error:
+            log.warning("a look at the metrics was refused", error=str(error))
+            return False
+
+    return look
+
+
+def add_heartbeat(process: Process, runtime: Runtime, kind: str, address: str) -> None:
+    """Let a process tell that it lives; the coordinator's watch over all, too."""
+    heartbeat = Heartbeat(runtime, kind, address)
+    process.add("heartbeat", heartbeat.run, heartbeat.stop)
+    if runtime.service == runtime.system.name:
+        watch = Watch(runtime, heartbeat.id)
+        process.add("hearing", watch.listen, watch.stop)
+        process.add("watch", watch.look, watch.stop)
 
 
 def allow_faults(service: str, settings: Settings) -> None:
@@ -70,6 +125,7 @@ def allow_faults(service: str, settings: Settings) -> None:
 def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
     """Add the loops of a worker: messages, duties, projections. Return what must be closed after them."""
     service = runtime.system[runtime.service]
+    process.needs |= {"write-database": partial(takes_writes, runtime.write), "broker": runtime.broker.is_connected}
     closing: list[Callable[[], object]] = []
     duties = [*housekeeping(runtime), *(make(runtime) for make in service.duties)]
     if service.handlers:
@@ -88,6 +144,7 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
             worker.handled.append(thread.handled)
     if service.projections:
         engine = open_database(runtime.settings, service.name, "read", "projector")
+        process.needs["read-database"] = partial(is_answering, engine)
         projector, close = _projector(service, runtime, engine)
         closing.append(close)
         process.add("projections", projector.run, projector.stop)
@@ -105,6 +162,11 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
     web, port = runtime.system[runtime.service].web, runtime.system.port_of(settings, runtime.service)
     assert web is not None
     app = web(runtime, read)
+    process.needs |= {
+        "write-database": partial(takes_writes, runtime.write),
+        "read-database": partial(is_answering, read),
+    }
+    process.registries.append(app.extensions["registry"])
     listener = server.listen(app.name, settings.bind, port)
     process.add("http", lambda: server.run(app, listener, stopping), stopping.set)
     add_background(process, app, runtime)

@@ -18,7 +18,7 @@ from pulsaga_program.local.process import PortInUse, only_one, port_is_free
 from pulsaga_program.supervisor import Program, Role, Supervisor
 from pulsaga_program.terminal import this_program
 
-REPLICAS = re.compile(r"(?P<service>\w+)(\.(?P<kind>\w+))?=(?P<count>[1-9]\d?)")
+REPLICAS = re.compile(r"(?P<service>\w+)(\.(?P<kind>\w+))?=(?P<count>\d{1,2})")
 
 
 class UnknownService(ProtoolsError):
@@ -34,13 +34,17 @@ def up(system: System, settings: Settings, replicas: Sequence[str] = (), only: S
     from pulsaga_program.preflight import check_system
 
     check_system(system, settings)
-    counts = replica_counts(processes_of(system, only), replicas)
+    counts = replica_counts(dict.fromkeys(processes_of(system, only), 1), replicas)
     busy = f"another `protools up` runs on {settings.home}: stop it first, or set PROTOOLS_HOME"
     keep_private(settings.home)
     with only_one(settings.home / "up.lock", busy):
         refuse_taken_ports(system, settings, counts)
         _begin_faults(settings)
-        programs = [*embedded_broker(settings), _bootstrap(settings), *service_programs(settings, counts)]
+        programs = [
+            *embedded_broker(settings),
+            _bootstrap(system, settings, counts),
+            *service_programs(settings, counts),
+        ]
         return Supervisor(programs, when_ready=lambda seconds: try_next(system, settings, seconds)).run()
 
 
@@ -59,28 +63,34 @@ def processes_of(system: System, only: Sequence[str]) -> Sequence[tuple[str, str
     return [process for process in system.processes if process[0] in part]
 
 
-def replica_counts(processes: Sequence[tuple[str, str]], replicas: Sequence[str]) -> dict[tuple[str, str], int]:
+def replica_counts(
+    counts: Mapping[tuple[str, str], int], replicas: Sequence[str], *, least: int = 1
+) -> dict[tuple[str, str], int]:
     """Return how many of each process to run: `SERVICE=N` means its worker, `SERVICE.KIND=N` any kind."""
-    counts = dict.fromkeys(processes, 1)
+    changed = dict[tuple[str, str], int]()
     for text in replicas:
         match = REPLICAS.fullmatch(text)
-        process = (match["service"], match["kind"] or "worker") if match else None
-        if match is None or process not in counts:
-            known = ", ".join(f"{service}.{kind}" for service, kind in processes)
+        process = (match["service"], match["kind"] or "worker") if match else ("", "")
+        count = int(match["count"]) if match else 0
+        if process not in counts or count < least:
+            known = ", ".join(f"{service}.{kind}" for service, kind in counts)
             raise WrongReplicas(f"--replicas {text}: SERVICE=N or SERVICE.KIND=N is expected, of {known}")
-        counts[process] = int(match["count"])
-    return counts
+        changed[process] = count
+    return {**counts, **changed}
 
 
 def service_programs(settings: Settings, counts: Mapping[tuple[str, str], int]) -> Iterator[Program]:
     """Yield one program for each replica of each process, in starting order."""
+    port = settings.operators_port
     for (service, kind), count in counts.items():
         for replica in range(count):
+            own = {"OPERATORS_PORT": str(port)}
+            port += port > 0
             yield Program(
                 name=f"{service}.{kind}" + (f".{replica + 1}" if count > 1 else ""),
                 command=_protools("run", service, kind, "--supervisor", str(os.getpid())),
                 role="worker" if kind == "worker" else "web",
-                environment=_environment(settings),
+                environment=_environment(settings) | own,
             )
 
 
@@ -93,6 +103,12 @@ def refuse_taken_ports(system: System, settings: Settings, counts: Mapping[tuple
             continue
         if not port_is_free(ports[name], "127.0.0.1" if settings.bind == "localhost" else settings.bind):
             raise PortInUse(ports[name], f"stop what listens there, or set {name.upper()}_PORT")
+    first = settings.operators_port
+    for port in range(first, first + sum(counts.values()) if first else first):
+        if not port_is_free(port, "127.0.0.1" if settings.operators_host == "localhost" else settings.operators_host):
+            raise PortInUse(
+                port, "stop what listens there, or set OPERATORS_PORT to the first of a free range, or to 0"
+            )
 
 
 def try_next(system: System, settings: Settings, seconds: float) -> str:
@@ -115,8 +131,12 @@ def _protools(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "pulsaga_program", *arguments]
 
 
-def _bootstrap(settings: Settings) -> Program:
-    return Program(name="bootstrap", role="once", command=_protools("bootstrap"), environment=_environment(settings))
+def _bootstrap(system: System, settings: Settings, counts: Mapping[tuple[str, str], int]) -> Program:
+    """Return the program that prepares everything, and is told how many processes are to run."""
+    wanted = {process: counts.get(process, 0) for process in system.processes}
+    said = [part for (service, kind), n in wanted.items() for part in ("--replicas", f"{service}.{kind}={n}")]
+    command = _protools("bootstrap", *said)
+    return Program(name="bootstrap", role="once", command=command, environment=_environment(settings))
 
 
 def embedded_broker(settings: Settings) -> Iterator[Program]:

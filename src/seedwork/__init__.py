@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pulsaga.delivery.transaction.unit_of_work import UnitOfWork as UnitOfWork
     from pulsaga.delivery.transaction.unit_of_work import about as about
     from pulsaga.delivery.transaction.unit_of_work import rfc3339 as rfc3339
+    from pulsaga.delivery.waiting import Waiting as Waiting
     from pulsaga.errors import DefinitionError as DefinitionError
     from pulsaga.errors import DomainError as DomainError
     from pulsaga.errors import ProtoolsError as ProtoolsError
@@ -98,6 +99,7 @@ PLACES = {
     "DomainError": "pulsaga.errors",
     "Due": "pulsaga.delivery.loop",
     "Duty": "pulsaga.delivery.loop",
+    "Waiting": "pulsaga.delivery.waiting",
     "Each": "pulsaga.saga.steps",
     "Erasure": "pulsaga.operate.erasing",
     "Every": "pulsaga.saga.steps",

@@ -27,6 +27,7 @@ from pulsaga.delivery.messages import (
 from pulsaga.delivery.projection import Changed, Projection
 from pulsaga.delivery.tables import DELIVERY
 from pulsaga.delivery.transaction.rows import keyed_alone
+from pulsaga.delivery.waiting import Waiting
 from pulsaga.errors import DefinitionError
 from pulsaga.running.process import Process
 from pulsaga.settings import Settings
@@ -66,6 +67,8 @@ class Service:
     views: MetaData = field(default_factory=MetaData)
     """Tables of its read database."""
     duties: Sequence[DutyMaker] = ()
+    waiting: Sequence[Waiting] = ()
+    """Its own work that waits in tables: operators see how much, for how long and with which error."""
     routes: Callable[[], Sequence[Blueprint]] | None = None
     """Imports and returns the routes of its web process: a worker does not load them."""
     issuers: Callable[[], Sequence[Issuer]] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import os
 import secrets
 import tempfile
@@ -96,6 +95,10 @@ class Settings:
     operator_approvals: int = setting("OPERATOR_APPROVALS", values.count, "1")
     clock_offset: float = setting("PROTOOLS_CLOCK_OFFSET", values.seconds, "0")
     faults: tuple[str, ...] | None = setting("PROTOOLS_FAULTS", values.faults)
+    operators_host: str = setting("OPERATORS_HOST", values.address, "127.0.0.1")
+    """Where each process answers operators: metrics, liveness, readiness. No proxy in front is to route there."""
+    operators_port: int = setting("OPERATORS_PORT", values.port_or_any, "3900")
+    """The first process's; `protools up` gives the next ones those that follow. 0: any that is free."""
     log_format: str = setting("LOG_FORMAT", values.choice("console", "json"), "console")
 
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -152,7 +155,7 @@ class Settings:
     @property
     def on_loopback(self) -> bool:
         """Whether the web processes listen on this machine only."""
-        return self.bind == "localhost" or ipaddress.ip_address(self.bind).is_loopback
+        return values.is_loopback(self.bind)
 
     def port(self, name: str, default: int) -> int:
         """Return the port of a service's web process, or of a kind of process, as `<NAME>_PORT` says."""

@@ -113,9 +113,9 @@ class System:
         )
 
     def _duties(self) -> Sequence[DutyMaker]:
-        from pulsaga.saga import timers
+        from pulsaga.saga import silence, timers
 
-        duties: list[DutyMaker] = [timers.wake_due_sagas, timers.resend_to_silent]
+        duties: list[DutyMaker] = [timers.wake_due_sagas, timers.resend_to_silent, silence.watch_silence]
         if self.sagas.limits:
             from pulsaga.saga.slots import give_turns
 

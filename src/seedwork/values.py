@@ -52,6 +52,16 @@ def port(value: str) -> int:
     return int(value)
 
 
+def port_or_any(value: str) -> int:
+    """Read a port, or 0 for any that is free."""
+    return 0 if value == "0" else port(value)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is one of this machine only."""
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
+
+
 def seconds(value: str) -> float:
     """Read a number of seconds, of which a calendar knows what lies so far away."""
     with suppress(ValueError):

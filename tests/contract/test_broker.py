@@ -19,7 +19,7 @@ import pytest
 from tests.contract.brokers import BREAKING, ENVIRONMENT, NEW, OLD, Stage, receive, text_of, texts, wire
 from tests.patience import PATIENCE_S
 
-from pulsaga.broker import MAX_MESSAGE_BYTES, Broker, Delivery, Subscription
+from pulsaga.broker import MAX_MESSAGE_BYTES, Broker, Delivery, Owed, Subscription
 from pulsaga.errors import MessageTooLarge, NotConfirmed, SchemaIncompatible, Unavailable
 from pulsaga_program.local.process import wait_until
 
@@ -512,3 +512,22 @@ def _holder(stage: Stage, topic: str, count: int) -> Iterator[subprocess.Popen[s
     finally:
         process.kill()
         process.communicate()
+
+
+def test_what_every_subscription_is_owed_is_counted_with_who_takes_from_it(stage: Stage) -> None:
+    """A backlog that nobody takes is how a dead worker shows; operators look at all of them at once."""
+    topic, other, broker, admin = stage.topic(), stage.topic(), stage.connect(), stage.admin()
+    admin.create_subscription(topic, "left")
+    reader = broker.subscribe("reader", [topic, other])
+    broker.publish([wire(topic, text=str(n)) for n in range(3)])
+    taken = receive(reader, 3)
+
+    def owed(messages: int) -> bool:
+        return [one for one in admin.owed() if one.topic in (topic, other)] == sorted(
+            [Owed(topic, "left", 3, 0), Owed(topic, "reader", messages, 1), Owed(other, "reader", 0, 1)]
+        )
+
+    assert wait_until(lambda: owed(3), PATIENCE_S), admin.owed()
+    reader.ack(taken)
+    assert wait_until(lambda: owed(0), PATIENCE_S), admin.owed()
+    reader.close()

@@ -31,6 +31,7 @@ from pulsaga.operate.retention import SHORTEST_S, archive
 from pulsaga.operate.verify.report import verify
 from pulsaga.operate.verify.scope import Scope
 from pulsaga.saga.tables import (
+    expected,
     saga,
     saga_archive,
     saga_branch,
@@ -39,6 +40,7 @@ from pulsaga.saga.tables import (
     schedule,
     slot,
     slot_limit,
+    target,
 )
 from pulsaga.settings import Settings
 from pulsaga.web.front_door.commands.queries import find_ended
@@ -459,8 +461,9 @@ def test_a_saga_is_shown_from_the_archive_with_its_log_and_moved_by_nobody(town:
     assert (no.code, "COMPLETED" in no.detail) == ("ended", True)
 
 
-MADE_LATER = (saga_branch, saga_branch_archive, saga_child, schedule, slot, slot_limit)
-"""Tables of migrations behind the one that is run again."""
+MADE_LATER = (saga_branch, saga_branch_archive, saga_child, schedule, slot, slot_limit, expected)
+COLUMNS_MADE_LATER = (saga.c.asked_at, saga_archive.c.asked_at, target.c.usual_s, target.c.spread_s)
+"""Tables and columns of migrations behind the one that is run again."""
 
 
 def test_beginnings_that_an_older_release_discarded_are_put_in_front_of_operators_again(town: Town) -> None:
@@ -472,6 +475,9 @@ def test_beginnings_that_an_older_release_discarded_are_put_in_front_of_operator
         tx.execute(incident.update().values(closed_at=1.0))
         for table in MADE_LATER:
             table.drop(tx)
+        tx.execute(text("DROP INDEX saga_suspended"))
+        for column in COLUMNS_MADE_LATER:
+            tx.execute(text(f"ALTER TABLE {column.table.name} DROP COLUMN {column.name}"))
         tx.execute(text("UPDATE coordinator_version SET version_num = '0001'"))
     assert town.company.open_incidents() == set()
     prepare_databases(SYSTEM, town.company.settings, town.company["protools_saga"].service)

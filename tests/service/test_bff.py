@@ -535,7 +535,8 @@ def test_metrics_count_by_route_and_not_by_path(bff: Room) -> None:
         bff.http.get(f"/passwords/user-{number}")
         bff.http.open(f"/nowhere/{number}", method="BREW")
     text = bff.http.get("/metrics").text
-    line = 'protools_http_requests_total{method="GET",route="/passwords/<whole:username>",status="404"} 3.0'
+    labels = 'http_request_method="GET",http_response_status_code="404",http_route="/passwords/<whole:username>"'
+    line = f"http_server_request_duration_seconds_count{{{labels}}} 3.0"
     assert line in text
     assert "user-" not in text
     assert "BREW" not in text

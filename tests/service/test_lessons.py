@@ -375,7 +375,7 @@ HISTORY = {
     "dead_letter": "'d' || g, 't', {blob}, 3, 'e', NULL, 0, 'discarded', 0",
     "outbox": f"{{id}}, 't', {{blob}}, {FAR}",
     "failure": f"'f' || g, 't', {{blob}}, 1, 'e', {FAR}, 0",
-    "saga": "{id}, 1, 'w', 'COMPLETED', 4, 'ada', '{{}}', '{{}}', NULL, NULL, NULL, 0",
+    "saga": "{id}, 1, 'w', 'COMPLETED', 4, 'ada', '{{}}', '{{}}', NULL, NULL, NULL, 0, NULL",
     "mail": "{id}, 1, 'ada', 'a@b', 's', '{{}}', 'sent', 1, NULL, NULL, 0, 0, '', 'password'",
     "password": "'p' || g, 1, 1, {id}, {id}, 'ada', 'revealed', NULL, NULL, {blob}, {blob}, 0, 0, NULL",
     "failed_attempt": f"'k' || g, 1, 1, {FAR}",

@@ -29,6 +29,7 @@ DUTIES = {
     "guesses": 1,
     "resets": 1,
     "sessions": 1,
+    "silence": 1,
     "webhooks": 1,
 }
 """How often a duty gets its turn among the others."""

@@ -71,7 +71,7 @@ def simulated(clock: Callable[[], float], chance: Random, waited: Callable[[Exce
         def wait(self, down: Exception) -> bool:
             return waited(down)
 
-    time = SimpleNamespace(time_ns=lambda: int(clock() * 1e9), monotonic=clock)
+    time = SimpleNamespace(time_ns=lambda: int(clock() * 1e9), time=clock, monotonic=clock, perf_counter=clock)
     with ExitStack() as stack:
         stack.enter_context(_silence())
         for owner, name, value in (
@@ -80,6 +80,7 @@ def simulated(clock: Callable[[], float], chance: Random, waited: Callable[[Exce
             (correo.handlers, "time", time),
             (pulsaga.delivery.outbox, "time", time),
             (pulsaga.delivery.loop, "Pause", Pause),
+            (pulsaga.saga.silence, "time", time),
         ):
             stack.enter_context(replaced(owner, name, value))
         yield

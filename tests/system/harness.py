@@ -96,6 +96,7 @@ class Program:
             "PROTOOLS_HOME": str(home),
             "PROTOOLS_SYSTEM": "system:SYSTEM",
             "AUTH": "none",
+            "OPERATORS_PORT": "0",
             **environment,
         }
 

@@ -25,7 +25,7 @@ def system(mode: Mode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sys
         yield running
 
 
-HEALTH_ANSWERED = re.compile(r'protools_http_requests_total\{[^}]*"/health"')
+HEALTH_ANSWERED = re.compile(r'http_server_request_duration_seconds_count\{[^}]*"/health"')
 
 
 def test_two_of_each_are_running(system: System) -> None:

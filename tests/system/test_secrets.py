@@ -111,7 +111,7 @@ def test_no_secret_is_found_anywhere_whatever_goes_wrong(system: System) -> None
 
 
 SIGNS = {
-    "an answer": b"protools_http_requests",
+    "an answer": b"http_server_request_duration",
     "the log": b"sqlalchemy.engine",
     "a database": b"dead-letter",
     "a topic": b"password-rotated",

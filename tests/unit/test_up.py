@@ -49,12 +49,12 @@ def listener() -> Iterator[socket.socket]:
 
 def test_a_service_name_alone_means_its_worker() -> None:
     """Workers are what one scales first."""
-    assert replica_counts(PROCESSES, ["generador=3"])["generador", "worker"] == 3
+    assert replica_counts(dict.fromkeys(PROCESSES, 1), ["generador=3"])["generador", "worker"] == 3
 
 
 def test_a_kind_can_be_named() -> None:
     """A front door scales, too."""
-    counts = replica_counts(PROCESSES, ["generador.web=2"])
+    counts = replica_counts(dict.fromkeys(PROCESSES, 1), ["generador.web=2"])
     assert counts == {("generador", "worker"): 1, ("generador", "web"): 2, ("bff", "web"): 1}
 
 
@@ -62,7 +62,7 @@ def test_a_kind_can_be_named() -> None:
 def test_a_misspelt_replica_is_refused_with_what_there_is(text: str) -> None:
     """A typing error must not quietly run one process."""
     with pytest.raises(WrongReplicas, match=r"generador\.web"):
-        replica_counts(PROCESSES, [text])
+        replica_counts(dict.fromkeys(PROCESSES, 1), [text])
 
 
 def test_a_part_of_the_system_is_what_was_named_with_the_coordinator_and_the_front_door() -> None:
@@ -76,7 +76,7 @@ def test_a_part_of_the_system_is_what_was_named_with_the_coordinator_and_the_fro
 
 def test_each_replica_is_a_program_of_its_own_name(settings: Settings) -> None:
     """The prefix of a line tells which replica spoke."""
-    programs = service_programs(settings, replica_counts(PROCESSES, ["generador=2"]))
+    programs = service_programs(settings, replica_counts(dict.fromkeys(PROCESSES, 1), ["generador=2"]))
     assert [program.name for program in programs] == [
         *("generador.worker.1", "generador.worker.2", "generador.web", "bff.web")
     ]
@@ -84,9 +84,11 @@ def test_each_replica_is_a_program_of_its_own_name(settings: Settings) -> None:
 
 def test_web_replicas_share_their_port(settings: Settings) -> None:
     """A caller knows one address, whoever answers: each replica opens the same port (SO_REUSEPORT)."""
-    first, second = service_programs(settings, replica_counts((("bff", "web"),), ["bff.web=2"]))
+    first, second = service_programs(settings, replica_counts({("bff", "web"): 1}, ["bff.web=2"]))
     assert (first.name, second.name) == ("bff.web.1", "bff.web.2")
-    assert first.environment == second.environment
+    assert {name for name, value in first.environment.items() if second.environment[name] != value} == {
+        "OPERATORS_PORT"
+    }
 
 
 def test_a_taken_web_port_is_named(tmp_path: Path, listener: socket.socket) -> None:
@@ -262,6 +264,8 @@ WRONG = {
     "SESSIONS_TLS_CLIENT_CA": ("/no/such/file",),
     "SESSIONS_REFLECTION": ("yes",),
     "LOG_FORMAT": ("xml",),
+    "OPERATORS_HOST": ("::g",),
+    "OPERATORS_PORT": ("65536", "-1"),
 }
 KEYS = ["VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "RESET_KEY", "SIGNING_KEY", "INTERNAL_TOKEN", "SESSIONS_JWT_SECRET"]
 FREE = {

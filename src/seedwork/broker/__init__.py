@@ -50,6 +50,15 @@ class Delivery(NamedTuple):
     handle: Any
 
 
+class Owed(NamedTuple):
+    """What a durable subscription of a topic has not acknowledged, and how many consumers take from it now."""
+
+    topic: str
+    subscription: str
+    messages: int
+    consumers: int
+
+
 class Subscription(Protocol):
     """Receive from a set of topics; unacknowledged messages come back."""
 
@@ -122,6 +131,9 @@ class BrokerAdmin(Protocol):
 
     def subscriptions(self, topic: str) -> list[str]:
         """List the durable subscriptions of a topic, sorted."""
+
+    def owed(self) -> list[Owed]:
+        """List what every durable subscription has not acknowledged, sorted."""
 
     def grant(self, role: str, topic: str, actions: Sequence[Action]) -> None:
         """Let a role use one topic so, where the broker asks for roles."""

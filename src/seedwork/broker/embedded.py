@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgpack
 
-from pulsaga.broker import Action, Delivery, Wire, check_size, publish_error
+from pulsaga.broker import Action, Delivery, Owed, Wire, check_size, publish_error
 from pulsaga.broker.embedded_link import Link, Mailbox, Pushed
 from pulsaga.broker.embedded_wire import BROADCAST
 from pulsaga.errors import ProtoolsError, SchemaIncompatible, Unavailable
@@ -149,6 +149,10 @@ class EmbeddedAdmin:
     def subscriptions(self, topic: str) -> list[str]:
         """List a topic's durable subscriptions, sorted."""
         return list(self._link.call("subscriptions", topic))
+
+    def owed(self) -> list[Owed]:
+        """List what every durable subscription has not acknowledged, sorted."""
+        return [Owed(*row) for row in self._link.call("owed")]
 
     def close(self) -> None:
         """Hang up."""

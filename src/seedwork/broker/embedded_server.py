@@ -245,6 +245,14 @@ class Server:
     def _listen(self, connection: Connection, number: int, topic: str) -> None:
         connection.listening[number] = topic
 
+    def _owed(self, connection: Connection) -> list[tuple[str, str, int, int]]:
+        counted = self._store.counted(connection.namespace)
+        return [(topic, name, count, self._consumers(*ids)) for topic, name, count, *ids in counted]
+
+    def _consumers(self, topic: int, subscription: int) -> int:
+        feed = self._feeds[topic].get(subscription) if topic in self._feeds else None
+        return len(feed.consumers) if feed else 0
+
     def _hand_out(self) -> None:
         dirty, self._dirty = self._dirty, {}
         for feed in sorted(dirty, key=lambda feed: feed.served):
@@ -261,12 +269,13 @@ SAID: dict[int, Callable[..., None]] = {
     BROADCAST: Server.broadcast,
 }
 """What a client may say, by kind of frame."""
-LIVE: dict[str, Callable[..., None]] = {
+LIVE: dict[str, Callable[..., Any]] = {
     "publish": Server._publish,
     "subscribe": Server._subscribe,
     "browse": Server._browse,
     "listen": Server._listen,
     "leave": Server.leave,
+    "owed": Server._owed,
 }
 """Calls that concern connected consumers; all others are in the registry."""
 

@@ -37,6 +37,11 @@ OWED = """
 SELECT id, key, version, packed FROM owed JOIN message ON id = message
 WHERE subscription = ? AND message > ? ORDER BY message LIMIT ?
 """
+COUNTED = """
+SELECT topic.name, subscription.name, (SELECT count(*) FROM owed WHERE owed.subscription = subscription.id),
+    topic.id, subscription.id
+FROM topic JOIN subscription ON subscription.topic = topic.id WHERE namespace = ? ORDER BY topic.name, subscription.name
+"""
 STORED = "SELECT id, key, version, packed FROM message WHERE topic = ? AND id > ? ORDER BY id LIMIT ?"
 
 
@@ -140,6 +145,10 @@ class Store:
     def stored(self, topic: int, after: int, limit: int) -> Iterable[Message]:
         """Read what a topic holds, in order, lazily."""
         return map(Message._make, self._db.execute(STORED, (topic, after, limit)))
+
+    def counted(self, namespace: str) -> list[tuple[str, str, int, int, int]]:
+        """List topic, subscription, number of messages it is owed, and both ids, sorted."""
+        return self._db.execute(COUNTED, (namespace,)).fetchall()
 
     def _number(self, query: str, *values: object) -> int | None:
         row = self._db.execute(query, values).fetchone()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import urllib3
 
-from pulsaga.broker import OPEN, Action, BrokerAccess
+from pulsaga.broker import OPEN, Action, BrokerAccess, Owed
 from pulsaga.broker.compatibility import check_compatible
 from pulsaga.errors import SchemaIncompatible, Unavailable
 
 TENANT = "protools"
+ASKED_AT_ONCE = 8
+"""Topics whose state is asked for at the same time."""
 
 
 class PulsarAdmin:
@@ -61,6 +64,18 @@ class PulsarAdmin:
 
     def subscriptions(self, topic: str) -> list[str]:
         return sorted(json.loads(self._call("GET", f"/persistent/{self._namespace}/{topic}/subscriptions").data))
+
+    def owed(self) -> list[Owed]:
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            return [one for found in pool.map(self._owed, self.topics()) for one in found]
+
+    def _owed(self, topic: str) -> list[Owed]:
+        path, query = f"/persistent/{self._namespace}/{topic}", "getPreciseBacklog=true&subscriptionBacklogSize=false"
+        answer = self._call("GET", f"{path}/stats?{query}", also=(404,))
+        if answer.status == 404:  # it has partitions
+            answer = self._call("GET", f"{path}/partitioned-stats?perPartition=false&{query}")
+        found = sorted(json.loads(answer.data)["subscriptions"].items())
+        return [Owed(topic, name, s["msgBacklog"], len(s.get("consumers", ()))) for name, s in found]
 
     def grant(self, role: str, topic: str, actions: Sequence[Action]) -> None:
         self._call("POST", f"/persistent/{self._namespace}/{topic}/permissions/{role}", list(actions))

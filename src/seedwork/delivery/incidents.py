@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from sqlalchemy import select, update
 
 from pulsaga.delivery.messages import new_id
@@ -11,20 +13,39 @@ from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.text import LONGEST_ERROR, describe, printable
 
 
-def open_incident(uow: UnitOfWork, kind: str, subject: str, code: str, detail: str) -> None:
-    """Put something in front of an operator."""
-    uow.append(incident, incident_row(kind, subject, code, detail, uow.now))
+def open_incident(
+    uow: UnitOfWork, kind: str, subject: str, code: str, detail: str, *, topic: str | None = None
+) -> None:
+    """Put something in front of an operator; `topic` is the type of message that it is about."""
+    uow.append(incident, incident_row(kind, subject, code, detail, uow.now, topic))
 
 
-def incident_row(kind: str, subject: str, code: str, detail: str, at: float) -> Row:
+def incident_row(kind: str, subject: str, code: str, detail: str, at: float, topic: str | None = None) -> Row:
     """Return what is kept of an incident."""
     shown = {"subject": printable(subject), "code": printable(code), "detail": printable(detail, LONGEST_ERROR)}
-    return {"id": new_id(), "kind": kind, **shown, "at": at}
+    return {"id": new_id(), "kind": kind, **shown, "at": at, "topic": topic}
 
 
 def open_incident_about(uow: UnitOfWork, kind: str, subject: str, error: Exception) -> None:
     """Put in front of an operator what an error has made of something."""
     open_incident(uow, kind, subject, type(error).__name__, describe(error))
+
+
+Found = Mapping[tuple[str, str], tuple[str, str]]
+"""What is wrong now: code and detail by kind and subject of an incident."""
+
+
+def settle_incidents(uow: UnitOfWork, kinds: Collection[str], found: Found) -> None:
+    """Open an incident for what is wrong now and close those of these kinds whose cause is over."""
+    known = select(incident.c.kind, incident.c.subject).where(
+        incident.c.closed_at.is_(None), incident.c.kind.in_(kinds)
+    )
+    is_open = {(kind, subject) for kind, subject in uow.tx.execute(known)}
+    shown = {(kind, printable(subject)): told for (kind, subject), told in found.items()}
+    for kind, subject in is_open - shown.keys():
+        close_incidents(uow, kind, subject)
+    for kind, subject in shown.keys() - is_open:
+        open_incident(uow, kind, subject, *shown[kind, subject])
 
 
 def close_incidents(uow: UnitOfWork, kind: str, subject: str) -> None:

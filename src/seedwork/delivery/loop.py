@@ -15,7 +15,9 @@ from pulsaga.delivery import database
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.dispatch.reader import Received
 from pulsaga.errors import SettingError, Unavailable
-from pulsaga.text import printable
+from pulsaga.metrics import BATCH
+from pulsaga.text import describe, printable
+from pulsaga.vitals import OURS
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -35,8 +37,10 @@ class Pause:
 
     def wait(self, down: Exception) -> bool:
         """Wait; return False when the loop is to stop instead."""
-        said = str(down).partition("\n")[0]
-        log.warning("waiting", seconds=self._seconds, error=printable(f"{type(down).__name__}: {said}", 300))
+        first_line = str(down).partition("\n")[0]
+        said = printable(f"{type(down).__name__}: {first_line}", 300)
+        log.warning("waiting", seconds=self._seconds, error=said)
+        OURS.waits(said)
         stopped = self._stopping.wait(self._seconds)
         self._seconds = min(LONGEST_PAUSE_S, self._seconds * 2)
         return not stopped
@@ -54,8 +58,12 @@ def receive_until(
             pause.wait(down)
             continue
         pause = Pause(stopping)
+        OURS.goes_on()
         if batch:
-            settle(batch)
+            with OURS.at_work():
+                settle(batch)
+            OURS.finished_batch()
+            BATCH.labels(threading.current_thread().name).observe(len(batch))
 
 
 def keep_trying(stopping: threading.Event, work: Callable[[], T]) -> T | None:
@@ -66,7 +74,9 @@ def keep_trying(stopping: threading.Event, work: Callable[[], T]) -> T | None:
     pause = Pause(stopping)
     while True:
         try:
-            return work()
+            done = work()
+            OURS.goes_on()
+            return done
         except Exception as error:
             if isinstance(error, SettingError) or verdict(error) == "item":
                 raise
@@ -148,11 +158,13 @@ class DutyThread(threading.Thread):
 
     def _turn(self) -> None:
         try:
-            keep_trying(self._stopping, self._duty.work)
+            with OURS.at_work():
+                keep_trying(self._stopping, self._duty.work)
         except SettingError:
             raise
         except Exception as error:
             log.exception("duty broke", duty=self.name)
+            OURS.failed(f"{self.name}: {describe(error)}")
             self._is_told_of = True
             self._tell(error)
             self._pause = self._pause or Pause(self._stopping)
@@ -212,7 +224,8 @@ class Lookout:
     def run(self) -> None:
         """Loop until `stop`."""
         while not self._stopping.wait(self._every_s):
-            keep_trying(self._stopping, self.look)
+            with OURS.at_work():
+                keep_trying(self._stopping, self.look)
 
     def look(self) -> None:
         """Look once."""

@@ -23,6 +23,7 @@ from pulsaga.delivery.tables import outbox, unpack
 from pulsaga.delivery.transaction.rows import Delete, change
 from pulsaga.delivery.transaction.unit_of_work import Speaker
 from pulsaga.errors import NotConfirmed
+from pulsaga.metrics import PUBLISH, PUBLISHED, UNCONFIRMED
 from pulsaga.text import DETAIL_CHARACTERS, printable
 
 log = structlog.get_logger()
@@ -112,9 +113,13 @@ class Outbox:
         if not wires or faults.reach("publishing", wires):
             return
         topics = {wire.topic for wire in wires}
+        begun = time.perf_counter()
         refused = self._refused(wires, topics)
+        PUBLISH.observe(time.perf_counter() - begun)
         self._resting.tried(topics - refused, refused)
         confirmed = [wire for wire in wires if wire.topic not in refused]
+        PUBLISHED.inc(len(confirmed))
+        UNCONFIRMED.inc(len(wires) - len(confirmed))
         if confirmed:
             faults.reach("published", confirmed)
             self.confirm([wire.properties["ce_id"] for wire in confirmed])

@@ -7,6 +7,7 @@ Every event carries the full state of its aggregate, so a projection needs neith
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.dispatch.failures import failure_row, stored_delivery
 from pulsaga.delivery.dispatch.reader import Reader, Received, readable
 from pulsaga.delivery.loop import keep_trying, receive_until
-from pulsaga.delivery.messages import AnyMessage, Message
+from pulsaga.delivery.messages import AnyMessage, Message, id_time
 from pulsaga.delivery.tables import failure
 from pulsaga.delivery.transaction.rows import Delete, Insert, Row, change
+from pulsaga.metrics import LAG
 from pulsaga.text import describe
 
 log = structlog.get_logger()
@@ -77,6 +79,8 @@ class Projector:
         if received is None:
             return
         messages = readable(received)
+        if messages:
+            LAG.set(max(0.0, time.time() - id_time(messages[0].id).timestamp()))
         faults.reach("projected", messages)
         self._subscription.ack(batch)
         self._tell(messages)

@@ -102,7 +102,27 @@ incident = Rows[Row](
     Column("detail", Text, nullable=False),
     Column("at", Double, nullable=False),
     Column("closed_at", Double, comment="when its dead letter or saga was dealt with; null is open"),
+    Column("topic", String, comment="message type that it is about, if it is about one"),
+    Column("told_at", Double, comment="when INCIDENT_WEBHOOK took it"),
     index_where(text("closed_at IS NULL"), "incident_open", "subject", "kind", unique=True),
+)
+
+heartbeat = Rows[Row](
+    "heartbeat",
+    DELIVERY,
+    Column("id", Id, primary_key=True, comment="of one run of one process"),
+    Column("kind", String, nullable=False, comment="worker, web, or a kind of the service's own"),
+    Column("replica", String, nullable=False, comment="host and process id"),
+    Column("version", String, nullable=False, comment="of the system that it runs"),
+    Column("address", String, comment="host and port on which it answers operators"),
+    Column("started_at", Double, nullable=False),
+    Column("beat_at", Double, nullable=False),
+    Column("ended_at", Double, comment="when it said that it ends; null while it runs, or if it was killed"),
+    Column("last_batch_at", Double),
+    Column("last_error", Text),
+    Column("waits_since", Double),
+    Column("waits_for", Text),
+    Column("clock_ahead_s", Double, comment="seconds that the clock of its machine is ahead of the database's"),
 )
 
 latest = Rows[Row](

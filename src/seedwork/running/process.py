@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 log = structlog.get_logger()
 LEAVE_WITHIN_S = 4.0
@@ -31,6 +32,10 @@ class Process:
     def __init__(self, *, alone: bool = False) -> None:
         self.alone = alone
         """Whether it was started by itself, not as a part of a system that runs on this machine."""
+        self.needs: dict[str, Callable[[], bool]] = {}
+        """What it needs for its work, by name: whether that answers now."""
+        self.registries: list[CollectorRegistry] = []
+        """Of metrics, beside the framework's."""
         self._loops: list[Loop] = []
         self._end = threading.Event()
         self._broken = False

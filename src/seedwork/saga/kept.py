@@ -53,7 +53,9 @@ def read_progress(connection: Connection, row: Row) -> Progress:
     return progress._replace(branches=Branches(found))
 
 
-def row_of_branch(progress: Progress, path: str, target: str | None, resend_at: float | None) -> Row:
+def row_of_branch(
+    progress: Progress, path: str, target: str | None, asked_at: float | None, resend_at: float | None
+) -> Row:
     """Return the row of a branch."""
     branch = progress.branches[path]
     steps = branch.steps.values()
@@ -64,6 +66,7 @@ def row_of_branch(progress: Progress, path: str, target: str | None, resend_at: 
         "command_id": _newest(step.command_id for step in steps),
         "undo_id": _newest(step.undo_id for step in steps),
         "target": target,
+        "asked_at": asked_at,
         "resend_at": resend_at,
         "wake_at": branch.wake_at,
         "state": snapshot_of_branch(branch),

@@ -10,10 +10,11 @@ import orjson
 from sqlalchemy import func, select
 
 from pulsaga.delivery.incidents import close_incidents, open_incident
-from pulsaga.delivery.messages import Context, contract_of, new_id
+from pulsaga.delivery.messages import Context, contract_of, id_time, new_id
 from pulsaga.delivery.tables import pack_context, unpack_context
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
+from pulsaga.metrics import SAGAS_REACHED
 from pulsaga.records import plain
 from pulsaga.saga.declarations import Declarations
 from pulsaga.saga.engine.by_hand import is_cancellable
@@ -31,6 +32,10 @@ from pulsaga.sealing import seal_text
 
 INCIDENTS = {"suspended": "suspended", "paused": "suspended", "parked": "parked"}
 """Kind of the incident that an entry of the log opens."""
+
+
+REACHED = frozenset({"ended", "suspended"})
+"""Entries after which a saga is where it stays, or stays until an operator acts."""
 
 
 class Moving(Declarations):
@@ -95,7 +100,7 @@ class Moving(Declarations):
             uow.put(saga_branch, row_of_branch(progress, path, *self._silence(progress, path)))
         if progress.paused:
             for row in uow.rows_with(saga_branch, saga_branch.c.saga_id, progress.saga_id):
-                uow.put(saga_branch, {**row, "target": None, "resend_at": None})
+                uow.put(saga_branch, {**row, "target": None, "asked_at": None, "resend_at": None})
         for command in commands:  # before the event: what is sent first is published first, and the next step waits
             self._send(uow, progress, command, subject, context)
         moved = self._moved(progress, subject, entries, self._tokens(uow, commands))
@@ -105,6 +110,8 @@ class Moving(Declarations):
             ended = (progress.saga_id, progress.workflow, progress.status, *progress.reason, known)
             self._tell_parent(uow, self.child_ended(*ended), context, answers=progress.saga_id)
         for entry in entries:
+            if entry.kind in REACHED:
+                uow.count(SAGAS_REACHED, progress.workflow, progress.status)
             if incident := INCIDENTS.get(entry.kind):
                 open_incident(uow, incident, progress.saga_id, entry.code, entry.detail)
 
@@ -118,7 +125,7 @@ class Moving(Declarations):
         }
 
     def _row(self, progress: Progress, subject: str, context: Context) -> Row:
-        target, resend_at = self._silence(progress, "")
+        target, asked_at, resend_at = self._silence(progress, "")
         return {
             "id": progress.saga_id,
             "workflow": progress.workflow,
@@ -130,6 +137,7 @@ class Moving(Declarations):
             "target": target,
             "resend_at": resend_at,
             "moved_at": progress.moved_at,
+            "asked_at": asked_at,
         }
 
     def _send(self, uow: UnitOfWork, progress: Progress, command: Outgoing, subject: str, context: Context) -> None:
@@ -147,19 +155,20 @@ class Moving(Declarations):
             body = replace(body, **{FIELD: seal_text(token_of(key, identifier), key, progress.saga_id)})
         uow.send(body, subject, command_id=identifier, context=context)
 
-    def _silence(self, progress: Progress, branch: str) -> tuple[str | None, float | None]:
-        """Return whose answer a branch, or the trunk, waits for, and when to send again what it waits for."""
+    def _silence(self, progress: Progress, branch: str) -> tuple[str | None, float | None, float | None]:
+        """Return whose answer a branch, or the trunk, waits for, since when, and when to send again what was sent."""
         known = progress.branch(branch)
         if known.sent_at is None or progress.paused:
-            return None, None
+            return None, None, None
         waiting = known.outstanding(compensating=progress.compensating)
         if waiting is None:
-            return None, None
+            return None, None, None
         state, step = known.steps[waiting[0]], self.workflow_of(progress).step(waiting[0])
         command, attempt = (
             (state.undo, state.undo_attempts) if progress.compensating else (state.command, state.attempts)
         )
-        return command.partition(".")[0], known.sent_at + step.retry.after(attempt, waiting[1])
+        asked_at = id_time(waiting[1]).timestamp()
+        return command.partition(".")[0], asked_at, known.sent_at + step.retry.after(attempt, waiting[1])
 
     def _moved(
         self, progress: Progress, subject: str, entries: Sequence[Entry], tokens: Mapping[str, str]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import Boolean, CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text, text
 
-from pulsaga.delivery.tables import Id, event, partial_index
+from pulsaga.delivery.tables import Id, event, index_where, partial_index
 from pulsaga.delivery.transaction.rows import Row, Rows
 
 WRITE = MetaData()
@@ -25,6 +25,7 @@ saga = Rows[Row](
     Column("resend_at", Double, comment="when the outstanding command may be sent again"),
     Column("wake_at", Double, comment="deadline of the outstanding command"),
     Column("moved_at", Double, nullable=False),
+    Column("asked_at", Double, comment="when the outstanding command was first sent; null for what none is known of"),
     CheckConstraint(
         "(status IN ('RUNNING', 'COMPENSATING')) = (wake_at IS NOT NULL)", name="saga_never_waits_for_ever"
     ),
@@ -33,6 +34,7 @@ saga = Rows[Row](
     ),
     partial_index("saga_wake", "wake_at"),
     partial_index("saga_resend", "target", "resend_at"),
+    index_where(text("status = 'SUSPENDED'"), "saga_suspended", "moved_at"),
 )
 
 saga_branch = Rows[Row](  # locked after its saga's row, since tables are locked by name
@@ -48,6 +50,7 @@ saga_branch = Rows[Row](  # locked after its saga's row, since tables are locked
     Column("resend_at", Double, comment="when the outstanding command may be sent again"),
     Column("wake_at", Double, comment="deadline of the outstanding command, or end of a rest"),
     Column("state", Text, nullable=False, comment="JSON of Branch"),
+    Column("asked_at", Double, comment="when the outstanding command was first sent; null for what none is known of"),
     Index("saga_branch_saga", "saga_id"),
     partial_index("saga_branch_wake", "saga_id", "wake_at"),
     partial_index("saga_branch_resend", "target", "resend_at"),
@@ -104,6 +107,17 @@ target = Rows[Row](
     Column("name", String, primary_key=True, comment="a service that commands are sent to"),
     Column("revision", Integer, nullable=False),
     Column("probe_at", Double, nullable=False, comment="before this time a silent service gets no further probe"),
+    Column("usual_s", Double, comment="seconds that its answers usually take; null while none is known"),
+    Column("spread_s", Double, comment="mean deviation of these"),
+)
+
+expected = Rows[Row](
+    "expected",
+    WRITE,
+    Column("service", String, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("count", Integer, nullable=False, comment="processes that are to run; fewer are an incident"),
+    Column("at", Double, nullable=False, comment="since when"),
 )
 
 

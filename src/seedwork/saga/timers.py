@@ -103,7 +103,8 @@ def _probe(uow: UnitOfWork, name: str) -> int:
     row = uow.get(target, name)
     if row and 0 < row["probe_at"] - uow.now <= 2 * PROBE_EVERY_S:  # a clock that was put back leaves it far ahead
         return 0
-    uow.put(target, {"name": name, "probe_at": uow.now + PROBE_EVERY_S})
+    known = row or {"name": name, "usual_s": None, "spread_s": None}
+    uow.put(target, {**known, "probe_at": uow.now + PROBE_EVERY_S})
     return 1
 
 

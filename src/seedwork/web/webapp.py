@@ -16,7 +16,7 @@ import structlog
 from flask import Blueprint, Flask, Response, current_app, g, request
 from marshmallow import fields
 from marshmallow.validate import OneOf
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine, func, select
@@ -29,6 +29,7 @@ from pulsaga.delivery.database import is_answering, oldest_transaction_s, takes_
 from pulsaga.delivery.tables import latest
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.running.runtime import Runtime
+from pulsaga.vitals import OURS
 from pulsaga.web import conventions, formats, http
 from pulsaga.web.access.gatekeeper import FindKey, Gatekeeper
 from pulsaga.web.access.rights import OVERSEEING, PUBLIC, allow
@@ -43,6 +44,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
 NO_FEATURES = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 HSTS = "max-age=31536000"
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Buckets that the conventions advise."""
 Check = Callable[[], bool]
 
 
@@ -206,11 +209,12 @@ HEALTHY = Answer(description="It is well.", shape=Health)
 UNWELL = Answer(description="It is not, and a check says why.", shape=Health, example={"status": "failing"})
 
 
-@operation(answers={200: HEALTHY})
+@operation(answers={200: HEALTHY, 503: UNWELL})
 @allow(PUBLIC)
 def _livez() -> Response:
-    """Tell that the process answers."""
-    return http.reply("health", {"status": "ok"})
+    """Tell that the process answers, and that none of its threads hangs."""
+    hanging = OURS.hanging()
+    return http.reply("health", {"status": "hangs"}, 503) if hanging else http.reply("health", {"status": "ok"})
 
 
 @operation(answers={200: HEALTHY, 503: UNWELL})
@@ -305,20 +309,30 @@ class _LateMessages(Collector):
 
 
 def _count_requests(app: Flask) -> None:
+    """Count and time requests, by the names of OpenTelemetry's semantic conventions for HTTP (1.23)."""
     registry = app.extensions["registry"] = CollectorRegistry()
-    labels = ("route", "method", "status")
-    requests = Counter("protools_http_requests", "Requests answered.", labels, registry=registry)
-    seconds = Histogram("protools_http_request_seconds", "Time to answer.", labels, registry=registry)
+    labels = ("http_route", "http_request_method", "http_response_status_code")
+    seconds = Histogram(
+        "http_server_request_duration_seconds", "Time to answer.", labels, buckets=SECONDS, registry=registry
+    )
+    active = Gauge("http_server_active_requests", "Requests in hand.", labels[1:2], registry=registry)
 
     @app.before_request
     def begin() -> None:
         g.began = time.perf_counter()
+        active.labels(_method()).inc()
 
     @app.after_request
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "(none)"
-        method = request.method if request.method in METHODS else "(other)"
-        values = (route, method, str(response.status_code))
-        requests.labels(*values).inc()
-        seconds.labels(*values).observe(time.perf_counter() - g.began)
+        seconds.labels(route, _method(), str(response.status_code)).observe(time.perf_counter() - g.began)
         return response
+
+    @app.teardown_request
+    def end(_error: BaseException | None) -> None:
+        active.labels(_method()).dec()
+
+
+def _method() -> str:
+    """Return the method of the request in hand: those that are not well known are one."""
+    return request.method if request.method in METHODS else "_OTHER"

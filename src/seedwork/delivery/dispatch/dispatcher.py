@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from pulsaga import faults
-from pulsaga.delivery.dispatch.failures import FIRST, Failures, Retry, report_conflict
+from pulsaga.delivery.dispatch.failures import FIRST, Failures, Outcome, Retry, report_conflict
 from pulsaga.delivery.dispatch.handlers import Handler, only_in_time
 from pulsaga.delivery.dispatch.reader import Received, readable
 from pulsaga.delivery.incidents import open_incident
@@ -34,6 +34,7 @@ from pulsaga.delivery.tables import dead_letter
 from pulsaga.delivery.transaction.rows import Wanted
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
 from pulsaga.errors import DomainError, Unavailable, Undecodable
+from pulsaga.metrics import HANDLED, REFUSED, bounded_code
 
 
 class Dispatcher:
@@ -123,6 +124,7 @@ class Dispatcher:
         elif seen.hash is None:
             uow.message = received.message
             self._refuse(received.message, DomainError("withdrawn", "the command was undone before it arrived"), uow)
+        uow.count(HANDLED, received.delivery.wire.topic, "repeated")
         uow.keep()
         return False
 
@@ -135,32 +137,36 @@ class Dispatcher:
         try:
             if message is None or blamed:
                 raise blamed or received.error or Undecodable("nothing to read")
-            self._run(message, received.hash, uow, retry)
+            outcome = self._run(message, received.hash, uow, retry)
             faults.reach("handled", (message,))
         except Unavailable as down:
             uow.drop()
-            self._failures.wait(received, down, uow, retry)
+            outcome = self._failures.wait(received, down, uow, retry)
         except Exception as error:
             if isinstance(error, DBAPIError) and error is not blamed:
                 raise  # nothing more can be done in this transaction
             uow.drop()
-            self._failures.fail(received, error, uow, retry)
+            outcome = self._failures.fail(received, error, uow, retry)
+        uow.count(HANDLED, received.delivery.wire.topic, outcome)
         uow.keep()
 
-    def _run(self, message: AnyMessage, digest: bytes, uow: UnitOfWork, retry: Retry) -> None:
+    def _run(self, message: AnyMessage, digest: bytes, uow: UnitOfWork, retry: Retry) -> Outcome:
         is_command = message.contract.kind == "command"
         uow.remember(message.id, digest)
         try:
             _check_age(message, uow, retry)
             self._handlers[type(message.body)].function(message, uow)
+            return "done"
         except DomainError as refusal:
             if not is_command:
                 raise
             uow.drop()
             uow.remember(message.id, digest)
             self._refuse(message, refusal, uow)
+            uow.count(REFUSED, message.contract.name, bounded_code(message.contract.name, refusal.code))
             if refusal.code == "expired":
-                open_incident(uow, "expired", message.id, refusal.code, refusal.detail)
+                open_incident(uow, "expired", message.id, refusal.code, refusal.detail, topic=message.contract.name)
+            return "refused"
 
     def _refuse(self, message: AnyMessage, refusal: DomainError, uow: UnitOfWork) -> None:
         if self._refused is not None and message.contract.kind == "command":
@@ -190,7 +196,7 @@ class Dispatcher:
     def _tell_outcome_unknown(self, message: AnyMessage, uow: UnitOfWork) -> None:
         detail = f"whether {message.body.undoes} was handled can not be told any more: neither inbox nor events know it"
         self._failures.answer(message, "outcome-unknown", detail, uow)
-        open_incident(uow, "outcome-unknown", message.id, "outcome-unknown", detail)
+        open_incident(uow, "outcome-unknown", message.id, "outcome-unknown", detail, topic=message.contract.name)
 
 
 def _check_age(message: AnyMessage, uow: UnitOfWork, retry: Retry) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from sqlalchemy import select
@@ -19,6 +19,7 @@ from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import Unavailable
 from pulsaga.text import describe
+from pulsaga.vitals import OURS
 
 log = structlog.get_logger()
 
@@ -35,6 +36,8 @@ class Retry:
 
 
 FIRST = Retry()
+Outcome = Literal["done", "refused", "repeated", "failed", "waiting", "dead"]
+"""What came of a message."""
 
 
 class Failures:
@@ -46,21 +49,24 @@ class Failures:
         self._handlers, self._failed = handlers, failed
         self._attempts, self._delay_s = attempts, delay_s
 
-    def wait(self, received: Received, down: Unavailable, uow: UnitOfWork, retry: Retry) -> None:
+    def wait(self, received: Received, down: Unavailable, uow: UnitOfWork, retry: Retry) -> Outcome:
         """Keep a message until what it needs is back; that is no attempt."""
         log.warning("waiting", topic=received.delivery.wire.topic, id=received.id, error=str(down))
         self._keep(received, down, uow, retry, retry.attempts)
+        return "waiting"
 
-    def fail(self, received: Received, error: Exception, uow: UnitOfWork, retry: Retry) -> None:
+    def fail(self, received: Received, error: Exception, uow: UnitOfWork, retry: Retry) -> Outcome:
         """Keep a message for its next attempt, or bury it after the last one."""
         if retry is FIRST and _waits_already(received, uow):
-            return
+            return "repeated"
         attempts = retry.attempts + 1
         log.error("failed", topic=received.delivery.wire.topic, id=received.id, attempt=attempts, error=describe(error))
+        OURS.failed(f"{received.delivery.wire.topic} {received.id}: {describe(error)}")
         if attempts < self._attempts:
             self._keep(received, error, uow, retry, attempts)
-        else:
-            self._bury(received, error, uow, attempts)
+            return "failed"
+        self._bury(received, error, uow, attempts)
+        return "dead"
 
     def answer(self, message: AnyMessage, code: str, detail: str, uow: UnitOfWork) -> None:
         """Answer a command that failed."""
@@ -78,7 +84,7 @@ class Failures:
         self._tell_of_death(message, error, uow)
         saga_id = message.saga_id if message else None
         uow.append(dead_letter, {**failure_row(received, error, attempts, uow.now), "saga_id": saga_id})
-        open_incident(uow, "dead-letter", received.id, "dead-letter", f"{topic}: {describe(error)}")
+        open_incident(uow, "dead-letter", received.id, type(error).__name__, describe(error), topic=topic)
         if message is not None:
             uow.remember(message.id, received.hash)
             self.answer(message, "dead-letter", describe(error), uow)
@@ -107,8 +113,8 @@ def _waits_already(received: Received, uow: UnitOfWork) -> bool:
 
 def report_conflict(received: Received, uow: UnitOfWork) -> None:
     """Put in front of an operator that two bodies came under one id."""
-    detail = f"{received.delivery.wire.topic}: refused, nothing changed"
-    open_incident(uow, "conflict", received.id, "same-id-other-body", detail)
+    detail, topic = "refused, nothing changed", received.delivery.wire.topic
+    open_incident(uow, "conflict", received.id, "same-id-other-body", detail, topic=topic)
     uow.keep()
 
 

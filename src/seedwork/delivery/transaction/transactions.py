@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.outbox import Outbox
 from pulsaga.delivery.tables import outbox
 from pulsaga.delivery.transaction.unit_of_work import Speaker, UnitOfWork
+from pulsaga.metrics import TRANSACTION
+from pulsaga.vitals import OURS
 
 T = TypeVar("T")
 
@@ -30,6 +33,7 @@ class Transactions:
         Return its result and what is now to be published.
         """
         cleared = self.outbox.take_confirmed()
+        begun = time.perf_counter()
         try:
             with self._engine.begin() as tx:
                 uow = UnitOfWork(tx, self.outbox.speaker)
@@ -42,6 +46,10 @@ class Transactions:
             if verdict(error) != "locked":  # else it may be one of these that is locked: the sweep says them again
                 self.outbox.confirm(cleared)
             raise
+        TRANSACTION.observe(time.perf_counter() - begun)
+        for (metric, labels), number in uow.counted.items():
+            metric.labels(*labels).inc(number)
+        OURS.progress()
         faults.reach("committed", uow.touched())
         return result, uow.outgoing
 

@@ -6,13 +6,14 @@ message buffered is kept or dropped alone, so a failing message cannot spoil its
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any, Never, cast
 
+from prometheus_client import Counter as Counted
 from sqlalchemy import Connection, Double, Table, text
 
 from pulsaga.broker import Wire, check_size
@@ -78,6 +79,8 @@ class UnitOfWork(LockedRows):
         self.message: AnyMessage | None = None
         self.outgoing: list[Wire] = []
         """What is to be published after the commit."""
+        self.counted: Counter[tuple[Counted, tuple[str, ...]]] = Counter()
+        """What is counted after the commit: a metric and its labels."""
 
     # --- loading
 
@@ -206,6 +209,10 @@ class UnitOfWork(LockedRows):
         self._buffer.outgoing.append(wire)
         return wire
 
+    def count(self, metric: Counted, *labels: str) -> None:
+        """Count one, if it is committed."""
+        self._buffer.counted.append((metric, labels))
+
     # --- one message of the batch
 
     def keep(self) -> None:
@@ -214,6 +221,7 @@ class UnitOfWork(LockedRows):
             self._appended[table].append(row)
         self._inbox |= self._buffer.inbox
         self.outgoing += self._buffer.outgoing
+        self.counted.update(self._buffer.counted)
         super().keep()
 
     def drop(self) -> None:
@@ -261,6 +269,7 @@ class _Buffer:
         self.appended: list[tuple[Table, Row]] = []
         self.inbox: dict[str, Seen] = {}
         self.outgoing: list[Wire] = []
+        self.counted: list[tuple[Counted, tuple[str, ...]]] = []
 
 
 def _check_declared(command: AnyMessage, body: Any) -> None:

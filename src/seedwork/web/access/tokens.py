@@ -19,6 +19,7 @@ import jwt
 from pulsaga.errors import ProtoolsError, SettingError, Unavailable
 from pulsaga.settings import Settings
 from pulsaga.text import printable
+from pulsaga.values import is_loopback
 from pulsaga.web.access import jwks
 from pulsaga.web.access.callers import Caller, Role, caller_of, is_scope
 
@@ -223,8 +224,9 @@ def authentication(settings: Settings, others: Sequence[Verifier] = ()) -> Token
 def _check_none(settings: Settings, given: list[str]) -> None:
     if given:
         raise SettingError("AUTH", f"none is said, and {given[0]} is set: take one of them away")
-    if not settings.on_loopback:
-        raise SettingError("AUTH", f"none is for loopback only, and BIND_HOST is {settings.bind}")
+    for variable, host in (("BIND_HOST", settings.bind), ("OPERATORS_HOST", settings.operators_host)):
+        if not is_loopback(host):
+            raise SettingError("AUTH", f"none is for loopback only, and {variable} is {host}")
 
 
 def issue(settings: Settings, subject: str, role: Role, lifetime_s: float, scopes: Collection[str] = ()) -> str:

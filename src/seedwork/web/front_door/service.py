@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine, MetaData
 
 from pulsaga.delivery.loop import Duty
+from pulsaga.delivery.waiting import Waiting
 from pulsaga.errors import DefinitionError
 from pulsaga.running.runtime import Runtime
 from pulsaga.service import Service
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from pulsaga.web.front_door.door import Entrance
 
+CALLBACKS = Waiting("callbacks", tables.webhook, tables.webhook.c.created_at, tables.webhook.c.error)
 SEAMS = {"telling": "the read model is up to date, who waits has not heard it (drop: nobody hears it)"}
 
 
@@ -35,6 +37,7 @@ def as_front_door(service: Service, *, coordinator: str, module: str) -> Service
         views=_both(tables.READ, service.views),
         projections=[*projections(coordinator, module), *service.projections],
         duties=[partial(_calling, service), *service.duties],
+        waiting=[CALLBACKS, *service.waiting],
         web=partial(_app, service),
         seams={**SEAMS, **service.seams},
         changed=tell_waiters,

@@ -1,0 +1,161 @@
+"""What somebody should look at, concluded from a survey. Pure: nothing is asked."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.waiting import UNPUBLISHED_AFTER_S
+from pulsaga.operate.status.survey import Picture, Write
+from pulsaga.running.heartbeat import ALIVE_S, STANDING
+from pulsaga.running.watch import WATCHED
+from pulsaga.saga import silence
+
+DOCTOR, SAGAS = "protools doctor", "protools sagas list"
+LETTERS, INCIDENTS = "protools dead-letters list", "protools incidents list"
+"""Commands that show more."""
+LIVE = frozenset({*WATCHED, *STANDING, silence.KIND, "dead-letter", "suspended"})
+"""Kinds of incident about what a survey sees for itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing to look at: what kind of thing, where, in words, and the command that shows more."""
+
+    kind: str
+    service: str
+    subject: str
+    detail: str
+    look: str = ""
+
+
+def findings(picture: Picture) -> list[Finding]:
+    """Return everything to look at; what is down comes first, then what follows from that."""
+    return [
+        *_down(picture),
+        *_processes(picture),
+        *_silent(picture),
+        *_work(picture),
+        *_unread(picture),
+        *_letters(picture),
+        *_suspended(picture),
+        *_incidents(picture),
+    ]
+
+
+def _down(picture: Picture) -> Iterator[Finding]:
+    if picture.broker.down:
+        yield Finding(kind="broker-down", service="", subject="broker", detail=picture.broker.down, look=DOCTOR)
+    for side, known in (("write", picture.write), ("read", picture.read)):
+        for service, asked in known.items():
+            if asked.down:
+                yield Finding(
+                    kind="database-down",
+                    service=service,
+                    subject=f"{side} database of {service}",
+                    detail=asked.down,
+                    look=DOCTOR,
+                )
+
+
+def alive(beats: Sequence[Row], kind: str, now: float) -> list[Row]:
+    """Return the heartbeats of processes of a kind that run."""
+    return [b for b in beats if b["kind"] == kind and b["ended_at"] is None and b["beat_at"] >= now - ALIVE_S]
+
+
+def _processes(picture: Picture) -> Iterator[Finding]:
+    for (service, kind), (count, since) in picture.sagas.expected.items():
+        write = picture.write.get(service)
+        if write is None or write.down:
+            continue
+        running = alive(write.beats, kind, write.now)
+        if len(running) < count and (away_s := _away_s(write, kind, since)) > ALIVE_S:
+            detail = f"{len(running)} of {count} run, for {away_s:.0f} s"
+            yield Finding(kind="process-missing", service=service, subject=f"{service} {kind}", detail=detail)
+    for service, write in picture.write.items():
+        for beat in (b for kind in {b["kind"] for b in write.beats} for b in alive(write.beats, kind, write.now)):
+            machine_time = beat["beat_at"] + (beat["clock_ahead_s"] or 0.0)
+            if beat["waits_for"] and machine_time - beat["waits_since"] > ALIVE_S:
+                subject = f"{service} {beat['kind']} {beat['replica']}"
+                yield Finding(kind="process-waits", service=service, subject=subject, detail=beat["waits_for"])
+
+
+def _away_s(write: Write, kind: str, since: float) -> float:
+    """Return for how long too few have run: since the last of those that are gone, or since they are expected."""
+    running = {beat["id"] for beat in alive(write.beats, kind, write.now)}
+    gone = [b["ended_at"] or b["beat_at"] for b in write.beats if b["kind"] == kind and b["id"] not in running]
+    return float(write.now - max([since, *gone]))
+
+
+def _silent(picture: Picture) -> Iterator[Finding]:
+    for one in picture.sagas.silences:
+        if one.is_unusual:
+            yield Finding(
+                kind="silent",
+                service=one.target,
+                subject=one.target,
+                detail=one.said,
+                look=f"{SAGAS} --status RUNNING",
+            )
+
+
+def _work(picture: Picture) -> Iterator[Finding]:
+    for service, write in picture.write.items():
+        for one in write.waiting:
+            if one.is_stuck:
+                detail = f"{one.failing} of {one.waiting} fail, the oldest for {one.failing_s:.0f} s: {one.error}"
+                yield Finding(kind="work-fails", service=service, subject=f"{one.name} of {service}", detail=detail)
+        if write.outbox.oldest_s >= UNPUBLISHED_AFTER_S:
+            detail = (
+                f"{write.outbox.waiting} messages wait for the broker, the oldest for {write.outbox.oldest_s:.0f} s"
+            )
+            yield Finding(kind="unpublished", service=service, subject=f"outbox of {service}", detail=detail)
+    for service, read in picture.read.items():
+        if read.unprojected.is_stuck:
+            one = read.unprojected
+            detail = f"{one.failing} events, the oldest for {one.failing_s:.0f} s: {one.error}"
+            yield Finding(kind="work-fails", service=service, subject=f"projections of {service}", detail=detail)
+
+
+def _unread(picture: Picture) -> Iterator[Finding]:
+    unread: Counter[str] = Counter()
+    for one in picture.broker.owed:
+        if one.messages and not one.consumers:
+            unread[one.subscription] += one.messages
+    for subscription, messages in unread.items():
+        detail = f"{messages} messages, and nobody takes them"
+        service = subscription.removesuffix("-projector")
+        if picture.sagas.expected.get((service, "worker"), (1, 0.0))[0] == 0:
+            continue  # it is not to run: what is sent to it waits
+        yield Finding(kind="unread", service=service, subject=f"subscription {subscription}", detail=detail)
+
+
+def _letters(picture: Picture) -> Iterator[Finding]:
+    for service, write in picture.write.items():
+        for group in write.letters:
+            detail = f"{group.count} × {group.topic}: {group.reason}, the oldest for {group.oldest_s:.0f} s"
+            subject = f"dead letters of {service}"
+            yield Finding(kind="dead-letters", service=service, subject=subject, detail=detail, look=LETTERS)
+
+
+def _suspended(picture: Picture) -> Iterator[Finding]:
+    for workflow, status, count, at in picture.sagas.live:
+        if status == "SUSPENDED":
+            detail = f"{count} × {workflow} need an operator, the oldest for {picture.sagas.now - at:.0f} s"
+            yield Finding(kind="suspended", service=picture.system, subject="sagas", detail=detail, look=SAGAS)
+
+
+def _incidents(picture: Picture) -> Iterator[Finding]:
+    """Yield the other open incidents, those of one fingerprint together."""
+    for service, write in picture.write.items():
+        groups: Mapping[tuple[str, str, str], list[Row]] = defaultdict(list)
+        for row in write.incidents:
+            if row["closed_at"] is None and row["kind"] not in LIVE:
+                groups[row["kind"], row["topic"] or "", row["code"]].append(row)
+        for (kind, topic, code), rows in groups.items():
+            first = rows[0]
+            many = f"{len(rows)} × " if len(rows) > 1 else ""
+            detail = f"{many}{' '.join(filter(None, (topic, code)))}: {first['detail']}"
+            yield Finding(kind=kind, service=service, subject=first["subject"], detail=detail, look=INCIDENTS)

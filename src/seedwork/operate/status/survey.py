@@ -1,0 +1,213 @@
+"""Ask every database and the broker, all at once, how a system is; what does not answer holds up nothing else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, func, select
+
+from pulsaga.broker import Owed, connect_admin
+from pulsaga.delivery import database
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.tables import dead_letter, heartbeat, incident
+from pulsaga.delivery.transaction.rows import Row
+from pulsaga.delivery.waiting import FAILURES, Backlog, backlogs, unpublished
+from pulsaga.running.gauges import live_sagas
+from pulsaga.saga.silence import Silence, silences
+from pulsaga.saga.tables import expected
+from pulsaga.service import Service
+from pulsaga.settings import Settings, Side
+from pulsaga.system import System
+from pulsaga.text import printable
+
+ANSWER_WITHIN_S = 8.0
+"""Seconds after which what was asked is taken to be down."""
+RECENT_S = 900.0
+"""Seconds for which an incident that is over is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What one part of the system said, or why it did not."""
+
+    down: str = ""
+    took_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letters:
+    """Open dead letters of one message type and reason."""
+
+    topic: str
+    reason: str
+    count: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Write(Asked):
+    """A service's write database. Ages are seconds by its clock."""
+
+    now: float = 0.0
+    beats: Sequence[Row] = ()
+    outbox: Backlog = Backlog("unpublished")
+    waiting: Sequence[Backlog] = ()
+    letters: Sequence[Letters] = ()
+    incidents: Sequence[Row] = ()
+    """Those that are open, and those that were closed lately."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read(Asked):
+    """A service's read database."""
+
+    unprojected: Backlog = Backlog("unprojected")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sagas(Asked):
+    """What the coordinator's write database knows of the whole."""
+
+    now: float = 0.0
+    live: Sequence[tuple[str, str, int, float]] = ()
+    """Workflow, status, number, and the oldest move in Unix seconds."""
+    silences: Sequence[Silence] = ()
+    expected: Mapping[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+    """How many processes of a service and a kind are to run, and since when."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broker(Asked):
+    """What the broker owes."""
+
+    owed: Sequence[Owed] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """All of it at one time, in Unix seconds."""
+
+    system: str
+    at: float
+    write: Mapping[str, Write]
+    read: Mapping[str, Read]
+    sagas: Sagas
+    broker: Broker
+
+
+def survey(system: System, settings: Settings) -> Picture:
+    """Ask everything at once."""
+    asked: dict[Any, Callable[[], Asked]] = {"broker": partial(_broker, settings)}
+    asked["sagas"] = partial(_sagas, system, settings)
+    for service in system.all:
+        asked["write", service.name] = partial(_write, settings, service)
+        if service.projections:
+            asked["read", service.name] = partial(_read, settings, service)
+    said = at_once(asked, ANSWER_WITHIN_S)
+    return Picture(
+        system=system.name,
+        at=time.time(),
+        write={name: _as(Write, said["write", name]) for name in system.names},
+        read={service.name: _as(Read, said["read", service.name]) for service in system.all if service.projections},
+        sagas=_as(Sagas, said["sagas"]),
+        broker=_as(Broker, said["broker"]),
+    )
+
+
+def _as(cls: type[Any], said: Asked) -> Any:
+    return said if isinstance(said, cls) else cls(down=said.down)
+
+
+def at_once(asked: Mapping[Any, Callable[[], Asked]], within_s: float) -> dict[Any, Asked]:
+    """Ask in a thread each; return by key what was said, or why it was not."""
+    said: dict[Any, Asked] = {}
+
+    def ask(key: Any, question: Callable[[], Asked]) -> None:
+        try:
+            said[key] = question()
+        except Exception as error:  # whatever it raises, it is about this part alone
+            cause = getattr(error, "orig", None) or error
+            said[key] = Asked(down=printable(f"{type(cause).__name__}: {str(cause).strip()}".partition("\n")[0], 300))
+
+    threads = [threading.Thread(target=ask, args=pair, daemon=True) for pair in asked.items()]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + within_s
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    late = Asked(down=f"no answer within {within_s:g} s")
+    return {key: said.get(key, late) for key in asked}
+
+
+def _asking(settings: Settings, service: str, side: Side, ask: Callable[[Connection], Asked]) -> Asked:
+    engine: Engine = open_database(settings, service, side, "reader")
+    try:
+        with engine.connect() as tx:
+            return ask(tx)
+    finally:
+        engine.dispose()
+
+
+def _write(settings: Settings, service: Service) -> Asked:
+    def ask(tx: Connection) -> Asked:
+        now = database.now(tx, settings.clock_offset)
+        recent = incident.c.closed_at.is_(None) | (incident.c.closed_at > now - RECENT_S)
+        return Write(
+            now=now,
+            beats=_rows(tx, select(heartbeat).order_by(heartbeat.c.kind, heartbeat.c.started_at)),
+            outbox=unpublished(tx, now),
+            waiting=backlogs(tx, [FAILURES, *service.waiting], now),
+            letters=_letters(tx, now),
+            incidents=_rows(tx, select(incident).where(recent).order_by(incident.c.at).limit(MOST)),
+        )
+
+    return _asking(settings, service.name, "write", ask)
+
+
+def _rows(tx: Connection, query: Select[Any]) -> list[Row]:
+    return [dict(row) for row in tx.execute(query).mappings()]
+
+
+MOST = 1000
+"""Incidents of one service that are looked at: what they are about is said by the oldest."""
+
+
+def _letters(tx: Connection, now: float) -> list[Letters]:
+    reason = func.substr(dead_letter.c.error, 1, 120)
+    found = select(dead_letter.c.topic, reason, func.count(), func.min(dead_letter.c.at))
+    grouped = found.where(dead_letter.c.outcome.is_(None)).group_by(dead_letter.c.topic, reason)
+    return [
+        Letters(topic=topic, reason=why.partition(":")[0], count=count, oldest_s=now - at)
+        for topic, why, count, at in tx.execute(grouped.order_by(func.count().desc()))
+    ]
+
+
+def _read(settings: Settings, service: Service) -> Asked:
+    def ask(tx: Connection) -> Asked:
+        (unprojected,) = backlogs(tx, [FAILURES], database.now(tx, settings.clock_offset))
+        return Read(unprojected=unprojected._replace(name="unprojected"))
+
+    return _asking(settings, service.name, "read", ask)
+
+
+def _sagas(system: System, settings: Settings) -> Asked:
+    def ask(tx: Connection) -> Asked:
+        now = database.now(tx, settings.clock_offset)
+        rows = tx.execute(select(expected.c.service, expected.c.kind, expected.c.count, expected.c.at))
+        counts = {(service, kind): (count, at) for service, kind, count, at in rows}
+        return Sagas(now=now, live=live_sagas(tx), silences=silences(tx, system.name, now), expected=counts)
+
+    return _asking(settings, system.name, "write", ask)
+
+
+def _broker(settings: Settings) -> Asked:
+    admin = connect_admin(settings.broker_url, settings.broker_admin_url, settings.namespace, settings.broker_access)
+    try:
+        return Broker(owed=admin.owed())
+    finally:
+        admin.close()

@@ -1,0 +1,142 @@
+"""The port of a process for those who operate it: metrics, liveness, readiness. No proxy in front is to route to it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from pulsaga.errors import SettingError
+from pulsaga.settings import Settings
+from pulsaga.vitals import OURS
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+log = structlog.get_logger()
+
+SLOW_S = 30.0
+"""Seconds that a client may take to send or read something."""
+REALM = ("WWW-Authenticate", 'Bearer realm="protools"')
+Needs = Mapping[str, Callable[[], bool]]
+"""What a process needs for its work, by name: whether that answers now."""
+Answer = tuple[str, str, bytes]
+"""Status line, content type and body."""
+
+
+class OperatorsPort:
+    """Answers `/metrics`, `/livez` and `/readyz` of a process; `may_look` tells by a bearer who may see metrics."""
+
+    def __init__(self, needs: Needs, registries: Iterable[CollectorRegistry], may_look: Callable[[str], bool]) -> None:
+        self._needs, self._registries, self._may_look = needs, list(registries), may_look
+        self._routes = {"/livez": self._live, "/readyz": self._ready, "/metrics": self._metrics}
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        """Answer one request (WSGI)."""
+        path = environ.get("PATH_INFO", "")
+        try:
+            status, kind, body = self._answer(path, environ)
+        except Exception:
+            log.exception("an operator's request failed", path=path)
+            status, kind, body = _as_json("500 Internal Server Error", {"detail": "this is our fault; it was logged"})
+        challenge = [REALM] if status.startswith("401") else []
+        start(status, [("Content-Type", kind), ("Content-Length", str(len(body))), *challenge])
+        return [body]
+
+    def _answer(self, path: str, environ: WSGIEnvironment) -> Answer:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _as_json("405 Method Not Allowed", {"detail": "GET"})
+        if path not in self._routes:
+            return _as_json("404 Not Found", {"detail": f"there are {', '.join(self._routes)}"})
+        bearer = environ.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer ")
+        if path == "/metrics" and not self._may_look(bearer):
+            return _as_json("401 Unauthorized", {"detail": "a token of a reader, an operator or an admin is needed"})
+        return self._routes[path]()
+
+    def _live(self) -> Answer:
+        hanging = OURS.hanging()
+        return _as_json(
+            "503 Service Unavailable" if hanging else "200 OK",
+            {"status": "hangs" if hanging else "ok", "hanging": hanging},
+        )
+
+    def _ready(self) -> Answer:
+        checks = {name: "ok" if _passes(name, check) else "failed" for name, check in self._needs.items()}
+        is_ready = "failed" not in checks.values()
+        status = "200 OK" if is_ready else "503 Service Unavailable"
+        return _as_json(status, {"status": "ready" if is_ready else "not-ready", "checks": checks})
+
+    def _metrics(self) -> Answer:
+        return "200 OK", CONTENT_TYPE_LATEST, b"".join(map(generate_latest, self._registries))
+
+
+def _passes(name: str, check: Callable[[], bool]) -> bool:
+    try:
+        return check()
+    except Exception as error:  # whatever it raises, the answer is no
+        log.warning("check failed", check=name, error=str(error))
+        return False
+
+
+def _as_json(status: str, document: Mapping[str, Any]) -> Answer:
+    return status, "application/json", json.dumps(document).encode()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind without asking who this machine is: a resolver that is away would hold that up."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Silent(WSGIRequestHandler):
+    timeout = SLOW_S
+
+    def log_message(self, *_: Any) -> None:
+        """Log nothing: a scrape each few seconds is no news."""
+
+
+class Listener:
+    """The listening port, open from the start. Raises SettingError when it cannot be had."""
+
+    def __init__(self, settings: Settings) -> None:
+        host, port = settings.operators_host, settings.operators_port
+        kind = _Server6 if ":" in host else _Server
+        try:
+            self._server = kind((host, port), _Silent)
+        except OSError as error:
+            raise SettingError("OPERATORS_PORT", f"port {port} of {host} cannot be had: {error.strerror}") from None
+        shown = f"[{host}]" if ":" in host else host
+        self.address = f"{shown}:{self._server.server_port}"
+
+    def serve(self, app: OperatorsPort) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Return the loop that answers with `app`, and what ends it."""
+        self._server.set_app(app)
+        begun = threading.Event()
+
+        def run() -> None:
+            begun.set()
+            self._server.serve_forever(poll_interval=0.5)
+            self._server.server_close()
+
+        def stop() -> None:
+            if begun.wait(1.0):
+                self._server.shutdown()
+
+        return run, stop

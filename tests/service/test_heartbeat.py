@@ -1,0 +1,266 @@
+"""What a process tells of itself and of its service, on a real database."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from prometheus_client import CollectorRegistry
+from sqlalchemy import insert, select, update
+from tests.patience import PATIENCE_S
+from tests.service.desk import Desk, make_desk
+from tests.service.stage import BOTH, settings_on, start_sagas
+
+from pulsaga.broker import Delivery, Subscription
+from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.tables import failure, heartbeat, incident, outbox
+from pulsaga.operate.status.findings import findings
+from pulsaga.operate.status.survey import survey
+from pulsaga.running.gauges import gauges
+from pulsaga.running.heartbeat import KEPT_S, TOPIC, Beat, Heartbeat, read_beat
+from pulsaga.running.operators_port import Listener, OperatorsPort
+from pulsaga.running.runtime import Runtime
+from pulsaga.saga.silence import Answers, SilenceWatch
+from pulsaga.saga.tables import saga, target
+from pulsaga.settings import Settings
+from pulsaga.vitals import OURS
+
+
+@pytest.fixture(params=BOTH)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    return settings_on(request, tmp_path)
+
+
+@pytest.fixture
+def desk(settings: Settings) -> Iterator[Desk]:
+    made = make_desk(settings, "generador")
+    yield made
+    made.runtime.write.dispose()
+
+
+def rows(desk: Desk, table: Any) -> list[dict[str, Any]]:
+    """Return what a table holds."""
+    with desk.runtime.write.connect() as connection:
+        return [dict(row) for row in connection.execute(select(table)).mappings()]
+
+
+def last(listener: Subscription) -> Beat:
+    """Return the newest beat that was broadcast."""
+    heard: list[Delivery] = []
+    while more := listener.receive(100, 0.1):
+        heard += more
+    return read_beat(heard[-1].wire.body)
+
+
+def test_a_beat_is_a_row_that_stays_one_and_is_told_by_the_broker(desk: Desk) -> None:
+    """Operators look at the row, the coordinator hears the broadcast; a row a beat would fill the table."""
+    listener = desk.broker.listen(TOPIC)
+    process = Heartbeat(desk.runtime, "worker", "127.0.0.1:3900")
+    process.beat()
+    (first,) = rows(desk, heartbeat)
+    process.beat()
+    (second,) = rows(desk, heartbeat)
+    assert (second["id"], second["kind"], second["address"]) == (process.id, "worker", "127.0.0.1:3900")
+    assert second["beat_at"] > first["beat_at"]
+    assert abs(second["clock_ahead_s"]) < 5.0
+    told = last(listener)
+    assert (told.service, told.id, told.ended_at) == ("generador", process.id, None)
+
+
+def test_a_process_says_its_end_and_old_ends_are_forgotten(desk: Desk) -> None:
+    """Whoever ended on purpose is told from whoever was killed; processes come and go for years."""
+    Heartbeat(desk.runtime, "worker", None).beat(ended=True)
+    (row,) = rows(desk, heartbeat)
+    assert row["ended_at"] is not None
+    with desk.runtime.write.begin() as tx:
+        tx.execute(update(heartbeat).values(beat_at=row["beat_at"] - KEPT_S - 1))
+    process = Heartbeat(desk.runtime, "worker", None)
+    process.beat()
+    assert [one["id"] for one in rows(desk, heartbeat)] == [process.id]
+
+
+def test_while_the_database_is_away_the_broadcast_says_so(settings: Settings, desk: Desk) -> None:
+    """A process that cannot write its row can still be heard."""
+    listener = desk.broker.listen(TOPIC)
+    process = Heartbeat(without_database(settings, desk), "worker", None)
+    process.beat()
+    process.beat()
+    assert last(listener).waits_for
+    OURS.goes_on()
+
+
+def without_database(settings: Settings, desk: Desk) -> Runtime:
+    """Return a runtime whose write database nobody has made."""
+    missing = open_database(settings, "correo", "write", "owner")
+    return replace(desk.runtime, write=missing)
+
+
+def test_work_that_fails_for_long_is_an_incident_until_it_does_not(desk: Desk) -> None:
+    """A mail server that says 450 stood in a table, and nobody was told."""
+    process = Heartbeat(desk.runtime, "worker", None)
+    row = {
+        "id": "m1",
+        "topic": "t",
+        "delivery": b"",
+        "attempts": 1,
+        "error": "KeyError: 'x'",
+        "due_at": time.time() + 60,
+    }
+    with desk.runtime.write.begin() as tx:
+        tx.execute(insert(failure).values(row | {"at": time.time()}))
+        tx.execute(insert(outbox).values(id=new_id(), topic="t", wire=b"", due_at=time.time() + 60))
+    process.beat()
+    assert rows(desk, incident) == []
+    with desk.runtime.write.begin() as tx:
+        tx.execute(update(failure).values(at=time.time() - 20))
+        tx.execute(update(outbox).values(id="01000000-0000-7000-8000-000000000000"))
+    process.beat()
+    process.beat()
+    opened = {(one["kind"], one["subject"], one["code"]): one["closed_at"] for one in rows(desk, incident)}
+    assert opened == {("work-fails", "failures", "KeyError"): None, ("unpublished", "outbox", "not-confirmed"): None}
+    with desk.runtime.write.begin() as tx:
+        tx.execute(failure.delete())
+        tx.execute(outbox.delete())
+    process.beat()
+    assert all(one["closed_at"] for one in rows(desk, incident))
+
+
+def test_a_service_that_owes_an_answer_for_unusually_long_is_an_incident(settings: Settings) -> None:
+    """The deadline of its step may be an hour away."""
+    desk = make_desk(settings, "protools_saga")
+    start_sagas(desk, 3)
+    look = partial(desk.runtime.transactions.run, SilenceWatch(desk.runtime).settle)
+    look()
+    assert rows(desk, incident) == []
+    with desk.runtime.write.begin() as tx:
+        tx.execute(update(saga).values(asked_at=time.time() - 30))
+    look()
+    (opened,) = rows(desk, incident)
+    assert (opened["kind"], opened["subject"]) == ("silent", "generador")
+    assert opened["detail"].startswith("3 commands are unanswered, the oldest for 30 s (it has never answered yet)")
+    with desk.runtime.write.begin() as tx:
+        tx.execute(update(saga).values(asked_at=time.time()))
+    look()
+    assert rows(desk, incident)[0]["closed_at"] is not None
+    desk.runtime.write.dispose()
+
+
+def test_a_survey_finds_what_is_down_and_what_waits(settings: Settings) -> None:
+    """One look at everything; a database that nobody made is named and holds up no other."""
+    desk = make_desk(settings, "generador")
+    Heartbeat(desk.runtime, "worker", None).beat()
+    picture = survey(desk.runtime.system, settings)
+    assert picture.write["generador"].down == ""
+    assert [beat["kind"] for beat in picture.write["generador"].beats] == ["worker"]
+    found = {(one.kind, one.subject) for one in findings(picture)}
+    assert {("database-down", "write database of correo"), ("broker-down", "broker")} <= found
+    assert ("database-down", "write database of generador") not in found
+    desk.runtime.write.dispose()
+
+
+# --- the port of operators
+
+
+@dataclass
+class Port:
+    """A port on which a process answers; `reader` is the token that may look."""
+
+    url: str
+    needs: dict[str, Callable[[], bool]]
+
+
+@contextmanager
+def answering(runtime: Runtime) -> Iterator[Port]:
+    """Answer operators while the block runs."""
+    own = CollectorRegistry()
+    for gauge in gauges(runtime, "worker", {"write": runtime.write}):
+        own.register(gauge)
+    needs: dict[str, Callable[[], bool]] = {"yes": lambda: True}
+    app = OperatorsPort(needs, [own], lambda bearer: bearer == "reader")
+    listener = Listener(Settings.read({"OPERATORS_PORT": "0"}))
+    run, stop = listener.serve(app)
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    yield Port(f"http://{listener.address}", needs)
+    stop()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def port(desk: Desk) -> Iterator[Port]:
+    with answering(desk.runtime) as port:
+        yield port
+
+
+def get(port: Port, path: str, bearer: str = "") -> urllib3.BaseHTTPResponse:
+    """GET; with a bearer's token, if there is one."""
+    return urllib3.request(
+        "GET", port.url + path, headers={"Authorization": f"Bearer {bearer}"} if bearer else {}, retries=False
+    )
+
+
+def test_metrics_are_for_whoever_may_see_everything(port: Port) -> None:
+    """They say how much business is done."""
+    assert get(port, "/metrics").status == 401
+    assert get(port, "/metrics", "stranger").status == 401
+    shown = get(port, "/metrics", "reader")
+    assert shown.status == 200
+    assert b'protools_build_info{framework="' in shown.data
+    assert b"protools_outbox_messages 0.0" in shown.data
+
+
+def test_metrics_leave_out_what_is_down_and_show_the_rest(settings: Settings, desk: Desk) -> None:
+    """A database that is away must not take the metrics of its process along."""
+    with answering(without_database(settings, desk)) as port:
+        shown = get(port, "/metrics", "reader")
+    assert shown.status == 200
+    assert b"protools_outbox_messages" not in shown.data
+    assert b"protools_build_info" in shown.data
+
+
+def test_a_process_whose_threads_hang_does_not_live(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that stands still holds its messages, and is helped only by a restart."""
+    assert get(port, "/livez").status == 200
+    monkeypatch.setattr(OURS, "hanging", lambda: ["messages"])
+    answer = get(port, "/livez")
+    assert (answer.status, json.loads(answer.data)["hanging"]) == (503, ["messages"])
+
+
+def test_readiness_tries_what_the_process_needs(port: Port) -> None:
+    """Whatever a try raises, the answer is no."""
+    assert get(port, "/readyz").status == 200
+
+    def broken() -> bool:
+        raise OSError("no")
+
+    port.needs["database"] = broken
+    answer = get(port, "/readyz")
+    assert (answer.status, json.loads(answer.data)["checks"]) == (503, {"yes": "ok", "database": "failed"})
+
+
+def test_anything_else_is_refused_in_words(port: Port) -> None:
+    """It is a port of three addresses."""
+    assert get(port, "/commands").status == 404
+    assert urllib3.request("POST", f"{port.url}/livez", retries=False).status == 405
+
+
+def test_what_is_usual_is_written_down_beside_the_probe(settings: Settings) -> None:
+    """A coordinator that was restarted knows what is usual, and a probe keeps it."""
+    desk = make_desk(settings, "protools_saga")
+    answers = Answers()
+    answers._taken = {"generador": [0.2, 0.2, 0.2]}
+    desk.runtime.transactions.run(answers.write)
+    (row,) = rows(desk, target)
+    assert row["usual_s"] == pytest.approx(0.2)
+    desk.runtime.write.dispose()

@@ -1,0 +1,96 @@
+"""Stop what a running system needs, one after the other: `protools status` names it soon, and says when it is over."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.system.conftest import Mode
+from tests.system.harness import System
+from tests.system.mailboxes import SmtpServer
+
+from pulsaga_program.local import LocalPostgres, LocalPulsar
+
+NAMED_WITHIN_S = 30.0
+Outage = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture(scope="module")
+def system(mode: Mode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system whose parts are taken away."""
+    with mode.running(tmp_path_factory.mktemp(mode.name), MAIL_ATTEMPTS="100") as running:
+        yield running
+
+
+def status(system: System) -> dict[str, Any]:
+    """Run the command; its exit code says whether there is anything to look at."""
+    done = system.run("status", "--json")
+    shown: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (1 if shown["findings"] else 0), done.stderr
+    return shown
+
+
+def kinds(system: System) -> set[tuple[str, str]]:
+    """Return kind and subject of everything that somebody should look at."""
+    return {(one["kind"], one["subject"]) for one in status(system)["findings"]}
+
+
+def is_named(system: System, kind: str, subject: str) -> bool:
+    """Tell whether the status names something; of a process it says which one."""
+    return any(found == kind and about.startswith(subject) for found, about in kinds(system))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a SQLite database's write lock, as something that hangs would."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def outages(system: System, mode: Mode, request: pytest.FixtureRequest) -> Iterator[tuple[str, str, Outage]]:
+    """Yield each thing that may stop: by which kind and subject it is to be named, and how it is stopped."""
+    yield "process-missing", "generador worker", lambda: system.without("run", "generador", "worker")
+    if mode.name == "embedded":
+        write = system.home / "db" / "generador-write.sqlite"
+        yield "broker-down", "broker", lambda: system.without("broker", "embedded")
+        yield "process-waits", "generador", lambda: locked(write)
+        return
+    assert isinstance(system.mailbox, SmtpServer)
+    yield "process-waits", "correo worker", system.mailbox.outage
+    yield "broker-down", "broker", lambda: without(request.getfixturevalue("pulsar"))
+    yield "database-down", "write database of correo", lambda: without(request.getfixturevalue("postgres"))
+
+
+@contextmanager
+def without(server: LocalPulsar | LocalPostgres) -> Iterator[None]:
+    """Keep a server down while the block runs."""
+    server.stop("immediate") if isinstance(server, LocalPostgres) else server.kill()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+def test_whatever_stops_is_named_within_half_a_minute_and_so_is_its_end(
+    system: System, mode: Mode, request: pytest.FixtureRequest
+) -> None:
+    """With a dead worker everything used to be green until the deadline of a step, an hour later."""
+    system.issue("before")
+    system.eventually(lambda: kinds(system) == set())
+    for number, (kind, subject, outage) in enumerate(outages(system, mode, request)):
+        named = partial(is_named, system, kind, subject)
+        with outage():
+            if kind != "database-down":
+                system.accept(f"during-{number}")
+            system.eventually(named, NAMED_WITHIN_S)
+        system.eventually(lambda named=named: not named(), NAMED_WITHIN_S)  # type: ignore[misc]
+    system.eventually(system.is_at_rest)
+    system.eventually(lambda: kinds(system) == set(), NAMED_WITHIN_S)
