@@ -28,6 +28,7 @@ LAZY = {
     "dead-letters": ("pulsaga_program.commands.operators", "dead_letters"),
     "incidents": ("pulsaga_program.commands.operators", "incidents_group"),
     "sagas": ("pulsaga_program.commands.operators", "sagas_group"),
+    "doctor": ("pulsaga_program.commands.doctor", "command"),
     "status": ("pulsaga_program.commands.status", "command"),
     "schedules": ("pulsaga_program.commands.schedules", "schedules"),
     "workflows": ("pulsaga_program.commands.workflows", "workflows"),

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, MetaData, create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
@@ -67,6 +68,18 @@ def _upgrade(connection: Connection, history: History, database: str) -> None:
     except (DBAPIError, CommandError) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
         raise MigrationFailed(f"{database}: a migration in {history.folder} failed: {str(reason).strip()}") from error
+
+
+def pending(connection: Connection, system: System, service: Service, side: Side) -> list[str]:
+    """Return the histories of a database that have migrations which it has not had."""
+    return [history.name for history in histories_of(system, service, side) if not _is_current(connection, history)]
+
+
+def _is_current(connection: Connection, history: History) -> bool:
+    if history.version_table not in inspect(connection).get_table_names():
+        return False
+    version = connection.execute(text(f"SELECT version_num FROM {history.version_table}")).scalar()  # noqa: S608 - ours
+    return version == ScriptDirectory.from_config(_config(history, connection)).get_current_head()
 
 
 def new_migration(system: System, settings: Settings, service: Service, side: Side, message: str) -> Path | None:

@@ -26,11 +26,22 @@ def check_values(system: System, settings: Settings) -> None:
         settings.given_key(name), settings.given_key(f"{name}_OLD")
     for name in secrets_of(system):
         settings.given_secret(name)
+    if settings.incident_webhook:
+        _check_incident_webhook(settings)
     if settings.saga_retention < SHORTEST_S:
         raise SettingError("SAGA_RETENTION", f"must be {SHORTEST_S / UNITS['d']:g}d or more: messages may be so late")
     if settings.faults is not None and not settings.on_loopback:
         raise SettingError("PROTOOLS_FAULTS", f"faults are for loopback only, and this is {settings.bind}")
     _check_faults(system, settings)
+
+
+def _check_incident_webhook(settings: Settings) -> None:
+    from pulsaga.web.front_door.callbacks.outward import read_url
+
+    try:
+        read_url(settings.incident_webhook or "")
+    except ValueError as error:
+        raise SettingError("INCIDENT_WEBHOOK", str(error)) from None
 
 
 def keys_of(system: System) -> tuple[str, ...]:

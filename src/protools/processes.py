@@ -31,6 +31,7 @@ from pulsaga.running.loops import add_background, add_duties, housekeeping, repo
 from pulsaga.running.operators_port import Listener, OperatorsPort
 from pulsaga.running.process import Process, collect_seldom
 from pulsaga.running.runtime import Runtime, open_runtime
+from pulsaga.running.telling import tell_incidents
 from pulsaga.running.watch import Watch
 from pulsaga.service import AddLoops, Service
 from pulsaga.settings import Settings
@@ -107,9 +108,11 @@ def may_look(settings: Settings) -> Callable[[str], bool]:
 def add_heartbeat(process: Process, runtime: Runtime, kind: str, address: str) -> None:
     """Let a process tell that it lives; the coordinator's watch over all, too."""
     heartbeat = Heartbeat(runtime, kind, address)
-    process.add("heartbeat", heartbeat.run, heartbeat.stop)
+    process.add("heartbeat", heartbeat.broadcast, heartbeat.stop)
+    process.add("heartbeat-row", heartbeat.write, heartbeat.stop)
     if runtime.service == runtime.system.name:
         watch = Watch(runtime, heartbeat.id)
+        heartbeat.hears = watch.hears
         process.add("hearing", watch.listen, watch.stop)
         process.add("watch", watch.look, watch.stop)
 
@@ -128,6 +131,8 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
     process.needs |= {"write-database": partial(takes_writes, runtime.write), "broker": runtime.broker.is_connected}
     closing: list[Callable[[], object]] = []
     duties = [*housekeeping(runtime), *(make(runtime) for make in service.duties)]
+    if url := runtime.settings.incident_webhook:
+        duties.append(tell_incidents(runtime, url))
     if service.handlers:
         worker, close = _worker(service, runtime)
         closing.append(close)

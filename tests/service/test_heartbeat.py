@@ -17,23 +17,29 @@ import urllib3
 from prometheus_client import CollectorRegistry
 from sqlalchemy import insert, select, update
 from tests.patience import PATIENCE_S
-from tests.service.desk import Desk, make_desk
+from tests.receiver import receiving, reply
+from tests.service.desk import KEYS, Desk, make_desk
 from tests.service.stage import BOTH, settings_on, start_sagas
 
 from pulsaga.broker import Delivery, Subscription
 from pulsaga.delivery.database import open_database
+from pulsaga.delivery.incidents import close_incidents, open_incident
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import failure, heartbeat, incident, outbox
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
+from pulsaga.errors import Unavailable
 from pulsaga.operate.status.findings import findings
 from pulsaga.operate.status.survey import survey
 from pulsaga.running.gauges import gauges
 from pulsaga.running.heartbeat import KEPT_S, TOPIC, Beat, Heartbeat, read_beat
 from pulsaga.running.operators_port import Listener, OperatorsPort
 from pulsaga.running.runtime import Runtime
+from pulsaga.running.telling import incident_secret, tell_incidents
 from pulsaga.saga.silence import Answers, SilenceWatch
 from pulsaga.saga.tables import saga, target
 from pulsaga.settings import Settings
 from pulsaga.vitals import OURS
+from pulsaga.web.front_door.callbacks.webhooks import signed
 
 
 @pytest.fixture(params=BOTH)
@@ -66,26 +72,27 @@ def test_a_beat_is_a_row_that_stays_one_and_is_told_by_the_broker(desk: Desk) ->
     """Operators look at the row, the coordinator hears the broadcast; a row a beat would fill the table."""
     listener = desk.broker.listen(TOPIC)
     process = Heartbeat(desk.runtime, "worker", "127.0.0.1:3900")
-    process.beat()
+    process.note()
     (first,) = rows(desk, heartbeat)
-    process.beat()
+    process.note()
     (second,) = rows(desk, heartbeat)
     assert (second["id"], second["kind"], second["address"]) == (process.id, "worker", "127.0.0.1:3900")
     assert second["beat_at"] > first["beat_at"]
     assert abs(second["clock_ahead_s"]) < 5.0
+    process.tell()
     told = last(listener)
     assert (told.service, told.id, told.ended_at) == ("generador", process.id, None)
 
 
 def test_a_process_says_its_end_and_old_ends_are_forgotten(desk: Desk) -> None:
     """Whoever ended on purpose is told from whoever was killed; processes come and go for years."""
-    Heartbeat(desk.runtime, "worker", None).beat(ended=True)
+    Heartbeat(desk.runtime, "worker", None).note(True)
     (row,) = rows(desk, heartbeat)
     assert row["ended_at"] is not None
     with desk.runtime.write.begin() as tx:
         tx.execute(update(heartbeat).values(beat_at=row["beat_at"] - KEPT_S - 1))
     process = Heartbeat(desk.runtime, "worker", None)
-    process.beat()
+    process.note()
     assert [one["id"] for one in rows(desk, heartbeat)] == [process.id]
 
 
@@ -93,8 +100,9 @@ def test_while_the_database_is_away_the_broadcast_says_so(settings: Settings, de
     """A process that cannot write its row can still be heard."""
     listener = desk.broker.listen(TOPIC)
     process = Heartbeat(without_database(settings, desk), "worker", None)
-    process.beat()
-    process.beat()
+    process.stop()
+    process.write()  # once, as it ends
+    process.tell()
     assert last(listener).waits_for
     OURS.goes_on()
 
@@ -119,19 +127,19 @@ def test_work_that_fails_for_long_is_an_incident_until_it_does_not(desk: Desk) -
     with desk.runtime.write.begin() as tx:
         tx.execute(insert(failure).values(row | {"at": time.time()}))
         tx.execute(insert(outbox).values(id=new_id(), topic="t", wire=b"", due_at=time.time() + 60))
-    process.beat()
+    process.note()
     assert rows(desk, incident) == []
     with desk.runtime.write.begin() as tx:
         tx.execute(update(failure).values(at=time.time() - 20))
         tx.execute(update(outbox).values(id="01000000-0000-7000-8000-000000000000"))
-    process.beat()
-    process.beat()
+    process.note()
+    process.note()
     opened = {(one["kind"], one["subject"], one["code"]): one["closed_at"] for one in rows(desk, incident)}
     assert opened == {("work-fails", "failures", "KeyError"): None, ("unpublished", "outbox", "not-confirmed"): None}
     with desk.runtime.write.begin() as tx:
         tx.execute(failure.delete())
         tx.execute(outbox.delete())
-    process.beat()
+    process.note()
     assert all(one["closed_at"] for one in rows(desk, incident))
 
 
@@ -158,7 +166,7 @@ def test_a_service_that_owes_an_answer_for_unusually_long_is_an_incident(setting
 def test_a_survey_finds_what_is_down_and_what_waits(settings: Settings) -> None:
     """One look at everything; a database that nobody made is named and holds up no other."""
     desk = make_desk(settings, "generador")
-    Heartbeat(desk.runtime, "worker", None).beat()
+    Heartbeat(desk.runtime, "worker", None).note()
     picture = survey(desk.runtime.system, settings)
     assert picture.write["generador"].down == ""
     assert [beat["kind"] for beat in picture.write["generador"].beats] == ["worker"]
@@ -166,6 +174,37 @@ def test_a_survey_finds_what_is_down_and_what_waits(settings: Settings) -> None:
     assert {("database-down", "write database of correo"), ("broker-down", "broker")} <= found
     assert ("database-down", "write database of generador") not in found
     desk.runtime.write.dispose()
+
+
+def test_a_webhook_is_told_of_incidents_by_fingerprint_and_of_their_end(settings: Settings, desk: Desk) -> None:
+    """Five hundred dead letters of one bad deployment are one call, signed; a receiver that is away hears it later."""
+    runtime = replace(desk.runtime, settings=Settings.read({**KEYS, "PROTOOLS_HOME": str(settings.home)}))
+
+    def open_some(uow: UnitOfWork) -> None:
+        for number in range(30):
+            open_incident(uow, "dead-letter", f"m{number}", "KeyError", "KeyError: 'x'", topic="stock.reserve")
+        open_incident(uow, "silent", "stock", "unanswered", "12 commands")
+
+    desk.runtime.transactions.run(open_some)
+    with receiving() as receiver:
+        tell = tell_incidents(runtime, receiver.url).work
+        receiver.answer = lambda handler: reply(handler, 503)
+        with pytest.raises(Unavailable, match="INCIDENT_WEBHOOK answered 503"):
+            tell()
+        receiver.answer = lambda handler: reply(handler, 204)
+        receiver.taken.clear()
+        tell()
+        tell()
+        told = [json.loads(body)["data"] for _, body in receiver.taken]
+        assert [(one["kind"], one["count"]) for one in told] == [("dead-letter", 30), ("silent", 1)]
+        headers, body = receiver.taken[0]
+        secret = incident_secret(runtime.settings)
+        assert signed(headers["webhook-id"], int(headers["webhook-timestamp"]), body, secret).items() <= headers.items()
+        desk.runtime.transactions.run(lambda uow: close_incidents(uow, "silent", "stock"))
+        receiver.taken.clear()
+        tell()
+        (closed,) = (json.loads(body) for _, body in receiver.taken)
+        assert (closed["type"], closed["data"]["subjects"]) == ("incident.closed", ["stock"])
 
 
 # --- the port of operators

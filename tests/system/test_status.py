@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, text
 from tests.system.conftest import Mode
 from tests.system.harness import System
 from tests.system.mailboxes import SmtpServer
 
+from pulsaga.delivery.database import open_database
 from pulsaga_program.local import LocalPostgres, LocalPulsar
 
 NAMED_WITHIN_S = 30.0
@@ -94,3 +96,40 @@ def test_whatever_stops_is_named_within_half_a_minute_and_so_is_its_end(
         system.eventually(lambda named=named: not named(), NAMED_WITHIN_S)  # type: ignore[misc]
     system.eventually(system.is_at_rest)
     system.eventually(lambda: kinds(system) == set(), NAMED_WITHIN_S)
+
+
+def advice(system: System) -> dict[str, str]:
+    """Run the doctor; return what to do, by what is wrong. Its exit code says whether there is anything."""
+    done = system.run("doctor", "--json")
+    found = {f"{one['about']}: {one['detail']}": one["do"] for one in json.loads(done.stdout) if not one["is_well"]}
+    assert done.returncode == bool(found), done.stderr
+    return found
+
+
+def test_the_doctor_names_what_is_set_up_wrongly_and_its_advice_helps(system: System, mode: Mode) -> None:
+    """A right that somebody took away and a migration that never ran look like faults of the code at 3 a.m."""
+    assert advice(system) == {}
+    reader = f"{system.settings.db_name}_generador_reader"
+    with changing(system, "correo") as connection:
+        connection.execute(text("UPDATE projection_version SET version_num = '0000'"))
+    if mode.name == "pulsar":
+        with changing(system, "generador") as connection:
+            connection.execute(text(f'REVOKE SELECT ON failure FROM "{reader}"'))
+    found = advice(system)
+    assert found["read database of correo: migrations are missing: projection"] == "run `protools bootstrap`"
+    if mode.name == "pulsar":
+        grant = found[f"read database of generador: {reader} lacks SELECT on failure"]
+        with changing(system, "generador") as connection:
+            connection.execute(text(grant))
+    with changing(system, "correo") as connection:
+        connection.execute(text("UPDATE projection_version SET version_num = '0001'"))
+    assert advice(system) == {}
+
+
+@contextmanager
+def changing(system: System, service: str) -> Iterator[Connection]:
+    """Change a service's read database, as its owner."""
+    engine = open_database(system.settings, service, "read", "owner")
+    with engine.begin() as connection:
+        yield connection
+    engine.dispose()

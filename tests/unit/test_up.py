@@ -264,6 +264,7 @@ WRONG = {
     "SESSIONS_TLS_CLIENT_CA": ("/no/such/file",),
     "SESSIONS_REFLECTION": ("yes",),
     "LOG_FORMAT": ("xml",),
+    "INCIDENT_WEBHOOK": ("ftp://a.test", "http://a.test/hook", "a.test"),
     "OPERATORS_HOST": ("::g",),
     "OPERATORS_PORT": ("65536", "-1"),
 }

@@ -20,6 +20,7 @@ from pulsaga.errors import SettingError, Unavailable
 from pulsaga.located import the_system
 from pulsaga.operate.acting import Act, Runtimes, carry_out
 from pulsaga.running.runtime import open_runtime
+from pulsaga.running.telling import incident_secret
 from pulsaga.service import Service
 from pulsaga.settings import Settings
 from pulsaga.web.access import keys
@@ -159,8 +160,11 @@ def issue_token(role: Role, subject: str, scopes: tuple[str, ...], hours: float,
 
 
 @click.command("webhook-secret")
-@click.argument("subject")
-def webhook_secret(subject: str) -> None:
+@click.argument("subject", required=False)
+@click.option("--incidents", "of_incidents", is_flag=True, help="The secret by which INCIDENT_WEBHOOK checks calls.")
+def webhook_secret(subject: str | None, of_incidents: bool) -> None:
     """Print the secret by which SUBJECT checks that a callback is ours (Standard Webhooks)."""
-    secret = webhooks.secret_of(Settings.read(), subject)
+    if (subject is None) is not of_incidents:
+        raise click.UsageError("give a SUBJECT, or --incidents")
+    secret = incident_secret(Settings.read()) if subject is None else webhooks.secret_of(Settings.read(), subject)
     click.echo(f"whsec_{b64encode(secret).decode()}")

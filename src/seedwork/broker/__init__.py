@@ -59,6 +59,13 @@ class Owed(NamedTuple):
     consumers: int
 
 
+class Advice(NamedTuple):
+    """A setting of the broker that costs speed or safety, and what to do."""
+
+    found: str
+    do: str
+
+
 class Subscription(Protocol):
     """Receive from a set of topics; unacknowledged messages come back."""
 
@@ -134,6 +141,9 @@ class BrokerAdmin(Protocol):
 
     def owed(self) -> list[Owed]:
         """List what every durable subscription has not acknowledged, sorted."""
+
+    def examine(self) -> tuple[str, list[Advice]]:
+        """Return what it is, with its version, and what is wrong with how it is set up."""
 
     def grant(self, role: str, topic: str, actions: Sequence[Action]) -> None:
         """Let a role use one topic so, where the broker asks for roles."""

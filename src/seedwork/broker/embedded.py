@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgpack
 
-from pulsaga.broker import Action, Delivery, Owed, Wire, check_size, publish_error
+from pulsaga.broker import Action, Advice, Delivery, Owed, Wire, check_size, publish_error
 from pulsaga.broker.embedded_link import Link, Mailbox, Pushed
 from pulsaga.broker.embedded_wire import BROADCAST
 from pulsaga.errors import ProtoolsError, SchemaIncompatible, Unavailable
@@ -153,6 +153,11 @@ class EmbeddedAdmin:
     def owed(self) -> list[Owed]:
         """List what every durable subscription has not acknowledged, sorted."""
         return [Owed(*row) for row in self._link.call("owed")]
+
+    def examine(self) -> tuple[str, list[Advice]]:
+        """Return what it is; there is nothing to set up."""
+        self._link.call("ping")
+        return "embedded broker", []
 
     def close(self) -> None:
         """Hang up."""

@@ -9,11 +9,17 @@ from typing import Any
 
 import urllib3
 
-from pulsaga.broker import OPEN, Action, BrokerAccess, Owed
+from pulsaga.broker import OPEN, Action, Advice, BrokerAccess, Owed
 from pulsaga.broker.compatibility import check_compatible
 from pulsaga.errors import SchemaIncompatible, Unavailable
 
 TENANT = "protools"
+WANTED = {
+    "managedLedgerNewEntriesCheckDelayInMillis": ("0", "each message waits so many milliseconds at the tail"),
+    "brokerDeleteInactiveTopicsEnabled": ("false", "topics that are idle go, with their schemas"),
+    "acknowledgmentAtBatchIndexLevelEnabled": ("true", "an acknowledged message of a batch comes again with the rest"),
+}
+"""Settings of a broker on which speed and safety rest, and what another value costs."""
 ASKED_AT_ONCE = 8
 """Topics whose state is asked for at the same time."""
 
@@ -76,6 +82,24 @@ class PulsarAdmin:
             answer = self._call("GET", f"{path}/partitioned-stats?perPartition=false&{query}")
         found = sorted(json.loads(answer.data)["subscriptions"].items())
         return [Owed(topic, name, s["msgBacklog"], len(s.get("consumers", ()))) for name, s in found]
+
+    def examine(self) -> tuple[str, list[Advice]]:
+        version = self._call("GET", "/brokers/version").data.decode(errors="replace").strip()
+        found = json.loads(self._call("GET", "/brokers/configuration/runtime").data)
+        wrong = [
+            Advice(f"{key} is {found[key]}", f"set it to {value} in broker.conf: {why}")
+            for key, (value, why) in WANTED.items()
+            if key in found and str(found[key]).lower() != value
+        ]
+        return f"Pulsar {version}", wrong + self._policies()
+
+    def _policies(self) -> list[Advice]:
+        found = json.loads(self._call("GET", f"/namespaces/{self._namespace}").data)
+        ttl = found.get("message_ttl_in_seconds") or 0
+        advice = [Advice(f"message TTL is {ttl} s", "remove it: it drops commands silently")] if ttl else []
+        if found.get("is_allow_auto_update_schema", True) or not found.get("schema_validation_enforced", False):
+            advice.append(Advice("producers may change schemas", "run `protools bootstrap`"))
+        return advice
 
     def grant(self, role: str, topic: str, actions: Sequence[Action]) -> None:
         self._call("POST", f"/persistent/{self._namespace}/{topic}/permissions/{role}", list(actions))

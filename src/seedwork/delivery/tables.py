@@ -105,6 +105,7 @@ incident = Rows[Row](
     Column("topic", String, comment="message type that it is about, if it is about one"),
     Column("told_at", Double, comment="when INCIDENT_WEBHOOK took it"),
     index_where(text("closed_at IS NULL"), "incident_open", "subject", "kind", unique=True),
+    index_where(text("told_at IS NULL OR closed_at > told_at"), "incident_untold", "at"),
 )
 
 heartbeat = Rows[Row](
@@ -123,6 +124,7 @@ heartbeat = Rows[Row](
     Column("waits_since", Double),
     Column("waits_for", Text),
     Column("clock_ahead_s", Double, comment="seconds that the clock of its machine is ahead of the database's"),
+    Column("hears", Text, comment="JSON: processes that it hears by service and kind, if it watches over them"),
 )
 
 latest = Rows[Row](

@@ -10,8 +10,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import orjson
 import structlog
@@ -34,6 +35,8 @@ TOPIC = "heartbeats"
 BEAT_S = 5.0
 ALIVE_S = 15.0
 """Seconds after its last beat for which a process counts as running."""
+WAITS_S = 10.0
+"""Seconds for which a process may wait for something before operators hear of it."""
 KEPT_S = 24 * 3600.0
 """Seconds for which the row of a process that has ended is kept."""
 STANDING = ("work-fails", "unpublished")
@@ -82,8 +85,15 @@ def read_beat(body: bytes) -> Beat:
     return beat
 
 
+Hears = Mapping[str, int]
+"""How many processes are heard, by service and kind with a space between."""
+
+
 class Heartbeat:
-    """The heartbeat of this process, which is one of `kind`; `address` is where it answers operators."""
+    """The heartbeat of this process, which is one of `kind`; `address` is where it answers operators.
+
+    The broadcast and the row go each at their own pace: a database that hangs must not silence the process.
+    """
 
     def __init__(self, runtime: Runtime, kind: str, address: str | None) -> None:
         self._runtime = runtime
@@ -98,67 +108,76 @@ class Heartbeat:
         )
         self._waiting = [FAILURES, *runtime.system[runtime.service].waiting]
         self._stopping = threading.Event()
+        self.hears: Callable[[], Hears | None] = lambda: None
 
     @property
     def id(self) -> str:
         """Of this run of this process."""
         return self._about.id
 
-    def run(self) -> None:
-        """Beat until `stop`, and say at the end that it is the end."""
-        while not self._stopping.wait(BEAT_S if self._about.beat_at else 0.0):
-            self.beat()
-        self.beat(ended=True)
-
     def stop(self) -> None:
-        """End."""
+        """End both loops; each says at its end that the process ends."""
         self._stopping.set()
 
-    def beat(self, *, ended: bool = False) -> None:
-        """Tell once; what of it fails is told the next time, and keeps the rest from nothing."""
-        wait = OURS.longest_wait()
-        self._about = replace(
+    def broadcast(self) -> None:
+        """Broadcast every few seconds until `stop`."""
+        self._repeat(self.tell)
+
+    def write(self) -> None:
+        """Write the row, and settle the incidents of this service, every few seconds until `stop`."""
+        self._repeat(self.note)
+
+    def _repeat(self, work: Callable[[bool], object]) -> None:
+        pause_s = 0.0
+        while not self._stopping.wait(pause_s):
+            _waiting_for(partial(work, False))
+            pause_s = BEAT_S
+        _waiting_for(partial(work, True))
+
+    def tell(self, is_end: bool = False) -> None:
+        """Broadcast once."""
+        self._runtime.broker.broadcast(TOPIC, orjson.dumps(self._now(is_end)))
+
+    def _now(self, is_end: bool) -> Beat:
+        wait, now = OURS.longest_wait(), time.time()
+        return replace(
             self._about,
-            beat_at=time.time(),
-            ended_at=time.time() if ended else None,
+            beat_at=now,
+            ended_at=now if is_end else None,
             last_batch_at=OURS.last_batch_at,
             last_error=OURS.last_error,
             waits_since=wait and wait.since,
             waits_for=wait and wait.what,
         )
-        parts = (self._broadcast, self._write) if ended else (self._broadcast, self._write, self._settle)
-        if failed := [error for part in parts if (error := _failure_of(part))]:
-            OURS.waits(describe(failed[0]))
-        else:
-            OURS.goes_on()
 
-    def _broadcast(self) -> None:
-        self._runtime.broker.broadcast(TOPIC, orjson.dumps(self._about))
+    def note(self, is_end: bool = False) -> None:
+        """Write the row once, and settle the incidents of this service."""
+        self._write(is_end)
+        if not is_end:
+            self._runtime.transactions.run(self._settle)
 
-    def _write(self) -> None:
-        row = {name: value for name, value in asdict(self._about).items() if name != "service"}
+    def _write(self, is_end: bool) -> None:
+        row = {name: value for name, value in asdict(self._now(is_end)).items() if name != "service"}
+        hears = self.hears()
         with self._runtime.write.begin() as tx:
             now = database.now(tx, self._runtime.settings.clock_offset)
-            row |= {"beat_at": now, "clock_ahead_s": time.time() - now}
-            row |= {"ended_at": now} if row["ended_at"] else {}
+            row |= {"beat_at": now, "ended_at": now if is_end else None, "clock_ahead_s": time.time() - now}
+            row["hears"] = None if hears is None else orjson.dumps(hears).decode()
             if not tx.execute(update(heartbeat).where(heartbeat.c.id == row["id"]).values(row)).rowcount:
                 tx.execute(delete(heartbeat).where(heartbeat.c.beat_at < now - KEPT_S))
                 tx.execute(insert(heartbeat).values(row))
 
-    def _settle(self) -> None:
+    def _settle(self, uow: UnitOfWork) -> None:
         """Open an incident for work of this service that fails for long, and close it when that is over."""
-
-        def work(uow: UnitOfWork) -> None:
-            found = problems(backlogs(uow.tx, self._waiting, uow.now), unpublished(uow.tx, uow.now))
-            settle_incidents(uow, STANDING, {(kind, subject): (code, detail) for kind, subject, code, detail in found})
-
-        self._runtime.transactions.run(work)
+        found = problems(backlogs(uow.tx, self._waiting, uow.now), unpublished(uow.tx, uow.now))
+        settle_incidents(uow, STANDING, {(kind, subject): (code, detail) for kind, subject, code, detail in found})
 
 
-def _failure_of(part: Callable[[], object]) -> Exception | None:
-    """Do one part; return what it raised, whatever that is: the others are done all the same."""
+def _waiting_for(work: Callable[[], object]) -> None:
+    """Do something; whatever it raises, this thread waits for it to be over, and says so."""
     try:
-        part()
+        work()
     except Exception as error:
-        return error
-    return None
+        OURS.waits(describe(error))
+    else:
+        OURS.goes_on()

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from pulsaga.broker import Subscription
 from pulsaga.delivery.incidents import settle_incidents
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
-from pulsaga.running.heartbeat import ALIVE_S, BEAT_S, TOPIC, Beat, read_beat
+from pulsaga.running.heartbeat import ALIVE_S, BEAT_S, TOPIC, WAITS_S, Beat, Hears, read_beat
 from pulsaga.running.runtime import Runtime
 from pulsaga.saga.tables import expected
 from pulsaga.text import describe, printable
@@ -82,7 +82,7 @@ class Register:
                 yield ("process-missing", f"{service} {kind}"), ("too-few", detail)
         for one in (one for group in running.values() for one in group):
             beat = one.beat
-            if beat.waits_since and beat.waits_for and beat.beat_at - beat.waits_since >= ALIVE_S:
+            if beat.waits_since and beat.waits_for and beat.beat_at - beat.waits_since >= WAITS_S:
                 code = beat.waits_for.partition(":")[0]
                 yield ("process-waits", f"{beat.service} {beat.kind} {beat.replica}"), (code, beat.waits_for)
 
@@ -110,6 +110,14 @@ class Watch:
         self._register = Register(own_id, time.monotonic())
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+
+    def hears(self) -> Hears | None:
+        """Return how many processes of each kind are heard; None while this one does not hear itself."""
+        now = time.monotonic()
+        with self._lock:
+            if self._register.is_deaf(now) or self._register.own_id not in self._register.heard:
+                return None
+            return {f"{service} {kind}": len(found) for (service, kind), found in self._register.running(now).items()}
 
     def stop(self) -> None:
         """End both loops."""

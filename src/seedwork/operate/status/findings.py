@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.waiting import UNPUBLISHED_AFTER_S
 from pulsaga.operate.status.survey import Picture, Write
-from pulsaga.running.heartbeat import ALIVE_S, STANDING
+from pulsaga.running.heartbeat import ALIVE_S, STANDING, WAITS_S
 from pulsaga.running.watch import WATCHED
 from pulsaga.saga import silence
 
@@ -65,27 +65,42 @@ def alive(beats: Sequence[Row], kind: str, now: float) -> list[Row]:
     return [b for b in beats if b["kind"] == kind and b["ended_at"] is None and b["beat_at"] >= now - ALIVE_S]
 
 
+def running(picture: Picture, service: str, kind: str) -> int:
+    """Return how many processes of a kind run, by their rows or as the coordinator hears them: either may be stale."""
+    write = picture.write[service]
+    return max(len(alive(write.beats, kind, write.now)), picture.sagas.hears.get(f"{service} {kind}", 0))
+
+
 def _processes(picture: Picture) -> Iterator[Finding]:
     for (service, kind), (count, since) in picture.sagas.expected.items():
         write = picture.write.get(service)
         if write is None or write.down:
             continue
-        running = alive(write.beats, kind, write.now)
-        if len(running) < count and (away_s := _away_s(write, kind, since)) > ALIVE_S:
-            detail = f"{len(running)} of {count} run, for {away_s:.0f} s"
+        if (runs := running(picture, service, kind)) < count and (away_s := _away_s(write, kind, since)) > ALIVE_S:
+            detail = f"{runs} of {count} run, for {away_s:.0f} s"
             yield Finding(kind="process-missing", service=service, subject=f"{service} {kind}", detail=detail)
+    yield from _waiting(picture)
+
+
+def _waiting(picture: Picture) -> Iterator[Finding]:
+    """Yield the processes that wait: as they write themselves, and as the coordinator heard those that cannot."""
+    told = dict[str, tuple[str, str]]()
     for service, write in picture.write.items():
         for beat in (b for kind in {b["kind"] for b in write.beats} for b in alive(write.beats, kind, write.now)):
             machine_time = beat["beat_at"] + (beat["clock_ahead_s"] or 0.0)
-            if beat["waits_for"] and machine_time - beat["waits_since"] > ALIVE_S:
-                subject = f"{service} {beat['kind']} {beat['replica']}"
-                yield Finding(kind="process-waits", service=service, subject=subject, detail=beat["waits_for"])
+            if beat["waits_for"] and machine_time - beat["waits_since"] >= WAITS_S:
+                told[f"{service} {beat['kind']} {beat['replica']}"] = service, beat["waits_for"]
+    for row in picture.write[picture.system].incidents if picture.system in picture.write else ():
+        if row["kind"] == "process-waits" and row["closed_at"] is None:
+            told.setdefault(row["subject"], (row["subject"].partition(" ")[0], row["detail"]))
+    for subject, (service, detail) in told.items():
+        yield Finding(kind="process-waits", service=service, subject=subject, detail=detail)
 
 
 def _away_s(write: Write, kind: str, since: float) -> float:
     """Return for how long too few have run: since the last of those that are gone, or since they are expected."""
-    running = {beat["id"] for beat in alive(write.beats, kind, write.now)}
-    gone = [b["ended_at"] or b["beat_at"] for b in write.beats if b["kind"] == kind and b["id"] not in running]
+    here = {beat["id"] for beat in alive(write.beats, kind, write.now)}
+    gone = [b["ended_at"] or b["beat_at"] for b in write.beats if b["kind"] == kind and b["id"] not in here]
     return float(write.now - max([since, *gone]))
 
 

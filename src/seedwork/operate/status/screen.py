@@ -8,7 +8,7 @@ from typing import Any
 
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
-from pulsaga.operate.status.findings import LIVE, Finding, alive
+from pulsaga.operate.status.findings import LIVE, Finding, alive, running
 from pulsaga.operate.status.survey import Picture, Write
 
 
@@ -58,7 +58,7 @@ def _services(picture: Picture) -> Iterator[str]:
 def _runs(picture: Picture, service: str, write: Write) -> str:
     wanted = {kind: count for (name, kind), (count, _) in picture.sagas.expected.items() if name == service}
     kinds = dict.fromkeys([*wanted, *(beat["kind"] for beat in write.beats)])
-    counts = [(kind, len(alive(write.beats, kind, write.now)), wanted.get(kind, 0)) for kind in kinds]
+    counts = [(kind, running(picture, service, kind), wanted.get(kind, 0)) for kind in kinds]
     return ", ".join(f"{kind} {runs}/{count}" for kind, runs, count in counts if runs or count)
 
 

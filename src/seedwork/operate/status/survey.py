@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
+import orjson
 from sqlalchemy import Connection, Engine, Select, func, select
 
 from pulsaga.broker import Owed, connect_admin
@@ -18,6 +19,7 @@ from pulsaga.delivery.tables import dead_letter, heartbeat, incident
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.waiting import FAILURES, Backlog, backlogs, unpublished
 from pulsaga.running.gauges import live_sagas
+from pulsaga.running.heartbeat import ALIVE_S
 from pulsaga.saga.silence import Silence, silences
 from pulsaga.saga.tables import expected
 from pulsaga.service import Service
@@ -25,6 +27,9 @@ from pulsaga.settings import Settings, Side
 from pulsaga.system import System
 from pulsaga.text import printable
 
+A = TypeVar("A", bound="Asked")
+T = TypeVar("T")
+SAID_CHARACTERS = 300
 ANSWER_WITHIN_S = 8.0
 """Seconds after which what was asked is taken to be down."""
 RECENT_S = 900.0
@@ -36,7 +41,6 @@ class Asked:
     """What one part of the system said, or why it did not."""
 
     down: str = ""
-    took_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,8 @@ class Sagas(Asked):
     silences: Sequence[Silence] = ()
     expected: Mapping[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
     """How many processes of a service and a kind are to run, and since when."""
+    hears: Mapping[str, int] = field(default_factory=dict)
+    """How many run as the coordinator hears them, by service and kind with a space between."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,31 +114,32 @@ def survey(system: System, settings: Settings) -> Picture:
         asked["write", service.name] = partial(_write, settings, service)
         if service.projections:
             asked["read", service.name] = partial(_read, settings, service)
-    said = at_once(asked, ANSWER_WITHIN_S)
+    said, down = at_once(asked, ANSWER_WITHIN_S)
+
+    def of(cls: type[A], key: Any) -> A:
+        return cast(A, said[key]) if key in said else cls(down=down[key])
+
     return Picture(
         system=system.name,
         at=time.time(),
-        write={name: _as(Write, said["write", name]) for name in system.names},
-        read={service.name: _as(Read, said["read", service.name]) for service in system.all if service.projections},
-        sagas=_as(Sagas, said["sagas"]),
-        broker=_as(Broker, said["broker"]),
+        write={name: of(Write, ("write", name)) for name in system.names},
+        read={service.name: of(Read, ("read", service.name)) for service in system.all if service.projections},
+        sagas=of(Sagas, "sagas"),
+        broker=of(Broker, "broker"),
     )
 
 
-def _as(cls: type[Any], said: Asked) -> Any:
-    return said if isinstance(said, cls) else cls(down=said.down)
+def at_once(asked: Mapping[Any, Callable[[], T]], within_s: float) -> tuple[dict[Any, T], dict[Any, str]]:
+    """Ask in a thread each; return by key what was said, and why nothing was."""
+    said: dict[Any, T] = {}
+    down: dict[Any, str] = {}
 
-
-def at_once(asked: Mapping[Any, Callable[[], Asked]], within_s: float) -> dict[Any, Asked]:
-    """Ask in a thread each; return by key what was said, or why it was not."""
-    said: dict[Any, Asked] = {}
-
-    def ask(key: Any, question: Callable[[], Asked]) -> None:
+    def ask(key: Any, question: Callable[[], T]) -> None:
         try:
             said[key] = question()
         except Exception as error:  # whatever it raises, it is about this part alone
             cause = getattr(error, "orig", None) or error
-            said[key] = Asked(down=printable(f"{type(cause).__name__}: {str(cause).strip()}".partition("\n")[0], 300))
+            down[key] = printable(f"{type(cause).__name__}: {str(cause).strip()}".partition("\n")[0], SAID_CHARACTERS)
 
     threads = [threading.Thread(target=ask, args=pair, daemon=True) for pair in asked.items()]
     for thread in threads:
@@ -140,8 +147,8 @@ def at_once(asked: Mapping[Any, Callable[[], Asked]], within_s: float) -> dict[A
     deadline = time.monotonic() + within_s
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    late = Asked(down=f"no answer within {within_s:g} s")
-    return {key: said.get(key, late) for key in asked}
+    heard = said.copy()
+    return heard, {key: down.get(key, f"no answer within {within_s:g} s") for key in asked if key not in heard}
 
 
 def _asking(settings: Settings, service: str, side: Side, ask: Callable[[Connection], Asked]) -> Asked:
@@ -200,9 +207,18 @@ def _sagas(system: System, settings: Settings) -> Asked:
         now = database.now(tx, settings.clock_offset)
         rows = tx.execute(select(expected.c.service, expected.c.kind, expected.c.count, expected.c.at))
         counts = {(service, kind): (count, at) for service, kind, count, at in rows}
-        return Sagas(now=now, live=live_sagas(tx), silences=silences(tx, system.name, now), expected=counts)
+        owed = silences(tx, system.name, now)
+        return Sagas(now=now, live=live_sagas(tx), silences=owed, expected=counts, hears=_heard(tx, now))
 
     return _asking(settings, system.name, "write", ask)
+
+
+def _heard(tx: Connection, now: float) -> Mapping[str, int]:
+    """Return what the coordinator's process heard that beat last, if one runs that hears."""
+    fresh = heartbeat.c.hears.is_not(None), heartbeat.c.beat_at > now - ALIVE_S
+    found = tx.execute(select(heartbeat.c.hears).where(*fresh).order_by(heartbeat.c.beat_at.desc()).limit(1)).scalar()
+    heard: Mapping[str, int] = orjson.loads(found) if found else {}
+    return heard
 
 
 def _broker(settings: Settings) -> Asked:

@@ -33,9 +33,14 @@ def upgrade() -> None:
         sa.Column(
             "clock_ahead_s", sa.Double(), comment="seconds that the clock of its machine is ahead of the database's"
         ),
+        sa.Column(
+            "hears", sa.Text(), comment="JSON: processes that it hears by service and kind, if it watches over them"
+        ),
         sa.PrimaryKeyConstraint("id"),
     )
     op.add_column(
         "incident", sa.Column("topic", sa.String(), comment="message type that it is about, if it is about one")
     )
     op.add_column("incident", sa.Column("told_at", sa.Double(), comment="when INCIDENT_WEBHOOK took it"))
+    untold = sa.text("told_at IS NULL OR closed_at > told_at")
+    op.create_index("incident_untold", "incident", ["at"], postgresql_where=untold, sqlite_where=untold)
