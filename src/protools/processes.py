@@ -65,22 +65,33 @@ def run(system: System, name: str, kind: str, settings: Settings, *, alone: bool
     if check := system[name].check:
         keep_trying(threading.Event(), lambda: check(runtime))
     process = Process(alone=alone)
-    add_heartbeat(process, runtime, kind, listener.address)
+    views: Views = {"/operate/survey": partial(_own_part, runtime)}
+    views |= add_heartbeat(process, runtime, kind, listener.address)
     adds: Mapping[str, AddLoops] = {"worker": add_worker, "web": add_web, **system[name].processes}
     closing = adds[kind](process, runtime)
-    add_operators_port(process, runtime, kind, listener)
+    add_operators_port(process, runtime, kind, listener, views)
     intact = process.run()
     for close in [*closing, runtime.broker.close]:
         close()
     sys.exit(0 if intact else 1)
 
 
-def add_operators_port(process: Process, runtime: Runtime, kind: str, listener: Listener) -> None:
+Views = dict[str, Callable[[], bytes]]
+"""What operators may see of a process, as JSON by path."""
+
+
+def _own_part(runtime: Runtime) -> bytes:
+    from pulsaga.operate.status.remote import own_part
+
+    return own_part(runtime.system, runtime.settings, runtime.service)
+
+
+def add_operators_port(process: Process, runtime: Runtime, kind: str, listener: Listener, views: Views) -> None:
     """Let a process answer operators."""
     own = CollectorRegistry()
     for one in gauges(runtime, kind, {"write": runtime.write}):
         own.register(one)
-    app = OperatorsPort(process.needs, [REGISTRY, own, *process.registries], may_look(runtime.settings))
+    app = OperatorsPort(process.needs, [REGISTRY, own, *process.registries], may_look(runtime.settings), views)
     process.add("operators", *listener.serve(app))
 
 
@@ -105,16 +116,18 @@ def may_look(settings: Settings) -> Callable[[str], bool]:
     return look
 
 
-def add_heartbeat(process: Process, runtime: Runtime, kind: str, address: str) -> None:
-    """Let a process tell that it lives; the coordinator's watch over all, too."""
+def add_heartbeat(process: Process, runtime: Runtime, kind: str, address: str) -> Views:
+    """Let a process tell that it lives, and the coordinator's watch over all; return what operators may see of that."""
     heartbeat = Heartbeat(runtime, kind, address)
     process.add("heartbeat", heartbeat.broadcast, heartbeat.stop)
     process.add("heartbeat-row", heartbeat.write, heartbeat.stop)
-    if runtime.service == runtime.system.name:
-        watch = Watch(runtime, heartbeat.id)
-        heartbeat.hears = watch.hears
-        process.add("hearing", watch.listen, watch.stop)
-        process.add("watch", watch.look, watch.stop)
+    if runtime.service != runtime.system.name:
+        return {}
+    watch = Watch(runtime, heartbeat.id)
+    heartbeat.hears = watch.hears
+    process.add("hearing", watch.listen, watch.stop)
+    process.add("watch", watch.look, watch.stop)
+    return {"/operate/processes": watch.shown}
 
 
 def allow_faults(service: str, settings: Settings) -> None:

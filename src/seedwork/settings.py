@@ -101,6 +101,10 @@ class Settings:
     """Where each process answers operators: metrics, liveness, readiness. No proxy in front is to route there."""
     operators_port: int = setting("OPERATORS_PORT", values.port_or_any, "3900")
     """The first process's; `protools up` gives the next ones those that follow. 0: any that is free."""
+    operators_url: str | None = setting("OPERATORS_URL", values.optional_url("http", "https"))
+    """Of one process of the coordinator: `protools status` then asks over HTTP, and needs no database."""
+    token: str | None = setting("PROTOOLS_TOKEN", values.optional, secret=True)
+    """What operators show there."""
     log_format: str = setting("LOG_FORMAT", values.choice("console", "json"), "console")
 
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)

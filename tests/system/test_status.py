@@ -98,6 +98,28 @@ def test_whatever_stops_is_named_within_half_a_minute_and_so_is_its_end(
     system.eventually(lambda: kinds(system) == set(), NAMED_WITHIN_S)
 
 
+def test_over_http_with_a_token_the_status_is_the_same(system: System) -> None:
+    """Whoever is on call should need no database password; a service that nobody answers for is named."""
+    system.eventually(lambda: kinds(system) == set())
+    ports = [one for one in status(system)["services"]["protools_saga"]["processes"] if one["address"]]
+    changes = {"OPERATORS_URL": f"http://{ports[0]['address']}", "DB_PASSWORD": "wrong", "BROKER_TOKEN": "wrong"}
+    here, there = status(system), json.loads(system.run("status", "--json", **changes).stdout)
+    for shown in (here, there):
+        assert shown["findings"] == []
+    assert there["services"].keys() == here["services"].keys()
+    assert there["services"]["correo"]["expected"] == {"worker": 1, "web": 1}
+    with system.without("run", "correo"):
+        named = system.eventually(lambda: unreached(system, changes), NAMED_WITHIN_S)
+    assert all("does not answer" in why or why == "no process of correo is heard" for why in named)
+    system.eventually(lambda: kinds(system) == set(), NAMED_WITHIN_S)
+
+
+def unreached(system: System, changes: dict[str, str]) -> set[str]:
+    """Return why a service could not be asked over HTTP."""
+    found = json.loads(system.run("status", "--json", **changes).stdout)["findings"]
+    return {one["detail"] for one in found if (one["kind"], one["subject"]) == ("unreached", "correo")}
+
+
 def advice(system: System) -> dict[str, str]:
     """Run the doctor; return what to do, by what is wrong. Its exit code says whether there is anything."""
     done = system.run("doctor", "--json")

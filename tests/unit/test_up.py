@@ -265,12 +265,22 @@ WRONG = {
     "SESSIONS_REFLECTION": ("yes",),
     "LOG_FORMAT": ("xml",),
     "INCIDENT_WEBHOOK": ("ftp://a.test", "http://a.test/hook", "a.test"),
+    "OPERATORS_URL": ("ftp://a.test",),
     "OPERATORS_HOST": ("::g",),
     "OPERATORS_PORT": ("65536", "-1"),
 }
 KEYS = ["VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "RESET_KEY", "SIGNING_KEY", "INTERNAL_TOKEN", "SESSIONS_JWT_SECRET"]
 FREE = {
-    *("JWT_AUDIENCE", "JWT_ISSUER", "BROKER_TOKEN", "BROKER_ROLE_PREFIX", "DB_USERNAME", "DB_PASSWORD", "OPERATOR"),
+    *(
+        "JWT_AUDIENCE",
+        "JWT_ISSUER",
+        "BROKER_TOKEN",
+        "BROKER_ROLE_PREFIX",
+        "PROTOOLS_TOKEN",
+        "DB_USERNAME",
+        "DB_PASSWORD",
+        "OPERATOR",
+    ),
     *("PROTOOLS_SAGA_PORT", "CORREO_PORT", "USUARIOS_PORT", "DB_READ_HOSTNAME"),  # read as their neighbours are
 }
 PAIRS = [(variable, value) for variable, values in WRONG.items() for value in values]

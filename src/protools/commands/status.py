@@ -39,11 +39,14 @@ def command(as_json: bool, watch: float | None) -> None:
 
 
 def _show(as_json: bool) -> int:
+    from pulsaga.operate.status import remote
     from pulsaga.operate.status.findings import findings
     from pulsaga.operate.status.screen import document, lines
     from pulsaga.operate.status.survey import survey
 
-    picture = survey(the_system(), Settings.read())
+    system, settings = the_system(), Settings.read()
+    url = settings.operators_url
+    picture = remote.survey(system, url, settings.token or "") if url else survey(system, settings)
     found = findings(picture)
     if as_json:
         tell_json(document(picture, found))

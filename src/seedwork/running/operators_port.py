@@ -6,7 +6,9 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from socketserver import ThreadingMixIn
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+EVERYWHERE = ("0.0.0.0", "::")
 SLOW_S = 30.0
 """Seconds that a client may take to send or read something."""
 REALM = ("WWW-Authenticate", 'Bearer realm="protools"')
@@ -32,11 +35,22 @@ Answer = tuple[str, str, bytes]
 
 
 class OperatorsPort:
-    """Answers `/metrics`, `/livez` and `/readyz` of a process; `may_look` tells by a bearer who may see metrics."""
+    """Answers `/livez` and `/readyz` of a process, and to whom `may_look` lets in, by a bearer, metrics and `views`.
 
-    def __init__(self, needs: Needs, registries: Iterable[CollectorRegistry], may_look: Callable[[str], bool]) -> None:
+    Views are JSON by path.
+    """
+
+    def __init__(
+        self,
+        needs: Needs,
+        registries: Iterable[CollectorRegistry],
+        may_look: Callable[[str], bool],
+        views: Mapping[str, Callable[[], bytes]] = MappingProxyType({}),
+    ) -> None:
         self._needs, self._registries, self._may_look = needs, list(registries), may_look
-        self._routes = {"/livez": self._live, "/readyz": self._ready, "/metrics": self._metrics}
+        self._public = {"/livez": self._live, "/readyz": self._ready}
+        shown = {path: partial(_shown, view) for path, view in views.items()}
+        self._routes: dict[str, Callable[[], Answer]] = {**self._public, "/metrics": self._metrics, **shown}
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         """Answer one request (WSGI)."""
@@ -56,7 +70,7 @@ class OperatorsPort:
         if path not in self._routes:
             return _as_json("404 Not Found", {"detail": f"there are {', '.join(self._routes)}"})
         bearer = environ.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer ")
-        if path == "/metrics" and not self._may_look(bearer):
+        if path not in self._public and not self._may_look(bearer):
             return _as_json("401 Unauthorized", {"detail": "a token of a reader, an operator or an admin is needed"})
         return self._routes[path]()
 
@@ -83,6 +97,10 @@ def _passes(name: str, check: Callable[[], bool]) -> bool:
     except Exception as error:  # whatever it raises, the answer is no
         log.warning("check failed", check=name, error=str(error))
         return False
+
+
+def _shown(view: Callable[[], bytes]) -> Answer:
+    return "200 OK", "application/json", view()
 
 
 def _as_json(status: str, document: Mapping[str, Any]) -> Answer:
@@ -122,8 +140,8 @@ class Listener:
             self._server = kind((host, port), _Silent)
         except OSError as error:
             raise SettingError("OPERATORS_PORT", f"port {port} of {host} cannot be had: {error.strerror}") from None
-        shown = f"[{host}]" if ":" in host else host
-        self.address = f"{shown}:{self._server.server_port}"
+        name = socket.gethostname() if host in EVERYWHERE else host
+        self.address = f"{f'[{name}]' if ':' in name else name}:{self._server.server_port}"
 
     def serve(self, app: OperatorsPort) -> tuple[Callable[[], None], Callable[[], None]]:
         """Return the loop that answers with `app`, and what ends it."""

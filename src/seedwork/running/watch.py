@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import orjson
 import structlog
 from sqlalchemy import select
 
@@ -118,6 +119,12 @@ class Watch:
             if self._register.is_deaf(now) or self._register.own_id not in self._register.heard:
                 return None
             return {f"{service} {kind}": len(found) for (service, kind), found in self._register.running(now).items()}
+
+    def shown(self) -> bytes:
+        """Return the last beat of every process that runs, as JSON."""
+        with self._lock:
+            running = self._register.running(time.monotonic())
+            return orjson.dumps([one.beat for found in running.values() for one in found])
 
     def stop(self) -> None:
         """End both loops."""

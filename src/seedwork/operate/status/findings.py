@@ -46,18 +46,22 @@ def findings(picture: Picture) -> list[Finding]:
 
 
 def _down(picture: Picture) -> Iterator[Finding]:
-    if picture.broker.down:
+    for service, why in picture.unreached.items():
+        if is_to_run(picture, service):
+            yield Finding(kind="unreached", service=service, subject=service, detail=why)
+    if picture.broker.down and picture.system not in picture.unreached:
         yield Finding(kind="broker-down", service="", subject="broker", detail=picture.broker.down, look=DOCTOR)
     for side, known in (("write", picture.write), ("read", picture.read)):
         for service, asked in known.items():
-            if asked.down:
-                yield Finding(
-                    kind="database-down",
-                    service=service,
-                    subject=f"{side} database of {service}",
-                    detail=asked.down,
-                    look=DOCTOR,
-                )
+            if asked.down and service not in picture.unreached:
+                about = f"{side} database of {service}"
+                yield Finding(kind="database-down", service=service, subject=about, detail=asked.down, look=DOCTOR)
+
+
+def is_to_run(picture: Picture, service: str) -> bool:
+    """Tell whether processes of a service are to run, as far as that is known."""
+    counts = [count for (name, _), (count, _) in picture.sagas.expected.items() if name == service]
+    return sum(counts) > 0 or not counts
 
 
 def alive(beats: Sequence[Row], kind: str, now: float) -> list[Row]:
@@ -142,8 +146,8 @@ def _unread(picture: Picture) -> Iterator[Finding]:
     for subscription, messages in unread.items():
         detail = f"{messages} messages, and nobody takes them"
         service = subscription.removesuffix("-projector")
-        if picture.sagas.expected.get((service, "worker"), (1, 0.0))[0] == 0:
-            continue  # it is not to run: what is sent to it waits
+        if not is_to_run(picture, service):
+            continue  # what is sent to it waits
         yield Finding(kind="unread", service=service, subject=f"subscription {subscription}", detail=detail)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
-from pulsaga.operate.status.findings import LIVE, Finding, alive, running
+from pulsaga.operate.status.findings import LIVE, Finding, alive, is_to_run, running
 from pulsaga.operate.status.survey import Picture, Write
 
 
@@ -46,7 +46,8 @@ def _services(picture: Picture) -> Iterator[str]:
     yield COLUMNS.format("service", "runs / to run", "outbox", "failures", "dead", "waits").rstrip()
     for service, write in picture.write.items():
         if write.down:
-            yield f"{service:<16} its write database is down"
+            runs = "" if is_to_run(picture, service) else "is not to run"
+            yield f"{service:<16} {runs or write.down}"
             continue
         failures, *own = write.waiting
         waits = ", ".join(f"{one.waiting} {one.name}" for one in own if one.waiting)

@@ -104,29 +104,38 @@ class Picture:
     read: Mapping[str, Read]
     sagas: Sagas
     broker: Broker
+    unreached: Mapping[str, str] = field(default_factory=dict)
+    """Services of which no process answered operators, and why; of these nothing else is known."""
 
 
 def survey(system: System, settings: Settings) -> Picture:
     """Ask everything at once."""
-    asked: dict[Any, Callable[[], Asked]] = {"broker": partial(_broker, settings)}
-    asked["sagas"] = partial(_sagas, system, settings)
-    for service in system.all:
-        asked["write", service.name] = partial(_write, settings, service)
-        if service.projections:
-            asked["read", service.name] = partial(_read, settings, service)
-    said, down = at_once(asked, ANSWER_WITHIN_S)
+    said, down = at_once(questions(system, settings), ANSWER_WITHIN_S)
 
-    def of(cls: type[A], key: Any) -> A:
+    def of(cls: type[A], *key: str) -> A:
         return cast(A, said[key]) if key in said else cls(down=down[key])
 
     return Picture(
         system=system.name,
         at=time.time(),
-        write={name: of(Write, ("write", name)) for name in system.names},
-        read={service.name: of(Read, ("read", service.name)) for service in system.all if service.projections},
+        write={name: of(Write, "write", name) for name in system.names},
+        read={service.name: of(Read, "read", service.name) for service in system.all if service.projections},
         sagas=of(Sagas, "sagas"),
         broker=of(Broker, "broker"),
     )
+
+
+def questions(system: System, settings: Settings) -> dict[tuple[str, ...], Callable[[], Asked]]:
+    """Return what is asked of the broker, about the sagas, and of each database by side and service."""
+    asked: dict[tuple[str, ...], Callable[[], Asked]] = {
+        ("broker",): partial(_broker, settings),
+        ("sagas",): partial(_sagas, system, settings),
+    }
+    for service in system.all:
+        asked["write", service.name] = partial(_write, settings, service)
+        if service.projections:
+            asked["read", service.name] = partial(_read, settings, service)
+    return asked
 
 
 def at_once(asked: Mapping[Any, Callable[[], T]], within_s: float) -> tuple[dict[Any, T], dict[Any, str]]:
