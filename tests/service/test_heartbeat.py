@@ -18,9 +18,10 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import insert, select, update
 from tests.patience import PATIENCE_S
 from tests.receiver import receiving, reply
-from tests.service.desk import KEYS, Desk, make_desk
+from tests.service.desk import KEYS, Desk, deliver, make_desk
 from tests.service.stage import BOTH, settings_on, start_sagas
 
+from generador.messages import PasswordGenerated
 from pulsaga.broker import Delivery, Subscription
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.incidents import close_incidents, open_incident
@@ -292,6 +293,17 @@ def test_anything_else_is_refused_in_words(port: Port) -> None:
     """It is a port of three addresses."""
     assert get(port, "/commands").status == 404
     assert urllib3.request("POST", f"{port.url}/livez", retries=False).status == 405
+
+
+def test_an_answer_to_what_has_no_id_of_ours_teaches_nothing(settings: Settings) -> None:
+    """Whoever answers may have written anything there: the worker's loop must not end of it."""
+    desk = make_desk(settings, "protools_saga")
+    answers = Answers()
+    desk.worker.handled.append(answers.note)
+    desk.worker.settle([deliver(PasswordGenerated("ada", "issued", 0.0, 0.0, sealed_token="t"), command_id="nonsense")])
+    desk.runtime.transactions.run(answers.write)
+    assert rows(desk, target) == []
+    desk.runtime.write.dispose()
 
 
 def test_what_is_usual_is_written_down_beside_the_probe(settings: Settings) -> None:

@@ -259,7 +259,12 @@ def check_id(identifier: str) -> None:
 def id_time(identifier: str) -> datetime:
     """Tell when a UUIDv7 was made, to the millisecond; raise Undecodable when it is none."""
     check_id(identifier)
-    return datetime.fromtimestamp(int(identifier[:8] + identifier[9:13], 16) / 1000, UTC)
+    return datetime.fromtimestamp(made_at(identifier), UTC)
+
+
+def made_at(identifier: str) -> float:
+    """Return when a UUIDv7 was made, in Unix seconds to the millisecond; it must be one."""
+    return int(identifier[:8] + identifier[9:13], 16) / 1000
 
 
 def properties_of(message: Message[Any]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.dispatch.failures import failure_row, stored_delivery
 from pulsaga.delivery.dispatch.reader import Reader, Received, readable
 from pulsaga.delivery.loop import keep_trying, receive_until
-from pulsaga.delivery.messages import AnyMessage, Message, id_time
+from pulsaga.delivery.messages import AnyMessage, Message, made_at
 from pulsaga.delivery.tables import failure
 from pulsaga.delivery.transaction.rows import Delete, Insert, Row, change
 from pulsaga.metrics import LAG
@@ -80,7 +80,7 @@ class Projector:
             return
         messages = readable(received)
         if messages:
-            LAG.set(max(0.0, time.time() - id_time(messages[0].id).timestamp()))
+            LAG.set(max(0.0, time.time() - made_at(messages[0].id)))
         faults.reach("projected", messages)
         self._subscription.ack(batch)
         self._tell(messages)

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import func, select
 
 from pulsaga.delivery.incidents import close_incidents, open_incident
-from pulsaga.delivery.messages import Context, contract_of, id_time, new_id
+from pulsaga.delivery.messages import Context, contract_of, made_at, new_id
 from pulsaga.delivery.tables import pack_context, unpack_context
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
@@ -167,7 +167,7 @@ class Moving(Declarations):
         command, attempt = (
             (state.undo, state.undo_attempts) if progress.compensating else (state.command, state.attempts)
         )
-        asked_at = id_time(waiting[1]).timestamp()
+        asked_at = made_at(waiting[1])
         return command.partition(".")[0], asked_at, known.sent_at + step.retry.after(attempt, waiting[1])
 
     def _moved(

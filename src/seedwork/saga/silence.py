@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, Table, func, select, union_all
 from pulsaga.delivery.dispatch.reader import Received
 from pulsaga.delivery.incidents import settle_incidents
 from pulsaga.delivery.loop import Duty
-from pulsaga.delivery.messages import id_time
+from pulsaga.delivery.messages import UUID7, made_at
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.metrics import ANSWERED
 from pulsaga.saga.tables import saga, saga_branch, target
@@ -106,10 +106,9 @@ class Answers:
         """Take the answers of a batch into account; nothing has to be done at once."""
         now = time.time()
         for reply in (r.message for r in batch if r.message):
-            if reply.command_id is None:
+            if reply.command_id is None or not UUID7.fullmatch(reply.command_id):
                 continue
-            asked_at = id_time(reply.command_id).timestamp()
-            seconds = max(0.0, now - asked_at)
+            seconds = max(0.0, now - made_at(reply.command_id))
             self._taken.setdefault(reply.contract.owner, []).append(seconds)
             ANSWERED.labels(reply.contract.owner).observe(seconds)
         return False

@@ -221,7 +221,8 @@ class UnitOfWork(LockedRows):
             self._appended[table].append(row)
         self._inbox |= self._buffer.inbox
         self.outgoing += self._buffer.outgoing
-        self.counted.update(self._buffer.counted)
+        for one in self._buffer.counted:
+            self.counted[one] += 1
         super().keep()
 
     def drop(self) -> None:
