@@ -288,12 +288,34 @@ def config() -> None:
 
 
 @config.command("show")
-def config_show() -> None:
-    """Print every setting in force by the name of its variable, secrets hidden."""
-    shown = _system().shown(_settings())
-    width = max(map(len, shown))
-    for variable, value in shown.items():
-        click.echo(f"{variable.ljust(width)}  {value}")
+@click.option("--running", is_flag=True, help="What the processes that run use; those that differ are named.")
+def config_show(running: bool) -> None:
+    """Print every setting in force by the name of its variable, secrets hidden.
+
+    For example: protools config show --running
+    """
+    from pulsaga_program.terminal import tell
+
+    if not running:
+        shown = _system().shown(_settings())
+        for variable, value in shown.items():
+            tell(f"{variable:<{max(map(len, shown))}}  {value}")
+        return
+    from pulsaga.operate.status.remote import settings_in_force
+
+    for variable, values in _by_value(settings_in_force(_system(), _settings())).items():
+        for value, processes in values.items():
+            who = f"  ({', '.join(processes)})" if len(values) > 1 else ""
+            tell(f"{variable:<28}  {value}{who}")
+
+
+def _by_value(found: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, list[str]]]:
+    """Return by variable and value which processes use it."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for process, settings in found.items():
+        for variable, value in settings.items():
+            values.setdefault(variable, {}).setdefault(value, []).append(process)
+    return values
 
 
 @commands.command()

@@ -21,6 +21,7 @@ from pulsaga.delivery.messages import contract_of
 from pulsaga.delivery.tables import heartbeat
 from pulsaga.errors import ProtoolsError
 from pulsaga.operate.status.survey import at_once
+from pulsaga.running.heartbeat import ALIVE_S
 from pulsaga.service import Service
 from pulsaga.settings import Settings, Side
 from pulsaga.system import System
@@ -35,7 +36,6 @@ LEAST_FREE = 0.05
 BOOTSTRAP = "run `protools bootstrap`"
 SAFE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 """Settings of PostgreSQL without which a commit may be lost with the power."""
-ALIVE_S = 15.0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +66,7 @@ def run(system: System, name: str, kind: str, settings: Settings, *, alone: bool
     if check := system[name].check:
         keep_trying(threading.Event(), lambda: check(runtime))
     process = Process(alone=alone)
-    views: Views = {"/operate/survey": partial(_own_part, runtime)}
+    views: Views = {"/operate/survey": partial(_own_part, runtime), "/operate/settings": partial(_settings_of, runtime)}
     views |= add_heartbeat(process, runtime, kind, listener.address)
     adds: Mapping[str, AddLoops] = {"worker": add_worker, "web": add_web, **system[name].processes}
     closing = adds[kind](process, runtime)
@@ -84,6 +85,10 @@ def _own_part(runtime: Runtime) -> bytes:
     from pulsaga.operate.status.remote import own_part
 
     return own_part(runtime.system, runtime.settings, runtime.service)
+
+
+def _settings_of(runtime: Runtime) -> bytes:
+    return json.dumps(runtime.system.shown(runtime.settings)).encode()
 
 
 def add_operators_port(process: Process, runtime: Runtime, kind: str, listener: Listener, views: Views) -> None:

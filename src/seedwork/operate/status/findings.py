@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.waiting import UNPUBLISHED_AFTER_S
-from pulsaga.operate.status.survey import Picture, Write
+from pulsaga.operate.status.survey import Picture, Write, is_alive
 from pulsaga.running.heartbeat import ALIVE_S, STANDING, WAITS_S
 from pulsaga.running.watch import WATCHED
 from pulsaga.saga import silence
@@ -66,7 +66,7 @@ def is_to_run(picture: Picture, service: str) -> bool:
 
 def alive(beats: Sequence[Row], kind: str, now: float) -> list[Row]:
     """Return the heartbeats of processes of a kind that run."""
-    return [b for b in beats if b["kind"] == kind and b["ended_at"] is None and b["beat_at"] >= now - ALIVE_S]
+    return [beat for beat in beats if beat["kind"] == kind and is_alive(beat, now)]
 
 
 def running(picture: Picture, service: str, kind: str) -> int:

@@ -17,6 +17,7 @@ import urllib3
 from pulsaga.broker import Owed
 from pulsaga.delivery.waiting import Backlog
 from pulsaga.errors import Unavailable
+from pulsaga.operate.status import survey as databases
 from pulsaga.operate.status.survey import (
     ANSWER_WITHIN_S,
     Asked,
@@ -27,6 +28,7 @@ from pulsaga.operate.status.survey import (
     Sagas,
     Write,
     at_once,
+    is_alive,
     questions,
 )
 from pulsaga.saga.silence import Silence, Usual
@@ -87,6 +89,36 @@ def survey(system: System, url: str, token: str) -> Picture:
         broker=of(Broker, system.name, "broker"),
         unreached=unreached,
     )
+
+
+def processes(system: System, settings: Settings) -> list[tuple[str, str]]:
+    """Return name and address of every process that runs: over HTTP with OPERATORS_URL, else by the databases."""
+    if settings.operators_url:
+        beats = json.loads(_get(f"{settings.operators_url}/operate/processes", settings.token or ""))
+    else:
+        known = databases.survey(system, settings)
+        beats = [
+            {**beat, "service": service}
+            for service, write in known.write.items()
+            for beat in write.beats
+            if is_alive(beat, write.now)
+        ]
+    return [(f"{one['service']} {one['kind']} {one['replica']}", one["address"]) for one in beats if one["address"]]
+
+
+def settings_in_force(system: System, settings: Settings) -> dict[str, dict[str, str]]:
+    """Return the settings that each running process uses, secrets hidden, by its name; raise Unavailable for none."""
+    places = processes(system, settings)
+    asked = {name: partial(_settings_at, address, settings.token or "") for name, address in places}
+    said, down = at_once(asked, ANSWER_WITHIN_S)
+    if down or not said:
+        raise Unavailable("; ".join(f"{name}: {why}" for name, why in down.items()) or "no process is running")
+    return said
+
+
+def _settings_at(address: str, token: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads(_get(f"http://{address}/operate/settings", token))
+    return found
 
 
 def _first(get: Any, service: str, urls: Sequence[str]) -> Mapping[str, Any]:

@@ -36,6 +36,11 @@ RECENT_S = 900.0
 """Seconds for which an incident that is over is shown."""
 
 
+def is_alive(beat: Row, now: float) -> bool:
+    """Tell by its heartbeat whether a process runs; `now` is by the clock of its database."""
+    return beat["ended_at"] is None and bool(beat["beat_at"] >= now - ALIVE_S)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """What one part of the system said, or why it did not."""
