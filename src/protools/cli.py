@@ -25,9 +25,9 @@ WRONG_SETTING = 2
 """Exit code of a process that was refused its settings: starting it again would not help."""
 
 LAZY = {
-    "dead-letters": ("pulsaga_program.commands.operators", "dead_letters"),
+    "dead-letters": ("pulsaga_program.commands.letters", "dead_letters"),
     "incidents": ("pulsaga_program.commands.operators", "incidents_group"),
-    "sagas": ("pulsaga_program.commands.operators", "sagas_group"),
+    "sagas": ("pulsaga_program.commands.sagas", "sagas_group"),
     "schedules": ("pulsaga_program.commands.schedules", "schedules"),
     "workflows": ("pulsaga_program.commands.workflows", "workflows"),
     "make": ("pulsaga_program.commands.make", "make"),

@@ -18,9 +18,14 @@ def this_program() -> str:
     return "protools" if shutil.which("protools") else f"{shlex.quote(sys.executable)} -m pulsaga_program"
 
 
-def tell(line: str) -> None:
+def example(arguments: str) -> str:
+    """Return what the help of a command ends with."""
+    return f"Example: protools {arguments}"
+
+
+def tell(line: str, *, err: bool = False) -> None:
     """Print one line of a table or a report: whatever is in it, it stays one line of printable characters."""
-    click.echo(printable(line))
+    click.echo(printable(line), err=err)
 
 
 def tell_json(value: Any) -> None:

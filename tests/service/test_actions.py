@@ -472,6 +472,7 @@ def test_beginnings_that_an_older_release_discarded_are_put_in_front_of_operator
         tx.execute(incident.update().values(closed_at=1.0))
         for table in MADE_LATER:
             table.drop(tx)
+        tx.execute(text("DROP INDEX saga_suspended"))
         tx.execute(text("UPDATE coordinator_version SET version_num = '0001'"))
     assert town.company.open_incidents() == set()
     prepare_databases(SYSTEM, town.company.settings, town.company["protools_saga"].service)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import Boolean, CheckConstraint, Column, Double, Index, Integer, MetaData, String, Table, Text, text
 
-from pulsaga.delivery.tables import Id, event, partial_index
+from pulsaga.delivery.tables import Id, event, index_where, partial_index
 from pulsaga.delivery.transaction.rows import Row, Rows
 
 WRITE = MetaData()
@@ -33,6 +33,7 @@ saga = Rows[Row](
     ),
     partial_index("saga_wake", "wake_at"),
     partial_index("saga_resend", "target", "resend_at"),
+    index_where(text("status = 'SUSPENDED'"), "saga_suspended", "moved_at"),
 )
 
 saga_branch = Rows[Row](  # locked after its saga's row, since tables are locked by name
@@ -130,6 +131,7 @@ saga_view = Rows[Row](
     Column("started_at", Double, nullable=False),
     Column("moved_at", Double, nullable=False),
     Index("saga_view_started", "started_at"),
+    Index("saga_view_subject", "subject"),
 )
 
 saga_branch_view = Rows[Row](
