@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pulsaga.errors import ProtoolsError, SettingError
+from pulsaga.operate.listing import Listing, lists
 from pulsaga.text import printable
+from pulsaga_program.terminal import example
 
 if TYPE_CHECKING:
     from pulsaga.settings import Settings
@@ -28,6 +30,9 @@ LAZY = {
     "dead-letters": ("pulsaga_program.commands.letters", "dead_letters"),
     "incidents": ("pulsaga_program.commands.operators", "incidents_group"),
     "sagas": ("pulsaga_program.commands.sagas", "sagas_group"),
+    "start": ("pulsaga_program.commands.starting", "command"),
+    "logs": ("pulsaga_program.commands.logs", "command"),
+    "webhooks": ("pulsaga_program.commands.webhooks", "webhooks"),
     "schedules": ("pulsaga_program.commands.schedules", "schedules"),
     "workflows": ("pulsaga_program.commands.workflows", "workflows"),
     "make": ("pulsaga_program.commands.make", "make"),
@@ -73,6 +78,15 @@ class _Commands(click.Group):
                 raise click.UsageError(f"not UTF-8: {printable(given)}", ctx)
         return super().parse_args(ctx, args)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as no:  # click knows of those alone that are imported already
+            known = self.list_commands(ctx)
+            raise click.NoSuchCommand(no.command_name, possibilities=known, ctx=ctx) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *LAZY, *_of_services()])
 
@@ -96,7 +110,18 @@ def _of_services() -> dict[str, tuple[str, str]]:
     return {name: (module, attribute) for name, (module, _, attribute) in found}
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+EXIT_CODES = """
+Exit codes: 0 done; 1 refused, or not as it should be: the reason is on standard error; 2 wrong input, or a setting with
+a wrong value; 3 recorded, another operator has to do the same; 130 stopped by Ctrl-C.
+"""
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"{example('up')}\n{EXIT_CODES}",
+)
+@click.version_option(package_name="pulsaga", message="%(prog)s %(version)s")
 def commands() -> None:
     """Run sagas over Apache Pulsar."""
 
@@ -118,7 +143,7 @@ def _end_with(supervisor: int | None) -> None:
         end_with(supervisor)
 
 
-@commands.group()
+@commands.group(epilog=example("broker start"))
 def broker() -> None:
     """Run a local Pulsar, without Docker (fetched by Maven the first time)."""
 
@@ -142,7 +167,7 @@ def _exports(environment: Mapping[str, str]) -> str:
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items())
 
 
-@broker.command("start")
+@broker.command("start", epilog=example("broker start --port 6651"))
 @click.option("--port", default=6650, show_default=True, help="Port for clients.")
 @click.option("--admin-port", default=8080, show_default=True, help="Port of the admin interface.")
 @click.option("--sync/--no-sync", default=True, help="Whether the journal is flushed to disk before an answer.")
@@ -158,26 +183,26 @@ def broker_start(port: int, admin_port: int, sync: bool) -> None:
     click.echo(_exports(pulsar.environment()))
 
 
-@broker.command("stop")
+@broker.command("stop", epilog=example("broker stop"))
 def broker_stop() -> None:
     """Stop the broker; what it has accepted stays on disk."""
     _pulsar().stop()
 
 
-@broker.command("status")
+@broker.command("status", epilog=example("broker status"))
 def broker_status() -> None:
     """Say whether the broker runs and is healthy; exit 1 when it does not."""
     pulsar = _pulsar()
     _tell("Pulsar", pulsar.pid(), pulsar.is_ready(), pulsar.url)
 
 
-@broker.command("env")
+@broker.command("env", epilog=example('broker env  (eval "$(protools broker env)")'))
 def broker_env() -> None:
     """Print the variables that point at the broker, for `eval`."""
     click.echo(_exports(_started_pulsar().environment()))
 
 
-@broker.command("logs")
+@broker.command("logs", epilog=example("broker logs -n 200"))
 @click.option("-n", "--lines", default=50, show_default=True)
 def broker_logs(lines: int) -> None:
     """Print the end of the broker's log."""
@@ -211,7 +236,7 @@ def _tell(name: str, pid: int | None, ready: bool, address: str) -> None:
     sys.exit(0 if ready else 1)
 
 
-@commands.group()
+@commands.group(epilog=example("postgres start"))
 def postgres() -> None:
     """Run a private PostgreSQL cluster."""
 
@@ -222,7 +247,7 @@ def _postgres() -> LocalPostgres:
     return LocalPostgres.recorded(_settings().home / "postgres")
 
 
-@postgres.command("start")
+@postgres.command("start", epilog=example("postgres start --port 5434"))
 @click.option("--port", default=5433, show_default=True)
 def postgres_start(port: int) -> None:
     """Start the cluster, creating it the first time; print the variables that point at it."""
@@ -236,33 +261,33 @@ def postgres_start(port: int) -> None:
     click.echo(f'running; point Protools at it with: eval "$({this_program()} postgres env)"')
 
 
-@postgres.command("stop")
+@postgres.command("stop", epilog=example("postgres stop --mode smart"))
 @click.option("--mode", type=click.Choice(["smart", "fast", "immediate"]), default="fast", show_default=True)
 def postgres_stop(mode: StopMode) -> None:
     """Stop the cluster; its data stays on disk."""
     _postgres().stop(mode)
 
 
-@postgres.command("status")
+@postgres.command("status", epilog=example("postgres status"))
 def postgres_status() -> None:
     """Say whether the cluster runs; exit 1 when it does not."""
     server = _postgres()
     _tell("PostgreSQL", server.pid(), server.is_ready(), f"127.0.0.1:{server.port}")
 
 
-@postgres.command("env")
+@postgres.command("env", epilog=example('postgres env  (eval "$(protools postgres env)")'))
 def postgres_env() -> None:
     """Print the DB_* variables that point at the cluster, for `eval`; a password is among them."""
     click.echo(_exports(_postgres().environment()))
 
 
-@postgres.command("url")
+@postgres.command("url", epilog=example('postgres url  (psql "$(protools postgres url)")'))
 def postgres_url() -> None:
     """Print the URL of the maintenance database as psql takes it, password included."""
     click.echo(_postgres().url.replace("+psycopg", "", 1))  # SQLAlchemy's name of a driver
 
 
-@commands.command("env")
+@commands.command("env", epilog=example('env  (eval "$(protools env)")'))
 def local_env() -> None:
     """Print every variable that points Protools at the local Pulsar and PostgreSQL, keys included, for `eval`."""
     settings = _settings()
@@ -280,21 +305,20 @@ def _kept_keys(settings: Settings) -> dict[str, str]:
     return keys | {name: embedded.secret(name).decode() for name in secrets_of(_system())}
 
 
-@commands.group()
+@commands.group(epilog=example("config show"))
 def config() -> None:
     """Look at the settings."""
 
 
-@config.command("show")
-def config_show() -> None:
+@config.command("show", epilog=example("config show"))
+@lists
+def config_show() -> Listing:
     """Print every setting in force by the name of its variable, secrets hidden."""
-    shown = _system().shown(_settings())
-    width = max(map(len, shown))
-    for variable, value in shown.items():
-        click.echo(f"{variable.ljust(width)}  {value}")
+    rows = [{"setting": name, "value": value} for name, value in _system().shown(_settings()).items()]
+    return Listing(("setting", "value"), rows, f"{len(rows)} settings")
 
 
-@commands.command()
+@commands.command(epilog=example("run stock worker"))
 @click.argument("service")
 @click.argument("kind")
 @supervised
@@ -310,7 +334,7 @@ def run(service: str, kind: str, supervisor: int | None) -> None:
     run_process(_system(), service, kind, _settings(), alone=supervisor is None)
 
 
-@commands.command("bootstrap")
+@commands.command("bootstrap", epilog=example("bootstrap"))
 def bootstrap_command() -> None:
     """Create databases, topics, schemas and subscriptions; safe to repeat."""
     from pulsaga.telemetry import configure_logging
@@ -324,7 +348,7 @@ def bootstrap_command() -> None:
     bootstrap(_system(), settings)
 
 
-@commands.command("verify")
+@commands.command("verify", epilog=example("verify --live --since 1d"))
 @click.option("--since", metavar="TIME", help="Only commands accepted since: RFC 3339, or 90s, 15m, 2h, 1d ago.")
 @click.option(
     "--live",
@@ -356,7 +380,7 @@ def verify_command(since: str | None, live: float | None, as_json: bool) -> None
     sys.exit(1 if report.defects else 0)
 
 
-@commands.command()
+@commands.command(epilog=example("up --replicas stock=3"))
 @click.option(
     "--replicas",
     multiple=True,

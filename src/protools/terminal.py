@@ -12,6 +12,9 @@ import click
 
 from pulsaga.text import printable
 
+SOME_ID = "01976f3c-8a4e-7c3b-9f52-3d1c0b8a7e61"
+"""An id as it looks, for examples."""
+
 
 def this_program() -> str:
     """Return how a shell calls this program, for commands that are shown to be typed."""
@@ -20,7 +23,7 @@ def this_program() -> str:
 
 def example(arguments: str) -> str:
     """Return what the help of a command ends with."""
-    return f"Example: protools {arguments}"
+    return f"\b\nExample: protools {arguments}"
 
 
 def tell(line: str, *, err: bool = False) -> None:

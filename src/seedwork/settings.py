@@ -94,6 +94,8 @@ class Settings:
     """After which `protools retention` archives a finished saga."""
     operator: str | None = setting("OPERATOR", values.optional)
     operator_approvals: int = setting("OPERATOR_APPROVALS", values.count, "1")
+    token: str | None = setting("PROTOOLS_TOKEN", values.optional, secret=True)
+    """By which the front door knows an operator who types `protools start`."""
     clock_offset: float = setting("PROTOOLS_CLOCK_OFFSET", values.seconds, "0")
     faults: tuple[str, ...] | None = setting("PROTOOLS_FAULTS", values.faults)
     log_format: str = setting("LOG_FORMAT", values.choice("console", "json"), "console")

@@ -66,6 +66,11 @@ def choosing(names: Sequence[str]) -> Callable[[Callable[..., None]], Callable[.
     return decorate
 
 
+def title(key: str, group: Sequence[GivenUp]) -> str:
+    """Return the line that stands over a group."""
+    return f"{len(group)} × {group[0].about}: {group[0].reason}  (group {key})"
+
+
 def carry_out(action: str, choice: Choice, chosen: Sequence[GivenUp], act: Callable[[GivenUp], bool]) -> None:
     """Act on each that was chosen, say how far it has come, and exit with what came of it.
 
@@ -76,7 +81,7 @@ def carry_out(action: str, choice: Choice, chosen: Sequence[GivenUp], act: Calla
         return
     if choice.dry_run:
         for key, group in grouped(chosen).items():
-            tell(f"would {action} {len(group)} × {group[0].about}: {group[0].reason}  (group {key})")
+            tell(f"would {action} {title(key, group)}")
         tell(f"would {action} {len(chosen)}; nothing was changed")
         return
     with stoppable() as is_stopped:

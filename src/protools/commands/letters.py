@@ -11,10 +11,10 @@ import click
 from pulsaga.operate import letters, replaying
 from pulsaga.operate.acting import Runtimes
 from pulsaga.operate.choosing import GivenUp, Where, grouped, shown_group
-from pulsaga_program.commands.bulk import Choice, carry_out, choosing, where_option
+from pulsaga.operate.listing import Listing, Section, lists
+from pulsaga_program.commands.bulk import Choice, carry_out, choosing, title, where_option
 from pulsaga_program.commands.operators import acting, as_json, in_service, operator, print_all, the_runtimes
-from pulsaga_program.listing import Listing, Section, lists
-from pulsaga_program.terminal import example, tell, tell_json
+from pulsaga_program.terminal import SOME_ID, example, tell, tell_json
 
 SHOWN = 10
 """Letters of a group that a list shows."""
@@ -38,13 +38,9 @@ def list_letters(service: str | None, where: Where, closed: bool) -> Listing:
     groups = grouped(one.given_up for one in found)
     rows = {key: [summaries[one.service, one.id, one.at] for one in group] for key, group in groups.items()}
     document = [shown_group(key, group, "topic") | {"letters": rows[key]} for key, group in groups.items()]
-    sections = [Section(_title(key, group), rows[key][:SHOWN], len(rows[key][SHOWN:])) for key, group in groups.items()]
+    sections = [Section(title(key, group), rows[key][:SHOWN], len(rows[key][SHOWN:])) for key, group in groups.items()]
     columns = ("at", "service", "id", "saga_id", "outcome")
     return Listing(columns, [], f"{len(found)} dead letters", sections, document)
-
-
-def _title(key: str, group: Sequence[GivenUp]) -> str:
-    return f"{len(group)} × {group[0].about}: {group[0].reason}  (group {key})"
 
 
 def _services(runtimes: Runtimes, service: str | None) -> Sequence[str]:
@@ -58,7 +54,7 @@ def _chosen(runtimes: Runtimes, choice: Choice, service: str | None) -> list[Giv
     return [letter.given_up for letter in found]
 
 
-@dead_letters.command("show", epilog=example("dead-letters show 01976f3c-8a4e-7c3b-9f52-3d1c0b8a7e61"))
+@dead_letters.command("show", epilog=example(f"dead-letters show {SOME_ID}"))
 @click.argument("identifier", metavar="ID")
 @in_service
 @as_json

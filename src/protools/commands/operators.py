@@ -20,11 +20,12 @@ from pulsaga.errors import SettingError, Unavailable
 from pulsaga.located import the_system
 from pulsaga.operate import incidents
 from pulsaga.operate.acting import Runtimes, Signature
+from pulsaga.operate.listing import Listing, lists
 from pulsaga.running.runtime import Runtime, open_runtime
+from pulsaga.service import Service
 from pulsaga.settings import Settings
 from pulsaga.text import printable
-from pulsaga_program.listing import Listing, lists
-from pulsaga_program.terminal import tell
+from pulsaga_program.terminal import SOME_ID, example, tell
 
 F = TypeVar("F", bound=Callable[..., Any])
 NOT_YET_AGREED = 3
@@ -51,6 +52,14 @@ def the_runtimes() -> Iterator[Runtimes]:
         for one in opened:
             one.broker.close()
             one.write.dispose()
+
+
+def the_front_door() -> Service:
+    """Return the front door; raise SettingError where the system has none."""
+    door = the_system().door
+    if door is None:
+        raise SettingError("PROTOOLS_SYSTEM", "this system has no front door")
+    return door
 
 
 class _ServiceName(click.ParamType[str]):
@@ -102,12 +111,12 @@ def tell_done(done: bool, what: str) -> None:
 # --- incidents
 
 
-@click.group("incidents")
+@click.group("incidents", epilog=example("incidents list"))
 def incidents_group() -> None:
     """Look at everything that was put in front of an operator."""
 
 
-@incidents_group.command("list")
+@incidents_group.command("list", epilog=example("incidents list --watch"))
 @in_service
 @lists
 def list_incidents(service: str | None) -> Listing:
@@ -118,7 +127,7 @@ def list_incidents(service: str | None) -> Listing:
     return Listing(columns, found, f"{len(found)} incidents")
 
 
-@incidents_group.command("close")
+@incidents_group.command("close", epilog=example(f"incidents close {SOME_ID} --why 'looked into'"))
 @click.argument("identifier", metavar="ID", type=click.UUID)
 @in_service
 @acting

@@ -7,15 +7,13 @@ from typing import get_args
 import click
 
 from pulsaga.operate import letters, sagas
+from pulsaga.operate.listing import Listing, lists
 from pulsaga.operate.timeline import timeline
 from pulsaga.operate.verify.scope import time_of
 from pulsaga.saga.happenings import Action
 from pulsaga.saga.log import Status
 from pulsaga_program.commands.operators import acting, as_json, operator, tell_done, the_runtimes
-from pulsaga_program.listing import Listing, lists
-from pulsaga_program.terminal import example, tell, tell_json
-
-SOME_ID = "01976f3c-8a4e-7c3b-9f52-3d1c0b8a7e61"
+from pulsaga_program.terminal import SOME_ID, example, tell, tell_json
 
 
 @click.group("sagas", epilog=example("sagas list"))

@@ -32,7 +32,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Listing:
-    """Rows by the names of their columns, and a line that counts them. `document` is what JSON has instead."""
+    """Rows by the names of their columns, and a line that counts them: what a command of a service shows.
+
+    `document` is what JSON has instead of the rows.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Row]
