@@ -26,7 +26,7 @@ from pulsaga_program.commands.operators import the_front_door
 from pulsaga_program.terminal import example, tell
 
 WAIT_S = "30"
-POLL_S = 5.0
+POLL_S = 2.0
 """Seconds for which one request waits at most; then it is seen, too, whether the saga was suspended."""
 MARGIN_S = 10.0
 """Seconds for an answer, beside those for which it waits."""
@@ -74,8 +74,11 @@ class Client:
     metavar="[SECONDS]",
     help=f"Stay for its end, at most SECONDS ({WAIT_S}); exit 1 unless it has completed by then.",
 )
+@click.option("--key", metavar="TEXT", help="Idempotency key: the same start under the same key is not a second one.")
 @click.option("--token", help="By which the front door knows you; better set PROTOOLS_TOKEN, which no `ps` shows.")
-def command(workflow: str, values: Sequence[str], file: Any, wait_s: float | None, token: str | None) -> None:
+def command(
+    workflow: str, values: Sequence[str], file: Any, wait_s: float | None, key: str | None, token: str | None
+) -> None:
     """Start WORKFLOW at the front door, and print the id of its command, which is the saga's.
 
     A field that is no text is read as JSON.
@@ -84,7 +87,7 @@ def command(workflow: str, values: Sequence[str], file: Any, wait_s: float | Non
     entrance = _entrance(workflow)
     given = _whole(file) | dict(_value(entrance, text) for text in values)
     client = Client(the_system().public_url(settings).rstrip("/"), token or settings.token)
-    begun = _start(client, entrance, given)
+    begun = _start(client, entrance, given, key or str(uuid.uuid4()))
     if "id" not in begun:
         tell("accepted; this path tells no id")
         return
@@ -128,14 +131,13 @@ def _value(entrance: Entrance, text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _start(client: Client, entrance: Entrance, given: Mapping[str, Any]) -> dict[str, Any]:
+def _start(client: Client, entrance: Entrance, given: Mapping[str, Any], key: str) -> dict[str, Any]:
     in_path = set(IN_PATH.findall(entrance.path))
     if missing := sorted(in_path - given.keys()):
         raise click.UsageError(f"{', '.join(missing)}: missing")
     path = IN_PATH.sub(lambda found: quote(str(given[found[1]]), safe=""), entrance.path)
     body = {name: value for name, value in given.items() if name not in in_path} if entrance.takes else None
-    key = {"Idempotency-Key": str(uuid.uuid4())}
-    status, document = client.ask(entrance.method, path, body, key)
+    status, document = client.ask(entrance.method, path, body, {"Idempotency-Key": key})
     return _checked(status, document)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-from sqlalchemy import ColumnElement, CompoundSelect, Connection, delete, or_, select, union, union_all
+from sqlalchemy import ColumnElement, CompoundSelect, Connection, Select, delete, or_, select, union, union_all
 
 from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.database import open_database
@@ -46,13 +46,24 @@ def sagas(runtimes: Runtimes, wanted: Wanted) -> list[dict[str, Any]]:
 
     They are as their own rows say; the sagas of a subject are found by the read model, which may be a moment behind.
     """
-    query = select(saga).where(*_conditions(wanted)).limit(wanted.limit)
+    query = query_of(wanted)
     if wanted.subject is not None:
-        query = query.where(saga.c.id.in_(_ids_about(runtimes, wanted.subject, wanted.since)))
-    by_age = wanted.status is None or wanted.status in TERMINAL
-    query = query.order_by(saga.c.id.desc() if by_age else saga.c.moved_at)
+        query = query.where(saga.c.id.in_(_ids_about(runtimes, wanted)))
     with runtimes.coordinator.write.connect() as connection:
         return [_summary(connection, dict(row)) for row in connection.execute(query).mappings().all()]
+
+
+def query_of(wanted: Wanted) -> Select[Any]:
+    """Select the sagas that are wanted, whatever they are about."""
+    by_age = wanted.status is None or wanted.status in TERMINAL
+    query = select(saga).where(*_conditions(wanted)).limit(wanted.limit)
+    return query.order_by(saga.c.id.desc() if by_age else saga.c.moved_at)
+
+
+def query_about(subject: str, since: float) -> Select[Any]:
+    """Select the ids of the sagas about a subject from the read model."""
+    about = (saga_view.c.subject == subject) & (saga_view.c.id >= first_id(since))
+    return select(saga_view.c.id).where(about).order_by(saga_view.c.id.desc()).limit(MOST_OF_A_SUBJECT)
 
 
 def _conditions(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
@@ -68,12 +79,12 @@ def _conditions(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
         yield saga.c.id >= first_id(wanted.since)
 
 
-def _ids_about(runtimes: Runtimes, subject: str, since: float) -> list[str]:
-    query = select(saga_view.c.id).where(saga_view.c.subject == subject, saga_view.c.id >= first_id(since))
+def _ids_about(runtimes: Runtimes, wanted: Wanted) -> list[str]:
+    assert wanted.subject is not None
     engine = open_database(runtimes.settings, runtimes.system.name, "read", "reader")
     try:
         with engine.connect() as connection:
-            return list(connection.execute(query.order_by(saga_view.c.id.desc()).limit(MOST_OF_A_SUBJECT)).scalars())
+            return list(connection.execute(query_about(wanted.subject, wanted.since)).scalars())
     finally:
         engine.dispose()
 
