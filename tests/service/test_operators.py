@@ -48,6 +48,7 @@ from pulsaga.saga.steps import Sleep, hours, minutes
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings
+from pulsaga.web.front_door.callbacks import given_up
 from pulsaga_program.bootstrap import bootstrap
 from pulsaga_program.local import LocalPostgres
 
@@ -217,6 +218,11 @@ def test_operators_do_the_same_on_postgresql(on_postgresql: Company) -> None:
     company.carry()
     assert replaying.discard(company.runtimes, company.letter("protools_saga"), None, ADA)
     company.mend()
+    assert timeline(company.runtimes, saga_id) is not None
+    assert listed(company, status="SUSPENDED", workflow="issue-password", since=1.0) == ["ada"]
+    assert listed(company, subject="ada") == [], "nobody has projected it"
+    with company["bff"].runtime.write.begin() as tx:
+        assert (given_up.given_up(tx), given_up.waiting(tx), given_up.find(tx, saga_id)) == ([], [], None)
     assert sagas.act(company.runtimes, saga_id, "resume", BOB)
     company.carry()
     assert company.status() == "COMPLETED"
