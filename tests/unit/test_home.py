@@ -135,18 +135,7 @@ def needed(command: click.Command) -> list[str]:
 
 
 LOOKS = list(looks(commands))
-OF_DATA = (
-    "dead-letters",
-    "sagas",
-    "incidents",
-    "keys",
-    "verify",
-    "retention",
-    "vault",
-    "mails",
-    "webhooks",
-    "schedules",
-)
+OF_DATA = ("dead-letters", "sagas", "incidents", "keys", "verify", "retention", "vault", "mails", "webhooks")
 
 
 @pytest.mark.parametrize(("names", "command"), LOOKS, ids=[" ".join(names) for names, _ in LOOKS])

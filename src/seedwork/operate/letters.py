@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -63,13 +64,17 @@ def letters(
     """Return the open letters of these services, oldest first; with `closed` also those that were dealt with."""
     wanted = where.values.get("service")
     asked = [name for name in services if wanted is None or name in wanted]
-    query = _every(_briefly) if closed else _briefly(dead_letter).where(dead_letter.c.outcome.is_(None))
+    briefly = partial(_briefly, where)
+    query = _every(briefly) if closed else briefly(dead_letter).where(dead_letter.c.outcome.is_(None))
     found = [Letter(service, row) for service, row in rows(runtimes, asked, query.order_by("at"))]
     return [letter for letter in found if where.holds(letter.given_up)]
 
 
-def _briefly(table: Table) -> Select[Any]:
-    return select(*(column for column in table.columns if column.name != "delivery"))
+def _briefly(where: Where, table: Table) -> Select[Any]:
+    """Select letters without their messages, by what a column says already."""
+    columns = {"topic": table.c.topic, "saga": table.c.saga_id}
+    asked = (columns[name].in_(known) for name, known in where.values.items() if name in columns)
+    return select(*(column for column in table.columns if column.name != "delivery")).where(*asked)
 
 
 def _every(query: Callable[[Table], Select[Any]]) -> CompoundSelect[Any]:
