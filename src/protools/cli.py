@@ -15,7 +15,7 @@ import click
 from pulsaga.errors import ProtoolsError, SettingError
 from pulsaga.operate.listing import Listing, lists
 from pulsaga.text import printable
-from pulsaga_program.terminal import example
+from pulsaga_program.terminal import Time, example
 
 if TYPE_CHECKING:
     from pulsaga.settings import Settings
@@ -349,7 +349,9 @@ def bootstrap_command() -> None:
 
 
 @commands.command("verify", epilog=example("verify --live --since 1d"))
-@click.option("--since", metavar="TIME", help="Only commands accepted since: RFC 3339, or 90s, 15m, 2h, 1d ago.")
+@click.option(
+    "--since", type=Time(), metavar="TIME", help="Only commands accepted since: RFC 3339, or 90s, 15m, 2h, 1d ago."
+)
 @click.option(
     "--live",
     is_flag=False,
@@ -359,19 +361,15 @@ def bootstrap_command() -> None:
     help="On a running system: leave out what was accepted or moved within SECONDS (30).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every id, as JSON.")
-def verify_command(since: str | None, live: float | None, as_json: bool) -> None:
+def verify_command(since: float | None, live: float | None, as_json: bool) -> None:
     """Check that nothing was lost, doubled or stuck; exit 1 when something was. Reads only."""
     from pulsaga.operate.verify.report import verify
-    from pulsaga.operate.verify.scope import Scope, time_of
+    from pulsaga.operate.verify.scope import Scope
     from pulsaga.running.process import collect_seldom
     from pulsaga_program.terminal import tell, tell_json
 
-    try:
-        scope = Scope(since=time_of(since) if since else None, live_s=live)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--since") from None
     collect_seldom()
-    report = verify(_system(), _settings(), scope)
+    report = verify(_system(), _settings(), Scope(since=since, live_s=live))
     if as_json:
         tell_json(report.document())
     else:

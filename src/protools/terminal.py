@@ -16,6 +16,21 @@ SOME_ID = "01976f3c-8a4e-7c3b-9f52-3d1c0b8a7e61"
 """An id as it looks, for examples."""
 
 
+class Time(click.ParamType[float]):
+    """RFC 3339, or a duration before now; Unix seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the text, or fail with what is wrong about it."""
+        from pulsaga.operate.verify.scope import time_of  # and all that checks with it
+
+        try:
+            return time_of(value)
+        except ValueError as error:
+            self.fail(f"{error}; say 2026-01-31T12:00:00Z, or 90s, 15m, 2h, 1d for so long ago", param, ctx)
+
+
 def this_program() -> str:
     """Return how a shell calls this program, for commands that are shown to be typed."""
     return "protools" if shutil.which("protools") else f"{shlex.quote(sys.executable)} -m pulsaga_program"

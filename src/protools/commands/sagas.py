@@ -9,11 +9,10 @@ import click
 from pulsaga.operate import letters, sagas
 from pulsaga.operate.listing import Listing, lists
 from pulsaga.operate.timeline import timeline
-from pulsaga.operate.verify.scope import time_of
 from pulsaga.saga.happenings import Action
 from pulsaga.saga.log import Status
 from pulsaga_program.commands.operators import acting, as_json, operator, tell_done, the_runtimes
-from pulsaga_program.terminal import SOME_ID, example, tell, tell_json
+from pulsaga_program.terminal import SOME_ID, Time, example, tell, tell_json
 
 
 @click.group("sagas", epilog=example("sagas list"))
@@ -30,10 +29,12 @@ def sagas_group() -> None:
 @click.option("--suspended", "status", flag_value="SUSPENDED", help="Those that need an operator.")
 @click.option("--workflow", metavar="NAME", help="Of this workflow: a name, or name@version.")
 @click.option("--subject", help="About this subject, whole.")
-@click.option("--since", metavar="TIME", help="Asked for since: RFC 3339, or 90s, 15m, 2h, 1d ago.")
+@click.option("--since", type=Time(), metavar="TIME", help="Asked for since: RFC 3339, or 90s, 15m, 2h, 1d ago.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @lists
-def list_sagas(status: str | None, workflow: str | None, subject: str | None, since: str | None, limit: int) -> Listing:
+def list_sagas(
+    status: str | None, workflow: str | None, subject: str | None, since: float | None, limit: int
+) -> Listing:
     """List sagas, without options those that need an operator.
 
     Those that have not ended come with the longest unmoved first; where ended ones are among them, the newest first.
@@ -43,7 +44,7 @@ def list_sagas(status: str | None, workflow: str | None, subject: str | None, si
         status=_status(status or ("ALL" if some else "SUSPENDED")),
         workflow=workflow,
         subject=subject,
-        since=_time(since) if since else 0.0,
+        since=since or 0.0,
         limit=limit,
     )
     with the_runtimes() as runtimes:
@@ -53,13 +54,6 @@ def list_sagas(status: str | None, workflow: str | None, subject: str | None, si
 
 def _status(text: str) -> Status | None:
     return next((status for status in get_args(Status) if status == text.upper()), None)
-
-
-def _time(text: str) -> float:
-    try:
-        return time_of(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--since") from None
 
 
 @sagas_group.command("show", epilog=example(f"sagas show {SOME_ID}"))
