@@ -7,6 +7,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from heapq import merge
 from logging.handlers import RotatingFileHandler
@@ -38,9 +39,14 @@ class LogFolder:
     def write(self, process: str, line: str) -> None:
         """Append a line of a process."""
         if process not in self._files:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(
+                OSError
+            ):  # the file is opened by the first line, and what goes wrong then is one more line lost
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._folder / f"{process}.log"
-            self._files[process] = _File(path, maxBytes=MOST_BYTES, backupCount=OLDER_FILES, encoding="utf-8")
+            self._files[process] = _File(
+                path, maxBytes=MOST_BYTES, backupCount=OLDER_FILES, encoding="utf-8", delay=True
+            )
         self._files[process].emit(logging.makeLogRecord({"msg": line}))
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from tests.service.test_operators import ADA, BOB, Company, hire, settings_in, u
 from generador.messages import GeneratePassword
 from generador.tables import password
 from pulsaga.delivery.tables import audit, dead_letter, dead_letter_archive, incident
-from pulsaga.errors import DomainError
+from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate import letters, replaying
 from pulsaga.operate.acting import Runtimes
 from pulsaga.operate.bulk import Tally, one_by_one
@@ -168,16 +168,16 @@ def test_a_letter_that_was_edited_since_is_not_covered(company: Company, protool
 def test_what_was_stopped_goes_on_by_the_same_command(company: Company) -> None:
     """Ctrl-C at the wrong fault must not cost what was done, nor do it twice."""
     bury(company, 5)
-    told: list[int] = []
 
-    def run(until: int) -> Tally:
+    def run(most: int) -> Tally:
         chosen = [letter.given_up for letter in _open(company)]
-        return one_by_one(
+        left = iter(range(most))
+        *_, tally = one_by_one(
             chosen,
             lambda one: replaying.replay(company.runtimes, one.id, one.service, ADA),
-            lambda tally: told.append(tally.done),
-            lambda: len(told) == until,
+            lambda: next(left, None) is None,
         )
+        return tally
 
     assert (run(2).done, outcomes(company)) == (2, [None] * 3 + ["replayed"] * 2)
     assert (run(99).done, outcomes(company)) == (3, ["replayed"] * 5)
@@ -196,6 +196,25 @@ def test_ctrl_c_says_where_it_stood(company: Company, protools: Type, monkeypatc
     done = protools("replay", "--all", *WHY)
     assert (done.exit_code, outcomes(company)) == (130, [None, None, "replayed"])
     assert done.stderr == "stopped at 1 of 3: the same command goes on from there\n"
+
+
+def test_a_database_that_goes_away_is_told_with_where_it_stood(
+    company: Company, protools: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was done is done; nobody has to guess how much that was."""
+    bury(company, 2)
+    done: list[str] = []
+
+    def replay(_runtimes: Runtimes, identifier: str, *_: Any) -> bool:
+        if done:
+            raise Unavailable("the database is away")
+        done.append(identifier)
+        return True
+
+    monkeypatch.setattr(replaying, "replay", replay)
+    ended = protools("replay", "--all", *WHY)
+    assert isinstance(ended.exception, Unavailable)
+    assert ended.stderr == "broke off at 1 of 2: the same command goes on from there\n"
 
 
 def test_a_second_ctrl_c_ends_the_program() -> None:
@@ -277,5 +296,5 @@ def test_a_letter_that_is_gone_meanwhile_is_refused_by_itself() -> None:
     def act(one: GivenUp) -> bool:
         raise click.UsageError("there is no dead letter")
 
-    tally = one_by_one([GivenUp("s", "1", "t", "E: x", 0.0)], act, lambda _tally: None, lambda: False)
+    *_, tally = one_by_one([GivenUp("s", "1", "t", "E: x", 0.0)], act, lambda: False)
     assert [why for _, why in tally.refused] == ["there is no dead letter"]

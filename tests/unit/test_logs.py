@@ -68,6 +68,14 @@ def test_a_file_stays_small_and_its_owners_alone(tmp_path: Path, monkeypatch: py
     assert len(found) > 20, "older files are read, too"
 
 
+def test_a_line_that_cannot_be_kept_stops_nobody(tmp_path: Path) -> None:
+    """A full disk must not take the whole system down with its logs."""
+    (tmp_path / "logs").write_text("a file is in the way")
+    with closing(LogFolder(tmp_path / "logs")) as kept:
+        kept.write("stock.worker", "a word")
+    assert (tmp_path / "logs").read_text() == "a file is in the way"
+
+
 def test_what_comes_is_followed_also_into_a_file_that_was_begun_anew(folder: Path) -> None:
     """Whoever watches must not be left behind by a rotation."""
     file, heard, deeds = folder / "stock.worker.log", list[str](), iter((0, 1, 2))

@@ -85,13 +85,21 @@ def carry_out(action: str, choice: Choice, chosen: Sequence[GivenUp], act: Calla
         tell(f"would {action} {len(chosen)}; nothing was changed")
         return
     with stoppable() as is_stopped:
-        tally = one_by_one(chosen, act, _tell_progress, is_stopped)
+        tally = _followed(one_by_one(chosen, act, is_stopped), len(chosen))
     _tell_end(action, tally)
 
 
-def _tell_progress(tally: Tally) -> None:
-    if tally.looked_at % EVERY == 0:
-        click.echo(f"{tally.looked_at} of {tally.number}", err=True)
+def _followed(steps: Iterator[Tally], number: int) -> Tally:
+    """Say how far it has come, also where it breaks off; return where it ended."""
+    tally = Tally(number)
+    try:
+        for tally in steps:
+            if tally.looked_at and tally.looked_at % EVERY == 0:
+                click.echo(f"{tally.looked_at} of {number}", err=True)
+    except BaseException:
+        tell(f"broke off at {tally.looked_at} of {number}: the same command goes on from there", err=True)
+        raise
+    return tally
 
 
 def _tell_end(action: str, tally: Tally) -> None:

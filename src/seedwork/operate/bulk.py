@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import click
@@ -31,22 +31,20 @@ class Tally:
 
 
 def one_by_one(
-    chosen: Sequence[GivenUp],
-    act: Callable[[GivenUp], bool],
-    told: Callable[[Tally], None],
-    is_stopped: Callable[[], bool],
-) -> Tally:
+    chosen: Sequence[GivenUp], act: Callable[[GivenUp], bool], is_stopped: Callable[[], bool]
+) -> Iterator[Tally]:
     """Act on each, which returns False where another operator has to agree, until it is stopped.
 
-    Run again it goes on where it stood: what was dealt with is no longer among those that are chosen.
+    Yield how far it has come, before the first one and after each. Run again it goes on where it stood: what was dealt
+    with is no longer among those that are chosen.
     """
     tally = Tally(len(chosen))
+    yield tally
     for one in chosen:
         if is_stopped():
-            break
+            return
         _act(one, act, tally)
-        told(tally)
-    return tally
+        yield tally
 
 
 def _act(one: GivenUp, act: Callable[[GivenUp], bool], tally: Tally) -> None:
