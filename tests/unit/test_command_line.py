@@ -19,6 +19,7 @@ from tests.unit.test_home import looks
 
 from pulsaga.operate.listing import Listing, Section, lists, watch
 from pulsaga_program.cli import commands
+from pulsaga_program.supervisor import ANSI
 from pulsaga_program.terminal import this_program
 
 COLUMNS = ("at", "id", "reason")
@@ -83,9 +84,9 @@ def test_a_list_is_a_row_a_line_where_no_terminal_is() -> None:
 
 
 def on_a_terminal(code: str, columns: int) -> str:
-    """Run code whose output is a terminal of this width; return what it shows."""
+    """Run code whose output is a terminal of this width; return what it shows, without bold."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(columns), "PYTHONPATH": str(SOURCES), "NO_COLOR": "1", "TERM": "dumb"}
+    environment = {**os.environ, "COLUMNS": str(columns), "PYTHONPATH": str(SOURCES), "NO_COLOR": "1", "TERM": "xterm"}
     subprocess.run([sys.executable, "-c", code], stdout=theirs, env=environment, check=True)
     os.close(theirs)
     shown = b""
@@ -93,7 +94,7 @@ def on_a_terminal(code: str, columns: int) -> str:
         while part := os.read(ours, 65536):
             shown += part
     os.close(ours)
-    return shown.decode()
+    return ANSI.sub("", shown.decode())
 
 
 def test_a_table_fits_the_terminal_and_folds_no_id() -> None:
@@ -104,6 +105,14 @@ def test_a_table_fits_the_terminal_and_folds_no_id() -> None:
     assert lines[0].split() == ["at", "id", "reason"]
     assert ROWS[0]["id"] in lines[1]
     assert lines[-1] == "1 rows"
+
+
+def test_a_terminal_that_is_too_narrow_for_a_table_folds_each_row_and_no_id() -> None:
+    """Columns of one letter's width, or left out, are worse than lines that are folded."""
+    code = f"from pulsaga.operate.listing import Listing; print(Listing({COLUMNS}, {ROWS}, '1 rows').text())"
+    first, second, *_ = lines = on_a_terminal(code, 60).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert (first.split(), second) == ([ROWS[0]["at"]], f"    {ROWS[0]['id']}  so many so many so")
 
 
 def test_what_is_left_out_of_a_section_is_counted() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -17,6 +19,9 @@ from pulsaga.text import printable
 
 Row = Mapping[str, Any]
 WATCH_S = "2"
+GAP = "  "
+NARROWEST = 12
+"""Characters of a column that is folded, at least."""
 WHOLE = ("id", "at", "group", "status")
 """Columns, also as ends of their names, that a narrow terminal does not fold: they are to be copied, or compared."""
 
@@ -61,22 +66,50 @@ class Listing:
 
     def _lines(self, rows: Sequence[Row], indent: str) -> Iterator[str]:
         for row in rows:
-            yield indent + "  ".join(shown(row[name]) for name in self.columns)
+            yield indent + GAP.join(shown(row[name]) for name in self.columns)
 
     def _table(self, rows: Sequence[Row], indent: str) -> Iterator[str]:
+        """Write rows under their names; where the terminal is too narrow for that, fold each as a line of text."""
         from rich.console import Console
-        from rich.padding import Padding
         from rich.table import Table
         from rich.text import Text
 
+        if not rows:
+            return
         table, console = Table(box=None, pad_edge=False, header_style="bold"), Console(highlight=False)
-        for name in self.columns:
-            table.add_column(name.replace("_", " "), no_wrap=name.endswith(WHOLE), overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(shown(row[name])) for name in self.columns))
+        cells = [[_brief(shown(row[name])) for name in self.columns] for row in rows]
+        titles = [name.replace("_", " ") for name in self.columns]
+        least = [self._least(name, column) for name, *column in zip(self.columns, titles, *cells, strict=True)]
+        space = console.width - len(indent)
+        if sum(least) + len(GAP) * (len(least) - 1) > space:
+            yield from _folded(map(GAP.join, cells), indent, space)
+            return
+        for name, title, width in zip(self.columns, titles, least, strict=True):
+            table.add_column(title, no_wrap=name.endswith(WHOLE), min_width=width, overflow="fold")
+        for row in cells:
+            table.add_row(*map(Text, row))
         with console.capture() as captured:
-            console.print(Padding(table, (0, 0, 0, len(indent))) if rows else "", end="")
-        yield from captured.get().rstrip("\n").split("\n") if rows else []
+            console.print(table, width=space)
+        yield from (indent + line.rstrip() for line in captured.get().rstrip("\n").split("\n"))
+
+    @staticmethod
+    def _least(name: str, column: Sequence[str]) -> int:
+        """Return how narrow a column may be, in the cells of a terminal."""
+        from rich.cells import cell_len
+
+        longest = max(map(cell_len, column))
+        return longest if name.endswith(WHOLE) else min(longest, NARROWEST)
+
+
+def _folded(lines: Iterable[str], indent: str, width: int) -> Iterator[str]:
+    for line in lines:
+        parts = textwrap.wrap(line, width - 2 * len(GAP), break_on_hyphens=False)
+        yield from (indent + (GAP * 2 if number else "") + part for number, part in enumerate(parts))
+
+
+def _brief(text: str) -> str:
+    """Leave the milliseconds out of a time."""
+    return re.sub(r"^(\d{4}-\d\d-\d\dT[\d:]{8})\.\d+Z$", r"\1Z", text)
 
 
 def shown(value: Any) -> str:
