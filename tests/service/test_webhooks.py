@@ -383,7 +383,11 @@ def given_up_on(bff: Room, sender: Webhooks, receiver: Receiver) -> str:
 def protools(bff: Room) -> Callable[..., Result]:
     """The command line on the front door's data, in this process."""
     environment = {"PROTOOLS_HOME": str(bff.runtime.settings.home), "PROTOOLS_SYSTEM": "system:SYSTEM", **KEYS}
-    return lambda *arguments: CliRunner().invoke(commands, ["webhooks", *arguments], env=environment)
+
+    def run(*arguments: str, **changes: str) -> Result:
+        return CliRunner().invoke(commands, ["webhooks", *arguments], env=environment | changes)
+
+    return run
 
 
 def test_calls_that_were_given_up_on_are_listed_with_their_reason_and_made_anew(
@@ -405,3 +409,15 @@ def test_calls_that_were_given_up_on_are_listed_with_their_reason_and_made_anew(
     assert isinstance(again.exception, DomainError)
     assert protools("replay", "x", "--why", "typed").exit_code == 2
     assert [(row["action"], row["subject"]) for row in bff.rows(audit)] == [("replay-webhook", identifier)]
+
+
+def test_two_operators_agree_on_a_call_as_on_a_letter(
+    bff: Room, sender: Webhooks, receiver: Receiver, protools: Callable[..., Result]
+) -> None:
+    """One rule for all that operators do; nothing is called before the second one has said so."""
+    given_up_on(bff, sender, receiver)
+    again = ("replay", "--all", "--why", "it is back", "--as")
+    assert protools(*again, "ada", OPERATOR_APPROVALS="2").exit_code == 3
+    assert state(bff) == ("dead", ATTEMPTS)
+    assert protools(*again, "bob", OPERATOR_APPROVALS="2").exit_code == 0
+    assert state(bff) == ("waiting", 0)
