@@ -45,6 +45,7 @@ CORREO = Service(
     routes=routes,
     settings=CorreoSettings,
     keys=["LINK_KEY", "RESET_KEY", "TOKEN_KEY"],
+    command_line={"mails": "correo.commands:mails"},
     seams={
         "claimed": "a sender has claimed mails, the mail server has not seen them",
         "sent": "the mail server took the mails, nothing is recorded",

@@ -8,12 +8,12 @@ from generador.keys import reseal
 from pulsaga import SettingError, Settings, old_file, open_database
 
 
-@click.group()
+@click.group(epilog="Example: protools vault rotate")
 def vault() -> None:
     """Look after the key that every secret is sealed under."""
 
 
-@vault.command("rotate")
+@vault.command("rotate", epilog="Example: protools vault rotate")
 def rotate() -> None:
     """Seal every secret anew under the next VAULT_KEY, on a running system; may be stopped and begun again.
 

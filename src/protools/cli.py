@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pulsaga.errors import ProtoolsError, SettingError
+from pulsaga.operate.listing import Listing, lists
 from pulsaga.text import printable
+from pulsaga_program.terminal import Time, example
 
 if TYPE_CHECKING:
     from pulsaga.settings import Settings
@@ -25,11 +27,14 @@ WRONG_SETTING = 2
 """Exit code of a process that was refused its settings: starting it again would not help."""
 
 LAZY = {
-    "dead-letters": ("pulsaga_program.commands.operators", "dead_letters"),
+    "dead-letters": ("pulsaga_program.commands.letters", "dead_letters"),
     "incidents": ("pulsaga_program.commands.operators", "incidents_group"),
-    "sagas": ("pulsaga_program.commands.operators", "sagas_group"),
+    "sagas": ("pulsaga_program.commands.sagas", "sagas_group"),
     "doctor": ("pulsaga_program.commands.doctor", "command"),
     "status": ("pulsaga_program.commands.status", "command"),
+    "start": ("pulsaga_program.commands.starting", "command"),
+    "logs": ("pulsaga_program.commands.logs", "command"),
+    "webhooks": ("pulsaga_program.commands.webhooks", "webhooks"),
     "schedules": ("pulsaga_program.commands.schedules", "schedules"),
     "workflows": ("pulsaga_program.commands.workflows", "workflows"),
     "make": ("pulsaga_program.commands.make", "make"),
@@ -75,6 +80,15 @@ class _Commands(click.Group):
                 raise click.UsageError(f"not UTF-8: {printable(given)}", ctx)
         return super().parse_args(ctx, args)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as no:  # click knows of those alone that are imported already
+            known = self.list_commands(ctx)
+            raise click.NoSuchCommand(no.command_name, possibilities=known, ctx=ctx) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *LAZY, *_of_services()])
 
@@ -98,7 +112,18 @@ def _of_services() -> dict[str, tuple[str, str]]:
     return {name: (module, attribute) for name, (module, _, attribute) in found}
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+EXIT_CODES = """
+Exit codes: 0 done; 1 refused, or not as it should be: the reason is on standard error; 2 wrong input, or a setting with
+a wrong value; 3 recorded, another operator has to do the same; 130 stopped by Ctrl-C.
+"""
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"{example('up')}\n{EXIT_CODES}",
+)
+@click.version_option(package_name="pulsaga", message="%(prog)s %(version)s")
 def commands() -> None:
     """Run sagas over Apache Pulsar."""
 
@@ -120,7 +145,7 @@ def _end_with(supervisor: int | None) -> None:
         end_with(supervisor)
 
 
-@commands.group()
+@commands.group(epilog=example("broker start"))
 def broker() -> None:
     """Run a local Pulsar, without Docker (fetched by Maven the first time)."""
 
@@ -144,7 +169,7 @@ def _exports(environment: Mapping[str, str]) -> str:
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items())
 
 
-@broker.command("start")
+@broker.command("start", epilog=example("broker start --port 6651"))
 @click.option("--port", default=6650, show_default=True, help="Port for clients.")
 @click.option("--admin-port", default=8080, show_default=True, help="Port of the admin interface.")
 @click.option("--sync/--no-sync", default=True, help="Whether the journal is flushed to disk before an answer.")
@@ -160,26 +185,26 @@ def broker_start(port: int, admin_port: int, sync: bool) -> None:
     click.echo(_exports(pulsar.environment()))
 
 
-@broker.command("stop")
+@broker.command("stop", epilog=example("broker stop"))
 def broker_stop() -> None:
     """Stop the broker; what it has accepted stays on disk."""
     _pulsar().stop()
 
 
-@broker.command("status")
+@broker.command("status", epilog=example("broker status"))
 def broker_status() -> None:
     """Say whether the broker runs and is healthy; exit 1 when it does not."""
     pulsar = _pulsar()
     _tell("Pulsar", pulsar.pid(), pulsar.is_ready(), pulsar.url)
 
 
-@broker.command("env")
+@broker.command("env", epilog=example('broker env  (eval "$(protools broker env)")'))
 def broker_env() -> None:
     """Print the variables that point at the broker, for `eval`."""
     click.echo(_exports(_started_pulsar().environment()))
 
 
-@broker.command("logs")
+@broker.command("logs", epilog=example("broker logs -n 200"))
 @click.option("-n", "--lines", default=50, show_default=True)
 def broker_logs(lines: int) -> None:
     """Print the end of the broker's log."""
@@ -213,7 +238,7 @@ def _tell(name: str, pid: int | None, ready: bool, address: str) -> None:
     sys.exit(0 if ready else 1)
 
 
-@commands.group()
+@commands.group(epilog=example("postgres start"))
 def postgres() -> None:
     """Run a private PostgreSQL cluster."""
 
@@ -224,7 +249,7 @@ def _postgres() -> LocalPostgres:
     return LocalPostgres.recorded(_settings().home / "postgres")
 
 
-@postgres.command("start")
+@postgres.command("start", epilog=example("postgres start --port 5434"))
 @click.option("--port", default=5433, show_default=True)
 def postgres_start(port: int) -> None:
     """Start the cluster, creating it the first time; print the variables that point at it."""
@@ -238,33 +263,33 @@ def postgres_start(port: int) -> None:
     click.echo(f'running; point Protools at it with: eval "$({this_program()} postgres env)"')
 
 
-@postgres.command("stop")
+@postgres.command("stop", epilog=example("postgres stop --mode smart"))
 @click.option("--mode", type=click.Choice(["smart", "fast", "immediate"]), default="fast", show_default=True)
 def postgres_stop(mode: StopMode) -> None:
     """Stop the cluster; its data stays on disk."""
     _postgres().stop(mode)
 
 
-@postgres.command("status")
+@postgres.command("status", epilog=example("postgres status"))
 def postgres_status() -> None:
     """Say whether the cluster runs; exit 1 when it does not."""
     server = _postgres()
     _tell("PostgreSQL", server.pid(), server.is_ready(), f"127.0.0.1:{server.port}")
 
 
-@postgres.command("env")
+@postgres.command("env", epilog=example('postgres env  (eval "$(protools postgres env)")'))
 def postgres_env() -> None:
     """Print the DB_* variables that point at the cluster, for `eval`; a password is among them."""
     click.echo(_exports(_postgres().environment()))
 
 
-@postgres.command("url")
+@postgres.command("url", epilog=example('postgres url  (psql "$(protools postgres url)")'))
 def postgres_url() -> None:
     """Print the URL of the maintenance database as psql takes it, password included."""
     click.echo(_postgres().url.replace("+psycopg", "", 1))  # SQLAlchemy's name of a driver
 
 
-@commands.command("env")
+@commands.command("env", epilog=example('env  (eval "$(protools env)")'))
 def local_env() -> None:
     """Print every variable that points Protools at the local Pulsar and PostgreSQL, keys included, for `eval`."""
     settings = _settings()
@@ -282,43 +307,39 @@ def _kept_keys(settings: Settings) -> dict[str, str]:
     return keys | {name: embedded.secret(name).decode() for name in secrets_of(_system())}
 
 
-@commands.group()
+@commands.group(epilog=example("config show"))
 def config() -> None:
     """Look at the settings."""
 
 
-@config.command("show")
+@config.command("show", epilog=example("config show --running"))
 @click.option("--running", is_flag=True, help="What the processes that run use; those that differ are named.")
-def config_show(running: bool) -> None:
-    """Print every setting in force by the name of its variable, secrets hidden.
+@lists
+def config_show(running: bool) -> Listing:
+    """Print every setting in force by the name of its variable, secrets hidden."""
+    if running:
+        from pulsaga.operate.status.remote import settings_in_force
 
-    For example: protools config show --running
-    """
-    from pulsaga_program.terminal import tell
-
-    if not running:
-        shown = _system().shown(_settings())
-        for variable, value in shown.items():
-            tell(f"{variable:<{max(map(len, shown))}}  {value}")
-        return
-    from pulsaga.operate.status.remote import settings_in_force
-
-    for variable, values in _by_value(settings_in_force(_system(), _settings())).items():
-        for value, processes in values.items():
-            who = f"  ({', '.join(processes)})" if len(values) > 1 else ""
-            tell(f"{variable:<28}  {value}{who}")
+        rows = _differing(settings_in_force(_system(), _settings()))
+        return Listing(("setting", "value", "processes"), rows, f"{len(rows)} settings")
+    rows = [{"setting": name, "value": value} for name, value in _system().shown(_settings()).items()]
+    return Listing(("setting", "value"), rows, f"{len(rows)} settings")
 
 
-def _by_value(found: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, list[str]]]:
-    """Return by variable and value which processes use it."""
+def _differing(found: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return each setting with its value, and which processes have it where they differ."""
     values: dict[str, dict[str, list[str]]] = {}
     for process, settings in found.items():
         for variable, value in settings.items():
             values.setdefault(variable, {}).setdefault(value, []).append(process)
-    return values
+    return [
+        {"setting": variable, "value": value, "processes": ", ".join(who) if len(known) > 1 else ""}
+        for variable, known in values.items()
+        for value, who in known.items()
+    ]
 
 
-@commands.command()
+@commands.command(epilog=example("run stock worker"))
 @click.argument("service")
 @click.argument("kind")
 @supervised
@@ -334,7 +355,7 @@ def run(service: str, kind: str, supervisor: int | None) -> None:
     run_process(_system(), service, kind, _settings(), alone=supervisor is None)
 
 
-@commands.command("bootstrap")
+@commands.command("bootstrap", epilog=example("bootstrap --replicas stock=3"))
 @click.option(
     "--replicas",
     multiple=True,
@@ -356,8 +377,10 @@ def bootstrap_command(replicas: tuple[str, ...]) -> None:
     bootstrap(system, settings, counts={process: count for process, count in said.items() if count >= 0})
 
 
-@commands.command("verify")
-@click.option("--since", metavar="TIME", help="Only commands accepted since: RFC 3339, or 90s, 15m, 2h, 1d ago.")
+@commands.command("verify", epilog=example("verify --live --since 1d"))
+@click.option(
+    "--since", type=Time(), metavar="TIME", help="Only commands accepted since: RFC 3339, or 90s, 15m, 2h, 1d ago."
+)
 @click.option(
     "--live",
     is_flag=False,
@@ -367,19 +390,15 @@ def bootstrap_command(replicas: tuple[str, ...]) -> None:
     help="On a running system: leave out what was accepted or moved within SECONDS (30).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every id, as JSON.")
-def verify_command(since: str | None, live: float | None, as_json: bool) -> None:
+def verify_command(since: float | None, live: float | None, as_json: bool) -> None:
     """Check that nothing was lost, doubled or stuck; exit 1 when something was. Reads only."""
     from pulsaga.operate.verify.report import verify
-    from pulsaga.operate.verify.scope import Scope, time_of
+    from pulsaga.operate.verify.scope import Scope
     from pulsaga.running.process import collect_seldom
     from pulsaga_program.terminal import tell, tell_json
 
-    try:
-        scope = Scope(since=time_of(since) if since else None, live_s=live)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--since") from None
     collect_seldom()
-    report = verify(_system(), _settings(), scope)
+    report = verify(_system(), _settings(), Scope(since=since, live_s=live))
     if as_json:
         tell_json(report.document())
     else:
@@ -388,7 +407,7 @@ def verify_command(since: str | None, live: float | None, as_json: bool) -> None
     sys.exit(1 if report.defects else 0)
 
 
-@commands.command()
+@commands.command(epilog=example("up --replicas stock=3"))
 @click.option(
     "--replicas",
     multiple=True,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pulsaga.errors import SettingError
 
-OURS = frozenset({"broker", "db", "faults", "keys", "mail", "postgres", "pulsar", "up"})
+OURS = frozenset({"broker", "db", "faults", "keys", "logs", "mail", "postgres", "pulsar", "up"})
 """How what we make in the home folder is called, up to the first dot; what else lies there is left as it is."""
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 PASS_THROUGH = 0o711

@@ -30,6 +30,9 @@ def check_values(system: System, settings: Settings) -> None:
         _check_incident_webhook(settings)
     if settings.saga_retention < SHORTEST_S:
         raise SettingError("SAGA_RETENTION", f"must be {SHORTEST_S / UNITS['d']:g}d or more: messages may be so late")
+    if settings.operator_approvals > 1 and settings.auth == "none":
+        said = f"{settings.operator_approvals} operators cannot be told apart with AUTH=none: set up authentication"
+        raise SettingError("OPERATOR_APPROVALS", said)
     if settings.faults is not None and not settings.on_loopback:
         raise SettingError("PROTOOLS_FAULTS", f"faults are for loopback only, and this is {settings.bind}")
     _check_faults(system, settings)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import cycle
 from typing import IO, Literal, TextIO
 
@@ -96,10 +97,12 @@ class Supervisor:
         *,
         when_ready: Callable[[float], str] | None = None,
         out: TextIO | None = None,
+        keep: Callable[[str, str], None] | None = None,
     ) -> None:
         self.programs = programs
         self.when_ready = when_ready
         self.out = out or sys.stdout
+        self.keep = keep
         self.children: dict[str, _Child] = {}
         self.due: dict[str, tuple[float, int]] = {}
         self.selector = selectors.DefaultSelector()
@@ -124,7 +127,9 @@ class Supervisor:
         return self.exit_code
 
     def say(self, text: str, name: str = "protools") -> None:
-        """Print one line under a prefix; a reader that went away ends the run."""
+        """Print one line under a prefix, and keep it; a reader that went away ends the run."""
+        if self.keep:
+            self.keep(name, text if name != "protools" else f"{_now()} [info     ] {text}")
         prefix = f"{name.ljust(self.width)} |"
         if self.out.isatty():
             prefix = f"\x1b[{self.colours.get(name, 1)}m{prefix}\x1b[0m"
@@ -296,6 +301,10 @@ class Supervisor:
                 signal.signal(number, handler)
             ours.close()
             theirs.close()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _outcome(code: int) -> str:

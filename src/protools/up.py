@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from pulsaga.errors import ProtoolsError
@@ -15,6 +16,7 @@ from pulsaga.settings import Settings
 from pulsaga.system import System
 from pulsaga_program.home import keep_private
 from pulsaga_program.local.process import PortInUse, only_one, port_is_free
+from pulsaga_program.logs import LogFolder
 from pulsaga_program.supervisor import Program, Role, Supervisor
 from pulsaga_program.terminal import this_program
 
@@ -45,7 +47,10 @@ def up(system: System, settings: Settings, replicas: Sequence[str] = (), only: S
             _bootstrap(system, settings, counts),
             *service_programs(settings, counts),
         ]
-        return Supervisor(programs, when_ready=lambda seconds: try_next(system, settings, seconds)).run()
+        with closing(LogFolder(settings.home / "logs")) as logs:
+            return Supervisor(
+                programs, when_ready=lambda seconds: try_next(system, settings, seconds), keep=logs.write
+            ).run()
 
 
 def _begin_faults(settings: Settings) -> None:

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from pulsaga.errors import Unavailable as Unavailable
     from pulsaga.operate.erasing import Erasure as Erasure
     from pulsaga.operate.erasing import Person as Person
+    from pulsaga.operate.listing import Listing as Listing
+    from pulsaga.operate.listing import lists as lists
     from pulsaga.operate.verify import Check as Check
     from pulsaga.operate.verify import Checks as Checks
     from pulsaga.operate.verify import FactTable as FactTable
@@ -109,6 +111,7 @@ PLACES = {
     "Handler": "pulsaga.delivery.dispatch.handlers",
     "Id": "pulsaga.delivery.tables",
     "Limit": "pulsaga.saga.steps",
+    "Listing": "pulsaga.operate.listing",
     "Message": "pulsaga.delivery.messages",
     "BEARER": "pulsaga.saga.steps",
     "OWNER": "pulsaga.saga.steps",
@@ -142,6 +145,7 @@ PLACES = {
     "forget_after": "pulsaga.delivery.forgetting",
     "hours": "pulsaga.saga.steps",
     "index_where": "pulsaga.delivery.tables",
+    "lists": "pulsaga.operate.listing",
     "minutes": "pulsaga.saga.steps",
     "new_id": "pulsaga.delivery.messages",
     "old_file": "pulsaga.settings",

@@ -104,7 +104,7 @@ class Settings:
     operators_url: str | None = setting("OPERATORS_URL", values.optional_url("http", "https"))
     """Of one process of the coordinator: `protools status` then asks over HTTP, and needs no database."""
     token: str | None = setting("PROTOOLS_TOKEN", values.optional, secret=True)
-    """What operators show there."""
+    """By which the front door and the operators' ports know who types `protools`."""
     log_format: str = setting("LOG_FORMAT", values.choice("console", "json"), "console")
 
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,11 +13,12 @@ from typing import Any
 
 import click
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, Select, update
 from sqlalchemy.exc import IntegrityError
 from tests.contract.brokers import EmbeddedServer
 from tests.service.desk import KEYS, Desk, arrived, deliver, exchange, make_desk
 from tests.service.passwords import FOUND, SYSTEM
+from tests.service.scene import Scene, project
 from tests.system.harness import Program
 
 from correo.handlers import send_mails
@@ -28,19 +30,25 @@ from generador.tables import password
 from protools_saga.issue_password import ISSUE_PASSWORD
 from protools_saga.messages import IssuePassword
 from protools_saga.rotate_password import ROTATE_PASSWORD
+from pulsaga.delivery.database import open_database
 from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import Message, contract_of, new_id
-from pulsaga.delivery.tables import audit, dead_letter, event, failure, inbox, incident
+from pulsaga.delivery.tables import audit, dead_letter, dead_letter_archive, event, failure, inbox, incident
 from pulsaga.errors import DomainError
 from pulsaga.operate import incidents, letters, replaying, sagas, workflows
 from pulsaga.operate.acting import Runtimes, Signature
+from pulsaga.operate.choosing import grouped
+from pulsaga.operate.sagas import Wanted, query_of
+from pulsaga.operate.timeline import line, moments, timeline
 from pulsaga.operate.workflows import stranded
 from pulsaga.running.runtime import Runtime
 from pulsaga.saga.definition import Saga
+from pulsaga.saga.log import Entry
 from pulsaga.saga.steps import Sleep, hours, minutes
 from pulsaga.saga.tables import saga
 from pulsaga.saga.timers import wake_due_sagas
 from pulsaga.settings import Settings
+from pulsaga.web.front_door.callbacks import given_up
 from pulsaga_program.bootstrap import bootstrap
 from pulsaga_program.local import LocalPostgres
 
@@ -210,6 +218,11 @@ def test_operators_do_the_same_on_postgresql(on_postgresql: Company) -> None:
     company.carry()
     assert replaying.discard(company.runtimes, company.letter("protools_saga"), None, ADA)
     company.mend()
+    assert timeline(company.runtimes, saga_id) is not None
+    assert listed(company, status="SUSPENDED", workflow="issue-password", since=1.0) == ["ada"]
+    assert listed(company, subject="ada") == [], "nobody has projected it"
+    with company["bff"].runtime.write.begin() as tx:
+        assert (given_up.given_up(tx), given_up.waiting(tx), given_up.find(tx, saga_id)) == ([], [], None)
     assert sagas.act(company.runtimes, saga_id, "resume", BOB)
     company.carry()
     assert company.status() == "COMPLETED"
@@ -467,7 +480,7 @@ def test_a_discarded_letter_is_kept_and_neither_replayed_nor_edited_any_more(com
     assert refusal(lambda: replaying.replay(company.runtimes, letter, None, BOB)).code == "discarded"
     edit = {"username": "eve"}
     assert refusal(lambda: replaying.edit(company.runtimes, letter, None, BOB, edit, whole=True)).code == "discarded"
-    assert company["generador"].count(dead_letter) == 1
+    assert (company["generador"].count(dead_letter), company["generador"].count(dead_letter_archive)) == (0, 1)
     assert company.open_incidents() == {("protools_saga", "suspended")}
 
 
@@ -480,8 +493,9 @@ def test_letters_are_grouped_by_topic_and_reason(company: Company) -> None:
     for name in ("ada", "bob"):
         company.start(name)
     unreadable(company)
-    groups = letters.grouped(letters.letters(company.runtimes, SYSTEM.names))
-    assert [(topic, reason.partition(":")[0], len(found)) for (topic, reason), found in groups.items()] == [
+    given_up = letters.letters(company.runtimes, SYSTEM.names)
+    groups = grouped(letter.given_up for letter in given_up)
+    assert [(found[0].about, found[0].code, len(found)) for found in groups.values()] == [
         ("generador.generate-password", "RuntimeError", 2),
         ("generador.generate-password", "Undecodable", 1),
     ]
@@ -579,7 +593,7 @@ def test_a_saga_that_is_given_up_by_hand_undoes_what_it_did(company: Company, ac
     company["generador"].worker.settle([deliver_again(company["protools_saga"])])
     assert sagas.act(company.runtimes, begin.wire.key, action, ADA)
     company.carry()
-    (shown,) = sagas.sagas(company.runtimes, "COMPENSATED", 10)
+    (shown,) = sagas.sagas(company.runtimes, Wanted(status="COMPENSATED"))
     code = {"compensate": "operator", "cancel": "cancelled"}[action]
     assert shown["reason"].startswith(code)
     assert ADA.who not in shown["reason"]
@@ -784,7 +798,7 @@ def test_workflows_are_drawn_and_checked_on_the_command_line(company: Company, p
     """An operator sees where it stands, and an engineer whether the next release may run."""
     company.broken.add(SendPasswordMail)
     identifier = company.start()
-    assert "issue-password@1  protools_saga.issue-password  2 steps" in program.run("workflows", "list").stdout
+    assert "issue-password@1  protools_saga.issue-password  2\n" in program.run("workflows", "list").stdout
     drawn = program.run("workflows", "graph", "issue-password@1", "--saga", identifier).stdout
     assert {"  class s0 done", "  class s1 here"} <= set(drawn.splitlines())
     assert program.run("workflows", "check").stdout == "1 sagas have not ended, 0 of them could not go on\n"
@@ -970,3 +984,88 @@ def test_the_command_line_lists_and_closes_incidents(company: Company, tmp_path:
     assert program.run("incidents", "close", identifier, "--why", "again").returncode == 1
     assert program.run("incidents", "close", "nonsense", "--why", "typed").returncode == 2
     assert "0 incidents" in program.run("incidents", "list").stdout
+
+
+# --- where sagas stand, and what happened to them
+
+
+def listed(company: Company, **wanted: Any) -> list[str]:
+    return [row["subject"] for row in sagas.sagas(company.runtimes, Wanted(**wanted))]
+
+
+def test_sagas_are_found_by_what_an_operator_knows_of_them(company: Company) -> None:
+    """A caller says a name and a time; nobody says an id on the telephone."""
+    company.start("ada")
+    company.broken.add(SendPasswordMail)
+    company.start("bob")
+    project(Scene(company.settings, company.desks))
+    assert listed(company, status="SUSPENDED") == ["bob"]
+    assert listed(company) == ["bob", "ada"], "the newest first"
+    assert listed(company, subject="ada") == ["ada"]
+    assert listed(company, subject="ada", status="RUNNING") == []
+    assert listed(company, workflow="issue-password") == listed(company, workflow="issue-password@1") == ["bob", "ada"]
+    assert listed(company, workflow="issue") == []
+    assert listed(company, since=time.time() - 60) == ["bob", "ada"]
+    assert listed(company, since=time.time() + 60) == []
+    assert listed(company, limit=1) == ["bob"]
+
+
+FOUND_BY: dict[str, dict[str, Any]] = {
+    "saga_suspended": {"status": "SUSPENDED"},
+    "saga_wake": {"status": "RUNNING"},
+    "sqlite_autoindex_saga_1": {"since": 1.7e9},
+}
+
+
+def test_a_list_of_sagas_is_found_by_an_index(company: Company) -> None:
+    """Among a million sagas a list without one takes seconds, and holds up what works."""
+    with company["protools_saga"].runtime.write.connect() as connection:
+        found = {index for index, wanted in FOUND_BY.items() if index in plan(connection, query_of(Wanted(**wanted)))}
+    assert found == FOUND_BY.keys()
+    engine = open_database(company.settings, "protools_saga", "read", "reader")
+    with engine.connect() as connection:
+        assert "saga_view_subject" in plan(connection, sagas.query_about("ada", 0.0)), (
+            "by subject the read model has one"
+        )
+    engine.dispose()
+
+
+def plan(connection: Connection, query: Select[Any]) -> str:
+    """Return how SQLite goes about a query."""
+    literal = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
+    return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {literal}"))
+
+
+def test_a_saga_is_told_as_a_time_line_with_what_may_be_done(company: Company) -> None:
+    """What happened, how long it took, where it stands, what to type: one look at 3 a.m."""
+    company.broken.add(SendPasswordMail)
+    saga_id = company.start()
+    told = timeline(company.runtimes, saga_id)
+    assert told is not None
+    words = [line.split() for line in told]
+    kinds = [line[1] for line in words if line[0].startswith("+")]
+    assert kinds == ["started", "issued", "replied", "issued", "failed", "suspended"]
+    (replied,) = (line for line in words if "replied" in line)
+    assert replied[2:6] == ["step", "1", "generador.generate-password", "took"]
+    assert told[-2:] == [
+        f"you may: protools sagas {action} {saga_id} --why …" for action in ("retry-step", "compensate")
+    ]
+
+
+def test_a_saga_that_has_ended_offers_nothing(company: Company) -> None:
+    """Terminal stays terminal."""
+    told = timeline(company.runtimes, company.start())
+    assert told is not None
+    assert told[-1].startswith("stands: COMPLETED")
+    assert timeline(company.runtimes, new_id()) is timeline(company.runtimes, "x") is None
+
+
+def test_the_line_of_a_branch_stands_further_to_the_right_and_knows_its_wait() -> None:
+    """Which of ten items hangs is seen at a glance."""
+    asked = Entry("issued", 100.0, "1/ada/0", "stock.reserve", "c", 2, wake_at=400.0)
+    answered = Entry("refused", 101.5, "1/ada/0", code="sold-out", detail="none left")
+    _, first, second = map(line, moments([Entry("started", 99.0), asked, answered]))
+    assert first == "     +1.000    issued        step 2, ada, step 1  stock.reserve  attempt 2  until +300 s"
+    assert second == (
+        "     +2.500    refused       step 2, ada, step 1  stock.reserve  took 1.500 s  sold-out: none left"
+    )

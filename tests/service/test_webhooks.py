@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import pytest
 import standardwebhooks
+from click.testing import CliRunner, Result
 from sqlalchemy import update
 from tests.receiver import Receiver, receiving, reply
 from tests.service.certificates import Certificate
@@ -23,8 +24,9 @@ from tests.service.rooms import Room, room
 from tests.service.wishes import DOOR
 
 from pulsaga.delivery import database
-from pulsaga.delivery.tables import incident, outbox
+from pulsaga.delivery.tables import audit, incident, outbox
 from pulsaga.delivery.transaction.claims import claim
+from pulsaga.errors import DomainError
 from pulsaga.web.front_door.callbacks import outward
 from pulsaga.web.front_door.callbacks.outward import check_host, is_public, read_url
 from pulsaga.web.front_door.callbacks.webhooks import (
@@ -36,6 +38,7 @@ from pulsaga.web.front_door.callbacks.webhooks import (
     secret_of,
 )
 from pulsaga.web.front_door.tables import command, webhook
+from pulsaga_program.cli import commands
 
 ATTEMPTS = 3
 
@@ -358,3 +361,63 @@ def test_a_repeated_request_owes_one_call(bff: Room) -> None:
     assert len(bff.rows(webhook)) == 1
     other = bff.http.post("/passwords", json=said | {"callback": "https://caller.example/b"}, headers=key)
     assert other.status_code == 422
+
+
+# --- given up on
+
+
+def given_up_on(bff: Room, sender: Webhooks, receiver: Receiver) -> str:
+    """Owe a call to a receiver that is broken for as long as it is tried."""
+    receiver.answer = lambda handler: reply(handler, 500)
+    identifier = owe(bff, receiver.url)
+    for _ in range(ATTEMPTS):
+        sender.call_due()
+        with bff.runtime.write.begin() as tx:
+            tx.execute(update(webhook).where(webhook.c.due_at.is_not(None)).values(due_at=0.0))
+    assert state(bff) == ("dead", ATTEMPTS)
+    receiver.answer = lambda handler: reply(handler, 204)
+    return identifier
+
+
+@pytest.fixture
+def protools(bff: Room) -> Callable[..., Result]:
+    """The command line on the front door's data, in this process."""
+    environment = {"PROTOOLS_HOME": str(bff.runtime.settings.home), "PROTOOLS_SYSTEM": "system:SYSTEM", **KEYS}
+
+    def run(*arguments: str, **changes: str) -> Result:
+        return CliRunner().invoke(commands, ["webhooks", *arguments], env=environment | changes)
+
+    return run
+
+
+def test_calls_that_were_given_up_on_are_listed_with_their_reason_and_made_anew(
+    bff: Room, sender: Webhooks, receiver: Receiver, protools: Callable[..., Result]
+) -> None:
+    """A receiver that was away for a day has them by one command, and not by hand out of a table."""
+    identifier = given_up_on(bff, sender, receiver)
+    (group,) = orjson.loads(protools("list", "--json").stdout)
+    assert (group["count"], group["reason"]) == (1, "answered 500")
+    assert group["webhooks"][0]["id"] == identifier
+    done = protools("replay", "--where", f"group={group['group']}", "--why", "it is back", "--as", "ada")
+    assert (done.exit_code, done.stdout) == (0, "replay: 1 of 1 done\n")
+    assert all(row["closed_at"] for row in bff.rows(incident))
+    assert "1 webhooks" in protools("list", "--waiting").stdout
+    sender.call_due()
+    assert state(bff) == ("delivered", 1)
+    assert protools("list").stdout == "0 webhooks\n"
+    again = protools("replay", identifier, "--why", "once more", "--as", "ada")
+    assert isinstance(again.exception, DomainError)
+    assert protools("replay", "x", "--why", "typed").exit_code == 2
+    assert [(row["action"], row["subject"]) for row in bff.rows(audit)] == [("replay-webhook", identifier)]
+
+
+def test_two_operators_agree_on_a_call_as_on_a_letter(
+    bff: Room, sender: Webhooks, receiver: Receiver, protools: Callable[..., Result]
+) -> None:
+    """One rule for all that operators do; nothing is called before the second one has said so."""
+    given_up_on(bff, sender, receiver)
+    again = ("replay", "--all", "--why", "it is back", "--as")
+    assert protools(*again, "ada", OPERATOR_APPROVALS="2").exit_code == 3
+    assert state(bff) == ("dead", ATTEMPTS)
+    assert protools(*again, "bob", OPERATOR_APPROVALS="2").exit_code == 0
+    assert state(bff) == ("waiting", 0)

@@ -135,7 +135,7 @@ def needed(command: click.Command) -> list[str]:
 
 
 LOOKS = list(looks(commands))
-OF_DATA = ("dead-letters", "sagas", "incidents", "keys", "verify", "retention", "vault")
+OF_DATA = ("dead-letters", "sagas", "incidents", "keys", "verify", "retention", "vault", "mails", "webhooks")
 
 
 @pytest.mark.parametrize(("names", "command"), LOOKS, ids=[" ".join(names) for names, _ in LOOKS])
@@ -145,7 +145,8 @@ def test_whoever_looks_in_the_wrong_folder_makes_nothing_and_is_told(
     """An empty database would be asked, and would answer that all is well, or that there is `no such table`."""
     program = Program(tmp_path, {"PYTHONDONTWRITEBYTECODE": "1"})
     del program.environment["PROTOOLS_HOME"]
-    more = ["--set", "a=b"] if names == ["dead-letters", "edit"] else []
+    more = ["--all"] if any(parameter.name == "everything" for parameter in command.params) else []
+    more += ["--set", "a=b"] if names == ["dead-letters", "edit"] else []
     done = program.run(*names, *needed(command), *more, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in done.stderr
@@ -154,3 +155,13 @@ def test_whoever_looks_in_the_wrong_folder_makes_nothing_and_is_told(
         assert "there is no Protools data in" in done.stderr
         assert "PROTOOLS_HOME" in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+READ_ONLY = ("list", "show", "graph", "check", "next", "status", "seams", "verify", "logs", "start")
+
+
+@pytest.mark.parametrize(("names", "command"), [look for look in LOOKS if look[0][-1] in READ_ONLY])
+def test_a_look_into_an_empty_home_leaves_it_empty(tmp_path: Path, names: list[str], command: click.Command) -> None:
+    """A key or a database that a look has made would be taken for the system's own by whoever starts it later."""
+    CliRunner().invoke(commands, [*names, *needed(command)], env={"PROTOOLS_HOME": str(tmp_path), "AUTH": "none"})
+    assert list(tmp_path.iterdir()) == []

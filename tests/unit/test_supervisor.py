@@ -22,6 +22,7 @@ LEAVE_S = 30.0
 DRIVER = """
 import json, sys
 from pathlib import Path
+from pulsaga_program.logs import LogFolder
 from pulsaga_program.supervisor import Program, Supervisor
 
 def program(name, code, role="worker", gate=None):
@@ -29,7 +30,8 @@ def program(name, code, role="worker", gate=None):
     return Program(name=name, command=command, role=role, gate=Path(gate).exists if gate else None)
 
 programs = [program(**each) for each in json.loads(sys.argv[1])]
-sys.exit(Supervisor(programs, when_ready=lambda seconds: "all ready").run())
+keep = LogFolder(Path(sys.argv[2])).write if sys.argv[2:] else None
+sys.exit(Supervisor(programs, when_ready=lambda seconds: "all ready", keep=keep).run())
 """
 
 FOR_EVER = "import time\nprint('READY')\ntime.sleep(600)"
@@ -57,9 +59,9 @@ time.sleep(600)
 class Run:
     """A supervisor under test, whose lines are read as they come."""
 
-    def __init__(self, programs: Sequence[dict[str, str]]) -> None:
+    def __init__(self, programs: Sequence[dict[str, str]], keep: Path | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, json.dumps(programs)],
+            [sys.executable, "-c", DRIVER, json.dumps(programs), *([str(keep)] if keep else [])],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -252,7 +252,7 @@ WRONG = {
     "TRANSACTION_TIMEOUT": ("0", "0.0004", "-1", "nan", "9999999"),
     "LOCK_TIMEOUT": ("0", "0.0004", "nan", "9999999"),
     "SAGA_RETENTION": ("90", "1d", "ever"),
-    "OPERATOR_APPROVALS": ("0",),
+    "OPERATOR_APPROVALS": ("0", "2"),
     "PROTOOLS_CLOCK_OFFSET": ("nan", "1e300", "later"),
     "MAIL_CLAIM": ("0", "-1"),
     "PROTOOLS_FAULTS": ("nonsense",),
@@ -271,16 +271,8 @@ WRONG = {
 }
 KEYS = ["VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "RESET_KEY", "SIGNING_KEY", "INTERNAL_TOKEN", "SESSIONS_JWT_SECRET"]
 FREE = {
-    *(
-        "JWT_AUDIENCE",
-        "JWT_ISSUER",
-        "BROKER_TOKEN",
-        "BROKER_ROLE_PREFIX",
-        "PROTOOLS_TOKEN",
-        "DB_USERNAME",
-        "DB_PASSWORD",
-        "OPERATOR",
-    ),
+    *("JWT_AUDIENCE", "JWT_ISSUER", "BROKER_TOKEN", "BROKER_ROLE_PREFIX", "DB_USERNAME", "DB_PASSWORD", "OPERATOR"),
+    "PROTOOLS_TOKEN",
     *("PROTOOLS_SAGA_PORT", "CORREO_PORT", "USUARIOS_PORT", "DB_READ_HOSTNAME"),  # read as their neighbours are
 }
 PAIRS = [(variable, value) for variable, values in WRONG.items() for value in values]

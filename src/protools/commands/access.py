@@ -15,21 +15,22 @@ from sqlalchemy.exc import DBAPIError
 from pulsaga.delivery import database
 from pulsaga.delivery.messages import UUID7, new_id
 from pulsaga.delivery.tables import audit
+from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
-from pulsaga.errors import SettingError, Unavailable
+from pulsaga.errors import Unavailable
 from pulsaga.located import the_system
 from pulsaga.operate.acting import Act, Runtimes, carry_out
+from pulsaga.operate.listing import Listing, lists
 from pulsaga.running.runtime import open_runtime
 from pulsaga.running.telling import incident_secret
-from pulsaga.service import Service
 from pulsaga.settings import Settings
 from pulsaga.web.access import keys
 from pulsaga.web.access.callers import ROLES, Role, caller_of
 from pulsaga.web.access.gatekeeper import KEPT_S
 from pulsaga.web.access.tokens import issue
 from pulsaga.web.front_door.callbacks import webhooks
-from pulsaga_program.commands.operators import NOT_YET_AGREED, acting, operator
-from pulsaga_program.terminal import tell
+from pulsaga_program.commands.operators import NOT_YET_AGREED, acting, operator, the_front_door
+from pulsaga_program.terminal import SOME_ID, example
 
 LIFETIME_H = 8.0
 
@@ -37,17 +38,10 @@ role_option = click.option("--role", type=click.Choice(ROLES), required=True)
 subject_option = click.option("--subject", metavar="NAME", required=True, help="In whose name it asks.")
 
 
-def _door() -> Service:
-    door = the_system().door
-    if door is None:
-        raise SettingError("PROTOOLS_SYSTEM", "this system has no front door")
-    return door
-
-
 @contextmanager
 def _front_door(settings: Settings) -> Iterator[Connection]:
     """Hold a transaction on the front door's write database."""
-    engine = database.open_database(settings, _door().name, "write", "owner")
+    engine = database.open_database(settings, the_front_door().name, "write", "owner")
     try:
         with engine.begin() as tx:
             yield tx
@@ -57,12 +51,12 @@ def _front_door(settings: Settings) -> Iterator[Connection]:
         engine.dispose()
 
 
-@click.group("keys")
+@click.group("keys", epilog=example("keys list"))
 def keys_group() -> None:
     """Make and revoke the keys by which machines are known at the front door."""
 
 
-@keys_group.command("create")
+@keys_group.command("create", epilog=example('keys create --role caller --subject shop --why "a new machine"'))
 @role_option
 @subject_option
 @acting
@@ -98,16 +92,22 @@ def _stop_unless(agreed: bool, what: str) -> None:
         sys.exit(NOT_YET_AGREED)
 
 
-@keys_group.command("list")
-def list_keys() -> None:
+@keys_group.command("list", epilog=example("keys list"))
+@lists
+def list_keys() -> Listing:
     """List every key ever made, without what opens."""
     with _front_door(Settings.read()) as tx:
-        for row in keys.listed(tx):
-            ended = f"revoked {rfc3339(row['revoked_at'])}" if row["revoked_at"] else "good"
-            tell(f"{row['id']}  {row['role']:8}  {row['subject']}  {rfc3339(row['created_at'])}  {ended}")
+        rows = [_shown(row) for row in keys.listed(tx)]
+    return Listing(("id", "role", "subject", "created_at", "state"), rows, f"{len(rows)} keys")
 
 
-@keys_group.command("revoke")
+def _shown(row: Row) -> Row:
+    times = {name: row[name] and rfc3339(row[name]) for name in ("created_at", "revoked_at")}
+    state = f"revoked {times['revoked_at']}" if times["revoked_at"] else "good"
+    return {"id": row["id"], "role": row["role"], "subject": row["subject"], **times, "state": state}
+
+
+@keys_group.command("revoke", epilog=example(f'keys revoke {SOME_ID} --why "in a public log"'))
 @click.argument("identifier", metavar="ID")
 @acting
 def revoke_key(identifier: str, who: str | None, why: str) -> None:
@@ -125,12 +125,12 @@ def revoke_key(identifier: str, who: str | None, why: str) -> None:
     click.echo(f"{identifier} opens nothing any more, {KEPT_S:.0f} s from now at the latest")
 
 
-@click.group("token")
+@click.group("token", epilog=example("token issue --role operator --subject me"))
 def token_group() -> None:
     """Issue bearer tokens under JWT_SECRET."""
 
 
-@token_group.command("issue")
+@token_group.command("issue", epilog=example("token issue --role operator --subject me"))
 @role_option
 @subject_option
 @click.option("--scope", "scopes", metavar="NAME", multiple=True, help="What it is for, as orders:write.")
@@ -159,7 +159,7 @@ def issue_token(role: Role, subject: str, scopes: tuple[str, ...], hours: float,
         raise click.UsageError(str(error)) from None
 
 
-@click.command("webhook-secret")
+@click.command("webhook-secret", epilog=example("webhook-secret shop"))
 @click.argument("subject", required=False)
 @click.option("--incidents", "of_incidents", is_flag=True, help="The secret by which INCIDENT_WEBHOOK checks calls.")
 def webhook_secret(subject: str | None, of_incidents: bool) -> None:

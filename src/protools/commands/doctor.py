@@ -10,16 +10,13 @@ import structlog
 
 from pulsaga.located import the_system
 from pulsaga.settings import Settings
-from pulsaga_program.terminal import tell, tell_json
+from pulsaga_program.terminal import example, tell, tell_json
 
 
-@click.command("doctor")
+@click.command("doctor", epilog=example("doctor"))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """Look whether everything is there and set up rightly, and say what to do; exit 1 where it is not. Reads only.
-
-    For example: protools doctor
-    """
+    """Look whether everything is there and set up rightly, and say what to do; exit 1 where it is not. Reads only."""
     from pulsaga_program.doctor import examine
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))

@@ -6,9 +6,10 @@ import click
 
 from pulsaga.operate.erasing import erase
 from pulsaga_program.commands.operators import acting, operator, tell_done, the_runtimes
+from pulsaga_program.terminal import SOME_ID, example
 
 
-@click.command()
+@click.command(epilog=example(f"erase {SOME_ID} --why 'asked on 3 May'"))
 @click.argument("person_id", metavar="ID")
 @acting
 def command(person_id: str, who: str | None, why: str) -> None:

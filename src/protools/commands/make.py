@@ -8,14 +8,15 @@ import click
 
 from pulsaga.located import the_system
 from pulsaga.settings import Settings, Side
+from pulsaga_program.terminal import example
 
 
-@click.group()
+@click.group(epilog=example("make schemas"))
 def make() -> None:
     """Write what is derived from the code: schemas, migrations, the documents of the front door."""
 
 
-@make.command("schemas")
+@make.command("schemas", epilog=example("make schemas"))
 def make_schemas() -> None:
     """Write the Avro schemas that are not committed yet; a committed one is never touched."""
     from pulsaga_program.schemas import write
@@ -24,7 +25,7 @@ def make_schemas() -> None:
         click.echo(f"written: {path}")
 
 
-@make.command("migrations")
+@make.command("migrations", epilog=example("make migrations stock --message 'Count crates'"))
 @click.argument("service")
 @click.option("--message", default="Change the tables", show_default=True, help="What they change.")
 def make_migrations(service: str, message: str) -> None:
@@ -41,7 +42,7 @@ def make_migrations(service: str, message: str) -> None:
         click.echo(f"nothing to write: the tables of {service} are as its migrations make them")
 
 
-@make.command("documents")
+@make.command("documents", epilog=example("make documents"))
 def make_documents() -> None:
     """Write the documents that callers rely on, unless that would break them."""
     from pulsaga.web.documents import snapshots

@@ -7,31 +7,27 @@ import time
 import click
 
 from pulsaga.operate import schedules as operating
-from pulsaga_program.commands.operators import acting, as_json, operator, tell_done, the_runtimes
-from pulsaga_program.terminal import tell, tell_json
+from pulsaga.operate.listing import Listing, lists
+from pulsaga_program.commands.operators import acting, operator, tell_done, the_runtimes
+from pulsaga_program.terminal import example, tell
 
 
-@click.group()
+@click.group(epilog=example("schedules list"))
 def schedules() -> None:
     """Look at what starts by the calendar; pause, resume and run it."""
 
 
-@schedules.command("list")
-@as_json
-def list_schedules(as_json: bool) -> None:
+@schedules.command("list", epilog=example("schedules list"))
+@lists
+def list_schedules() -> Listing:
     """List the schedules: when each ticks next, and what its last tick has started."""
     with the_runtimes() as runtimes:
         found = operating.schedules(runtimes)
-    if as_json:
-        tell_json(found)
-        return
-    for one in found:
-        last = f"{one['last_id']} {one['last_status'] or 'under way'}" if one["last_id"] else "never"
-        tell(f"{one['name']}  {one['cron']}  {one['timezone']}  next {one['next_at'] or 'paused'}  last {last}")
-    tell(f"{len(found)} schedules")
+    columns = ("name", "cron", "timezone", "is_paused", "next_at", "last_id", "last_status")
+    return Listing(columns, found, f"{len(found)} schedules")
 
 
-@schedules.command("next")
+@schedules.command("next", epilog=example("schedules next nightly -n 3"))
 @click.argument("name")
 @click.option("-n", "number", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 def next_ticks(name: str, number: int) -> None:
@@ -41,7 +37,7 @@ def next_ticks(name: str, number: int) -> None:
             tell(at)
 
 
-@schedules.command()
+@schedules.command(epilog=example("schedules pause nightly --why 'holidays'"))
 @click.argument("name")
 @acting
 def pause(name: str, who: str | None, why: str) -> None:
@@ -49,7 +45,7 @@ def pause(name: str, who: str | None, why: str) -> None:
     _act(name, "pause", who, why)
 
 
-@schedules.command()
+@schedules.command(epilog=example("schedules resume nightly --why 'back'"))
 @click.argument("name")
 @acting
 def resume(name: str, who: str | None, why: str) -> None:
@@ -57,7 +53,7 @@ def resume(name: str, who: str | None, why: str) -> None:
     _act(name, "resume", who, why)
 
 
-@schedules.command()
+@schedules.command(epilog=example("schedules run nightly --why 'last night failed'"))
 @click.argument("name")
 @acting
 def run(name: str, who: str | None, why: str) -> None:

@@ -10,10 +10,10 @@ import structlog
 
 from pulsaga.located import the_system
 from pulsaga.settings import Settings
-from pulsaga_program.terminal import tell, tell_json
+from pulsaga_program.terminal import example, tell, tell_json
 
 
-@click.command("status")
+@click.command("status", epilog=example("status --watch 2"))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--watch",
@@ -24,10 +24,7 @@ from pulsaga_program.terminal import tell, tell_json
     help="Again and again, until Ctrl-C.",
 )
 def command(as_json: bool, watch: float | None) -> None:
-    """Show how the system is, and what somebody should look at; exit 1 when there is something. Reads only.
-
-    For example: protools status --watch 2
-    """
+    """Show how the system is, and what somebody should look at; exit 1 when there is something. Reads only."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if watch is None:
         sys.exit(1 if _show(as_json) else 0)

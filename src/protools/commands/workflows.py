@@ -8,28 +8,33 @@ import click
 
 from pulsaga.delivery.messages import contract_of
 from pulsaga.located import the_system
+from pulsaga.operate.listing import Listing, lists
 from pulsaga.operate.sagas import progress_of
 from pulsaga.operate.workflows import stranded
 from pulsaga.saga.definition import Saga
 from pulsaga.saga.graph import mermaid
 from pulsaga.saga.log import Progress
 from pulsaga_program.commands.operators import the_runtimes
-from pulsaga_program.terminal import tell
+from pulsaga_program.terminal import example, tell
 
 
-@click.group()
+@click.group(epilog=example("workflows list"))
 def workflows() -> None:
     """Look at the workflows of the system."""
 
 
-@workflows.command("list")
-def list_workflows() -> None:
+@workflows.command("list", epilog=example("workflows list"))
+@lists
+def list_workflows() -> Listing:
     """List what is declared: name and version, the command that starts it, the number of its commands."""
-    for key, workflow in sorted(the_system().sagas.workflows.items()):
-        tell(f"{key}  {contract_of(workflow.starts).name}  {len(workflow.leaves)} steps")
+    declared = sorted(the_system().sagas.workflows.items())
+    rows = [
+        {"workflow": key, "starts": contract_of(one.starts).name, "steps": len(one.leaves)} for key, one in declared
+    ]
+    return Listing(("workflow", "starts", "steps"), rows, f"{len(rows)} workflows")
 
 
-@workflows.command()
+@workflows.command(epilog=example("workflows graph place-order"))
 @click.argument("name")
 @click.option("--saga", "saga_id", metavar="ID", help="Mark where this saga stands.")
 def graph(name: str, saga_id: str | None) -> None:
@@ -44,7 +49,7 @@ def graph(name: str, saga_id: str | None) -> None:
     click.echo(mermaid(workflow, progress.all_steps), nl=False)
 
 
-@workflows.command()
+@workflows.command(epilog=example("workflows check"))
 def check() -> None:
     """Say which sagas that have not ended could not go on with what is declared; exit 1 when there are any."""
     with the_runtimes() as runtimes:

@@ -92,6 +92,22 @@ dead_letter = Rows[Row](
     index_where(text("outcome IS NULL"), "dead_letter_open", "id", unique=True),
 )
 
+dead_letter_archive = Rows[Row](
+    "dead_letter_archive",
+    DELIVERY,
+    Column("id", String, primary_key=True, comment="of a letter that was discarded, or that retention has moved here"),
+    Column("topic", String, nullable=False),
+    Column("delivery", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("saga_id", String),
+    Column("at", Double, primary_key=True),
+    Column("outcome", String, nullable=False),
+    Column("ended_at", Double, nullable=False),
+)
+LETTERS = (dead_letter, dead_letter_archive)
+"""Where dead letters lie."""
+
 incident = Rows[Row](
     "incident",
     DELIVERY,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import CompoundSelect, Connection, Select, func, select
 
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import audit
@@ -39,7 +39,9 @@ class Runtimes:
         return topic.startswith(f"{self.system.name}.")
 
 
-def rows(runtimes: Runtimes, services: Iterable[str], query: Select[Any]) -> list[tuple[str, Row]]:
+def rows(
+    runtimes: Runtimes, services: Iterable[str], query: Select[Any] | CompoundSelect[Any]
+) -> list[tuple[str, Row]]:
     """Ask the write databases of these services; return each row with its service."""
     found: list[tuple[str, Row]] = []
     for service in services:

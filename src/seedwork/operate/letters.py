@@ -5,32 +5,32 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
 import fastavro
-from sqlalchemy import select
+from sqlalchemy import CompoundSelect, Select, Table, select, union_all
 
 from pulsaga.broker import Delivery
 from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.dispatch.reader import Reader, Received
-from pulsaga.delivery.tables import audit, dead_letter, unpack_delivery
+from pulsaga.delivery.tables import LETTERS, audit, dead_letter, unpack_delivery
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.operate.acting import Runtimes, rows
+from pulsaga.operate.choosing import EVERYTHING, GivenUp, Where
 from pulsaga.operate.sagas import log_of
 
-WORDS = 5
-"""Words of an error that make its group."""
+NAMES = ("topic", "service", "code", "group", "saga")
+"""What letters are found by, beside the time since which."""
 
 
 @dataclass(frozen=True)
 class Letter:
-    """Hold one dead letter with the service in whose database it lies."""
+    """Hold one dead letter with the service in whose database it lies; a list has it without its message."""
 
     service: str
     row: Row
@@ -46,10 +46,10 @@ class Letter:
         return unpack_delivery(self.row["delivery"])
 
     @property
-    def reason(self) -> str:
-        """The error's class and first words, without what differs from message to message."""
-        said = re.sub(r"\s*\([^()]*:\d+\)$", "", self.row["error"].replace(f"{self.row['topic']}: ", ""))
-        return " ".join("…" if re.search(r"\d", word) else word for word in said.split()[: WORDS + 1])
+    def given_up(self) -> GivenUp:
+        """By what it is found."""
+        more = {"topic": self.row["topic"], "saga": self.row["saga_id"] or ""}
+        return GivenUp(self.service, self.id, self.row["topic"], self.row["error"], self.row["at"], more)
 
     def summary(self) -> dict[str, Any]:
         """Say in one row what it is about."""
@@ -58,26 +58,35 @@ class Letter:
         return {"service": self.service, **{name: self.row[name] for name in names}, **times}
 
 
-def letters(runtimes: Runtimes, services: Sequence[str], *, closed: bool = False) -> list[Letter]:
+def letters(
+    runtimes: Runtimes, services: Sequence[str], where: Where = EVERYTHING, *, closed: bool = False
+) -> list[Letter]:
     """Return the open letters of these services, oldest first; with `closed` also those that were dealt with."""
-    query = select(dead_letter).order_by(dead_letter.c.at)
-    return _read(runtimes, services, query if closed else query.where(dead_letter.c.outcome.is_(None)))
+    wanted = where.values.get("service")
+    asked = [name for name in services if wanted is None or name in wanted]
+    briefly = partial(_briefly, where)
+    query = _every(briefly) if closed else briefly(dead_letter).where(dead_letter.c.outcome.is_(None))
+    found = [Letter(service, row) for service, row in rows(runtimes, asked, query.order_by("at"))]
+    return [letter for letter in found if where.holds(letter.given_up)]
 
 
-def grouped(found: Iterable[Letter]) -> dict[tuple[str, str], list[Letter]]:
-    """Put letters of one topic and reason together, the largest group first."""
-    groups: dict[tuple[str, str], list[Letter]] = defaultdict(list)
-    for letter in found:
-        groups[letter.row["topic"], letter.reason].append(letter)
-    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+def _briefly(where: Where, table: Table) -> Select[Any]:
+    """Select letters without their messages, by what a column says already."""
+    columns = {"topic": table.c.topic, "saga": table.c.saga_id}
+    asked = (columns[name].in_(known) for name, known in where.values.items() if name in columns)
+    return select(*(column for column in table.columns if column.name != "delivery")).where(*asked)
+
+
+def _every(query: Callable[[Table], Select[Any]]) -> CompoundSelect[Any]:
+    """Ask for the letters that lie in front of operators, and for those of the archive."""
+    return union_all(*map(query, LETTERS))
 
 
 def find(runtimes: Runtimes, identifier: str, service: str | None = None) -> Letter:
     """Return the newest letter of this id; raise UsageError when there is none, or when several services hold one."""
-    query = select(dead_letter).where(dead_letter.c.id == identifier).order_by(dead_letter.c.at)
-    newest = {
-        letter.service: letter for letter in _read(runtimes, [service] if service else runtimes.system.names, query)
-    }
+    query = _every(lambda table: select(table).where(table.c.id == identifier)).order_by("at")
+    found = rows(runtimes, [service] if service else runtimes.system.names, query)
+    newest = {service: Letter(service, row) for service, row in found}
     if not newest:
         raise click.UsageError(f"there is no dead letter {identifier}{f' in {service}' if service else ''}")
     if len(newest) > 1:
@@ -120,7 +129,3 @@ def _shown_body(letter: Letter) -> dict[str, Any]:
         return decoded(wire.body, CommittedSchemas()[wire.properties.get("ce_dataschema", "")])
     except Exception as error:  # whatever others wrote: the letter is shown all the same
         return {"unreadable": f"{type(error).__name__}: {error}", "base64": base64.b64encode(wire.body).decode()}
-
-
-def _read(runtimes: Runtimes, services: Iterable[str], query: Any) -> list[Letter]:
-    return [Letter(service, row) for service, row in rows(runtimes, services, query)]

@@ -23,7 +23,7 @@ from pulsaga.errors import DomainError, Undecodable
 from pulsaga.operate.acting import Act, Runtimes, Signature, carry_out
 from pulsaga.operate.letters import Letter, decoded, find, read
 from pulsaga.operate.sagas import find_row
-from pulsaga.operate.superseding import closing, newest
+from pulsaga.operate.superseding import archive_letters, closing, newest
 from pulsaga.saga.kept import read_progress
 from pulsaga.saga.log import TERMINAL, Progress
 from pulsaga.saga.tables import saga
@@ -32,7 +32,7 @@ from pulsaga.saga.tables import saga
 
 
 def discard(runtimes: Runtimes, identifier: str, service: str | None, by: Signature) -> bool:
-    """Give a letter up for good; it is kept. Return False when another operator has to agree first.
+    """Give a letter up for good; the archive keeps it. Return False when another operator has to agree first.
 
     A command of the coordinator's is refused with it: no saga waits for it that could still be moved.
     """
@@ -43,6 +43,8 @@ def discard(runtimes: Runtimes, identifier: str, service: str | None, by: Signat
         done = _carry_out(runtimes, uow.tx, Act(by, "discard", letter.id, _body_hash(row)), "discarded")
         if done and (command := _unanswered(runtimes, uow.tx, letter)):
             _refuse(runtimes, uow, letter, command)
+        if done:
+            archive_letters(uow.tx, (dead_letter.c.id == letter.id) & (dead_letter.c.outcome == "discarded"))
         return done
 
     return runtimes.runtime(letter.service).transactions.run(work)

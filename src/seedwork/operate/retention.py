@@ -1,4 +1,4 @@
-"""Move finished sagas with their logs out of the tables that are worked on, into archive tables beside them.
+"""Move finished sagas with their logs, and dead letters that were dealt with, into archive tables beside theirs.
 
 Nothing is dropped, and `protools verify` reads the archive as well. A saga that somebody still has to look at stays.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import structlog
-from sqlalchemy import Column, Connection, Engine, String, Table, cast, delete, insert, select
+from sqlalchemy import Column, ColumnElement, Connection, Engine, String, Table, cast, delete, insert, select, tuple_
 
 from pulsaga.delivery import database
 from pulsaga.delivery.blame import by_halves
@@ -17,6 +17,7 @@ from pulsaga.delivery.database import open_database
 from pulsaga.delivery.forgetting import KEPT_S
 from pulsaga.delivery.messages import first_id
 from pulsaga.delivery.tables import dead_letter, event, incident
+from pulsaga.operate.superseding import archive_letters
 from pulsaga.saga.log import TERMINAL
 from pulsaga.saga.tables import event_archive, saga, saga_archive, saga_branch, saga_branch_archive
 from pulsaga.settings import Settings
@@ -48,6 +49,31 @@ def archive(system: System, settings: Settings, older_than_s: float) -> int:
     finally:
         engine.dispose()
     return archived
+
+
+def archive_dealt_with(system: System, settings: Settings, older_than_s: float) -> int:
+    """Archive the dead letters of all services that were dealt with so many seconds ago; return how many."""
+    return sum(_archive_letters(settings, service, older_than_s) for service in system.names)
+
+
+def _archive_letters(settings: Settings, service: str, older_than_s: float) -> int:
+    engine, archived = open_database(settings, service, "write", "owner"), 0
+    try:
+        while True:
+            with engine.begin() as tx:
+                before = database.now(tx, settings.clock_offset) - older_than_s
+                moved = archive_letters(tx, _dealt_with(tx, before))
+            archived += moved
+            if moved < PAGE:
+                return archived
+    finally:
+        engine.dispose()
+
+
+def _dealt_with(tx: Connection, before: float) -> ColumnElement[bool]:
+    """Select a page of letters by their keys."""
+    keys = select(dead_letter.c.id, dead_letter.c.at).where(dead_letter.c.ended_at < before).limit(PAGE)
+    return tuple_(dead_letter.c.id, dead_letter.c.at).in_([tuple(row) for row in tx.execute(keys)])
 
 
 def _archive_page(engine: Engine, clock_offset: float, older_than_s: float, after: str) -> tuple[str, int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from pulsaga.delivery import database
-from pulsaga.delivery.tables import audit, dead_letter, incident
+from pulsaga.delivery.tables import LETTERS, audit, dead_letter, dead_letter_archive, incident
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.errors import DomainError
@@ -27,10 +27,19 @@ def closing(letter_ids: Sequence[str], now: float, outcome: str = "superseded") 
 
 
 def newest(tx: Connection, letter_id: str) -> Row | None:
-    """Return the newest letter of an id, locked."""
-    letters = select(dead_letter).where(dead_letter.c.id == letter_id).order_by(dead_letter.c.at.desc())
-    row = tx.execute(letters.limit(1).with_for_update()).mappings().first()
-    return dict(row) if row else None
+    """Return the newest letter of an id, locked; one that was discarded lies in the archive."""
+    found: list[Row] = []
+    for table in LETTERS:
+        letters = select(table).where(table.c.id == letter_id).order_by(table.c.at.desc())
+        found += map(dict, tx.execute(letters.limit(1).with_for_update()).mappings())
+    return max(found, key=lambda row: row["at"], default=None)
+
+
+def archive_letters(tx: Connection, which: ColumnElement[bool]) -> int:
+    """Move letters that were dealt with to the archive; return how many."""
+    rows = select(dead_letter).where(which)
+    tx.execute(insert(dead_letter_archive).from_select([column.name for column in dead_letter.columns], rows))
+    return tx.execute(delete(dead_letter).where(which)).rowcount
 
 
 def close_letters_of(runtimes: Runtimes, progress: Progress, wish: Operator) -> None:

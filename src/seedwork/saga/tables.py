@@ -144,6 +144,7 @@ saga_view = Rows[Row](
     Column("started_at", Double, nullable=False),
     Column("moved_at", Double, nullable=False),
     Index("saga_view_started", "started_at"),
+    Index("saga_view_subject", "subject"),
 )
 
 saga_branch_view = Rows[Row](

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, union
 from sqlalchemy.exc import DBAPIError
 
 from pulsaga import faults
@@ -30,7 +30,7 @@ from pulsaga.delivery.messages import (
     id_time,
     is_compensation,
 )
-from pulsaga.delivery.tables import dead_letter
+from pulsaga.delivery.tables import LETTERS
 from pulsaga.delivery.transaction.rows import Wanted
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
 from pulsaga.errors import DomainError, Unavailable, Undecodable
@@ -111,7 +111,8 @@ class Dispatcher:
         unreadable = [received.id for received in unique if received.message is None]
         if not unreadable:
             return unique
-        buried = set(uow.values(select(dead_letter.c.id).where(dead_letter.c.id.in_(unreadable))))
+        kept = union(*(select(table.c.id).where(table.c.id.in_(unreadable)) for table in LETTERS))
+        buried = set(uow.values(kept))
         return [received for received in unique if received.message or received.id not in buried]
 
     def _is_fresh(self, received: Received, uow: UnitOfWork) -> bool:
