@@ -32,6 +32,7 @@ LAZY = {
     "workflows": ("pulsaga_program.commands.workflows", "workflows"),
     "make": ("pulsaga_program.commands.make", "make"),
     "erase": ("pulsaga_program.commands.erasing", "command"),
+    "projections": ("pulsaga_program.commands.projections", "projections"),
     "retention": ("pulsaga_program.commands.retention", "command"),
     "faults": ("pulsaga_program.commands.faults", "faults"),
     "keys": ("pulsaga_program.commands.access", "keys_group"),
