@@ -55,7 +55,7 @@ def the_runtimes() -> Iterator[Runtimes]:
             one.write.dispose()
 
 
-class _ServiceName(click.ParamType[str]):
+class ServiceName(click.ParamType[str]):
     """The name of a service of the system."""
 
     name = "service"
@@ -67,7 +67,7 @@ class _ServiceName(click.ParamType[str]):
         return str(value)
 
 
-in_service = click.option("--service", type=_ServiceName(), help="Look in this service only.")
+in_service = click.option("--service", type=ServiceName(), help="Look in this service only.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
