@@ -11,12 +11,12 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from tests.service.desk import Desk, deliver, make_desk
+from tests.service.desk import Acks, Desk, deliver, make_desk
 from tests.service.passwords import SYSTEM
 from tests.service.stage import BOTH, settings_on
 
 from generador.messages import GeneratePassword, RetirePassword
-from pulsaga.broker import Subscription
+from pulsaga.broker import Delivery, Subscription
 from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.dispatch.pausing import EVERYTHING, PAUSED, PausableSubscription, topics_of
 from pulsaga.delivery.loop import Lookout
@@ -109,6 +109,22 @@ def test_a_subscription_that_cannot_be_opened_anew_is_tried_again(small: Desk) -
     assert asked == [["a", "b"], ["b"], ["b"]]
     subscription.pause([EVERYTHING])
     assert (subscription.receive(1, 0.0), subscription.opened) == ([], [])
+
+
+def test_what_comes_while_a_pause_is_heard_is_handed_back() -> None:
+    """A receive waits for a second: what is sent meanwhile must not slip through."""
+    closed = list[bool]()
+
+    class Late(Acks):
+        def receive(self, limit: int, timeout_s: float) -> list[Delivery]:
+            subscription.pause([GENERATE])
+            return [deliver(GeneratePassword("ada"))]
+
+        def close(self) -> None:
+            closed.append(True)
+
+    subscription = PausableSubscription(lambda _: Late(), [GENERATE], [])
+    assert (subscription.receive(1, 0.0), closed) == ([], [True])
 
 
 def test_what_is_paused_is_listed_with_who_and_why_and_is_in_the_audit(small: Desk) -> None:

@@ -490,6 +490,8 @@ def test_the_difference_is_shown_on_the_command_line_and_then_swapped_in(
     code, said = run("rebuild", "bff.password", "--dry-run")
     assert (code, "changed  username=ada  status: ISSUED → issued" in said) == (1, True)
     assert run("rebuild", "bff.password", "--why", "mended")[0] == 0
+    code, said = run("rebuild", "bff.password", "--why", "to be sure")
+    assert (code, "password: 1 rows; no difference" in said) == (0, True)
     code, said = run("rebuild", "bff.password", "--dry-run", "--json")
     assert (code, json.loads(said)["tables"][0]["changed"]) == (0, 0)
     assert small.shown() == {"ada": ("issued", 1)}

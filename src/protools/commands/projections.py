@@ -71,13 +71,13 @@ def rebuild(name: str, dry_run: bool, shown: int, who: str | None, why: str | No
     with the_runtimes() as runtimes:
         model = read_model(runtimes.system, name)
         if dry_run:
-            outcome = compare(runtimes, model, _progress(), shown)
+            outcome: Outcome | None = compare(runtimes, model, _progress(), shown)
         else:
             by = operator(runtimes.settings, who, str(why).strip())
-            done = rebuild_now(runtimes, model, by, _progress(), shown)
-            if done is None:
-                tell_done(False, f"rebuild of {name}")
-            outcome = done or Outcome((), ())
+            outcome = rebuild_now(runtimes, model, by, _progress(), shown)
+    if outcome is None:
+        tell_done(False, f"rebuild of {name}")
+        return
     tell_json(_document(outcome)) if as_json else _print(outcome, "differs" if dry_run else "differed")
     sys.exit(1 if dry_run and outcome else 0)
 

@@ -45,7 +45,7 @@ class PausableSubscription:
     """A subscription to those of its topics that are not paused; `subscribe` opens one for some of them.
 
     One thread receives and acknowledges, any thread may `pause`. Between two receives nothing is in hand, so there the
-    one subscription is closed and the next is opened.
+    one subscription is closed and the next is opened. What comes while `pause` is called is handed back.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class PausableSubscription:
     def pause(self, topics: Collection[str]) -> None:
         """Say which topics are paused from now on, all of them where EVERYTHING is among them."""
         if frozenset(topics) != self._paused:
-            log.info("paused", topics=sorted(topics))
+            log.info("paused", topics=" ".join(sorted(topics)) or "none")
             self._paused = frozenset(topics)
             self._changed.set()
 
@@ -72,7 +72,11 @@ class PausableSubscription:
         if self._open is None:
             self._changed.wait(timeout_s)
             return []
-        return self._open.receive(limit, timeout_s)
+        came = self._open.receive(limit, timeout_s)
+        if self._wanted() == self.opened:
+            return came
+        self.close()
+        return []
 
     def ack(self, deliveries: Iterable[Delivery]) -> None:
         """Acknowledge what the last `receive` gave."""
@@ -85,9 +89,12 @@ class PausableSubscription:
             self._open.close()
         self._open, self.opened = None, []
 
-    def _follow(self) -> None:
+    def _wanted(self) -> list[str]:
         paused = self._paused
-        wanted = [] if EVERYTHING in paused else [topic for topic in self._topics if topic not in paused]
+        return [] if EVERYTHING in paused else [topic for topic in self._topics if topic not in paused]
+
+    def _follow(self) -> None:
+        wanted = self._wanted()
         if wanted != self.opened:
             self.close()
             self._open = self._subscribe(wanted) if wanted else None
