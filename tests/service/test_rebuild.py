@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Engine, delete, func, insert, select, text, update
 from tests.patience import PATIENCE_S
-from tests.service.desk import CODEC, Acks, Desk, arrived, make_desk
+from tests.service.desk import CODEC, Acks, Desk, arrived, sit_down
 from tests.service.passwords import SYSTEM
 from tests.service.scene import play
-from tests.service.stage import BOTH, settings_on
+from tests.service.stage import BOTH, POSTGRESQL, settings_on
 
 from bff.tables import password
 from generador.messages import PasswordGenerated, PasswordRevealed
@@ -31,19 +31,21 @@ from pulsaga.delivery.projection import Projection, Projector
 from pulsaga.delivery.tables import audit
 from pulsaga.delivery.tables import event as events
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
-from pulsaga.errors import DomainError
+from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate.acting import Act, Runtimes, Signature
 from pulsaga.operate.erasing import ERASE_ACTION, ERASED_ACTION
-from pulsaga.operate.rebuilding import building
+from pulsaga.operate.rebuilding import building, shadow
 from pulsaga.operate.rebuilding.events import Events
 from pulsaga.operate.rebuilding.models import ReadModel, read_model, read_models
 from pulsaga.operate.rebuilding.rebuild import compare, rebuild
 from pulsaga.saga.tables import event_archive
 from pulsaga.settings import Settings
 from pulsaga_program.cli import commands
+from pulsaga_program.databases import prepare_databases
 from pulsaga_program.local.process import wait_until
 
 ADA, BOB = Signature("ada", "the projection was wrong"), Signature("bob", "ada is right")
+SERVICES = ("bff", "generador", "protools_saga")
 DOOR = SYSTEM["bff"]
 PASSWORDS = read_model(SYSTEM, "bff.password")
 GRANTS = "SELECT oid::text, relacl::text, relowner::text FROM pg_class WHERE relname = 'password'"
@@ -51,9 +53,16 @@ SOME = 120
 """Passwords that are told of before a rebuild."""
 
 
-@pytest.fixture(params=BOTH)
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    return settings_on(request, tmp_path)
+@pytest.fixture(scope="module", params=BOTH)
+def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Databases for all these tests: to make some takes longer than any of them."""
+    return prepared(settings_on(request, tmp_path_factory.mktemp("home")))
+
+
+def prepared(settings: Settings) -> Settings:
+    for name in SERVICES:
+        prepare_databases(SYSTEM, settings, SYSTEM[name])
+    return settings
 
 
 @pytest.fixture(autouse=True)
@@ -138,9 +147,15 @@ def shouting(message: Message[Any]) -> Any:
 
 @pytest.fixture
 def stage(settings: Settings) -> Iterator[Stage]:
-    desks = {name: make_desk(settings, name) for name in ("bff", "generador", "protools_saga")}
+    desks = {name: sit_down(settings, name, None, SYSTEM) for name in SERVICES}
     engines = [open_database(settings, "bff", "read", "projector"), open_database(settings, "bff", "read", "reader")]
-    yield Stage(settings, desks, *engines)
+    made = Stage(settings, desks, *engines)
+    yield made
+    made.write(delete(password))
+    for desk in desks.values():
+        with desk.runtime.write.begin() as tx:
+            for table in (events, audit):
+                tx.execute(delete(table))
     for engine in (*engines, *(desk.runtime.write for desk in desks.values())):
         engine.dispose()
 
@@ -148,7 +163,7 @@ def stage(settings: Settings) -> Iterator[Stage]:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Stage]:
     """A stage on SQLite, for what no database does in a way of its own."""
-    yield from stage.__wrapped__(Settings.read({"PROTOOLS_HOME": str(tmp_path)}))
+    yield from stage.__wrapped__(prepared(Settings.read({"PROTOOLS_HOME": str(tmp_path)})))
 
 
 # --- under load
@@ -307,6 +322,22 @@ def test_an_event_that_was_told_and_not_projected_yet_changes_nothing_later(smal
     assert small.shown() == {"ada": ("revealed", 2)}
 
 
+@pytest.mark.parametrize("settings", [POSTGRESQL], indirect=True)
+def test_a_lock_that_is_not_given_is_given_up_and_nothing_is_changed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Projectors wait behind whoever waits for the lock: it must not be waited for long, nor for ever."""
+    monkeypatch.setattr(shadow, "LOCK_MS", 20)
+    stage.tell("ada")
+    stage.project(shouting)
+    with stage.projector.begin() as holding:
+        holding.execute(update(password).values(status="HELD"))
+        with pytest.raises(Unavailable, match="the read model cannot be locked"):
+            stage.rebuild()
+    assert stage.shown() == {"ada": ("HELD", 1)}
+    assert stage.rebuild() == {"changed": 1}
+
+
 # --- what differs
 
 
@@ -336,7 +367,7 @@ def test_every_read_model_of_a_system_is_what_its_events_tell(tmp_path: Path) ->
 
     What the projectors have not heard, because it lies in an outbox still, is shown afterwards.
     """
-    settings = settings_on_sqlite(tmp_path)
+    settings = Settings.read({"PROTOOLS_HOME": str(tmp_path), "FAILURE_ATTEMPTS": "3"})
     scene = play(settings)
     runtimes = Runtimes(SYSTEM, settings, lambda name: scene.desks[name].runtime)
     archive_everything(scene.desks["protools_saga"].runtime.write)
@@ -355,10 +386,6 @@ def archive_everything(engine: Engine) -> None:
         names = [column.name for column in events.columns]
         tx.execute(insert(event_archive).from_select(names, select(events).where(old)))
         assert tx.execute(delete(events).where(old)).rowcount > 10
-
-
-def settings_on_sqlite(home: Path) -> Settings:
-    return Settings.read({"PROTOOLS_HOME": str(home), "FAILURE_ATTEMPTS": "3"})
 
 
 # --- what is refused

@@ -165,7 +165,9 @@ def refuse_while_erasing(runtimes: Runtimes, since: float) -> None:
         query = query.where(audit.c.action.in_([ERASE_ACTION, ERASED_ACTION]), audit.c.at > min(recent, since))
         found = {subject: (action, at) for action, subject, at in connection.execute(query)}
     if about := sorted(subject for subject, (action, at) in found.items() if action == ERASE_ACTION or at >= since):
-        raise DomainError("erasing", f"begin again once it is erased who is being erased: {', '.join(about)}")
+        raise DomainError(
+            "erasing", f"somebody is being erased, or was meanwhile ({', '.join(about)}): begin again after that"
+        )
 
 
 def _known(runtimes: Runtimes, service: Service, person_id: str) -> Person | None:

@@ -55,25 +55,35 @@ class Events:
         return Mark(*(found or (0, "")))
 
     def pages(self, since: Mark | None = None) -> Iterator[list[Received]]:
-        """Yield them, or those committed since a moment, page by page; each page is a transaction of its own."""
-        for table in self._tables if since is None else [event]:
-            yield from self._pages_of(table, since)
+        """Yield them page by page, each read in a transaction of its own; or those that were committed since a moment.
 
-    def _pages_of(self, table: Table, since: Mark | None) -> Iterator[list[Received]]:
+        The latter are found by one look at every row: no index knows them, and to have them in order would cost more.
+        """
+        if since is not None:
+            yield from self._recent(since)
+            return
+        for table in self._tables:
+            yield from self._pages_of(table)
+
+    def _pages_of(self, table: Table) -> Iterator[list[Received]]:
         last = ("", -1)
-        while page := self._page(table, since, last):
+        while page := self._page(table, last):
             yield [self._read(row.wire) for row in page]
             last = (page[-1].aggregate, page[-1].version)
 
-    def _page(self, table: Table, since: Mark | None, last: tuple[str, int]) -> Sequence[Any]:
+    def _page(self, table: Table, last: tuple[str, int]) -> Sequence[Any]:
         key = tuple_(table.c.aggregate, table.c.version)
-        query = select(table.c.aggregate, table.c.version, table.c.wire).where(
-            table.c.type.in_(self._types), key > last
-        )
+        query = select(table.c.aggregate, table.c.version, table.c.wire)
+        query = query.where(table.c.type.in_(self._types), key > last)
         with self._engine.connect() as connection:
-            if since is not None:
-                query = query.where(_behind(connection, since))
             return connection.execute(query.order_by(table.c.aggregate, table.c.version).limit(PAGE)).all()
+
+    def _recent(self, since: Mark) -> Iterator[list[Received]]:
+        with self._engine.connect() as connection:
+            query = select(event.c.wire).where(event.c.type.in_(self._types), _behind(connection, since))
+            found = connection.execute(query, execution_options={"stream_results": True, "yield_per": PAGE})
+            for page in found.scalars().partitions():
+                yield list(map(self._read, page))
 
     def _read(self, packed: bytes) -> Received:
         delivery = Delivery(unpack(packed), "", None)
