@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from tests.service.desk import Acks, Desk, deliver, make_desk
+from tests.service.desk import KEYS, Acks, Desk, deliver, make_desk
 from tests.service.passwords import SYSTEM
 from tests.service.stage import BOTH, settings_on
 
@@ -26,28 +26,30 @@ from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate.acting import Runtimes, Signature
 from pulsaga.operate.pausing import pause, pauses, resume
+from pulsaga.settings import Settings
 from pulsaga_program.cli import commands
 
 ADA, BOB = Signature("ada", "the vault is full"), Signature("bob", "ada is right")
 GENERATE, RETIRE = (contract_of(cls).name for cls in (GeneratePassword, RetirePassword))
 
 
-@pytest.fixture(params=BOTH)
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+def broken_desk(settings: Settings) -> Iterator[Desk]:
+    """Sit down a worker who can handle neither of two types."""
     broken = {cls: Handler(cls, _broken) for cls in (GeneratePassword, RetirePassword)}
-    made = make_desk(settings_on(request, tmp_path), "generador", broken)
+    made = make_desk(settings, "generador", broken)
     yield made
     made.runtime.write.dispose()
+
+
+@pytest.fixture(params=BOTH)
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    yield from broken_desk(settings_on(request, tmp_path))
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Desk]:
     """A desk on SQLite, for what no database does in a way of its own."""
-    yield from desk.__wrapped__(_Sqlite(), tmp_path)
-
-
-class _Sqlite:
-    param = "sqlite"
+    yield from broken_desk(Settings.read({"PROTOOLS_HOME": str(tmp_path), **KEYS}))
 
 
 def _broken(_message: Message[Any], _uow: UnitOfWork) -> None:

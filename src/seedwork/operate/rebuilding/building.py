@@ -72,23 +72,23 @@ class Building:
         self.shadow.analyze()
         self.kept = self.shadow.unfilled()
         self.shadow.leave_out(self.kept)
-        if not self.shadow.twins:
+        if not self.shadow.tables:
             raise DomainError("no-events", f"no event tells anything of {', '.join(self.kept)}: the rows there stay")
 
     def compared(self, shown: int) -> Outcome:
         """Compare; what is only not shown yet is waited for."""
         with self._locked() as tx:
-            found = [(twin, twin.difference(tx, shown)) for twin in self.shadow.twins.values()]
+            found = [(table, table.difference(tx, shown)) for table in self.shadow.tables.values()]
         if any(difference.late for _, difference in found):
             self._wait_for_projector()
             with self.shadow.writing() as tx:
-                found = [(twin, twin.looked_again(tx, difference, shown)) for twin, difference in found]
+                found = [(table, table.looked_again(tx, difference, shown)) for table, difference in found]
         return Outcome([difference for _, difference in found], self.kept)
 
     def swapped(self, shown: int) -> Outcome:
         """Compare and swap, in one transaction."""
         with self._locked() as tx:
-            differences = [twin.difference(tx, shown) for twin in self.shadow.twins.values()]
+            differences = [table.difference(tx, shown) for table in self.shadow.tables.values()]
             self.shadow.swap()
         return Outcome(differences, self.kept)
 
@@ -100,7 +100,7 @@ class Building:
 
     def _is_late(self) -> bool:
         with self.shadow.writing() as tx:
-            return any(any(twin.counts(tx, LATE).values()) for twin in self.shadow.twins.values())
+            return any(any(table.counts(tx, LATE).values()) for table in self.shadow.tables.values())
 
     # --- events
 

@@ -71,23 +71,23 @@ class Difference:
         return any(self.counts[kind] for kind in LATE)
 
 
-class Twin:
+class RebuiltTable:
     """A live table, and the same built anew."""
 
-    def __init__(self, live: Table) -> None:
+    def __init__(self, live: Table, name: str) -> None:
         self.live = live
         columns = (
             Column(c.name, c.type, primary_key=c.primary_key, nullable=c.nullable, autoincrement=False)
             for c in live.columns
         )
-        self.built = Table(f"rebuilt_{live.name}", MetaData(), *columns, prefixes=["TEMPORARY"])
+        self.built = Table(name, MetaData(), *columns, prefixes=["TEMPORARY"])
 
     @cached_property
     def _others(self) -> list[str]:
         return [column.name for column in self.live.columns if not column.primary_key]
 
     @cached_property
-    def _twins(self) -> ColumnElement[bool]:
+    def _same_key(self) -> ColumnElement[bool]:
         return and_(*(self.live.c[key.name] == self.built.c[key.name] for key in self.live.primary_key.columns))
 
     @cached_property
@@ -101,8 +101,8 @@ class Twin:
 
     def _queries(self) -> Mapping[Kind, Any]:
         """Return what selects the rows of each kind: of two rows that differ first the live one, then the other."""
-        both = select(self.live, self.built).join_from(self.live, self.built, self._twins)
-        of_live, of_built = (select(one).where(~exists().where(self._twins)) for one in (self.live, self.built))
+        both = select(self.live, self.built).join_from(self.live, self.built, self._same_key)
+        of_live, of_built = (select(one).where(~exists().where(self._same_key)) for one in (self.live, self.built))
         return {
             "missing": of_built.correlate(self.built),
             "behind": both.where(self._differs, self._is_behind),
@@ -151,11 +151,11 @@ class Twin:
 
     def clear(self, tx: Connection) -> None:
         """Delete what has no equal among what was built."""
-        tx.execute(delete(self.live).where(~exists().where(self._twins, not_(self._differs)).correlate(self.live)))
+        tx.execute(delete(self.live).where(~exists().where(self._same_key, not_(self._differs)).correlate(self.live)))
 
     def fill(self, tx: Connection) -> None:
         """Insert what was built and is not there."""
-        absent = select(self.built).where(~exists().where(self._twins).correlate(self.built))
+        absent = select(self.built).where(~exists().where(self._same_key).correlate(self.built))
         tx.execute(insert(self.live).from_select([column.name for column in self.live.columns], absent))
 
 
@@ -169,19 +169,19 @@ class Shadow:
 
     def __init__(self, connection: Connection, tables: Sequence[Table]) -> None:
         self._connection = connection
-        self.twins = {table.name: Twin(table) for table in tables}
+        self.tables = {table.name: RebuiltTable(table, f"rebuilt_{number}") for number, table in enumerate(tables)}
 
     def create(self) -> None:
         """Create the new tables, empty."""
         with self._connection.begin():
-            for twin in self.twins.values():
-                twin.built.create(self._connection)
+            for one in self.tables.values():
+                one.built.create(self._connection)
 
     def add(self, rows: Rows) -> None:
-        """Write what events become, in the transaction in hand or one of its own; other tables' rows are left out."""
+        """Write what events become, in the transaction in hand; rows of other tables are left out."""
         for table, found in rows.items():
-            if twin := self.twins.get(table.name):
-                change(self._connection, [replace(newest(table, found), table=twin.built)])
+            if one := self.tables.get(table.name):
+                change(self._connection, [replace(newest(table, found), table=one.built)])
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -200,30 +200,30 @@ class Shadow:
     def _lock(self) -> None:
         for setting, value in (("lock_timeout", LOCK_MS), ("idle_in_transaction_session_timeout", AT_REST_MS)):
             self._connection.execute(text(f"SET LOCAL {setting} = {value}"))
-        names = ", ".join(f'"{name}"' for name in sorted(self.twins))
+        names = ", ".join(f'"{name}"' for name in sorted(self.tables))
         self._connection.execute(text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
 
     def analyze(self) -> None:
         """Let PostgreSQL know how large the new tables are; what is temporary it does not look at by itself."""
         if self._connection.dialect.name == "postgresql":
             with self._connection.begin():
-                for twin in self.twins.values():
-                    self._connection.execute(text(f'ANALYZE "{twin.built.name}"'))
+                for one in self.tables.values():
+                    self._connection.execute(text(f'ANALYZE "{one.built.name}"'))
 
     def leave_out(self, names: Sequence[str]) -> None:
         """Let live tables be as they are."""
-        self.twins = {name: twin for name, twin in self.twins.items() if name not in names}
+        self.tables = {name: one for name, one in self.tables.items() if name not in names}
 
     def unfilled(self) -> list[str]:
         """Return the tables of which no event tells anything, and which hold rows."""
         with self._connection.begin():
-            empty = [twin for twin in self.twins.values() if not twin.count(self._connection, twin.built)]
-            return sorted(twin.live.name for twin in empty if twin.count(self._connection, twin.live))
+            empty = [one for one in self.tables.values() if not one.count(self._connection, one.built)]
+            return sorted(one.live.name for one in empty if one.count(self._connection, one.live))
 
     def swap(self) -> None:
         """Make the live tables what was built, in the transaction in hand: what refers to others goes first."""
-        ordered = list(self.twins.values())
-        for twin in reversed(ordered):
-            twin.clear(self._connection)
-        for twin in ordered:
-            twin.fill(self._connection)
+        ordered = list(self.tables.values())
+        for one in reversed(ordered):
+            one.clear(self._connection)
+        for one in ordered:
+            one.fill(self._connection)
