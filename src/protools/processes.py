@@ -18,10 +18,11 @@ from pulsaga.broker import Subscription
 from pulsaga.delivery.database import is_answering, open_database, takes_writes
 from pulsaga.delivery.dispatch.dispatcher import Dispatcher
 from pulsaga.delivery.dispatch.failures import LONGEST_RETRY_S
+from pulsaga.delivery.dispatch.pausing import PAUSED, PausableSubscription, paused_topics, topics_of
 from pulsaga.delivery.dispatch.reader import Reader
 from pulsaga.delivery.dispatch.worker import Worker
 from pulsaga.delivery.forgetting import forget
-from pulsaga.delivery.loop import Due, Duty, Lookout, keep_trying
+from pulsaga.delivery.loop import Due, Duty, Hear, Lookout, keep_trying
 from pulsaga.delivery.projection import LONGEST_DELAY_S, Projector
 from pulsaga.delivery.tables import failure
 from pulsaga.errors import ProtoolsError, SettingError
@@ -148,21 +149,23 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
     service = runtime.system[runtime.service]
     process.needs |= {"write-database": partial(takes_writes, runtime.write), "broker": runtime.broker.is_connected}
     closing: list[Callable[[], object]] = []
+    asked: dict[str, Hear] = {}
     duties = [*housekeeping(runtime), *(make(runtime) for make in service.duties)]
     if url := runtime.settings.incident_webhook:
         duties.append(tell_incidents(runtime, url))
     if service.handlers:
-        worker, close = _worker(service, runtime)
-        closing.append(close)
+        subscription = _pausable(service, runtime)
+        worker = _worker(service, runtime, subscription)
+        closing.append(subscription.close)
+        asked[PAUSED[runtime.write.dialect.name]] = lambda found: subscription.pause(topics_of(found))
         process.add("messages", worker.run, worker.stop)
         duties.append(Duty("failures", worker.retry_failures, due=[Due(failure.c.due_at, LONGEST_RETRY_S)]))
         duties.append(
             Duty("forgetting", partial(forget, runtime.write, runtime.settings.clock_offset), every_s=FORGET_EVERY_S)
         )
     reporting = partial(report, runtime)
-    for thread in add_duties(
-        process, partial(Lookout, runtime.write, runtime.settings.clock_offset), duties, reporting
-    ):
+    looking = partial(Lookout, runtime.write, runtime.settings.clock_offset, asked=asked)
+    for thread in add_duties(process, looking, duties, reporting):
         if service.handlers:
             worker.handled.append(thread.handled)
     if service.projections:
@@ -196,7 +199,7 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
     return []
 
 
-def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], object]]:
+def _worker(service: Service, runtime: Runtime, subscription: Subscription) -> Worker:
     settings = runtime.settings
     dispatcher = Dispatcher(
         service.handling,
@@ -207,8 +210,19 @@ def _worker(service: Service, runtime: Runtime) -> tuple[Worker, Callable[[], ob
         delay_s=settings.failure_delay,
     )
     reader = Reader(service.handling, runtime.codec, runtime.broker)
-    subscription = _subscribe(runtime, service.name, service.consumes)
-    return Worker(dispatcher, reader, runtime.transactions, subscription, settings.batch_limit), subscription.close
+    return Worker(dispatcher, reader, runtime.transactions, subscription, settings.batch_limit)
+
+
+def _pausable(service: Service, runtime: Runtime) -> PausableSubscription:
+    """Subscribe to what the service handles, but for what is paused, as soon as database and broker are there."""
+
+    def opened() -> PausableSubscription:
+        subscribe = partial(runtime.broker.subscribe, service.name)
+        return PausableSubscription(subscribe, service.consumes, paused_topics(runtime.write))
+
+    subscription = keep_trying(threading.Event(), opened)
+    assert subscription is not None
+    return subscription
 
 
 def _projector(service: Service, runtime: Runtime, engine: Engine) -> tuple[Projector, Callable[[], object]]:

@@ -951,6 +951,18 @@ def test_a_message_is_lost_when_its_receiver_has_taken_what_is_a_minute_younger(
     assert ((check, identifier) in found(stage, Scope(live_s=0), later_s=120)) == is_lost
 
 
+@pytest.mark.parametrize("topic", [GENERATE, "*"])
+def test_what_waits_for_a_paused_type_is_neither_lost_nor_stuck(stage: Stage, topic: str) -> None:
+    """An operator keeps it where it is, and knows; what another service was sent is lost as ever."""
+    lost, overdue = drop_a_command_on_its_way(stage), stop_retrying(stage)
+    assert found(stage) == {("lost/issued-command", lost), ("stuck/failure", overdue)}
+    pause = "INSERT INTO pause (topic, who, why, at) VALUES (:topic, 'ada', 'full', :at)"
+    stage.do("correo", pause, topic=topic, at=0)
+    assert found(stage) == {("lost/issued-command", lost), ("stuck/failure", overdue)}
+    stage.do("generador", pause, topic=topic, at=0)
+    assert found(stage) == set()
+
+
 def test_a_command_that_waits_its_turn_to_be_sent_again_is_not_stuck(stage: Stage) -> None:
     """A silent target gets one probe an interval; whoever waits behind it is overdue and well."""
     stop_sending_again(stage)

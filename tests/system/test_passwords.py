@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -330,3 +332,40 @@ def test_what_could_not_be_projected_is_tried_again(system: System) -> None:
     assert system.eventually(lambda: system.rows("generador", "SELECT attempts FROM failure", "read") == [(2,)])
     with engine.begin() as tx:
         tx.execute(failure.delete())
+
+
+# --- operators
+
+
+def test_read_models_are_rebuilt_while_wishes_go_on_and_were_right(system: System) -> None:
+    """All that these tests have done is shown as the events tell it; what is asked meanwhile is not lost."""
+    with ThreadPoolExecutor(1) as others:
+        asked = others.submit(lambda: [system.issue(f"meanwhile-{number}") for number in range(10)])
+        for name in ("protools_saga", "bff"):
+            compared = system.run("projections", "rebuild", name, "--dry-run")
+            assert compared.returncode == 0, compared.stdout
+        rebuilt = system.run("projections", "rebuild", "bff", "--why", "to be sure", "--json")
+        asked.result()
+    assert rebuilt.returncode == 0
+    counts = [(table["changed"], table["foreign"]) for table in json.loads(rebuilt.stdout)["tables"]]
+    assert set(counts) == {(0, 0)}
+    assert all(system.password(f"meanwhile-{number}") for number in range(10))
+
+
+def test_a_service_that_is_paused_lets_its_commands_wait_and_goes_on_once_resumed(system: System) -> None:
+    """The front door accepts as ever; what was asked meanwhile is done afterwards, once."""
+    assert system.run("pause", "correo", "--why", "its server moves").returncode == 0
+    system.eventually(lambda: PAUSED.search(system.log.read_text()))
+    handled = system.rows("correo", "SELECT COUNT(*) FROM inbox")
+    waiting = system.accept("patient")
+    target = "SELECT target FROM saga WHERE id = :id"
+    system.eventually(lambda: system.rows("protools_saga", target, id=waiting) == [("correo",)])
+    assert "correo  *" in system.run("pauses").stdout
+    assert system.rows("correo", "SELECT COUNT(*) FROM inbox") == handled
+    assert system.run("resume", "correo", "--why", "moved").returncode == 0
+    assert system.outcome(waiting)["status"] == "completed"
+    assert len(system.mails_to("patient@example.test")) == 1
+
+
+PAUSED = re.compile(r"paused .*\*")
+"""What the worker says once it has heard it."""

@@ -209,6 +209,10 @@ def test_a_user_who_is_erased_is_named_nowhere(system: System) -> None:
     erased = system.run("erase", ada.id, "--as", "boss", "--why", "asked")
     assert erased.returncode == 0, erased.stderr
     system.eventually(system.is_at_rest)
+    for name in ("usuarios", "correo", "bff"):  # events tell of nobody any more either
+        rebuilt = system.run("projections", "rebuild", name, "--why", "to be sure", "--json")
+        assert rebuilt.returncode == 0, rebuilt.stderr
+        assert [one for one in json.loads(rebuilt.stdout)["tables"] if one["changed"] or one["foreign"]] == []
     gone = (b"username@example.test", b"le-guin@new.test", b"only-asked@new.test", b"Ursula-Katherine")
     stored = system.everything_stored()
     assert [name for name in gone if name in stored] == []

@@ -62,7 +62,7 @@ def the_front_door() -> Service:
     return door
 
 
-class _ServiceName(click.ParamType[str]):
+class ServiceName(click.ParamType[str]):
     """The name of a service of the system."""
 
     name = "service"
@@ -74,7 +74,7 @@ class _ServiceName(click.ParamType[str]):
         return str(value)
 
 
-in_service = click.option("--service", type=_ServiceName(), help="Look in this service only.")
+in_service = click.option("--service", type=ServiceName(), help="Look in this service only.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import structlog
@@ -198,18 +199,29 @@ class DutyThread(threading.Thread):
         self._woken.set()
 
 
+Hear = Callable[[Any], object]
+NOBODY: Mapping[str, Hear] = MappingProxyType({})
+
+
 class Lookout:
     """Look every `every_s` seconds whether something is due, for all duties at once, and wake those that have it."""
 
     def __init__(
-        self, engine: Engine, clock_offset: float, threads: Iterable[DutyThread], every_s: float = LOOK_S
+        self,
+        engine: Engine,
+        clock_offset: float,
+        threads: Iterable[DutyThread],
+        every_s: float = LOOK_S,
+        asked: Mapping[str, Hear] = NOBODY,
     ) -> None:
+        """`asked` are further queries for one value each, with who hears it at every look."""
         self._engine, self._every_s = engine, every_s
         self._threads = [thread for thread in threads if thread.due]
         self._watched = [(thread, due) for thread in self._threads for due in thread.due]
         self._clock = database.clock_sql(engine.dialect.name, clock_offset)
         looks = [self._exists(due, when) for when in (self._has_come, self._is_too_far) for _, due in self._watched]
-        self._query = f"SELECT {', '.join(looks)}"
+        self._hearing = list(asked.values())
+        self._query = f"SELECT {', '.join([*looks, *(f'({query})' for query in asked)])}"
         self._stopping = threading.Event()
 
     def _has_come(self, due: Due) -> str:
@@ -232,13 +244,16 @@ class Lookout:
         found = database.glance(self._engine, self._query)
         count = len(self._watched)
         woken = set()
-        for (thread, due), is_due, is_too_far in zip(self._watched, found[:count], found[count:], strict=True):
+        looked, heard = found[: 2 * count], found[2 * count :]
+        for (thread, due), is_due, is_too_far in zip(self._watched, looked[:count], looked[count:], strict=True):
             if is_too_far:
                 self._bring_forward(due)
             if is_due or is_too_far:
                 woken.add(thread)
         for thread in self._threads:
             (thread.wake if thread in woken or thread.wanted() else thread.calm)()
+        for hear, value in zip(self._hearing, heard, strict=True):
+            hear(value)
 
     def _bring_forward(self, due: Due) -> None:
         """Let what waits for a time that no wait reaches be due now, but for what another transaction holds."""

@@ -115,26 +115,13 @@ class Projector:
             self._commit(batch[len(batch) // 2 :], hurried=hurried)
 
     def _write(self, batch: Sequence[Received], *, hurried: bool) -> None:
-        rows, failed = self._projected(batch)
+        rows, failed = projected(self._projections, batch)
         with self._engine.begin() as tx:
             if hurried:
                 database.hurry(tx)
             if rows:
-                change(tx, [_newest(table, rows[table]) for table in sorted(rows, key=lambda t: t.name)])
+                change(tx, [newest(table, rows[table]) for table in sorted(rows, key=lambda t: t.name)])
         self._keep_failures(failed)
-
-    def _projected(self, batch: Sequence[Received]) -> tuple[Rows, list[tuple[Received, Exception]]]:
-        rows: Rows = defaultdict(dict)
-        failed: list[tuple[Received, Exception]] = []
-        for received in batch:
-            try:
-                if received.message is None:
-                    raise received.error or ValueError("nothing to read")
-                for table, row in self._projections[type(received.message.body)].function(received.message):
-                    _keep_newest(rows[table], table, dict(row))
-            except Exception as error:
-                failed.append((received, error))
-        return rows, failed
 
     def _keep_failures(self, failed: Sequence[tuple[Received, Exception]]) -> None:
         if failed:
@@ -164,13 +151,13 @@ class Projector:
             self._tell(readable(received))
 
     def _retry(self, identifier: str, received: Sequence[Received]) -> Exception | None:
-        rows, failed = self._projected(received)
+        rows, failed = projected(self._projections, received)
         if failed:
             return failed[0][1]
         try:
             with self._engine.begin() as tx:
                 database.hurry(tx)
-                change(tx, [*(_newest(table, rows[table]) for table in rows), Delete(failure, [identifier])])
+                change(tx, [*(newest(table, rows[table]) for table in rows), Delete(failure, [identifier])])
         except Exception as error:
             if verdict(error) in ("wait", "reconnect"):
                 raise
@@ -183,12 +170,30 @@ class Projector:
             tx.execute(update(failure).where(failure.c.id == row["id"]).values({**row, "due_at": due_at}))
 
 
+def projected(
+    projections: Mapping[type, Projection[Any]], batch: Sequence[Received]
+) -> tuple[Rows, list[tuple[Received, Exception]]]:
+    """Return what events become, the newest row of each key, and those that could not be projected, each with why."""
+    rows: Rows = defaultdict(dict)
+    failed: list[tuple[Received, Exception]] = []
+    for received in batch:
+        try:
+            if received.message is None:
+                raise received.error or ValueError("nothing to read")
+            for table, row in projections[type(received.message.body)].function(received.message):
+                _keep_newest(rows[table], table, dict(row))
+        except Exception as error:
+            failed.append((received, error))
+    return rows, failed
+
+
 def _keep_newest(rows: dict[tuple[Any, ...], Row], table: Table, row: Row) -> None:
     key = tuple(row[column.name] for column in table.primary_key.columns)
     if key not in rows or rows[key]["version"] < row["version"]:
         rows[key] = row
 
 
-def _newest(table: Table, rows: dict[tuple[Any, ...], Row]) -> Insert:
+def newest(table: Table, rows: Mapping[tuple[Any, ...], Row]) -> Insert:
+    """Return the change that writes rows, of which a table keeps the newest; a history keeps what it has."""
     ordered = [row for _, row in sorted(rows.items())]
     return Insert(table, ordered, "ignore" if "version" in table.primary_key.columns else "if-newer")

@@ -152,6 +152,15 @@ latest = Rows[Row](
     Column("late", Integer, nullable=False, comment="number of older events that came after it and changed nothing"),
 )
 
+pause = Rows[Row](
+    "pause",
+    DELIVERY,
+    Column("topic", String, primary_key=True, comment="a type that is paused; * is all that the service handles"),
+    Column("who", String, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("at", Double, nullable=False),
+)
+
 audit = Rows[Row](
     "audit",
     DELIVERY,

@@ -22,7 +22,7 @@ from pulsaga.broker import Wire
 from pulsaga.delivery import database
 from pulsaga.delivery.avro import CommittedSchemas, rewritten
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.tables import DELIVERY, Id, event, inbox, pack, pack_delivery, unpack, unpack_delivery
+from pulsaga.delivery.tables import DELIVERY, Id, audit, event, inbox, pack, pack_delivery, unpack, unpack_delivery
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError
@@ -33,6 +33,10 @@ from pulsaga.saga.tables import saga
 from pulsaga.service import Service
 from pulsaga.settings import Role, Side
 
+ERASE_ACTION, ERASED_ACTION = "erase", "erased"
+"""How the audit calls that it begins, and that it has ended."""
+UNFINISHED_S = 24 * 3600.0
+"""Seconds after which one that has not ended is taken for one that nobody goes on with."""
 PASSES = 10
 """Times that everything is looked through at most: services go on working, and a saga may lead to a further one."""
 PAGE = 500
@@ -146,9 +150,24 @@ def erase(runtimes: Runtimes, person_id: str, by: Signature) -> int | None:
     )
     eraser = Eraser(person, NAMED | named, blanked, runtimes.settings.key("INTERNAL_TOKEN"))
     _refuse_while_running(runtimes, eraser)
-    if not _is_agreed(runtimes, Act(by, "erase", person_id)):
+    if not _is_agreed(runtimes, Act(by, ERASE_ACTION, person_id)):
         return None
-    return _erase_everywhere(runtimes, services, known.keys(), eraser)
+    changed = _erase_everywhere(runtimes, services, known.keys(), eraser)
+    _note_end(runtimes, Act(by, ERASED_ACTION, person_id), changed)
+    return changed
+
+
+def refuse_while_erasing(runtimes: Runtimes, since: float) -> None:
+    """Raise DomainError while somebody is being erased, or was since then: what was read before may name them."""
+    with runtimes.coordinator.write.connect() as connection:
+        recent = database.now(connection, runtimes.settings.clock_offset) - UNFINISHED_S
+        query = select(audit.c.action, audit.c.subject, audit.c.at).order_by(audit.c.at)
+        query = query.where(audit.c.action.in_([ERASE_ACTION, ERASED_ACTION]), audit.c.at > min(recent, since))
+        found = {subject: (action, at) for action, subject, at in connection.execute(query)}
+    if about := sorted(subject for subject, (action, at) in found.items() if action == ERASE_ACTION or at >= since):
+        raise DomainError(
+            "erasing", f"somebody is being erased, or was meanwhile ({', '.join(about)}): begin again after that"
+        )
 
 
 def _known(runtimes: Runtimes, service: Service, person_id: str) -> Person | None:
@@ -176,6 +195,12 @@ def _refuse_while_running(runtimes: Runtimes, eraser: Eraser) -> None:
 def _is_agreed(runtimes: Runtimes, act: Act) -> bool:
     with runtimes.coordinator.write.begin() as tx:
         return carry_out(runtimes, tx, act, database.now(tx, runtimes.settings.clock_offset))
+
+
+def _note_end(runtimes: Runtimes, act: Act, changed: int) -> None:
+    with runtimes.coordinator.write.begin() as tx:
+        row = act.row(database.now(tx, runtimes.settings.clock_offset), records=changed)
+        tx.execute(audit.insert().values(row))
 
 
 def _erase_everywhere(runtimes: Runtimes, services: list[Service], knowing: Iterable[str], eraser: Eraser) -> int:

@@ -14,6 +14,7 @@ from pulsaga.broker import Delivery, Subscription, Wire
 from pulsaga.delivery.blame import Verdict, verdict
 from pulsaga.delivery.dispatch.dispatcher import Dispatcher
 from pulsaga.delivery.dispatch.failures import FIRST, Retry, stored_delivery
+from pulsaga.delivery.dispatch.pausing import is_paused
 from pulsaga.delivery.dispatch.reader import Reader, Received, readable
 from pulsaga.delivery.loop import keep_trying, receive_until
 from pulsaga.delivery.tables import failure
@@ -116,7 +117,7 @@ def _judged(error: Exception) -> Verdict:
 
 
 def _take_failures(uow: UnitOfWork) -> list[Row]:
-    rows = uow.claim(failure, failure.c.due_at <= uow.now, failure.c.due_at, FAILURE_PAGE)
+    rows = uow.claim(failure, (failure.c.due_at <= uow.now) & ~is_paused(), failure.c.due_at, FAILURE_PAGE)
     for row in rows:
         uow.remove(failure, row["id"])
         uow.append(failure, {**row, "due_at": uow.now + RETRY_LEASE_S})

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pulsaga.delivery import database
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.messages import MEMORY_S, first_id
-from pulsaga.delivery.tables import LETTERS, event, failure, inbox, incident, outbox, unpack
+from pulsaga.delivery.tables import LETTERS, event, failure, inbox, incident, outbox, pause, unpack
 from pulsaga.errors import Unavailable
 from pulsaga.operate.verify.catalogue import Catalogue
 from pulsaga.operate.verify.check import FactTable, Floor
@@ -141,6 +141,7 @@ def _delivery(service: str, floor: Floor, moved: str) -> Iterator[Feed]:
     yield Feed(told, lambda rows: rows_of("event", rows, service))
     met = select(inbox.c.id, inbox.c.hash.is_(None)).where(inbox.c.consumer == service, inbox.c.id >= floor.id)
     yield Feed(met, partial(_met_facts, service))
+    yield Feed(_columns(pause, "topic", "at"), lambda rows: rows_of("paused", rows, service))
     yield Feed(_columns(outbox, "id", "topic", "due_at", "wire"), partial(_outbox_facts, service))
     for table in LETTERS:
         letters = select(table.c.id, table.c.topic, table.c.outcome.is_(None))

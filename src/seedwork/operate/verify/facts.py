@@ -38,6 +38,7 @@ DELIVERED = {
     "dead": "service, id, topic, is_open",
     "incident": "service, kind, subject, is_open",
     "clock": "service, side, now",
+    "paused": "service, topic, at",
 }
 """What is known of every system: its sagas, and what each service was told, did and said."""
 INDEXES = {
@@ -163,12 +164,18 @@ class Facts:
     def _note_who_lives(self, *, at_rest: bool) -> None:
         """Note when the newest message was made that each service has handled: what is much older, it never got.
 
-        At rest nothing is on its way, so whatever was not handled is missing.
+        At rest nothing is on its way, so whatever was not handled is missing, but for what came after a pause began.
         """
         self._file.execute("CREATE TABLE lived (service, until)")
         for service in self._catalogue.services:
             until = EVER if at_rest else self._newest_handled(service)
+            until = min(until, self._paused_at(service))
             self._file.execute("INSERT INTO lived VALUES (?, ?)", (service, until))
+
+    def _paused_at(self, service: str) -> float:
+        query = "SELECT MIN(at) FROM paused WHERE service = ?"
+        began = next(iter(self._file.execute(query, (service,))))[0]
+        return EVER if began is None else float(began)
 
     def _newest_handled(self, service: str) -> float:
         query = "SELECT MAX(id) FROM met WHERE service = ? AND how = 'handled'"

@@ -95,6 +95,8 @@ STUCK = (
         """
         SELECT f.id, f.service || ', ' || f.side || ' side: ' || f.topic FROM failure f
         JOIN clock c ON c.service = f.service AND c.side = f.side WHERE f.due_at + :bound < c.now
+          AND NOT EXISTS (SELECT 1 FROM paused p
+              WHERE p.service = f.service AND f.side = 'write' AND p.topic IN ('*', f.topic))
         """,
     ),
     Check(
