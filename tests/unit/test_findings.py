@@ -168,6 +168,18 @@ def test_a_process_that_is_to_run_has_a_moment_to_start() -> None:
     assert findings(replace(young, write={"stock": replace(WELL, beats=[])})) == []
 
 
+def test_what_is_paused_is_shown_and_blamed_for_nothing() -> None:
+    """Somebody said so, and why: its silence and its backlog are no news."""
+    paused = {"topic": "stock.reserve", "who": "ada", "why": "the warehouse counts", "at": NOW - 60}
+    owed = Broker(owed=[Owed("stock.reserve", "stock", 4, 0)])
+    silent = replace(PICTURE.sagas, silences=[Silence("stock", 12, 41.0, GREY)])
+    picture = replace(with_write(pauses=[paused]), broker=owed, sagas=silent)
+    assert findings(picture) == []
+    assert "  paused: stock.reserve of stock, by ada at 00:15:40: the warehouse counts" in list(lines(picture, []))
+    other = replace(picture, broker=Broker(owed=[Owed("stock.release", "stock", 4, 0)]))
+    assert [one.kind for one in findings(other)] == ["unread"]
+
+
 def test_what_is_over_is_shown_for_a_while() -> None:
     """Whoever was woken wants to know whether it still is so."""
     over = {**INCIDENT, "kind": "silent", "subject": "stock", "closed_at": NOW - 50}

@@ -8,23 +8,23 @@ import click
 
 from pulsaga.operate import pausing
 from pulsaga.operate.acting import Runtimes, Signature
+from pulsaga.operate.listing import Listing, lists
 from pulsaga_program.commands.operators import (
     ServiceName,
     acting,
-    as_json,
     in_service,
     operator,
     tell_done,
     the_runtimes,
 )
-from pulsaga_program.terminal import tell, tell_json
+from pulsaga_program.terminal import example
 
 Deed = Callable[[Runtimes, str, str | None, Signature], bool]
 a_service = click.argument("service", type=ServiceName())
 a_type = click.argument("message_type", required=False)
 
 
-@click.command()
+@click.command(epilog=example("pause stock stock.reserve --why 'the warehouse counts'"))
 @a_service
 @a_type
 @acting
@@ -36,7 +36,7 @@ def pause(service: str, message_type: str | None, who: str | None, why: str) -> 
     _act("pause", pausing.pause, service, message_type, operator_of=(who, why))
 
 
-@click.command()
+@click.command(epilog=example("resume stock --why 'counted'"))
 @a_service
 @a_type
 @acting
@@ -51,16 +51,11 @@ def _act(name: str, deed: Deed, service: str, message_type: str | None, *, opera
     tell_done(done, f"{name} {service}{f' {message_type}' if message_type else ''}")
 
 
-@click.command()
+@click.command(epilog=example("pauses"))
 @in_service
-@as_json
-def pauses(service: str | None, as_json: bool) -> None:
+@lists
+def pauses(service: str | None) -> Listing:
     """List what is paused, the longest first, with who and why."""
     with the_runtimes() as runtimes:
         found = pausing.pauses(runtimes, [service] if service else runtimes.system.names)
-    if as_json:
-        tell_json(found)
-        return
-    for row in found:
-        tell("{at}  {service}  {topic}  {who}: {why}".format_map(row))
-    tell(f"{len(found)} pauses")
+    return Listing(("at", "service", "topic", "who", "why"), found, f"{len(found)} pauses")

@@ -14,37 +14,32 @@ import click
 
 from pulsaga.delivery.messages import contract_of
 from pulsaga.located import the_system
+from pulsaga.operate.listing import Listing, lists
 from pulsaga.operate.rebuilding.building import Outcome
 from pulsaga.operate.rebuilding.models import ReadModel, read_model, read_models
 from pulsaga.operate.rebuilding.rebuild import compare
 from pulsaga.operate.rebuilding.rebuild import rebuild as rebuild_now
 from pulsaga.operate.rebuilding.shadow import KINDS
 from pulsaga_program.commands.operators import as_json, operator, tell_done, the_runtimes
-from pulsaga_program.terminal import tell, tell_json
+from pulsaga_program.terminal import example, tell, tell_json
 
 EVERY = 10_000
 """Events after which progress is told."""
 
 
-@click.group()
+@click.group(epilog=example("projections list"))
 def projections() -> None:
     """Look at read models; build them anew from the events that they show."""
 
 
-@projections.command("list")
-@as_json
-def list_models(as_json: bool) -> None:
+@projections.command("list", epilog=example("projections list"))
+@lists
+def list_models() -> Listing:
     """List the read models: their tables, whose events they show, and what keeps one from being built anew."""
     found = [_summary(model) for model in read_models(the_system())]
-    if as_json:
-        tell_json(found)
-        return
-    for one in found:
-        tell(f"{one['name']}  {', '.join(one['tables'])}")
-        tell(f"  shows {', '.join(one['events'])}")
-        for obstacle in one["obstacles"]:
-            tell(f"  cannot be rebuilt: {obstacle}")
-    tell(f"{len(found)} read models")
+    rows = [{name: value if name == "name" else ", ".join(value) for name, value in one.items()} for one in found]
+    columns = ("name", "tables", "events", "obstacles")
+    return Listing(columns, rows, f"{len(found)} read models", document=found)
 
 
 def _summary(model: ReadModel) -> dict[str, Any]:
@@ -53,7 +48,7 @@ def _summary(model: ReadModel) -> dict[str, Any]:
     return {"name": model.name, "tables": tables, "events": events, "obstacles": list(model.obstacles())}
 
 
-@projections.command()
+@projections.command(epilog=example("projections rebuild stock --dry-run"))
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Say how it differs, change nothing; exit 1 when it does.")
 @click.option("--show", "shown", type=click.IntRange(0, 100_000), default=20, show_default=True, help="Rows per table.")
@@ -118,8 +113,8 @@ def _print(outcome: Outcome, verb: str) -> None:
         for kind, number in one.counts.items():
             if number:
                 tell(f"  {kind}: {KINDS[kind]}")
-        for example in one.examples:
-            tell(_line(example))
+        for row in one.examples:
+            tell(_line(row))
     for name in outcome.kept:
         tell(f"{name}: left as it is, for no event tells anything of it")
 

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pulsaga.delivery.dispatch.pausing import EVERYTHING
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.waiting import UNPUBLISHED_AFTER_S
 from pulsaga.operate.status.survey import Picture, Write, is_alive
@@ -108,9 +109,15 @@ def _away_s(write: Write, kind: str, since: float) -> float:
     return float(write.now - max([since, *gone]))
 
 
+def pauses(picture: Picture, service: str, topic: str | None = None) -> list[Row]:
+    """Return what is paused of a service, or what keeps one topic of it from being taken."""
+    known = picture.write[service].pauses if service in picture.write else ()
+    return [row for row in known if topic is None or row["topic"] in (EVERYTHING, topic)]
+
+
 def _silent(picture: Picture) -> Iterator[Finding]:
     for one in picture.sagas.silences:
-        if one.is_unusual:
+        if one.is_unusual and not pauses(picture, one.target):
             yield Finding(
                 kind="silent",
                 service=one.target,
@@ -141,7 +148,7 @@ def _work(picture: Picture) -> Iterator[Finding]:
 def _unread(picture: Picture) -> Iterator[Finding]:
     unread: Counter[str] = Counter()
     for one in picture.broker.owed:
-        if one.messages and not one.consumers:
+        if one.messages and not one.consumers and not pauses(picture, one.subscription, one.topic):
             unread[one.subscription] += one.messages
     for subscription, messages in unread.items():
         detail = f"{messages} messages, and nobody takes them"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from pulsaga.delivery.dispatch.pausing import EVERYTHING
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.operate.status.findings import LIVE, Finding, alive, is_to_run, running
@@ -20,11 +21,19 @@ def lines(picture: Picture, found: list[Finding]) -> Iterator[str]:
         yield f"! {one.subject}: {one.detail}"
     for look in dict.fromkeys(one.look for one in found if one.look):
         yield f"  see: {look}"
+    yield from _paused(picture)
     yield from _over(picture)
     yield ""
     yield from _services(picture)
     yield from _sagas(picture)
     yield from _owed(picture)
+
+
+def _paused(picture: Picture) -> Iterator[str]:
+    for service, write in picture.write.items():
+        for row in write.pauses:
+            about = service if row["topic"] == EVERYTHING else f"{row['topic']} of {service}"
+            yield f"  paused: {about}, by {row['who']} at {_time(row['at'])}: {row['why']}"
 
 
 def _over(picture: Picture) -> Iterator[str]:
@@ -122,6 +131,7 @@ def _service(picture: Picture, service: str, write: Write) -> dict[str, Any]:
         "processes": [_process(beat) for beat in write.beats if alive([beat], beat["kind"], write.now)],
         "outbox": write.outbox._asdict(),
         "waiting": [one._asdict() for one in (*write.waiting, *([read.unprojected] if read else []))],
+        "pauses": [{**row, "at": rfc3339(row["at"])} for row in write.pauses],
         "dead_letters": [asdict(group) for group in write.letters],
     }
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, Select, func, select
 from pulsaga.broker import Owed, connect_admin
 from pulsaga.delivery import database
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.tables import dead_letter, heartbeat, incident
+from pulsaga.delivery.tables import dead_letter, heartbeat, incident, pause
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.waiting import FAILURES, Backlog, backlogs, unpublished
 from pulsaga.running.gauges import live_sagas
@@ -67,6 +67,8 @@ class Write(Asked):
     outbox: Backlog = Backlog("unpublished")
     waiting: Sequence[Backlog] = ()
     letters: Sequence[Letters] = ()
+    pauses: Sequence[Row] = ()
+    """Message types that its workers do not take, `*` for all, with who said so and why."""
     incidents: Sequence[Row] = ()
     """Those that are open, and those that were closed lately."""
 
@@ -184,6 +186,7 @@ def _write(settings: Settings, service: Service) -> Asked:
             outbox=unpublished(tx, now),
             waiting=backlogs(tx, [FAILURES, *service.waiting], now),
             letters=_letters(tx, now),
+            pauses=_rows(tx, select(pause).order_by(pause.c.at)),
             incidents=_rows(tx, select(incident).where(recent).order_by(incident.c.at).limit(MOST)),
         )
 
