@@ -986,6 +986,19 @@ def test_the_command_line_lists_and_closes_incidents(company: Company, tmp_path:
     assert "0 incidents" in program.run("incidents", "list").stdout
 
 
+def test_incidents_of_one_fingerprint_are_one_group_counted_by_hour(company: Company, tmp_path: Path) -> None:
+    """Five hundred of one bad deployment are one matter, and when they began to come says which deployment."""
+    identifier = a_conflict(company)
+    program = Program(tmp_path, {**FOUND, **KEYS})
+    title = "1 × conflict generador.generate-password same-id-other-body of generador, 1 of them in the last hour"
+    assert title in program.run("incidents", "list").stdout
+    program.run("incidents", "close", identifier, "--why", "looked into")
+    (group,) = json.loads(program.run("incidents", "list", "--since", "1h", "--json").stdout)
+    assert (group["kind"], group["topic"], group["count"]) == ("conflict", "generador.generate-password", 1)
+    assert group["by_hour"] == [0] * 23 + [1]
+    assert group["incidents"][0]["closed_at"]
+
+
 # --- where sagas stand, and what happened to them
 
 

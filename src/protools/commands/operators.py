@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -20,12 +21,12 @@ from pulsaga.errors import SettingError, Unavailable
 from pulsaga.located import the_system
 from pulsaga.operate import incidents
 from pulsaga.operate.acting import Runtimes, Signature
-from pulsaga.operate.listing import Listing, lists
+from pulsaga.operate.listing import Listing, Section, lists
 from pulsaga.running.runtime import Runtime, open_runtime
 from pulsaga.service import Service
 from pulsaga.settings import Settings
 from pulsaga.text import printable
-from pulsaga_program.terminal import SOME_ID, example, tell
+from pulsaga_program.terminal import SOME_ID, Time, example, tell
 
 F = TypeVar("F", bound=Callable[..., Any])
 NOT_YET_AGREED = 3
@@ -116,15 +117,33 @@ def incidents_group() -> None:
     """Look at everything that was put in front of an operator."""
 
 
-@incidents_group.command("list", epilog=example("incidents list --watch"))
+@incidents_group.command("list", epilog=example("incidents list --since 1h"))
 @in_service
+@click.option("--since", type=Time(), metavar="TIME", help="Those that have ended since, too: RFC 3339, or 1h, 1d ago.")
 @lists
-def list_incidents(service: str | None) -> Listing:
-    """List open incidents of all services, the oldest first."""
+def list_incidents(service: str | None, since: float | None) -> Listing:
+    """List open incidents of all services; those of one kind, message type and code are a group, the largest first."""
     with the_runtimes() as runtimes:
-        found = incidents.incidents(runtimes, [service] if service else runtimes.system.names)
-    columns = ("at", "service", "kind", "id", "subject", "code", "detail")
-    return Listing(columns, found, f"{len(found)} incidents")
+        found = incidents.incidents(runtimes, [service] if service else runtimes.system.names, since)
+    groups, now = incidents.grouped(found), time.time()
+    names = ("service", "kind", "topic", "code")
+    counted = {key: {"count": len(group), "by_hour": incidents.by_hour(group, now)} for key, group in groups.items()}
+    document = [
+        {**dict(zip(names, key, strict=True)), **counted[key], "incidents": group} for key, group in groups.items()
+    ]
+    columns = ("at", "closed_at", "id", "subject", "detail")
+    sections = [Section(_title(key, group, now), group[:SHOWN], len(group[SHOWN:])) for key, group in groups.items()]
+    return Listing(columns, found, f"{len(found)} incidents", sections, document)
+
+
+SHOWN = 5
+"""Incidents of one group that are shown as text."""
+
+
+def _title(key: incidents.Fingerprint, group: Sequence[dict[str, Any]], now: float) -> str:
+    service, *about = key
+    lately = incidents.by_hour(group, now)[-1]
+    return f"{len(group)} × {' '.join(filter(None, about))} of {service}, {lately} of them in the last hour"
 
 
 @incidents_group.command("close", epilog=example(f"incidents close {SOME_ID} --why 'looked into'"))
