@@ -28,6 +28,7 @@ from pulsaga.delivery.incidents import close_incidents, open_incident
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import failure, heartbeat, incident, outbox
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
+from pulsaga.delivery.waiting import unpublished
 from pulsaga.errors import Unavailable
 from pulsaga.operate.status.findings import findings
 from pulsaga.operate.status.survey import survey
@@ -161,6 +162,18 @@ def test_a_service_that_owes_an_answer_for_unusually_long_is_an_incident(setting
         tx.execute(update(saga).values(asked_at=time.time()))
     look()
     assert rows(desk, incident)[0]["closed_at"] is not None
+    desk.runtime.write.dispose()
+
+
+def test_a_command_that_is_sent_again_makes_no_old_outbox(settings: Settings) -> None:
+    """It keeps its id, which tells when it was first sent; it waits for the broker a moment only."""
+    desk = make_desk(settings, "protools_saga")
+    old = "01000000-0000-7000-8000-00000000000"
+    with desk.runtime.write.begin() as tx:
+        tx.execute(insert(outbox).values(id=f"{old}1", topic="generador.generate-password", wire=b"", due_at=9e9))
+        assert unpublished(tx, time.time(), told_by="protools_saga")[:3] == ("unpublished", 1, 0.0)
+        tx.execute(insert(outbox).values(id=f"{old}2", topic="protools_saga.saga-moved", wire=b"", due_at=9e9))
+        assert unpublished(tx, time.time(), told_by="protools_saga").oldest_s > 1000
     desk.runtime.write.dispose()
 
 

@@ -24,7 +24,16 @@ def heard(*beats: Beat, at: float = LATER) -> Register:
     register = Register("own", since=0.0)
     for beat in (OWN, *beats):
         register.hear(beat, at)
+    register.since = 0.0  # as if it had heard itself all the time
     return register
+
+
+def keep_beating(register: Register, begun: float, seconds: float) -> float:
+    """Let the watch hear itself for so long; return the time then."""
+    for second in range(int(seconds) + 1):
+        register.hear(OWN, begun + second)
+    register.hear(OWN, begun + seconds)
+    return begun + seconds
 
 
 def found(register: Register, now: float = LATER) -> dict[tuple[str, str], tuple[str, str]]:
@@ -52,11 +61,11 @@ def test_a_process_that_said_its_end_is_missed_when_no_other_came() -> None:
     ended = replace(STOCK, ended_at=50.0)
     register = heard(ended)
     assert found(register) == {}
-    register.hear(OWN, LATER + ALIVE_S + 1)
-    _, detail = found(register, LATER + ALIVE_S + 1)["process-missing", "stock worker"]
+    now = keep_beating(register, LATER, ALIVE_S + 1)
+    _, detail = found(register, now)["process-missing", "stock worker"]
     assert detail == "0 of 1 run; b:2 ended at 1970-01-01T00:00:50.000Z"
-    register.hear(replace(STOCK, id="s2"), LATER + ALIVE_S + 1)
-    assert found(register, LATER + ALIVE_S + 1) == {}
+    register.hear(replace(STOCK, id="s2"), now)
+    assert found(register, now) == {}
 
 
 def test_one_of_several_is_missed_and_more_than_enough_are_not() -> None:
@@ -73,6 +82,15 @@ def test_whoever_does_not_hear_itself_blames_the_broker_and_nobody_else() -> Non
     """With the broker down nobody is heard: incidents about processes that run would hide the one that counts."""
     register = heard(STOCK)
     assert [*found(register, LATER + ALIVE_S + 1)] == [("broker-silent", "broker")]
+
+
+def test_when_the_broker_is_back_the_others_have_their_time_to_be_heard() -> None:
+    """The first to hear itself again must not take all others for dead."""
+    register, later = heard(STOCK), LATER + 60
+    register.hear(OWN, later)
+    assert found(register, later) == {}
+    now = keep_beating(register, later, ALIVE_S + 1)
+    assert [*found(register, now)] == [("process-missing", "stock worker")]
 
 
 def test_a_process_that_waits_for_long_is_named_with_what_it_waits_for() -> None:

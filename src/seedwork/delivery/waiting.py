@@ -87,10 +87,15 @@ def _backlog(tx: Connection, one: Waiting, now: float) -> Backlog:
     )
 
 
-def unpublished(tx: Connection, now: float) -> Backlog:
-    """Count the committed messages that the broker has not confirmed."""
+def unpublished(tx: Connection, now: float, *, told_by: str | None = None) -> Backlog:
+    """Count the committed messages that the broker has not confirmed.
+
+    Their age is that of the oldest. Of a coordinator, `told_by` its name, only what it tells has an age: it sends
+    commands again under the ids that they had, and each such move is told, too.
+    """
     count = tx.execute(select(func.count()).select_from(outbox)).scalar_one()
-    first = tx.execute(select(outbox.c.id).order_by(outbox.c.id).limit(1)).scalar()
+    aged = select(outbox.c.id).order_by(outbox.c.id).limit(1)
+    first = tx.execute(aged.where(outbox.c.topic.startswith(f"{told_by}.")) if told_by else aged).scalar()
     return Backlog("unpublished", count, max(0.0, now - id_time(first).timestamp()) if first else 0.0)
 
 

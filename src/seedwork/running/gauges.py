@@ -80,7 +80,7 @@ def _pools(engines: Mapping[str, Engine]) -> Families:
 def _service(runtime: Runtime) -> Families:
     with runtime.write.connect() as tx:
         now = database.now(tx, runtime.settings.clock_offset)
-        yield from _outbox(tx, now)
+        yield from _outbox(tx, now, runtime.service if runtime.service == runtime.system.name else None)
         yield from _waiting(tx, [FAILURES, *runtime.system[runtime.service].waiting], now)
         letters = tx.execute(select(func.count()).where(dead_letter.c.outcome.is_(None))).scalar_one()
         yield _gauge("dead_letters_open", "Dead letters that nobody has dealt with.", (), [((), letters)])
@@ -93,8 +93,8 @@ def _service(runtime: Runtime) -> Families:
         yield _gauge("inbox_rows", "Messages that the inbox knows, about.", (), [((), float(about))])
 
 
-def _outbox(tx: Connection, now: float) -> Families:
-    found = unpublished(tx, now)
+def _outbox(tx: Connection, now: float, told_by: str | None) -> Families:
+    found = unpublished(tx, now, told_by=told_by)
     yield _gauge("outbox_messages", "Messages that the broker has not confirmed.", (), [((), found.waiting)])
     yield _gauge("outbox_oldest_seconds", "Age of the oldest of them.", (), [((), found.oldest_s)])
 

@@ -107,6 +107,7 @@ class Heartbeat:
             started_at=OURS.started_at,
         )
         self._waiting = [FAILURES, *runtime.system[runtime.service].waiting]
+        self._told_by = runtime.service if runtime.service == runtime.system.name else None
         self._stopping = threading.Event()
         self.hears: Callable[[], Hears | None] = lambda: None
 
@@ -169,7 +170,7 @@ class Heartbeat:
 
     def _settle(self, uow: UnitOfWork) -> None:
         """Open an incident for work of this service that fails for long, and close it when that is over."""
-        found = problems(backlogs(uow.tx, self._waiting, uow.now), unpublished(uow.tx, uow.now))
+        found = problems(backlogs(uow.tx, self._waiting, uow.now), unpublished(uow.tx, uow.now, told_by=self._told_by))
         settle_incidents(uow, STANDING, {(kind, subject): (code, detail) for kind, subject, code, detail in found})
 
 

@@ -53,7 +53,9 @@ class Register:
     heard: dict[str, Heard] = field(default_factory=dict)
 
     def hear(self, beat: Beat, now: float) -> None:
-        """Note a beat."""
+        """Note a beat. Whoever hears itself anew, after the broker was away, gives the others their time."""
+        if beat.id == self.own_id and self.is_deaf(now):
+            self.since = now
         self.heard[beat.id] = Heard(now, beat)
         for gone in [key for key, one in self.heard.items() if one.at < now - FORGOTTEN_AFTER_S]:
             del self.heard[gone]

@@ -17,7 +17,9 @@ from pulsaga.saga import silence
 DOCTOR, SAGAS = "protools doctor", "protools sagas list"
 LETTERS, INCIDENTS = "protools dead-letters list", "protools incidents list"
 """Commands that show more."""
-LIVE = frozenset({*WATCHED, *STANDING, silence.KIND, "dead-letter", "suspended"})
+STANDING_KINDS = frozenset({*WATCHED, *STANDING, silence.KIND})
+"""Kinds of incident that open and close by themselves."""
+LIVE = STANDING_KINDS | {"dead-letter", "suspended"}
 """Kinds of incident about what a survey sees for itself."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pulsaga.delivery.dispatch.pausing import EVERYTHING
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
-from pulsaga.operate.status.findings import LIVE, Finding, alive, is_to_run, running
+from pulsaga.operate.status.findings import STANDING_KINDS, Finding, alive, is_to_run, running
 from pulsaga.operate.status.survey import Picture, Write
 
 
@@ -37,11 +37,15 @@ def _paused(picture: Picture) -> Iterator[str]:
 
 
 def _over(picture: Picture) -> Iterator[str]:
-    for service, write in picture.write.items():
-        for row in write.incidents:
-            if row["closed_at"] is not None and row["kind"] in LIVE:
-                lasted = f"{_time(row['at'])} to {_time(row['closed_at'])}"
-                yield f"  over: {service}: {row['kind']} {row['subject']}, {lasted}"
+    pairs = ((service, row) for service, write in picture.write.items() for row in write.incidents)
+    over = [(service, row) for service, row in pairs if row["closed_at"] is not None and row["kind"] in STANDING_KINDS]
+    for service, row in sorted(over, key=lambda pair: float(pair[1]["closed_at"]))[-SHOWN_OVER:]:
+        lasted = f"{_time(row['at'])} to {_time(row['closed_at'])}"
+        yield f"  over: {service}: {row['kind']} {row['subject']}, {lasted}"
+
+
+SHOWN_OVER = 10
+"""Incidents that are over and are shown, the last ones."""
 
 
 def _time(at: float) -> str:

@@ -139,7 +139,7 @@ def questions(system: System, settings: Settings) -> dict[tuple[str, ...], Calla
         ("sagas",): partial(_sagas, system, settings),
     }
     for service in system.all:
-        asked["write", service.name] = partial(_write, settings, service)
+        asked["write", service.name] = partial(_write, system, settings, service)
         if service.projections:
             asked["read", service.name] = partial(_read, settings, service)
     return asked
@@ -176,14 +176,16 @@ def _asking(settings: Settings, service: str, side: Side, ask: Callable[[Connect
         engine.dispose()
 
 
-def _write(settings: Settings, service: Service) -> Asked:
+def _write(system: System, settings: Settings, service: Service) -> Asked:
+    told_by = service.name if service.name == system.name else None
+
     def ask(tx: Connection) -> Asked:
         now = database.now(tx, settings.clock_offset)
         recent = incident.c.closed_at.is_(None) | (incident.c.closed_at > now - RECENT_S)
         return Write(
             now=now,
             beats=_rows(tx, select(heartbeat).order_by(heartbeat.c.kind, heartbeat.c.started_at)),
-            outbox=unpublished(tx, now),
+            outbox=unpublished(tx, now, told_by=told_by),
             waiting=backlogs(tx, [FAILURES, *service.waiting], now),
             letters=_letters(tx, now),
             pauses=_rows(tx, select(pause).order_by(pause.c.at)),
