@@ -14,6 +14,7 @@ from typing import get_args
 from sqlalchemy import Connection, select, text
 
 from pulsaga.broker import BrokerAdmin, connect_admin
+from pulsaga.broker.compatibility import same_schema
 from pulsaga.delivery import database
 from pulsaga.delivery.avro import versions_of
 from pulsaga.delivery.database import open_database, role_name
@@ -186,9 +187,12 @@ def _topics(admin: BrokerAdmin, services: Sequence[Service]) -> Iterator[Found]:
 
 
 def _schemas(admin: BrokerAdmin, topic: str, committed: Sequence[str]) -> Iterator[Found]:
+    registered = admin.schemas(topic)
+    if not all(any(same_schema(known, one) for known in registered) for one in committed):
+        yield Found("broker", f"{topic} lacks a schema that is committed", BOOTSTRAP)
     try:
-        for text_of_one in committed:
-            admin.check_schema(topic, text_of_one)
+        for one in committed:
+            admin.check_schema(topic, one)
     except ProtoolsError as error:
         yield Found("broker", str(error), "another release registered it: deploy what fits, or mend the schema")
 

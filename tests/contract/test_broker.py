@@ -195,6 +195,7 @@ def test_checking_a_schema_registers_nothing(stage: Stage) -> None:
     with pytest.raises(SchemaIncompatible):
         stage.connect().publish([wire(topic, schema="note:2")])
     assert admin.topics() == [topic]
+    assert [json.loads(one) for one in admin.schemas(topic)] == [json.loads(OLD)]
 
 
 @pytest.mark.parametrize("schema", ["note:2", "note:unknown", ""])

@@ -133,6 +133,9 @@ class BrokerAdmin(Protocol):
     def register_schema(self, topic: str, avsc: str) -> None:
         """Register as the next version (or find the equal one); raise SchemaIncompatible as `check_schema` does."""
 
+    def schemas(self, topic: str) -> list[str]:
+        """List the registered Avro schemas of a topic (JSON text), the oldest first."""
+
     def create_subscription(self, topic: str, name: str) -> None:
         """Create a durable subscription at the earliest message."""
 

@@ -142,6 +142,10 @@ class EmbeddedAdmin:
         """Register the next version, or find the equal one."""
         self._link.call("register_schema", topic, avsc)
 
+    def schemas(self, topic: str) -> list[str]:
+        """List the registered schemas of a topic, the oldest first."""
+        return list(self._link.call("schemas", topic))
+
     def create_subscription(self, topic: str, name: str) -> None:
         """Create a durable subscription at the earliest stored message."""
         self._link.call("create_subscription", topic, name)

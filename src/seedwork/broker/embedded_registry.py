@@ -46,6 +46,10 @@ def _schema(store: Store, namespace: str, topic: str, version: int) -> str:
     return texts[version - 1]
 
 
+def _schemas(store: Store, namespace: str, topic: str) -> list[str]:
+    return store.schemas(store.topic(namespace, topic))
+
+
 def _check_schema(store: Store, namespace: str, topic: str, avsc: str) -> None:
     check_compatible(topic, avsc, store.schemas(store.topic(namespace, topic)))
 
@@ -76,6 +80,7 @@ METHODS: Mapping[str, Callable[..., Any]] = {
     "create_topic": Store.create_topic,
     "version": _version,
     "schema": _schema,
+    "schemas": _schemas,
     "check_schema": _check_schema,
     "register_schema": _register_schema,
     "create_subscription": _create_subscription,

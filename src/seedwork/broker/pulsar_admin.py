@@ -57,7 +57,7 @@ class PulsarAdmin:
             self._call("PUT", f"{path}/partitions", self._partitions, also=(409,))
 
     def check_schema(self, topic: str, avsc: str) -> None:
-        check_compatible(topic, avsc, self._schemas(topic))
+        check_compatible(topic, avsc, self.schemas(topic))
 
     def register_schema(self, topic: str, avsc: str) -> None:
         self.check_schema(topic, avsc)
@@ -110,7 +110,7 @@ class PulsarAdmin:
     def close(self) -> None:
         self._http.clear()
 
-    def _schemas(self, topic: str) -> list[str]:
+    def schemas(self, topic: str) -> list[str]:
         answer = self._call("GET", f"/schemas/{self._namespace}/{topic}/schemas", also=(404,))
         found = [] if answer.status == 404 else json.loads(answer.data)["getSchemaResponses"]
         return [schema["data"] for schema in found]
