@@ -29,6 +29,7 @@ LAZY = {
     "incidents": ("pulsaga_program.commands.operators", "incidents_group"),
     "sagas": ("pulsaga_program.commands.operators", "sagas_group"),
     "status": ("pulsaga_program.commands.status", "command"),
+    "targets": ("pulsaga_program.commands.targets", "command"),
     "schedules": ("pulsaga_program.commands.schedules", "schedules"),
     "workflows": ("pulsaga_program.commands.workflows", "workflows"),
     "make": ("pulsaga_program.commands.make", "make"),

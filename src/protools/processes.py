@@ -25,7 +25,7 @@ from pulsaga.delivery.projection import LONGEST_DELAY_S, Projector
 from pulsaga.delivery.tables import failure
 from pulsaga.errors import ProtoolsError, SettingError
 from pulsaga.metrics import REGISTRY
-from pulsaga.running.gauges import gauges
+from pulsaga.running.gauges import gauges, watch_gauges
 from pulsaga.running.heartbeat import Heartbeat
 from pulsaga.running.loops import add_background, add_duties, housekeeping, report
 from pulsaga.running.operators_port import Listener, OperatorsPort
@@ -77,8 +77,7 @@ def run(system: System, name: str, kind: str, settings: Settings, *, alone: bool
 def add_operators_port(process: Process, runtime: Runtime, kind: str, listener: Listener) -> None:
     """Let a process answer operators."""
     own = CollectorRegistry()
-    for one in gauges(runtime, kind, {"write": runtime.write}):
-        own.register(one)
+    own.register(gauges(runtime, kind, {"write": runtime.write, **process.engines}))
     app = OperatorsPort(process.needs, [REGISTRY, own, *process.registries], may_look(runtime.settings))
     process.add("operators", *listener.serve(app))
 
@@ -112,6 +111,9 @@ def add_heartbeat(process: Process, runtime: Runtime, kind: str, address: str) -
         watch = Watch(runtime, heartbeat.id)
         process.add("hearing", watch.listen, watch.stop)
         process.add("watch", watch.look, watch.stop)
+        heard = CollectorRegistry()
+        heard.register(watch_gauges(watch))
+        process.registries.append(heard)
 
 
 def allow_faults(service: str, settings: Settings) -> None:
@@ -145,6 +147,7 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
     if service.projections:
         engine = open_database(runtime.settings, service.name, "read", "projector")
         process.needs["read-database"] = partial(is_answering, engine)
+        process.engines["read"] = engine
         projector, close = _projector(service, runtime, engine)
         closing.append(close)
         process.add("projections", projector.run, projector.stop)
@@ -167,6 +170,7 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
         "read-database": partial(is_answering, read),
     }
     process.registries.append(app.extensions["registry"])
+    process.engines["read"] = read
     listener = server.listen(app.name, settings.bind, port)
     process.add("http", lambda: server.run(app, listener, stopping), stopping.set)
     add_background(process, app, runtime)
