@@ -35,6 +35,7 @@ LAZY = {
     "start": ("pulsaga_program.commands.starting", "command"),
     "logs": ("pulsaga_program.commands.logs", "command"),
     "webhooks": ("pulsaga_program.commands.webhooks", "webhooks"),
+    "targets": ("pulsaga_program.commands.targets", "command"),
     "schedules": ("pulsaga_program.commands.schedules", "schedules"),
     "workflows": ("pulsaga_program.commands.workflows", "workflows"),
     "make": ("pulsaga_program.commands.make", "make"),

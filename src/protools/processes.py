@@ -27,7 +27,7 @@ from pulsaga.delivery.projection import LONGEST_DELAY_S, Projector
 from pulsaga.delivery.tables import failure
 from pulsaga.errors import ProtoolsError, SettingError
 from pulsaga.metrics import REGISTRY
-from pulsaga.running.gauges import gauges
+from pulsaga.running.gauges import gauges, watch_gauges
 from pulsaga.running.heartbeat import Heartbeat
 from pulsaga.running.loops import add_background, add_duties, housekeeping, report
 from pulsaga.running.operators_port import Listener, OperatorsPort
@@ -95,8 +95,7 @@ def _settings_of(runtime: Runtime) -> bytes:
 def add_operators_port(process: Process, runtime: Runtime, kind: str, listener: Listener, views: Views) -> None:
     """Let a process answer operators."""
     own = CollectorRegistry()
-    for one in gauges(runtime, kind, {"write": runtime.write}):
-        own.register(one)
+    own.register(gauges(runtime, kind, {"write": runtime.write, **process.engines}))
     app = OperatorsPort(process.needs, [REGISTRY, own, *process.registries], may_look(runtime.settings), views)
     process.add("operators", *listener.serve(app))
 
@@ -133,6 +132,9 @@ def add_heartbeat(process: Process, runtime: Runtime, kind: str, address: str) -
     heartbeat.hears = watch.hears
     process.add("hearing", watch.listen, watch.stop)
     process.add("watch", watch.look, watch.stop)
+    heard = CollectorRegistry()
+    heard.register(watch_gauges(watch))
+    process.registries.append(heard)
     return {"/operate/processes": watch.shown}
 
 
@@ -171,6 +173,7 @@ def add_worker(process: Process, runtime: Runtime) -> list[Callable[[], object]]
     if service.projections:
         engine = open_database(runtime.settings, service.name, "read", "projector")
         process.needs["read-database"] = partial(is_answering, engine)
+        process.engines["read"] = engine
         projector, close = _projector(service, runtime, engine)
         closing.append(close)
         process.add("projections", projector.run, projector.stop)
@@ -193,6 +196,7 @@ def add_web(process: Process, runtime: Runtime) -> list[Callable[[], object]]:
         "read-database": partial(is_answering, read),
     }
     process.registries.append(app.extensions["registry"])
+    process.engines["read"] = read
     listener = server.listen(app.name, settings.bind, port)
     process.add("http", lambda: server.run(app, listener, stopping), stopping.set)
     add_background(process, app, runtime)

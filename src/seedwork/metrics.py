@@ -29,7 +29,7 @@ TRANSACTION = Histogram("protools_transaction_seconds", "Time of a transaction."
 PUBLISH = Histogram("protools_publish_seconds", "Time to publish a batch.", buckets=FAST, registry=REGISTRY)
 PUBLISHED = Counter("protools_published_messages", "Messages that the broker confirmed.", registry=REGISTRY)
 UNCONFIRMED = Counter(
-    "protools_unconfirmed_messages", "Messages that it did not, left to the sweep.", registry=REGISTRY
+    "protools_unconfirmed_messages", "Messages that the broker did not confirm at once.", registry=REGISTRY
 )
 LAG = Gauge("protools_projection_lag_seconds", "Age of the last event when it was projected.", registry=REGISTRY)
 ANSWERED = Histogram(

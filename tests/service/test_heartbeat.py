@@ -236,8 +236,7 @@ class Port:
 def answering(runtime: Runtime) -> Iterator[Port]:
     """Answer operators while the block runs."""
     own = CollectorRegistry()
-    for gauge in gauges(runtime, "worker", {"write": runtime.write}):
-        own.register(gauge)
+    own.register(gauges(runtime, "worker", {"write": runtime.write}))
     needs: dict[str, Callable[[], bool]] = {"yes": lambda: True}
     app = OperatorsPort(needs, [own], lambda bearer: bearer == "reader")
     listener = Listener(Settings.read({"OPERATORS_PORT": "0"}))

@@ -15,6 +15,7 @@ from system import SYSTEM
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVED = {"pulsar", "postgres"}
+METRICS = {"prometheus", "grafana"}
 OF_ONE_MACHINE = {"advertisedAddress", "bindAddress", "allowLoopback", "allowEphemeralPorts"}
 
 
@@ -41,7 +42,7 @@ def name_of(service: str, kind: str) -> str:
 
 def test_every_process_is_a_service_of_its_own(services: dict[str, Any]) -> None:
     """A process that is missing here is a workflow that stops in a cluster only."""
-    assert set(services) - SERVED - {"bootstrap"} == {name_of(*process) for process in SYSTEM.processes}
+    assert set(services) - SERVED - METRICS - {"bootstrap"} == {name_of(*process) for process in SYSTEM.processes}
 
 
 @pytest.mark.parametrize(("service", "kind"), SYSTEM.processes)
@@ -64,9 +65,10 @@ def test_bootstrap_waits_for_what_is_started_here(services: dict[str, Any]) -> N
     assert all(each == {"condition": "service_healthy", "required": False} for each in waits.values())
 
 
-def test_only_the_front_door_publishes_a_port(services: dict[str, Any]) -> None:
+def test_only_the_front_door_and_what_shows_dashboards_publish_a_port(services: dict[str, Any]) -> None:
     """A published port cannot be shared, so it would keep a service from scaling."""
-    assert [name for name, service in services.items() if "ports" in service] == ["bff"]
+    assert [name for name, service in services.items() if "ports" in service] == ["bff", "grafana"]
+    assert services["grafana"]["ports"] == ["${GRAFANA_PUBLISHED:-127.0.0.1:3300}:3000"]
     assert services["bff"]["ports"] == ["${BFF_PUBLISHED:-127.0.0.1:3000}:3000"]
 
 
@@ -86,7 +88,7 @@ def test_every_variable_is_one_that_settings_reads(services: dict[str, Any]) -> 
     """A misspelt variable would be ignored without a word."""
     known = {*SYSTEM.shown(Settings.read({})), "PROTOOLS_SYSTEM"}
     for name, service in services.items():
-        if name not in SERVED:
+        if name not in SERVED | METRICS:
             assert set(service["environment"]) <= known, name
 
 
@@ -94,7 +96,7 @@ def test_what_is_given_by_default_is_accepted_by_settings(services: dict[str, An
     """The file's own values start a process; only secrets are asked for."""
     secret = "A" * 43 + "="
     for name, service in services.items():
-        if name not in SERVED:
+        if name not in SERVED | METRICS:
             given = {key: filled(str(value), secret) for key, value in service["environment"].items()}
             settings = Settings.read(given)
             assert settings.broker_url == "pulsar://pulsar:6650"
@@ -141,7 +143,20 @@ def test_the_broker_is_tuned_as_the_local_one(services: dict[str, Any]) -> None:
 def test_images_are_pinned(services: dict[str, Any]) -> None:
     """`latest` is another program every month."""
     for service in services.values():
-        assert re.search(r":\d+\.\d+", service["image"])
+        assert re.search(r":v?\d+\.\d+", service["image"])
+
+
+def test_what_is_mounted_from_here_is_here(services: dict[str, Any]) -> None:
+    """Docker makes a folder of a file that is missing, and the server in the container does not start."""
+    mounted = [str(one) for service in services.values() for one in service.get("volumes", []) if str(one)[0] == "."]
+    assert len(mounted) == 5
+    assert all((ROOT / one.partition(":")[0]).exists() for one in mounted)
+
+
+def test_metrics_are_asked_for_by_a_profile_of_their_own(compose: dict[str, Any]) -> None:
+    """Nobody who runs the system has to run what watches it, and its token is in no file of ours."""
+    assert all(compose["services"][name]["profiles"] == ["metrics"] for name in METRICS)
+    assert compose["secrets"] == {"metrics_token": {"environment": "METRICS_TOKEN"}}
 
 
 def test_the_image_installs_what_is_locked() -> None:

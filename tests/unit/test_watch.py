@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from pulsaga.running.heartbeat import ALIVE_S, Beat, read_beat
-from pulsaga.running.watch import FORGOTTEN_AFTER_S, Register
+from pulsaga.running.watch import FORGOTTEN_AFTER_S, Count, Register
 from pulsaga.saga.silence import SHORTEST_S, Usual
 from pulsaga.vitals import Vitals
 
@@ -76,6 +76,15 @@ def test_one_of_several_is_missed_and_more_than_enough_are_not() -> None:
         == "1 of 2 run"
     )
     assert dict(register.problems({}, LATER)) == {}
+
+
+def test_what_does_not_run_is_counted_at_once_and_missed_after_a_while() -> None:
+    """Metrics show each deployment, and page nobody for it."""
+    register = heard(replace(STOCK, ended_at=50.0))
+    assert [*register.counts({("stock", "worker"): 2}, LATER)] == [Count("stock", "worker", 2, 0, 0)]
+    later = LATER + ALIVE_S + 1
+    register.hear(replace(STOCK, id="s2"), later)
+    assert [*register.counts({("stock", "worker"): 2}, later)] == [Count("stock", "worker", 2, 1, 1)]
 
 
 def test_whoever_does_not_hear_itself_blames_the_broker_and_nobody_else() -> None:

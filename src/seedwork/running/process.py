@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
 
 log = structlog.get_logger()
 LEAVE_WITHIN_S = 4.0
@@ -36,6 +37,8 @@ class Process:
         """What it needs for its work, by name: whether that answers now."""
         self.registries: list[CollectorRegistry] = []
         """Of metrics, beside the framework's."""
+        self.engines: dict[str, Engine] = {}
+        """Of databases beside the write database, by side."""
         self._loops: list[Loop] = []
         self._end = threading.Event()
         self._broken = False

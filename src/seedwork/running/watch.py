@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import orjson
 import structlog
@@ -42,6 +43,16 @@ class Heard:
 
     at: float
     beat: Beat
+
+
+class Count(NamedTuple):
+    """How many processes of one kind are to run, how many do, and how many have been missed for a while."""
+
+    service: str
+    kind: str
+    expected: int
+    running: int
+    missing: int
 
 
 @dataclass
@@ -78,12 +89,21 @@ class Register:
         if self.is_deaf(now):
             yield ("broker-silent", "broker"), ("not-heard", "what this process broadcasts does not come back to it")
             return
+        for one in (one for one in self.counts(wanted, now) if one.missing):
+            detail = f"{one.running} of {one.expected} run; {self._last(one.service, one.kind)}"
+            yield ("process-missing", f"{one.service} {one.kind}"), ("too-few", detail)
+        yield from self._waits(now)
+
+    def counts(self, wanted: Mapping[tuple[str, str], int], now: float) -> Iterator[Count]:
+        """Count the processes of each kind that is to run."""
         running = self.running(now)
         for (service, kind), count in wanted.items():
-            if len(found := running.get((service, kind), ())) < count and self._is_missed(service, kind, now):
-                detail = f"{len(found)} of {count} run; {self._last(service, kind)}"
-                yield ("process-missing", f"{service} {kind}"), ("too-few", detail)
-        for one in (one for group in running.values() for one in group):
+            runs = len(running.get((service, kind), ()))
+            is_missed = runs < count and self._is_missed(service, kind, now)
+            yield Count(service, kind, count, runs, count - runs if is_missed else 0)
+
+    def _waits(self, now: float) -> Iterator[Problem]:
+        for one in (one for group in self.running(now).values() for one in group):
             beat = one.beat
             if beat.waits_since and beat.waits_for and beat.beat_at - beat.waits_since >= WAITS_S:
                 code = beat.waits_for.partition(":")[0]
@@ -111,6 +131,7 @@ class Watch:
     def __init__(self, runtime: Runtime, own_id: str) -> None:
         self._runtime = runtime
         self._register = Register(own_id, time.monotonic())
+        self._wanted: Mapping[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
@@ -169,12 +190,22 @@ class Watch:
             except Exception as down:
                 log.warning("incidents about processes were not kept", error=describe(down))
 
+    def is_deaf(self) -> bool:
+        """Tell whether what this process broadcasts does not come back to it."""
+        with self._lock:
+            return self._register.is_deaf(time.monotonic())
+
+    def counts(self) -> list[Count]:
+        """Count the processes that were to run at the last look into the database."""
+        with self._lock:
+            return list(self._register.counts(self._wanted, time.monotonic()))
+
     def _settle(self, uow: UnitOfWork) -> None:
         now = time.monotonic()
+        rows = uow.tx.execute(select(expected.c.service, expected.c.kind, expected.c.count))
+        self._wanted = {(service, kind): count for service, kind, count in rows}
         if self._register.since > now - ALIVE_S:  # who beats may not have been heard yet
             return
-        rows = uow.tx.execute(select(expected.c.service, expected.c.kind, expected.c.count))
-        wanted = {(service, kind): count for service, kind, count in rows}
         with self._lock:
-            found = dict(self._register.problems(wanted, now))
+            found = dict(self._register.problems(self._wanted, now))
         settle_incidents(uow, WATCHED, found)

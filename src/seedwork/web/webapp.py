@@ -6,8 +6,7 @@ What its routes use stands in `http`; how it is served in `server`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,17 +16,14 @@ from flask import Blueprint, Flask, Response, current_app, g, request
 from marshmallow import fields
 from marshmallow.validate import OneOf
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
-from sqlalchemy import Engine, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from pulsaga.delivery.blame import verdict
-from pulsaga.delivery.database import is_answering, oldest_transaction_s, takes_writes
-from pulsaga.delivery.tables import latest
+from pulsaga.delivery.database import is_answering, takes_writes
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
+from pulsaga.running.gauges import web_gauges
 from pulsaga.running.runtime import Runtime
 from pulsaga.vitals import OURS
 from pulsaga.web import conventions, formats, http
@@ -76,8 +72,7 @@ def create(
     app.url_map.converters["whole"] = Whole
     app.extensions |= {"runtime": runtime, "read": read, "started": time.time(), "stopping": [], "duties": []}
     _count_requests(app)
-    app.extensions["registry"].register(_OpenTransactions({"write": runtime.write, "read": read}))
-    app.extensions["registry"].register(_LateMessages(runtime.write))
+    app.extensions["registry"].register(web_gauges(runtime, read))
     conventions.keep(app, runtime.settings.cors_origins)
     _harden(app, runtime.public_url)
     if runtime.settings.auth == "none":
@@ -268,44 +263,6 @@ def _passes(check: Check) -> bool:
 def _metrics() -> Response:
     """Tell what is counted and measured, for Prometheus."""
     return Response(generate_latest(current_app.extensions["registry"]), content_type=CONTENT_TYPE_LATEST)
-
-
-class _OpenTransactions(Collector):
-    """Show for how long a transaction has been open in each database, when somebody looks."""
-
-    def __init__(self, engines: Mapping[str, Engine]) -> None:
-        self._engines = engines
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        said = "Age of the oldest open transaction in a database; PostgreSQL only."
-        gauge = GaugeMetricFamily("protools_oldest_transaction_seconds", said, labels=["side"])
-        for side, engine in self._engines.items():
-            with suppress(SQLAlchemyError):  # health tells that it is down
-                if (seconds := oldest_transaction_s(engine)) is not None:
-                    gauge.add_metric([side], seconds)
-        yield gauge
-
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Name nothing beforehand: registering asks no database."""
-        yield from ()
-
-
-class _LateMessages(Collector):
-    """How many messages came after a newer one and had no effect; counted in the write database."""
-
-    def __init__(self, write: Engine) -> None:
-        self._write = write
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        said = "Messages that came after a newer one of their kind and aggregate and had no effect."
-        counter = CounterMetricFamily("protools_late_messages", said)
-        with suppress(SQLAlchemyError), self._write.connect() as connection:  # health tells that it is down
-            counter.add_metric([], connection.execute(select(func.coalesce(func.sum(latest.c.late), 0))).scalar_one())
-        yield counter
-
-    def describe(self) -> Iterator[CounterMetricFamily]:
-        """Name nothing beforehand: registering asks no database."""
-        yield from ()
 
 
 def _count_requests(app: Flask) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -91,25 +91,29 @@ def survey(system: System, url: str, token: str) -> Picture:
     )
 
 
-def processes(system: System, settings: Settings) -> list[tuple[str, str]]:
-    """Return name and address of every process that runs: over HTTP with OPERATORS_URL, else by the databases."""
+def processes(system: System, settings: Settings) -> list[dict[str, Any]]:
+    """Return the heartbeat of every process that runs and answers operators, with its service.
+
+    It is asked over HTTP with OPERATORS_URL, else of the databases. Raise Unavailable where a service does not say.
+    """
     if settings.operators_url:
         beats = json.loads(_get(f"{settings.operators_url}/operate/processes", settings.token or ""))
     else:
-        known = databases.survey(system, settings)
-        beats = [
-            {**beat, "service": service}
-            for service, write in known.write.items()
-            for beat in write.beats
-            if is_alive(beat, write.now)
-        ]
-    return [(f"{one['service']} {one['kind']} {one['replica']}", one["address"]) for one in beats if one["address"]]
+        beats = list(_running(databases.survey(system, settings)))
+    return [one for one in beats if one["address"]]
+
+
+def _running(picture: Picture) -> Iterator[dict[str, Any]]:
+    for service, write in picture.write.items():
+        if write.down:
+            raise Unavailable(f"the write database of {service} does not say what runs: {write.down}")
+        yield from ({**beat, "service": service} for beat in write.beats if is_alive(beat, write.now))
 
 
 def settings_in_force(system: System, settings: Settings) -> dict[str, dict[str, str]]:
     """Return the settings that each running process uses, secrets hidden, by its name; raise Unavailable for none."""
-    places = processes(system, settings)
-    asked = {name: partial(_settings_at, address, settings.token or "") for name, address in places}
+    places = {f"{one['service']} {one['kind']} {one['replica']}": one["address"] for one in processes(system, settings)}
+    asked = {name: partial(_settings_at, address, settings.token or "") for name, address in places.items()}
     said, down = at_once(asked, ANSWER_WITHIN_S)
     if down or not said:
         raise Unavailable("; ".join(f"{name}: {why}" for name, why in down.items()) or "no process is running")
