@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,8 +25,8 @@ from pulsaga.delivery.messages import Message
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError
 from pulsaga.metrics import CODES, REGISTRY
-from pulsaga.operate.status.targets import target
 from pulsaga.running.gauges import Asked, gauges, watch_gauges
+from pulsaga.running.operators_port import Listener
 from pulsaga.running.runtime import Runtime
 from pulsaga.running.watch import Register, Watch
 from pulsaga.settings import Settings
@@ -194,9 +195,7 @@ def test_while_the_broker_is_silent_nobody_is_missed(coordinator: Desk) -> None:
 
 def test_a_process_is_scraped_where_it_listens(coordinator: Desk) -> None:
     """One that listens on all addresses is reached by the name of its machine."""
-    beat = {"kind": "worker", "replica": "box:12", "address": "127.0.0.1:3900"}
-    labels = {"service": "stock", "kind": "worker", "replica": "box:12"}
-    assert target("stock", beat) == {"targets": ["127.0.0.1:3900"], "labels": labels}
-    assert target("stock", beat | {"address": "0.0.0.0:3901"})["targets"] == ["box:3901"]
-    assert target("stock", beat | {"address": "[::]:3901"})["targets"] == ["box:3901"]
-    assert target("stock", beat | {"address": "[::1]:3901"})["targets"] == ["[::1]:3901"]
+    for host, name in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("0.0.0.0", socket.gethostname())):
+        listener = Listener(Settings.read({"OPERATORS_HOST": host, "OPERATORS_PORT": "0"}))
+        assert listener.address.rpartition(":")[0] == name
+        listener.close()

@@ -51,7 +51,10 @@ class Delivery(NamedTuple):
 
 
 class Owed(NamedTuple):
-    """What a durable subscription of a topic has not acknowledged, and how many consumers take from it now."""
+    """What a durable subscription of a topic has not acknowledged, and how many consumers take from it now.
+
+    A broker may count a batch of messages as one.
+    """
 
     topic: str
     subscription: str

@@ -31,7 +31,9 @@ class PulsarAdmin:
         headers = {"Authorization": f"Bearer {access.token}"} if access.token else None
         certs = str(access.trust_certs) if access.trust_certs else None
         timeout = urllib3.Timeout(connect=5, read=30)
-        self._http = urllib3.PoolManager(timeout=timeout, retries=False, headers=headers, ca_certs=certs)
+        self._http = urllib3.PoolManager(
+            maxsize=ASKED_AT_ONCE, timeout=timeout, retries=False, headers=headers, ca_certs=certs
+        )
         self._base = f"{admin_url}/admin/v2"
         self._namespace = f"{TENANT}/{namespace}"
         self._partitions = partitions

@@ -143,6 +143,10 @@ class Listener:
         name = socket.gethostname() if host in EVERYWHERE else host
         self.address = f"{f'[{name}]' if ':' in name else name}:{self._server.server_port}"
 
+    def close(self) -> None:
+        """Listen no more, where nothing is served."""
+        self._server.server_close()
+
     def serve(self, app: OperatorsPort) -> tuple[Callable[[], None], Callable[[], None]]:
         """Return the loop that answers with `app`, and what ends it."""
         self._server.set_app(app)
