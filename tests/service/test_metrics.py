@@ -23,8 +23,9 @@ from pulsaga.delivery.database import open_database
 from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import Message
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
-from pulsaga.errors import DomainError
+from pulsaga.errors import DomainError, Unavailable
 from pulsaga.metrics import CODES, REGISTRY
+from pulsaga.operate.status.targets import targets
 from pulsaga.running.gauges import Asked, gauges, watch_gauges
 from pulsaga.running.operators_port import Listener
 from pulsaga.running.runtime import Runtime
@@ -166,15 +167,16 @@ def test_paths_and_methods_that_strangers_make_up_are_one(door: Room) -> None:
 
 def test_what_does_not_answer_takes_nothing_else_along() -> None:
     """A scrape that waits for a database that hangs is one that failed: nobody would hear that the process waits."""
-    answers = threading.Event()
+    answers, waited = threading.Event(), list[bool]()
 
     def hangs() -> Iterator[Metric]:
-        assert answers.wait(PATIENCE_S)
+        waited.append(answers.wait(PATIENCE_S))
         yield GaugeMetricFamily("rows", "Rows.", value=1)
 
     registry = CollectorRegistry()
     registry.register(Asked(lambda: [GaugeMetricFamily("waits", "Waits.", value=1)], hangs))
     assert [family.name for family in registry.collect()] == ["waits"]
+    assert waited == []
     answers.set()
     eventually(lambda: [family.name for family in registry.collect()] == ["waits", "rows"])
 
@@ -199,3 +201,9 @@ def test_a_process_is_scraped_where_it_listens(coordinator: Desk) -> None:
         listener = Listener(Settings.read({"OPERATORS_HOST": host, "OPERATORS_PORT": "0"}))
         assert listener.address.rpartition(":")[0] == name
         listener.close()
+
+
+def test_while_a_database_does_not_say_what_runs_there_are_no_targets(coordinator: Desk) -> None:
+    """Half a list would end the alerts about the other half."""
+    with pytest.raises(Unavailable, match="the write database of"):
+        targets(coordinator.runtime.system, coordinator.runtime.settings)

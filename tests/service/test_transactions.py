@@ -1,15 +1,13 @@
-"""Leave a transaction open, and see that the metrics tell; hold the alerts against what is there to be measured."""
+"""Leave a transaction open, and see that the metrics tell."""
 
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from sqlalchemy import Engine, text
 from tests.service.desk import make_desk
 from tests.service.rooms import Room
@@ -18,8 +16,6 @@ from tests.service.stage import POSTGRESQL, settings_on
 from pulsaga.delivery.database import oldest_transaction_s, open_database
 from pulsaga.settings import Settings
 from pulsaga_program.local.process import wait_until
-
-ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 
 
 @pytest.fixture(params=[POSTGRESQL])
@@ -58,12 +54,3 @@ def test_a_session_names_the_process_that_holds_it(engine: Engine) -> None:
 def test_on_sqlite_there_is_nothing_to_tell(bff: Room) -> None:
     """Its one writer is killed when it goes silent."""
     assert "protools_oldest_transaction_seconds{" not in bff.http.get("/metrics").text
-
-
-def test_every_alert_looks_at_a_metric_that_is_there(bff: Room) -> None:
-    """An alert about a metric that was renamed never fires."""
-    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
-    shown = bff.http.get("/metrics").text
-    for rule in group["rules"]:
-        for name in re.findall(r"protools_\w+", rule["expr"]):
-            assert re.sub("_(total|bucket)$", "", name) in shown, rule["alert"]

@@ -18,7 +18,8 @@ from tests.system.harness import System, eventually
 from pulsaga_program.local.process import free_ports
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
-OFTEN = {"scrape_interval": "3s", "scrape_timeout": "3s", "evaluation_interval": "1s"}
+OFTEN = {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"}
+"""A process of which a database hangs takes a second to answer."""
 
 
 class Prometheus:
