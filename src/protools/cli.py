@@ -195,10 +195,10 @@ def broker_embedded(supervisor: int | None, arguments: tuple[str, ...]) -> None:
     """Run the embedded broker in the foreground, with its own options."""
     import runpy
 
-    from pulsaga.telemetry import configure_logging
+    from pulsaga.telemetry.logs import configure_logging
 
     _end_with(supervisor)
-    configure_logging(_settings().log_format)
+    configure_logging(_settings().log_format, _settings().log_level, process="broker")
     sys.argv[1:] = arguments
     runpy.run_module("pulsaga.broker.embedded_server", run_name="__main__", alter_sys=True)
 
@@ -313,14 +313,14 @@ def run(service: str, kind: str, supervisor: int | None) -> None:
 @commands.command("bootstrap")
 def bootstrap_command() -> None:
     """Create databases, topics, schemas and subscriptions; safe to repeat."""
-    from pulsaga.telemetry import configure_logging
+    from pulsaga.telemetry.logs import configure_logging
     from pulsaga_program.bootstrap import bootstrap
     from pulsaga_program.preflight import check_front_door, check_values
 
     settings = _settings()
     check_values(_system(), settings)
     check_front_door(_system())
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, settings.log_level, process="bootstrap")
     bootstrap(_system(), settings)
 
 

@@ -24,10 +24,10 @@ from pulsaga.errors import SettingError
 from pulsaga.running.loops import add_background, add_duties, housekeeping, report
 from pulsaga.running.process import Process, collect_seldom
 from pulsaga.running.runtime import Runtime, open_runtime
+from pulsaga.running.telemetry import start_telemetry, stop_telemetry
 from pulsaga.service import AddLoops, Service
 from pulsaga.settings import Settings
 from pulsaga.system import System
-from pulsaga.telemetry import configure_logging
 from pulsaga_program.preflight import check_values
 
 FORGET_EVERY_S = 3600.0
@@ -42,7 +42,7 @@ def run(system: System, name: str, kind: str, settings: Settings, *, alone: bool
         known = ", ".join(f"{service} {kind}" for service, kind in system.processes)
         raise SettingError(f"{name} {kind}", f"no such process; there are: {known}")
     check_values(system, settings)
-    configure_logging(settings.log_format)
+    start_telemetry(system, settings, name, kind)
     allow_faults(name, settings)
     sys.setswitchinterval(SWITCH_S)
     collect_seldom()
@@ -54,7 +54,7 @@ def run(system: System, name: str, kind: str, settings: Settings, *, alone: bool
     adds: Mapping[str, AddLoops] = {"worker": add_worker, "web": add_web, **system[name].processes}
     closing = adds[kind](process, runtime)
     intact = process.run()
-    for close in [*closing, runtime.broker.close]:
+    for close in [*closing, runtime.broker.close, stop_telemetry]:
         close()
     sys.exit(0 if intact else 1)
 

@@ -82,6 +82,8 @@ if TYPE_CHECKING:
     from pulsaga.settings import old_file as old_file
     from pulsaga.settings import setting as setting
     from pulsaga.system import System as System
+    from pulsaga.telemetry.logs import Level as Level
+    from pulsaga.telemetry.traces import record_call as record_call
     from pulsaga.text import DETAIL_CHARACTERS as DETAIL_CHARACTERS
     from pulsaga.text import printable as printable
 
@@ -106,6 +108,7 @@ PLACES = {
     "ForEach": "pulsaga.saga.steps",
     "Handler": "pulsaga.delivery.dispatch.handlers",
     "Id": "pulsaga.delivery.tables",
+    "Level": "pulsaga.telemetry.logs",
     "Limit": "pulsaga.saga.steps",
     "Message": "pulsaga.delivery.messages",
     "BEARER": "pulsaga.saga.steps",
@@ -148,6 +151,7 @@ PLACES = {
     "pack_context": "pulsaga.delivery.tables",
     "partial_index": "pulsaga.delivery.tables",
     "printable": "pulsaga.text",
+    "record_call": "pulsaga.telemetry.traces",
     "refused_by": "pulsaga.delivery.messages",
     "report_apart": "pulsaga.delivery.transaction.claims",
     "report_held": "pulsaga.delivery.transaction.claims",

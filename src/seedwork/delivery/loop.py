@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Column, Engine, text
 
 from pulsaga.broker import Delivery, Subscription
-from pulsaga.delivery import database
+from pulsaga.delivery import database, spans
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.dispatch.reader import Received
 from pulsaga.errors import SettingError, Unavailable
@@ -55,7 +55,8 @@ def receive_until(
             continue
         pause = Pause(stopping)
         if batch:
-            settle(batch)
+            with spans.receiving(batch):
+                settle(batch)
 
 
 def keep_trying(stopping: threading.Event, work: Callable[[], T]) -> T | None:

@@ -7,6 +7,7 @@ Every event carries the full state of its aggregate, so a projection needs neith
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from sqlalchemy import Engine, Table, select, update
 
 from pulsaga import faults
 from pulsaga.broker import Delivery, Subscription
-from pulsaga.delivery import database
+from pulsaga.delivery import database, spans
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.dispatch.failures import failure_row, stored_delivery
 from pulsaga.delivery.dispatch.reader import Reader, Received, readable
@@ -84,9 +85,11 @@ class Projector:
             self._stopping.wait(GATHER_S)
 
     def _project(self, batch: Sequence[Delivery]) -> list[Received]:
+        began = time.time_ns()
         received = self._reader.read(batch)
         faults.reach("projecting", readable(received))
         self._commit(received)
+        spans.projected(received, began)
         return received
 
     def _tell(self, messages: Sequence[AnyMessage]) -> None:

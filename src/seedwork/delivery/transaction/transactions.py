@@ -42,7 +42,9 @@ class Transactions:
             if verdict(error) != "locked":  # else it may be one of these that is locked: the sweep says them again
                 self.outbox.confirm(cleared)
             raise
+        self.outbox.begin(uow.sending)
         faults.reach("committed", uow.touched())
+        uow.tell()
         return result, uow.outgoing
 
     def run(self, work: Callable[[UnitOfWork], T]) -> T:
