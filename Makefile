@@ -145,7 +145,7 @@ bench-items: .venv/.stamp ## Measure what an item of a ForEach costs in sagas of
 bench-scale: .venv/.stamp ## Measure the same work on 1, 2 and 4 replicas of every worker: rate, and who waits for whom, 6 minutes
 	@exec $(BIN)/python -m bench.scale $(ARGS)
 
-bench-traces: .venv/.stamp ## Measure what tracing costs while it is off and at a tenth of all sagas, and lines of the log, 12 minutes
+bench-traces: .venv/.stamp ## Measure what tracing costs while it is off and at a tenth of all sagas, and lines of the log, 2 minutes
 	@exec $(BIN)/python -m bench.traces $(ARGS)
 
 bench-memory: .venv/.stamp ## Measure what every process grows by over 100,000 sagas, 5 minutes (ARGS="--sagas 1000000 --embedded")

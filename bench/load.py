@@ -19,7 +19,6 @@ from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import outbox
 from pulsaga.delivery.transaction.rows import among, array
 from pulsaga.running.runtime import open_runtime
-from pulsaga.telemetry import traces
 from pulsaga.web.front_door.acceptance import Request, accept_many
 from pulsaga.web.front_door.commands.waiting import ENDED, topic_of
 from system import SYSTEM
@@ -79,11 +78,8 @@ class Watch:
 
 
 def _wish(name: str) -> Request:
-    """Ask as a web process does, in a trace of its own where this process is traced."""
-    command, edge = IssuePassword(name, f"{name}@example.test"), traces.enter("POST /passwords", "server")
-    if edge.span:
-        edge.span.end()
-    return Request(command=command, workflow="issue-password", subject=name, body_hash="", traceparent=edge.traceparent)
+    command = IssuePassword(name, f"{name}@example.test")
+    return Request(command=command, workflow="issue-password", subject=name, body_hash="")
 
 
 def names() -> Iterator[str]:

@@ -8,7 +8,7 @@ import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.database import SETTINGS as POSTGRES_SETTINGS
@@ -39,8 +39,6 @@ class Rig:
     """What points a process at these servers."""
     servers: dict[str, LocalPulsar | LocalPostgres] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    program: str = "pulsaga_program"
-    """Module that is run for each process."""
 
     @property
     def postgres(self) -> LocalPostgres:
@@ -66,7 +64,7 @@ class Rig:
         log = self.folder / f"{name}.log"
         with log.open("wb") as output:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", self.program, *arguments],
+                [sys.executable, "-m", "pulsaga_program", *arguments],
                 env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
                 stdout=output,
                 stderr=output,
@@ -82,15 +80,12 @@ class Rig:
 
 
 @contextmanager
-def rig(
-    folder: Path, of: System = SYSTEM, /, *, embedded: bool = False, program: str = Rig.program, **changes: str
-) -> Iterator[Rig]:
+def rig(folder: Path, of: System = SYSTEM, /, *, embedded: bool = False, **changes: str) -> Iterator[Rig]:
     """Start everything of a system in `folder`, end everything afterwards.
 
-    `changes` are variables of the environment that are to differ from their defaults, `program` is what runs.
+    `changes` are variables of the environment that are to differ from their defaults.
     """
-    with (_embedded if embedded else servers)(folder, of, **changes) as prepared:
-        system = replace(prepared, program=program)
+    with (_embedded if embedded else servers)(folder, of, **changes) as system:
         try:
             for service, kind in processes_of(of, PART if of is SYSTEM else ()):
                 system.start(service, kind)

@@ -110,6 +110,7 @@ class Settings:
     otlp_traces_endpoint: str | None = setting(
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", values.optional_url("http", "https")
     )
+    otlp_headers: str | None = setting("OTEL_EXPORTER_OTLP_HEADERS", values.optional, secret=True)
     otlp_protocol: str = setting("OTEL_EXPORTER_OTLP_PROTOCOL", values.choice(*OTLP_PROTOCOLS), OTLP_PROTOCOLS[0])
     otlp_traces_protocol: str | None = setting(
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", values.optional_choice(*OTLP_PROTOCOLS)

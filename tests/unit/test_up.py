@@ -274,7 +274,7 @@ WRONG = {
 KEYS = ["VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "RESET_KEY", "SIGNING_KEY", "INTERNAL_TOKEN", "SESSIONS_JWT_SECRET"]
 FREE = {
     *("JWT_AUDIENCE", "JWT_ISSUER", "BROKER_TOKEN", "BROKER_ROLE_PREFIX", "DB_USERNAME", "DB_PASSWORD", "OPERATOR"),
-    "OTEL_SDK_DISABLED",  # only `true` says so
+    *("OTEL_SDK_DISABLED", "OTEL_EXPORTER_OTLP_HEADERS"),  # only `true` says so; any text may be a header
     *("PROTOOLS_SAGA_PORT", "CORREO_PORT", "USUARIOS_PORT", "DB_READ_HOSTNAME"),  # read as their neighbours are
 }
 PAIRS = [(variable, value) for variable, values in WRONG.items() for value in values]

@@ -26,6 +26,7 @@ from pulsaga.delivery.loop import keep_trying, receive_until
 from pulsaga.delivery.messages import AnyMessage, Message
 from pulsaga.delivery.tables import failure
 from pulsaga.delivery.transaction.rows import Delete, Insert, Row, change
+from pulsaga.telemetry import traces
 from pulsaga.text import describe
 
 log = structlog.get_logger()
@@ -89,7 +90,8 @@ class Projector:
         received = self._reader.read(batch)
         faults.reach("projecting", readable(received))
         self._commit(received)
-        spans.projected(received, began)
+        if traces.recorder:
+            spans.projected(received, began)
         return received
 
     def _tell(self, messages: Sequence[AnyMessage]) -> None:

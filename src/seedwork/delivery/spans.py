@@ -11,7 +11,11 @@ from contextlib import contextmanager
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.dispatch.reader import Received
 from pulsaga.delivery.messages import AnyMessage
+from pulsaga.telemetry import traces
 from pulsaga.telemetry.traces import TRACEPARENT, Attributes, Kind, Span, begin, enter, recorder_of
+
+MOST_LINKS = 128
+"""Of a span, as OpenTelemetry has it by default."""
 
 
 def sending(message: AnyMessage) -> Span | None:
@@ -61,14 +65,15 @@ def _about(system: str, operation: str, topic: str, identifier: str, saga_id: st
 @contextmanager
 def receiving(batch: Sequence[Delivery]) -> Iterator[None]:
     """Record that a batch of several messages was received and settled, with links to those that are sampled."""
-    span = _receiving(batch) if len(batch) > 1 else None
+    span = _receiving(batch) if traces.recorder and len(batch) > 1 else None
     yield
     if span:
         span.end()
 
 
 def _receiving(batch: Sequence[Delivery]) -> Span | None:
-    links = [parent for one in batch if recorder_of(parent := one.wire.properties.get("traceparent")) and parent]
+    carried = [one.wire.properties.get("traceparent", "") for one in batch]
+    links = [parent for parent in carried if recorder_of(parent) and TRACEPARENT.fullmatch(parent)]
     recorder = recorder_of(links[0]) if links else None
     if recorder is None:
         return None
@@ -78,7 +83,7 @@ def _receiving(batch: Sequence[Delivery]) -> Span | None:
         "messaging.operation.type": "receive",
         "messaging.batch.message_count": len(batch),
     }
-    return enter("receive", "client", None, named, [link for link in links if TRACEPARENT.fullmatch(link)]).span
+    return enter("receive", "client", None, named, links[:MOST_LINKS]).span
 
 
 def projected(batch: Sequence[Received], began: int) -> None:

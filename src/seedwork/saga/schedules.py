@@ -119,7 +119,8 @@ def start_at(sagas: Coordinator, declared: Schedule, tick: float, uow: UnitOfWor
     context = Context(identifier, traceparent=edge.traceparent)
     uow.send(command, workflow.subject_of(plain(command)), command_id=identifier, context=context)
     uow.log("schedule fired", context=context, command=identifier, schedule=declared.name, workflow=workflow.name)
-    uow.end_span(edge.span)
+    if edge.span:
+        uow.end_span(edge.span)
     return identifier
 
 

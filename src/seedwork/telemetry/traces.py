@@ -58,39 +58,35 @@ class Recorder(Protocol):
         """Export what is left, within so many seconds."""
 
 
-_recorder: Recorder | None = None
+recorder: Recorder | None = None
+"""What records the spans of this process; None while tracing is off, which a hot path looks at first."""
 
 
-def start(recorder: Recorder | None) -> None:
+def start(by: Recorder | None) -> None:
     """Record the spans of this process from now on; with None, no longer."""
-    global _recorder
-    _recorder = recorder
+    global recorder
+    recorder = by
 
 
 def stop(within_s: float) -> None:
     """Export what has ended, within so many seconds, and record no more."""
-    recorder = _recorder
+    ended = recorder
     start(None)
-    if recorder:
-        recorder.close(within_s)
-
-
-def is_on() -> bool:
-    """Tell whether this process records spans."""
-    return _recorder is not None
+    if ended:
+        ended.close(within_s)
 
 
 def recorder_of(traceparent: str | None) -> Recorder | None:
     """Return what records the work under a `traceparent`; None where it is not sampled, or tracing is off."""
-    return _recorder if _recorder and traceparent and traceparent[-1] in SAMPLED else None
+    return recorder if recorder and traceparent and traceparent[-1] in SAMPLED else None
 
 
 def begin(name: str, kind: Kind, parent: str | None, attributes: Attributes = NO_ATTRIBUTES) -> Span | None:
     """Begin a piece of work under what a message or a row carries; None where that is not sampled."""
-    recorder = recorder_of(parent)
-    if recorder is None or parent is None or not TRACEPARENT.fullmatch(parent):
+    by = recorder_of(parent)
+    if by is None or parent is None or not TRACEPARENT.fullmatch(parent):
         return None
-    return Span(recorder, name, kind, child_of(parent), parent, time.time_ns(), attributes)
+    return Span(by, name, kind, child_of(parent), parent, time.time_ns(), attributes)
 
 
 class Edge(NamedTuple):
@@ -108,12 +104,12 @@ def enter(
     links: Sequence[str] = (),
 ) -> Edge:
     """Begin what comes in, under what its caller said, if that is valid: there the sampler decides."""
-    if _recorder is None:
+    if recorder is None:
         return Edge(parent)
     made = child_of(parent) if parent else _new_trace()
-    if _recorder.samples(made, parent, name, kind, attributes):
+    if recorder.samples(made, parent, name, kind, attributes):
         made = f"{made[:-2]}01"
-        return Edge(made, Span(_recorder, name, kind, made, parent, time.time_ns(), attributes, links))
+        return Edge(made, Span(recorder, name, kind, made, parent, time.time_ns(), attributes, links))
     return Edge(f"{(parent or made)[:-2]}00")
 
 

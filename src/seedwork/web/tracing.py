@@ -15,7 +15,7 @@ OURS = 500
 
 def trace_requests(app: Flask, but: Collection[str]) -> None:
     """Have an app's requests traced where this process is; but for these paths, which machines ask for all the time."""
-    if not traces.is_on():
+    if traces.recorder is None:
         return
 
     @app.before_request

@@ -35,6 +35,7 @@ from pulsaga.delivery.tables import dead_letter
 from pulsaga.delivery.transaction.rows import Wanted
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, ids_of, rfc3339
 from pulsaga.errors import DomainError, Unavailable, Undecodable
+from pulsaga.telemetry import traces
 from pulsaga.text import describe
 
 
@@ -134,12 +135,13 @@ class Dispatcher:
         return self._handlers[type(message.body)].reads(message) if message else ()
 
     def _handle_one(self, received: Received, uow: UnitOfWork, retry: Retry, blamed: Exception | None) -> None:
-        span = spans.processing(received.message, uow.service) if received.message else None
-        if received.message and span:
-            received = received._replace(message=received.message.under(span.traceparent))
+        message, span = received.message, None
+        if traces.recorder and message and (span := spans.processing(message, uow.service)):
+            received = received._replace(message=message.under(span.traceparent))
         uow.message = received.message
         error = self._tried(received, uow, retry, blamed)
-        uow.end_span(span, describe(error) if error else "")
+        if span:
+            uow.end_span(span, describe(error) if error else "")
         uow.keep()
 
     def _tried(self, received: Received, uow: UnitOfWork, retry: Retry, blamed: Exception | None) -> Exception | None:

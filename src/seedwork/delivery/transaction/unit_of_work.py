@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -45,6 +46,7 @@ from pulsaga.delivery.transaction.rows import (
     change,
 )
 from pulsaga.errors import SettingError, Stale
+from pulsaga.telemetry import traces
 from pulsaga.telemetry.logs import Level, Note, is_logged
 from pulsaga.telemetry.traces import Span, trace_id
 
@@ -201,10 +203,9 @@ class UnitOfWork(LockedRows):
             named = {**ids_of(self.message, context), **about}
             self._buffer.notes.append(Note(level, event, {name: value for name, value in named.items() if value}))
 
-    def end_span(self, span: Span | None, error: str = "") -> None:
+    def end_span(self, span: Span, error: str = "") -> None:
         """Have a span ended once this is committed; not undone by `drop`."""
-        if span:
-            self._ending.append((span, error))
+        self._ending.append((span, error))
 
     def _message(
         self, body: Any, subject: str, context: Context | None, identifier: str | None = None, **rest: Any
@@ -216,7 +217,7 @@ class UnitOfWork(LockedRows):
         return Message(body, identifier or new_id(), source, subject, self.time, context, **rest)
 
     def _post(self, message: AnyMessage) -> Wire:
-        if span := spans.sending(message):
+        if traces.recorder and (span := spans.sending(message)):
             message = message.under(span.traceparent)
             self._buffer.sending[message.id] = span
         body = self._speaker.codec.encode(message.body)
@@ -270,9 +271,10 @@ class UnitOfWork(LockedRows):
             change(self.tx, waiting)
 
     def tell(self) -> None:
-        """Log and trace what is committed by now."""
-        for note in self.notes:
-            note.write()
+        """Log and trace what is committed by now: a reader of the log that went away takes nothing of it back."""
+        with suppress(OSError, ValueError):
+            for note in self.notes:
+                note.write()
         for span, error in self._ending:
             span.end(error)
 
