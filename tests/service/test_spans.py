@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import update
 from structlog.testing import capture_logs
 from tests.service.desk import KEYS, Desk, Feed, deliver, make_desk
-from tests.service.stage import dying_at
+from tests.service.stage import answer, dying_at, mail_sent, start_sagas
 
 from generador.messages import GeneratePassword
+from generador.service import GENERADOR
 from pulsaga import Handler, Message, Settings, UnitOfWork
 from pulsaga.broker import Delivery
 from pulsaga.delivery.loop import receive_until
@@ -23,6 +24,7 @@ from pulsaga.telemetry.traces import Attributes, Kind, Span
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED, PASSED_OVER = (f"00-{TRACE}-{CALLER}-{flags}" for flags in ("01", "00"))
+GENERATE = "generador.generate-password"
 PROCESS, SEND = "process generador.generate-password", "send generador.password-generated"
 
 
@@ -204,3 +206,25 @@ def test_a_decision_is_logged_with_every_id_once_it_is_committed(desk: Desk) -> 
         "trace": TRACE,
         **dict.fromkeys(("command", "message"), wire.properties["ce_id"]),
     }
+
+
+def told_of(lines: list[Any], saga_id: str) -> list[tuple[str, str]]:
+    return [(line["event"], line["log_level"]) for line in lines if line.get("saga") == saga_id]
+
+
+def test_a_saga_is_found_by_its_id_from_its_beginning_to_its_end(settings: Settings) -> None:
+    """Two lines for what goes well; what does not says so, loudly enough to be asked for alone."""
+    coordinator = make_desk(settings, "protools_saga")
+    with capture_logs() as lines:
+        well, badly, stuck = start_sagas(coordinator, 3)
+        no = GENERADOR.refused(GENERATE, "password-exists", "there is one")
+        dead = GENERADOR.failed(GENERATE, "dead-letter", "poison")
+        coordinator.worker.settle([answer(well), answer(badly, no), answer(stuck, dead)])
+        coordinator.worker.settle([mail_sent(mail) for mail in coordinator.said("correo.send-password-mail")])
+    assert told_of(lines, well.key) == [("saga began", "info"), ("saga ended", "info")]
+    gave_up = [("saga began", "info"), ("saga gave up", "warning"), ("saga ended", "info")]
+    assert told_of(lines, badly.key) == gave_up
+    assert told_of(lines, stuck.key) == [("saga began", "info"), ("saga suspended", "error")]
+    ended = next(line for line in lines if line["event"] == "saga ended" and line["saga"] == well.key)
+    assert (ended["code"], ended["workflow"].partition("@")[0]) == ("COMPLETED", "issue-password")
+    coordinator.runtime.write.dispose()
