@@ -24,8 +24,10 @@ HOSTILE = "HTTP/1.1 200 \x1b[2J\x9b\r\n2026-01-01T00:00:00Z [info     ] all is w
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     before, level, root = structlog.get_config(), logging.root.level, logging.getLogger()
+    logged_from = logs._logged_from
     yield
     structlog.configure(**before)
+    logs._log, logs._logged_from = structlog.get_logger(), logged_from
     for handler in [handler for handler in root.handlers if isinstance(handler, logs._Libraries)]:
         root.removeHandler(handler)
     root.setLevel(level)
