@@ -6,7 +6,7 @@ PROTOOLS := $(BIN)/protools
 
 .DEFAULT_GOAL := help
 .PHONY: security secrets-baseline sbom help install lock run run-pulsar stop test lint format contract proto fault-cases crash-matrix control-arms mutate \
-	simulate chaos bench k6 bench-peers bench-embedded bench-history bench-timers bench-items bench-scale bench-memory bench-docs \
+	simulate chaos bench k6 bench-peers bench-embedded bench-history bench-timers bench-items bench-traces bench-scale bench-memory bench-docs \
 	scenario-modifiability scenario-scalability scenario-availability k6-binary k6-overload k6-soak outside schemathesis
 
 help: ## List the targets
@@ -144,6 +144,9 @@ bench-items: .venv/.stamp ## Measure what an item of a ForEach costs in sagas of
 
 bench-scale: .venv/.stamp ## Measure the same work on 1, 2 and 4 replicas of every worker: rate, and who waits for whom, 6 minutes
 	@exec $(BIN)/python -m bench.scale $(ARGS)
+
+bench-traces: .venv/.stamp ## Measure what tracing costs while it is off and at a tenth of all sagas, and lines of the log, 2 minutes
+	@exec $(BIN)/python -m bench.traces $(ARGS)
 
 bench-memory: .venv/.stamp ## Measure what every process grows by over 100,000 sagas, 5 minutes (ARGS="--sagas 1000000 --embedded")
 	@exec $(BIN)/python -m bench.memory $(ARGS)

@@ -19,9 +19,11 @@ from correo.suspects import Suspects
 from correo.tables import MailRow, address, mail
 from pulsaga import (
     CommandRefused,
+    Context,
     DomainError,
     Due,
     Duty,
+    Level,
     Message,
     Received,
     Row,
@@ -35,6 +37,7 @@ from pulsaga import (
     open_database,
     pack_context,
     printable,
+    record_call,
     refused_by,
     report_apart,
     report_held,
@@ -172,10 +175,12 @@ class Sender:
 
         Raise Unavailable when several letters in a row were cut off and none got through: it is the server then.
         """
-        ends_at = time.monotonic() + self._settings.mail_claim / ROUNDS_OF_A_CLAIM
+        ends_at, began = time.monotonic() + self._settings.mail_claim / ROUNDS_OF_A_CLAIM, time.time_ns()
         with closing(self._postman.deliver(letters)) as delivered:
             for letter, outcome in delivered:
                 outcomes[letter.id] = outcome
+                record_call("send mail", letter.traceparent, began, "" if isinstance(outcome, Sent) else outcome.detail)
+                began = time.time_ns()
                 if self._suspects.condemn_server(letter, outcome):
                     raise Unavailable(f"mail after mail is cut off: {outcome}")
                 if isinstance(outcome, CutOff) or time.monotonic() > ends_at:
@@ -186,12 +191,11 @@ class Sender:
         letters = []
         for row in rows:
             try:
-                unpack_context(row["context"])  # what could not be answered is not sent
-                letters.append(self._letter(row))
+                letters.append(self._letter(row, unpack_context(row["context"])))  # else it could not be answered
             except DomainError as no:
                 outcomes[row["id"]] = RefusedForGood(no.code, no.detail)
             except Exception as error:  # one mail that cannot be composed must not stop the others
-                log.exception("mail not composed", mail=row["id"])
+                log.exception("mail not composed", command=row["id"])
                 outcomes[row["id"]] = Delayed(f"not composed: {type(error).__name__}")
         return letters
 
@@ -221,9 +225,9 @@ class Sender:
     def _suspicion_of(self, row: MailRow) -> tuple[int, int]:
         return self._suspects.strikes(_domain_of(row)), row["attempts"]
 
-    def _letter(self, row: MailRow) -> Letter:
+    def _letter(self, row: MailRow, context: Context) -> Letter:
         kind = KINDS[row["kind"]]
-        owner = row["username"] if kind.key != TOKEN_KEY else unpack_context(row["context"]).saga_id
+        owner = row["username"] if kind.key != TOKEN_KEY else context.saga_id
         token = unseal_text(row["sealed_token"], self._runtime.settings.keys(kind.key), owner) if kind.key else ""
         content = compose(
             row["id"],
@@ -235,7 +239,7 @@ class Sender:
             sender=self._settings.mail_from,
             kind=kind,
         )
-        return Letter(row["id"], row["recipient"], content)
+        return Letter(row["id"], row["recipient"], content, context.traceparent)
 
     def _report(self, outcomes: dict[str, Outcome], uow: UnitOfWork, row: MailRow) -> None:
         outcome = outcomes.get(row["id"])
@@ -244,7 +248,7 @@ class Sender:
         try:
             report(uow, row.copy(), outcome)
         except Exception as error:  # one mail that cannot be reported must not undo the report of the others
-            log.exception("mail not reported", mail=row["id"])
+            log.exception("mail not reported", command=row["id"])
             uow.drop()
             report(uow, row, Delayed(f"not reported: {type(error).__name__}"))
         uow.keep()
@@ -263,6 +267,7 @@ def report(uow: UnitOfWork, row: MailRow, outcome: Outcome | None) -> None:
     match outcome:
         case Sent():
             row |= {"status": "sent", "attempts": row["attempts"] + 1, "due_at": None, "ended_at": uow.now}
+            _log(uow, row, "mail sent")
             _answer(uow, row, _sent(row))
         case RefusedForGood(code=code, detail=detail):
             row |= {
@@ -272,12 +277,15 @@ def report(uow: UnitOfWork, row: MailRow, outcome: Outcome | None) -> None:
                 "ended_at": uow.now,
                 "error": detail,
             }
+            _log(uow, row, "mail refused", code=code)
             asked_by = SendPasswordMail if row["kind"] == "password" else SendMail
             _answer(uow, row, refused_by(asked_by)(contract_of(asked_by).name, code, detail))
         case Delayed(detail=detail):
-            row = _again(row, uow.now + min(LONGEST_DELAY_S, max(DELAY_S, uow.now - row["created_at"])), detail)
+            row = _put_off(uow, row, uow.now + min(LONGEST_DELAY_S, max(DELAY_S, uow.now - row["created_at"])), detail)
         case CutOff(detail=detail):
-            row = _again(row, uow.now + min(LONGEST_DELAY_S, 2.0 ** min(row["attempts"], MOST_DOUBLINGS)), detail)
+            row = _put_off(
+                uow, row, uow.now + min(LONGEST_DELAY_S, 2.0 ** min(row["attempts"], MOST_DOUBLINGS)), detail
+            )
         case None:
             row |= {"due_at": uow.now}
     uow.put(mail, row)
@@ -288,6 +296,17 @@ def _answer(uow: UnitOfWork, row: MailRow, body: PasswordMailSent | MailSent | C
     asked = None if row["kind"] == "reset" else row["id"]
     context = unpack_context(row["context"])
     uow.record(body, row["id"], 1, subject=row["username"], answers=asked, context=context)
+
+
+def _log(uow: UnitOfWork, row: MailRow, event: str, level: Level = "info", **about: Any) -> None:
+    context = unpack_context(row["context"])
+    uow.log(event, level, context=context, command=row["id"], kind=row["kind"], attempt=row["attempts"], **about)
+
+
+def _put_off(uow: UnitOfWork, row: MailRow, due_at: float, detail: str) -> MailRow:
+    row = _again(row, due_at, detail)
+    _log(uow, row, "mail put off", "warning", again_in_s=round(due_at - uow.now, 1), error=detail)
+    return row
 
 
 def _again(row: MailRow, due_at: float, detail: str) -> MailRow:

@@ -47,6 +47,7 @@ class Letter:
     id: str
     recipient: str
     content: bytes = field(repr=False)
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)

@@ -227,10 +227,10 @@ def broker_embedded(supervisor: int | None, arguments: tuple[str, ...]) -> None:
     """Run the embedded broker in the foreground, with its own options."""
     import runpy
 
-    from pulsaga.telemetry import configure_logging
+    from pulsaga.telemetry.logs import configure_logging
 
     _end_with(supervisor)
-    configure_logging(_settings().log_format)
+    configure_logging(_settings().log_format, _settings().log_level, process="broker")
     sys.argv[1:] = arguments
     runpy.run_module("pulsaga.broker.embedded_server", run_name="__main__", alter_sys=True)
 
@@ -369,7 +369,7 @@ def run(service: str, kind: str, supervisor: int | None) -> None:
 )
 def bootstrap_command(replicas: tuple[str, ...]) -> None:
     """Create databases, topics, schemas and subscriptions; safe to repeat."""
-    from pulsaga.telemetry import configure_logging
+    from pulsaga.telemetry.logs import configure_logging
     from pulsaga_program.bootstrap import bootstrap
     from pulsaga_program.preflight import check_front_door, check_values
     from pulsaga_program.up import replica_counts
@@ -378,7 +378,7 @@ def bootstrap_command(replicas: tuple[str, ...]) -> None:
     check_values(system, settings)
     check_front_door(system)
     said = replica_counts(dict.fromkeys(system.processes, -1), replicas, least=0)
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, settings.log_level, process="bootstrap")
     bootstrap(system, settings, counts={process: count for process, count in said.items() if count >= 0})
 
 

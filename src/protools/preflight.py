@@ -36,6 +36,7 @@ def check_values(system: System, settings: Settings) -> None:
     if settings.faults is not None and not settings.on_loopback:
         raise SettingError("PROTOOLS_FAULTS", f"faults are for loopback only, and this is {settings.bind}")
     _check_faults(system, settings)
+    _ = settings.are_traced
 
 
 def _check_incident_webhook(settings: Settings) -> None:

@@ -33,12 +33,12 @@ from pulsaga.running.loops import add_background, add_duties, housekeeping, repo
 from pulsaga.running.operators_port import Listener, OperatorsPort
 from pulsaga.running.process import Process, collect_seldom
 from pulsaga.running.runtime import Runtime, open_runtime
+from pulsaga.running.telemetry import start_telemetry, stop_telemetry
 from pulsaga.running.telling import tell_incidents
 from pulsaga.running.watch import Watch
 from pulsaga.service import AddLoops, Service
 from pulsaga.settings import Settings
 from pulsaga.system import System
-from pulsaga.telemetry import configure_logging
 from pulsaga_program.preflight import check_values
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run(system: System, name: str, kind: str, settings: Settings, *, alone: bool
         known = ", ".join(f"{service} {kind}" for service, kind in system.processes)
         raise SettingError(f"{name} {kind}", f"no such process; there are: {known}")
     check_values(system, settings)
-    configure_logging(settings.log_format)
+    start_telemetry(system, settings, name, kind)
     allow_faults(name, settings)
     sys.setswitchinterval(SWITCH_S)
     collect_seldom()
@@ -73,7 +73,7 @@ def run(system: System, name: str, kind: str, settings: Settings, *, alone: bool
     closing = adds[kind](process, runtime)
     add_operators_port(process, runtime, kind, listener, views)
     intact = process.run()
-    for close in [*closing, runtime.broker.close]:
+    for close in [*closing, runtime.broker.close, stop_telemetry]:
         close()
     sys.exit(0 if intact else 1)
 

@@ -85,6 +85,8 @@ if TYPE_CHECKING:
     from pulsaga.settings import old_file as old_file
     from pulsaga.settings import setting as setting
     from pulsaga.system import System as System
+    from pulsaga.telemetry.logs import Level as Level
+    from pulsaga.telemetry.traces import record_call as record_call
     from pulsaga.text import DETAIL_CHARACTERS as DETAIL_CHARACTERS
     from pulsaga.text import printable as printable
 
@@ -110,6 +112,7 @@ PLACES = {
     "ForEach": "pulsaga.saga.steps",
     "Handler": "pulsaga.delivery.dispatch.handlers",
     "Id": "pulsaga.delivery.tables",
+    "Level": "pulsaga.telemetry.logs",
     "Limit": "pulsaga.saga.steps",
     "Listing": "pulsaga.operate.listing",
     "Message": "pulsaga.delivery.messages",
@@ -154,6 +157,7 @@ PLACES = {
     "pack_context": "pulsaga.delivery.tables",
     "partial_index": "pulsaga.delivery.tables",
     "printable": "pulsaga.text",
+    "record_call": "pulsaga.telemetry.traces",
     "refused_by": "pulsaga.delivery.messages",
     "report_apart": "pulsaga.delivery.transaction.claims",
     "report_held": "pulsaga.delivery.transaction.claims",

@@ -24,6 +24,12 @@ Side = Literal["write", "read"]
 Role = Literal["owner", "projector", "reader"]
 S = TypeVar("S")
 DATABASES = ("_DB_URL", "_DB_READ_URL")
+OTLP_PROTOCOLS = ("http/protobuf", "http/json", "grpc")
+"""That OpenTelemetry knows; the first is spoken."""
+SAMPLERS = (
+    *("parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"),
+    *("always_on", "always_off", "traceidratio"),
+)
 KEYS = ("INTERNAL_TOKEN", "WEBHOOK_SECRET")
 """Keys that the framework itself uses."""
 
@@ -106,6 +112,22 @@ class Settings:
     token: str | None = setting("PROTOOLS_TOKEN", values.optional, secret=True)
     """By which the front door and the operators' ports know who types `protools`."""
     log_format: str = setting("LOG_FORMAT", values.choice("console", "json"), "console")
+    log_level: str = setting("LOG_LEVEL", values.choice("debug", "info", "warning", "error"), "info")
+
+    otlp_endpoint: str | None = setting("OTEL_EXPORTER_OTLP_ENDPOINT", values.optional_url("http", "https"))
+    """With it, or the next one, spans are exported; OpenTelemetry's SDK reads what else is called `OTEL_*`."""
+    otlp_traces_endpoint: str | None = setting(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", values.optional_url("http", "https")
+    )
+    otlp_headers: str | None = setting("OTEL_EXPORTER_OTLP_HEADERS", values.optional, secret=True)
+    otlp_protocol: str = setting("OTEL_EXPORTER_OTLP_PROTOCOL", values.choice(*OTLP_PROTOCOLS), OTLP_PROTOCOLS[0])
+    otlp_traces_protocol: str | None = setting(
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", values.optional_choice(*OTLP_PROTOCOLS)
+    )
+    traces_exporter: str = setting("OTEL_TRACES_EXPORTER", values.choice("otlp", "none"), "otlp")
+    traces_sampler: str = setting("OTEL_TRACES_SAMPLER", values.choice(*SAMPLERS), SAMPLERS[0])
+    traces_share: float | None = setting("OTEL_TRACES_SAMPLER_ARG", values.optional_share)
+    otel_disabled: bool = setting("OTEL_SDK_DISABLED", values.is_true)
 
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What was read: ports, addresses, keys and each service's own settings are taken from it when asked for."""
@@ -157,6 +179,18 @@ class Settings:
     def fault_file(self) -> Path:
         """Where the rules of faults lie while they are allowed."""
         return self.home / "faults.sqlite"
+
+    @property
+    def are_traced(self) -> bool:
+        """Whether spans are exported; raise SettingError for a protocol that is not spoken here."""
+        if self.otel_disabled or self.traces_exporter == "none" or self.traces_sampler == "always_off":
+            return False
+        if not (self.otlp_endpoint or self.otlp_traces_endpoint):
+            return False
+        if (self.otlp_traces_protocol or self.otlp_protocol) != OTLP_PROTOCOLS[0]:
+            variable = f"OTEL_EXPORTER_OTLP_{'TRACES_' if self.otlp_traces_protocol else ''}PROTOCOL"
+            raise SettingError(variable, f"spans are exported by {OTLP_PROTOCOLS[0]} only")
+        return True
 
     @property
     def on_loopback(self) -> bool:

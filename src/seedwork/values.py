@@ -186,6 +186,24 @@ def choice(*known: str) -> Callable[[str], str]:
     return parse
 
 
+def optional_choice(*known: str) -> Callable[[str], str | None]:
+    """Return what reads one of these words, None when it is empty."""
+    return lambda value: choice(*known)(value) if value else None
+
+
+def optional_share(value: str) -> float | None:
+    """Read a share, 0 to 1, None when it is empty."""
+    with suppress(ValueError):
+        if not value or 0 <= float(value) <= 1:
+            return float(value) if value else None
+    raise ValueError(f"{value!r} is not a number from 0 to 1")
+
+
+def is_true(value: str) -> bool:
+    """Read whether something is `true`, as OpenTelemetry does: anything else is not."""
+    return value.strip().lower() == "true"
+
+
 def origins(value: str) -> frozenset[str]:
     """Read origins as browsers write them (RFC 6454 §6.2), separated by commas; or `*`."""
     given = frozenset(part.strip() for part in value.split(",") if part.strip())

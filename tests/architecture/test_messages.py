@@ -61,10 +61,16 @@ def test_what_every_process_loads_loads_no_grpc(module: str) -> None:
     assert not {"grpc", "google"} & loaded_by(module)
 
 
+def test_a_process_that_exports_no_spans_loads_nothing_for_it() -> None:
+    """Whoever has no collector pays for none, in none of ten processes."""
+    assert "opentelemetry" not in loaded_by("pulsaga_program.processes") | loaded_by("pulsaga.web.webapp")
+
+
 def test_a_framework_would_be_seen() -> None:
     """Otherwise the test above would pass whatever is loaded."""
     assert {"flask", "sqlalchemy"} <= loaded_by("generador.routes")
     assert {"grpc", "google"} <= loaded_by("usuarios.sessions.process")
+    assert "opentelemetry" in loaded_by("pulsaga.telemetry.otlp")
 
 
 @pytest.mark.parametrize("cls", MESSAGES, ids=name_of)

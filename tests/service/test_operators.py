@@ -15,6 +15,7 @@ import click
 import pytest
 from sqlalchemy import Connection, Select, update
 from sqlalchemy.exc import IntegrityError
+from structlog.testing import capture_logs
 from tests.contract.brokers import EmbeddedServer
 from tests.service.desk import KEYS, Desk, arrived, deliver, exchange, make_desk
 from tests.service.passwords import FOUND, SYSTEM
@@ -476,7 +477,10 @@ def test_a_discarded_letter_is_kept_and_neither_replayed_nor_edited_any_more(com
     company.broken.add(GeneratePassword)
     company.start()
     letter = company.letter("generador")
-    assert replaying.discard(company.runtimes, letter, None, ADA)
+    with capture_logs() as lines:
+        assert replaying.discard(company.runtimes, letter, None, ADA)
+    acted = {"event": "operator acted", "who": ADA.who, "why": ADA.why, "action": "discard", "subject": letter}
+    assert {**acted, "log_level": "info"} in lines
     assert refusal(lambda: replaying.replay(company.runtimes, letter, None, BOB)).code == "discarded"
     edit = {"username": "eve"}
     assert refusal(lambda: replaying.edit(company.runtimes, letter, None, BOB, edit, whole=True)).code == "discarded"

@@ -125,7 +125,8 @@ def clock_of(desk: Desk) -> float:
 def test_the_log_names_what_waits_and_what_failed(settings: Settings) -> None:
     """One message among thousands is found by its id, and its trouble by its words."""
     delivery = deliver(GeneratePassword("ada"))
-    named = {"topic": contract_of(GeneratePassword).name, "id": delivery.wire.properties["ce_id"]}
+    wire = delivery.wire
+    named = {"topic": wire.topic, "saga": wire.key, **dict.fromkeys(("command", "message"), wire.properties["ce_id"])}
     with capture_logs() as lines:
         for function in (down, down, poisonous, poisonous):
             desk = generador_that(settings, function)
@@ -133,9 +134,11 @@ def test_the_log_names_what_waits_and_what_failed(settings: Settings) -> None:
             desk.make_due()
             desk.worker.retry_failures()
             desk.runtime.write.dispose()
-    *waiting, first, second = (line for line in lines if line["event"] in ("waiting", "failed"))
-    assert waiting == 4 * [{"event": "waiting", "log_level": "warning", "error": "the vault is down", **named}]
+    *waiting, first, second = (line for line in lines if line["event"] in ("waiting", "failed", "dead letter"))
+    assert [line["log_level"] for line in waiting] == 4 * ["warning"]
+    assert all(named.items() <= line.items() and "the vault is down" in line["error"] for line in waiting)
     assert (first["log_level"], first["attempt"], second["attempt"]) == ("error", 1, 2)
+    assert (first["event"], second["event"]) == ("failed", "dead letter")
     assert named.items() <= first.items()
     assert first["error"].startswith("RuntimeError: poison (test_outbox.py:")
 
@@ -198,7 +201,7 @@ def test_a_reaction_to_a_dead_letter_that_fails_leaves_the_letter_and_nothing_of
     assert (desk.count(dead_letter), desk.count(password)) == (1, 0)
     assert heard == [desk.rows(dead_letter)[0]["error"]]
     (line,) = (line for line in lines if line["event"] == "nobody could react to a dead letter")
-    assert (line["id"], line["log_level"]) == (delivery.wire.properties["ce_id"], "error")
+    assert (line["command"], line["log_level"]) == (delivery.wire.properties["ce_id"], "error")
     desk.runtime.write.dispose()
 
 

@@ -539,6 +539,7 @@ def test_a_row_of_before_is_called_as_any_other(
 ) -> None:
     """The migration names its receiver; a row that a process of before writes later has none, and is called, too."""
     undone = (
+        "ALTER TABLE webhook DROP COLUMN traceparent",
         "ALTER TABLE webhook DROP COLUMN receiver",
         "ALTER TABLE acceptance RENAME COLUMN subject TO username",
         f"UPDATE front_door_version SET version_num = '{BEFORE}'",

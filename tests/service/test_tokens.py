@@ -654,6 +654,8 @@ def test_the_log_says_why_a_bearer_was_refused(shared: Room, reason: str, case: 
         answer = asked(shared, token)
     (line,) = refusals(lines)
     assert answer.status_code == 401
+    assert answer.get_json()["detail"] == "this token is not accepted here"
+    assert reason not in f"{answer.headers}{answer.get_data(as_text=True)}"
     assert (line["reason"], line["address"], line["route"]) == (reason, "127.0.0.1", "/passwords")
     assert line["request_id"] == answer.headers["X-Request-Id"]
     assert line.get("said", "") == said

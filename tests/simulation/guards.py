@@ -130,8 +130,8 @@ def with_a_new_date_on_each_mail(_disks: Disks) -> AbstractContextManager[None]:
     """A mail that is sent again is another mail."""
     letter = correo.handlers.Sender._letter
 
-    def dated(sender: Any, row: Row) -> Any:
-        return letter(sender, {**row, "created_at": row["due_at"]})
+    def dated(sender: Any, row: Row, context: Any) -> Any:
+        return letter(sender, {**row, "created_at": row["due_at"]}, context)
 
     return replaced(correo.handlers.Sender, "_letter", dated)
 

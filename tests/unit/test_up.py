@@ -268,11 +268,20 @@ WRONG = {
     "OPERATORS_URL": ("ftp://a.test",),
     "OPERATORS_HOST": ("::g",),
     "OPERATORS_PORT": ("65536", "-1"),
+    "LOG_LEVEL": ("loud", "INFO"),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("collector:4318",),
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ("grpc://collector",),
+    "OTEL_EXPORTER_OTLP_PROTOCOL": ("thrift",),
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": ("thrift",),
+    "OTEL_TRACES_EXPORTER": ("jaeger",),
+    "OTEL_TRACES_SAMPLER": ("sometimes",),
+    "OTEL_TRACES_SAMPLER_ARG": ("2", "nan", "some"),
 }
 KEYS = ["VAULT_KEY", "LINK_KEY", "TOKEN_KEY", "RESET_KEY", "SIGNING_KEY", "INTERNAL_TOKEN", "SESSIONS_JWT_SECRET"]
 FREE = {
     *("JWT_AUDIENCE", "JWT_ISSUER", "BROKER_TOKEN", "BROKER_ROLE_PREFIX", "DB_USERNAME", "DB_PASSWORD", "OPERATOR"),
     "PROTOOLS_TOKEN",
+    *("OTEL_SDK_DISABLED", "OTEL_EXPORTER_OTLP_HEADERS"),  # only `true` says so; any text may be a header
     *("PROTOOLS_SAGA_PORT", "CORREO_PORT", "USUARIOS_PORT", "DB_READ_HOSTNAME"),  # read as their neighbours are
 }
 PAIRS = [(variable, value) for variable, values in WRONG.items() for value in values]

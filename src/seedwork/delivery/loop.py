@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Column, Engine, text
 
 from pulsaga.broker import Delivery, Subscription
-from pulsaga.delivery import database
+from pulsaga.delivery import database, spans
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.dispatch.reader import Received
 from pulsaga.errors import SettingError, Unavailable
@@ -61,7 +61,7 @@ def receive_until(
         pause = Pause(stopping)
         OURS.goes_on()
         if batch:
-            with OURS.at_work():
+            with OURS.at_work(), spans.receiving(batch):
                 settle(batch)
             OURS.finished_batch()
             BATCH.labels(threading.current_thread().name).observe(len(batch))

@@ -215,6 +215,10 @@ class Message(NamedTuple, Generic[B]):
         stamp = self.context.accepted_at
         return unix_seconds(stamp) if stamp else id_time(self.saga_id).timestamp()
 
+    def under(self, traceparent: str) -> Message[B]:
+        """Return the same message, carrying another `traceparent`."""
+        return self._replace(context=self.context._replace(traceparent=traceparent))
+
     def follow(self) -> Context:
         """Context for a message that this one causes."""
         return self.context._replace(causation_id=self.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -17,18 +17,20 @@ from sqlalchemy import Engine, select, update
 
 from pulsaga import faults
 from pulsaga.broker import Broker, Wire
-from pulsaga.delivery import database
+from pulsaga.delivery import database, spans
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.tables import outbox, unpack
 from pulsaga.delivery.transaction.rows import Delete, change
 from pulsaga.delivery.transaction.unit_of_work import Speaker
 from pulsaga.errors import NotConfirmed
 from pulsaga.metrics import PUBLISH, PUBLISHED, UNCONFIRMED
+from pulsaga.telemetry.traces import Span
 from pulsaga.text import DETAIL_CHARACTERS, printable
 
 log = structlog.get_logger()
 SWEEP_PAGE = 500
 FIRST_REST_S, LONGEST_REST_S = 0.5, 4.0
+LEFT = "left to the sweep"
 QUEUE_LIMIT = 10_000
 """Wires that wait for the background publisher; beyond it they are left to the sweep."""
 
@@ -102,12 +104,20 @@ class Outbox:
         self._confirmed: list[str] = []
         self._lock = threading.Lock()
         self._resting = RestingTopics()
+        self._begun: dict[str, Span] = {}
+        """By the id of a message that is to be published: the span that ends then."""
         self._later: queue.SimpleQueue[list[Wire]] = queue.SimpleQueue()
+
+    def begin(self, sending: Mapping[str, Span]) -> None:
+        """Note the spans, by the ids of messages, that end when these are published."""
+        self._begun |= sending
 
     def publish(self, wires: Sequence[Wire]) -> None:
         """Publish; what is not confirmed, and what goes to a topic that took nothing lately, is left to the sweep."""
-        resting = self._resting.topics()
-        self._publish([wire for wire in wires if wire.topic not in resting] if resting else wires)
+        if resting := self._resting.topics():
+            self._end([wire for wire in wires if wire.topic in resting], resting)
+            wires = [wire for wire in wires if wire.topic not in resting]
+        self._publish(wires)
 
     def _publish(self, wires: Sequence[Wire]) -> None:
         if not wires or faults.reach("publishing", wires):
@@ -116,6 +126,7 @@ class Outbox:
         begun = time.perf_counter()
         refused = self._refused(wires, topics)
         PUBLISH.observe(time.perf_counter() - begun)
+        self._end(wires, refused)
         self._resting.tried(topics - refused, refused)
         confirmed = [wire for wire in wires if wire.topic not in refused]
         PUBLISHED.inc(len(confirmed))
@@ -135,10 +146,18 @@ class Outbox:
             return error.topics if isinstance(error, NotConfirmed) else topics
         return frozenset()
 
+    def _end(self, wires: Sequence[Wire], refused: AbstractSet[str]) -> None:
+        """End the spans of messages that were published, or left to the sweep as their topics took nothing."""
+        for wire in wires if self._begun else ():
+            if span := self._begun.pop(wire.properties["ce_id"], None):
+                span.end(LEFT if wire.topic in refused else "")
+
     def publish_later(self, wires: list[Wire]) -> None:
         """Leave publishing to the background thread; never waits."""
         if self._later.qsize() < QUEUE_LIMIT:
             self._later.put(wires)
+        else:
+            self._end(wires, {wire.topic for wire in wires})
 
     def publish_waiting(self, timeout_s: float = 1.0) -> None:
         """Publish what `publish_later` was given, all of it in one batch; the background thread's one turn."""
@@ -180,6 +199,7 @@ class Outbox:
         if rows:
             log.info("sweep", messages=len(rows))
             wires = _readable([row.wire for row in rows])
+            self.begin(spans.sending_again(wires))
             faults.reach("sweeping", wires)
             self._publish(wires)
         tried = self._resting.to_be_tried()

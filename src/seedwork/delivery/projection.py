@@ -18,7 +18,7 @@ from sqlalchemy import Engine, Table, select, update
 
 from pulsaga import faults
 from pulsaga.broker import Delivery, Subscription
-from pulsaga.delivery import database
+from pulsaga.delivery import database, spans
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.dispatch.failures import failure_row, stored_delivery
 from pulsaga.delivery.dispatch.reader import Reader, Received, readable
@@ -27,6 +27,7 @@ from pulsaga.delivery.messages import AnyMessage, Message, made_at
 from pulsaga.delivery.tables import failure
 from pulsaga.delivery.transaction.rows import Delete, Insert, Row, change
 from pulsaga.metrics import LAG
+from pulsaga.telemetry import traces
 from pulsaga.text import describe
 
 log = structlog.get_logger()
@@ -88,9 +89,12 @@ class Projector:
             self._stopping.wait(GATHER_S)
 
     def _project(self, batch: Sequence[Delivery]) -> list[Received]:
+        began = time.time_ns()
         received = self._reader.read(batch)
         faults.reach("projecting", readable(received))
         self._commit(received)
+        if traces.recorder:
+            spans.projected(received, began)
         return received
 
     def _tell(self, messages: Sequence[AnyMessage]) -> None:

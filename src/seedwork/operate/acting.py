@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import structlog
 from sqlalchemy import CompoundSelect, Connection, Select, func, select
 
 from pulsaga.delivery.messages import new_id
@@ -17,6 +18,7 @@ from pulsaga.running.runtime import Runtime
 from pulsaga.settings import Settings
 from pulsaga.system import System
 
+log = structlog.get_logger()
 REQUEST_LIFETIME_S = 24 * 3600.0
 """Seconds after which an operator's wish that nobody has seconded no longer counts."""
 
@@ -107,6 +109,8 @@ def carry_out(runtimes: Runtimes, tx: Connection, act: Act, now: float, **change
     """Write down what is done; or, while another operator has to agree, that it is wanted, and return False."""
     agreed = act.is_agreed(list(tx.execute(act.requests(now)).scalars()), runtimes.settings.operator_approvals)
     tx.execute(audit.insert().values(act.row(now, **changed) if agreed else act.request_row(now)))
+    event = "operator acted" if agreed else "operator asked"
+    log.info(event, who=act.by.who, action=act.action, subject=act.subject, why=act.by.why)
     return agreed
 
 

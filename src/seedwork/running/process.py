@@ -13,6 +13,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
+from pulsaga.telemetry.logs import announce
+
 log = structlog.get_logger()
 LEAVE_WITHIN_S = 4.0
 """Seconds that the batches in hand have to finish after SIGTERM."""
@@ -61,7 +63,7 @@ class Process:
         ]
         for thread in threads:
             thread.start()
-        log.info("ready")
+        announce("ready")
         self._end.wait()
         self._stop(threads)
         return not self._broken

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import orjson
 from sqlalchemy import func, select
@@ -29,7 +30,22 @@ from pulsaga.saga.snapshots import Recent, write_entries, write_steps
 from pulsaga.saga.tables import saga, saga_branch, saga_child
 from pulsaga.saga.tokens import FIELD, TOKEN_KEY, digest_of, token_of
 from pulsaga.sealing import seal_text
+from pulsaga.telemetry.logs import Level
 
+LOGGED: Mapping[str, tuple[str, Level]] = {
+    "started": ("saga began", "info"),
+    "ended": ("saga ended", "info"),
+    "compensating": ("saga gave up", "warning"),
+    "suspended": ("saga suspended", "error"),
+    "paused": ("saga paused", "info"),
+    "resumed": ("saga resumed", "info"),
+    "parked": ("success came too late", "warning"),
+    "late": ("success came too late", "info"),
+    "timed-out": ("step timed out", "warning"),
+    "operator": ("operator acted", "info"),
+}
+"""What is logged of an entry of the log, and at which level."""
+SENT_AGAIN: tuple[str, Level] = ("command sent again", "info")
 INCIDENTS = {"suspended": "suspended", "paused": "suspended", "parked": "parked"}
 """Kind of the incident that an entry of the log opens."""
 
@@ -110,6 +126,7 @@ class Moving(Declarations):
             ended = (progress.saga_id, progress.workflow, progress.status, *progress.reason, known)
             self._tell_parent(uow, self.child_ended(*ended), context, answers=progress.saga_id)
         for entry in entries:
+            _log(uow, progress, entry, context)
             if entry.kind in REACHED:
                 uow.count(SAGAS_REACHED, progress.workflow, progress.status)
             if incident := INCIDENTS.get(entry.kind):
@@ -200,6 +217,15 @@ class Moving(Declarations):
             about = context._replace(saga_id=parent_id)
             uow.record(ended, aggregate, 1, subject=ended.child_id, answers=answers, context=about)
         return bool(parents)
+
+
+def _log(uow: UnitOfWork, progress: Progress, entry: Entry, context: Context) -> None:
+    """Have a line logged for an entry that an operator may look for."""
+    said = LOGGED.get(entry.kind) or (SENT_AGAIN if entry.attempt > 1 else None)
+    if said:
+        about: dict[str, Any] = {"command": entry.command_id} if entry.command_id else {}
+        about |= {"workflow": progress.workflow, "step": entry.path, "code": entry.code, "detail": entry.detail}
+        uow.log(*said, context=context, **about)
 
 
 def _is_helped(progress: Progress, entries: Sequence[Entry]) -> bool:

@@ -20,6 +20,7 @@ from pulsaga.saga.calendar import Schedule
 from pulsaga.saga.coordinator import Coordinator
 from pulsaga.saga.log import TERMINAL
 from pulsaga.saga.tables import saga, schedule
+from pulsaga.telemetry import traces
 from pulsaga.text import describe
 
 if TYPE_CHECKING:
@@ -114,7 +115,12 @@ def start_at(sagas: Coordinator, declared: Schedule, tick: float, uow: UnitOfWor
     """Send the command of a tick; return the id of the saga to be."""
     command, identifier = declared.command(declared.local(tick)), new_id()
     workflow = sagas.starting[type(command)]
-    uow.send(command, workflow.subject_of(plain(command)), command_id=identifier, context=Context(identifier))
+    edge = traces.enter(f"schedule {declared.name}", "internal")
+    context = Context(identifier, traceparent=edge.traceparent)
+    uow.send(command, workflow.subject_of(plain(command)), command_id=identifier, context=context)
+    uow.log("schedule fired", context=context, command=identifier, schedule=declared.name, workflow=workflow.name)
+    if edge.span:
+        uow.end_span(edge.span)
     return identifier
 
 

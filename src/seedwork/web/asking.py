@@ -9,8 +9,10 @@ from typing import Any
 import orjson
 import structlog
 import urllib3
+from flask import has_request_context
 
 from pulsaga.running.runtime import Runtime
+from pulsaga.telemetry.traces import calling_out
 from pulsaga.web import http
 from pulsaga.web.access.tokens import service_token
 from pulsaga.web.formats import Problem
@@ -50,11 +52,17 @@ class Peer:
         """Return what it answers to `POST <route>`; raise the Problem 503 with this detail when it cannot be asked."""
         badge = service_token(self._key, self._asking, f"{self.service} POST {route}")
         headers = {"Authorization": f"Bearer {badge}", "Accept": "application/json"}
-        try:
-            answer = self._pool.request("POST", f"{self._url}{route}", json=question, headers=headers, redirect=False)
-        except urllib3.exceptions.HTTPError as down:
-            log.warning("a service cannot be asked", asked=self.service, error=str(down))
-            raise http.unavailable(detail) from None
+        about = {"http.request.method": "POST", "url.full": f"{self._url}{route}"}
+        with calling_out("POST", http.traceparent() if has_request_context() else None, about) as call:
+            headers |= {"traceparent": call.traceparent} if call.traceparent else {}
+            try:
+                answer = self._pool.request(
+                    "POST", f"{self._url}{route}", json=question, headers=headers, redirect=False
+                )
+            except urllib3.exceptions.HTTPError as down:
+                log.warning("a service cannot be asked", asked=self.service, error=str(down))
+                raise http.unavailable(detail) from None
+            call.more["http.response.status_code"] = answer.status
         return Answered(answer.status, _document(answer), answer.headers)
 
     def unexpected(self, answer: Answered, detail: str) -> Problem:

@@ -26,8 +26,8 @@ from pulsaga.located import the_system
 from pulsaga.running.loops import add_background
 from pulsaga.running.process import LEAVE_WITHIN_S, Process
 from pulsaga.running.runtime import Runtime, open_runtime
+from pulsaga.running.telemetry import start_telemetry, stop_telemetry
 from pulsaga.settings import Settings
-from pulsaga.telemetry import configure_logging
 
 
 def app_of(service: str) -> Flask:
@@ -54,7 +54,7 @@ def _asked() -> Mapping[str, Any] | None:
 
 def _started(service: str, asked: Mapping[str, Any] | None) -> Flask:
     settings, system = Settings.read(), the_system()
-    configure_logging(settings.log_format)
+    start_telemetry(system, settings, service, "web")
     if asked:
         settings = replace(settings, bind=_address(asked["host"]))
     runtime = open_runtime(system, settings, service)
@@ -91,6 +91,7 @@ def _work_in_background(app: Flask, runtime: Runtime) -> None:
         process.end()
         thread.join(LEAVE_WITHIN_S)
         runtime.broker.close()
+        stop_telemetry()
 
     atexit.register(leave)
 

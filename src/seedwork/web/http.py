@@ -20,6 +20,7 @@ from pulsaga.web.access.callers import NOBODY, Caller
 from pulsaga.web.access.guesses import TooManyAttempts
 from pulsaga.web.formats import Document, Format, Problem, invalid
 from pulsaga.web.serving.crew import Asker, Client
+from pulsaga.web.tracing import traceparent as traceparent
 
 T = TypeVar("T")
 BODY_LIMIT_BYTES = 64 * 1024
@@ -35,8 +36,6 @@ CLIENT = "pulsaga.client"
 """Where it holds the Client."""
 AUTHORITY = re.compile(r"([\w.~-]+|\[[0-9a-f:.]+\])(?::([0-9]{0,5}))?", re.ASCII)
 HTTP_PORT, PORTS = 80, 65536
-TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-"""W3C Trace Context level 1, §3.2."""
 
 
 class Api(Blueprint):
@@ -260,9 +259,3 @@ def _preferences() -> dict[str, str]:
         one.partition(";")[0].partition("=") for one in parse_list_header(",".join(request.headers.getlist("Prefer")))
     )
     return {name.strip().lower(): value.strip().strip('"') for name, _, value in parts}
-
-
-def traceparent() -> str | None:
-    """Read the caller's `traceparent`; None when it is absent or not valid."""
-    given = request.headers.get("traceparent", "")
-    return given if TRACEPARENT.fullmatch(given) else None

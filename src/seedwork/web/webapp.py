@@ -25,6 +25,7 @@ from pulsaga.delivery.database import is_answering, takes_writes
 from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.running.gauges import web_gauges
 from pulsaga.running.runtime import Runtime
+from pulsaga.telemetry.traces import trace_id
 from pulsaga.vitals import OURS
 from pulsaga.web import conventions, formats, http
 from pulsaga.web.access.gatekeeper import FindKey, Gatekeeper
@@ -32,6 +33,7 @@ from pulsaga.web.access.rights import OVERSEEING, PUBLIC, allow
 from pulsaga.web.contract import Answer, Shape, operation
 from pulsaga.web.formats import Problem
 from pulsaga.web.http import BODY_LIMIT_BYTES
+from pulsaga.web.tracing import trace_requests
 
 log = structlog.get_logger()
 
@@ -71,6 +73,7 @@ def create(
     app.url_map.merge_slashes = False
     app.url_map.converters["whole"] = Whole
     app.extensions |= {"runtime": runtime, "read": read, "started": time.time(), "stopping": [], "duties": []}
+    trace_requests(app, but=HEALTH)
     _count_requests(app)
     app.extensions["registry"].register(web_gauges(runtime, read))
     conventions.keep(app, runtime.settings.cors_origins)
@@ -149,9 +152,15 @@ def _http_error(error: HTTPException) -> Any:
     return http.refuse(problem)
 
 
+def _trace() -> dict[str, str]:
+    """Name the trace of the request in hand, for a line of the log."""
+    known = trace_id(http.traceparent())
+    return {"trace": known} if known else {}
+
+
 def _down(error: Exception) -> Response:
     """Answer an error that is nobody's fault here: something is down, and the same request may succeed later."""
-    log.warning("unavailable", path=request.path, error=str(error).partition("\n")[0])
+    log.warning("unavailable", path=request.path, error=str(error).partition("\n")[0], **_trace())
     return http.refuse(http.unavailable("something this needs is down for now; try again"))
 
 
@@ -159,7 +168,8 @@ def _unexpected(error: Exception) -> Response:
     if verdict(error) != "item":
         return _down(error)
     name = conventions.request_id(request.headers.get(conventions.REQUEST_ID, ""))
-    log.error("request failed", method=request.method, path=request.path, request_id=name, exc_info=error)
+    about = {"method": request.method, "path": request.path, "request_id": name} | _trace()
+    log.error("request failed", exc_info=error, **about)
     problem = formats.problem_of_status(500, "this is our fault; it was logged")
     problem.headers[conventions.REQUEST_ID] = name
     return http.refuse(problem)

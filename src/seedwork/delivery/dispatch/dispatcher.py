@@ -15,6 +15,7 @@ from sqlalchemy import select, union
 from sqlalchemy.exc import DBAPIError
 
 from pulsaga import faults
+from pulsaga.delivery import spans
 from pulsaga.delivery.dispatch.failures import FIRST, Failures, Outcome, Retry, report_conflict
 from pulsaga.delivery.dispatch.handlers import Handler, only_in_time
 from pulsaga.delivery.dispatch.reader import Received, readable
@@ -32,9 +33,11 @@ from pulsaga.delivery.messages import (
 )
 from pulsaga.delivery.tables import LETTERS
 from pulsaga.delivery.transaction.rows import Wanted
-from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, ids_of, rfc3339
 from pulsaga.errors import DomainError, Unavailable, Undecodable
 from pulsaga.metrics import HANDLED, REFUSED, bounded_code
+from pulsaga.telemetry import traces
+from pulsaga.text import describe
 
 
 class Dispatcher:
@@ -122,6 +125,7 @@ class Dispatcher:
             report_conflict(received, uow)
         elif seen.reply is not None:
             uow.replay(seen.reply)
+            uow.log("answered again", "debug", **ids_of(received.message))
         elif seen.hash is None:
             uow.message = received.message
             self._refuse(received.message, DomainError("withdrawn", "the command was undone before it arrived"), uow)
@@ -134,7 +138,18 @@ class Dispatcher:
         return self._handlers[type(message.body)].reads(message) if message else ()
 
     def _handle_one(self, received: Received, uow: UnitOfWork, retry: Retry, blamed: Exception | None) -> None:
-        uow.message = message = received.message
+        message, span = received.message, None
+        if traces.recorder and message and (span := spans.processing(message, uow.service)):
+            received = received._replace(message=message.under(span.traceparent))
+        uow.message = received.message
+        error = self._tried(received, uow, retry, blamed)
+        if span:
+            uow.end_span(span, describe(error) if error else "")
+        uow.keep()
+
+    def _tried(self, received: Received, uow: UnitOfWork, retry: Retry, blamed: Exception | None) -> Exception | None:
+        """Run the handler; where it comes to nothing, see to what becomes of the message, and return why."""
+        message = received.message
         try:
             if message is None or blamed:
                 raise blamed or received.error or Undecodable("nothing to read")
@@ -142,14 +157,17 @@ class Dispatcher:
             faults.reach("handled", (message,))
         except Unavailable as down:
             uow.drop()
-            outcome = self._failures.wait(received, down, uow, retry)
+            uow.count(HANDLED, received.delivery.wire.topic, self._failures.wait(received, down, uow, retry))
+            return down
         except Exception as error:
             if isinstance(error, DBAPIError) and error is not blamed:
                 raise  # nothing more can be done in this transaction
             uow.drop()
-            outcome = self._failures.fail(received, error, uow, retry)
-        uow.count(HANDLED, received.delivery.wire.topic, outcome)
-        uow.keep()
+            uow.count(HANDLED, received.delivery.wire.topic, self._failures.fail(received, error, uow, retry))
+            return error
+        uow.count(HANDLED, message.contract.name, outcome)
+        uow.log("handled", "debug", type=message.contract.name)
+        return None
 
     def _run(self, message: AnyMessage, digest: bytes, uow: UnitOfWork, retry: Retry) -> Outcome:
         is_command = message.contract.kind == "command"
@@ -171,6 +189,7 @@ class Dispatcher:
 
     def _refuse(self, message: AnyMessage, refusal: DomainError, uow: UnitOfWork) -> None:
         if self._refused is not None and message.contract.kind == "command":
+            uow.log("command refused", type=message.contract.name, code=refusal.code)
             uow.reply(self._refused(command=message.contract.name, code=refusal.code, detail=refusal.detail))
 
     # --- compensations

@@ -16,8 +16,9 @@ from pulsaga.delivery.incidents import open_incident
 from pulsaga.delivery.messages import AnyMessage
 from pulsaga.delivery.tables import dead_letter, failure, hash_of, pack_delivery, unpack_delivery
 from pulsaga.delivery.transaction.rows import Row
-from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
+from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, ids_of
 from pulsaga.errors import Unavailable
+from pulsaga.telemetry.logs import Level
 from pulsaga.text import describe
 from pulsaga.vitals import OURS
 
@@ -51,7 +52,7 @@ class Failures:
 
     def wait(self, received: Received, down: Unavailable, uow: UnitOfWork, retry: Retry) -> Outcome:
         """Keep a message until what it needs is back; that is no attempt."""
-        log.warning("waiting", topic=received.delivery.wire.topic, id=received.id, error=str(down))
+        self._log("waiting", "warning", received, down, uow)
         self._keep(received, down, uow, retry, retry.attempts)
         return "waiting"
 
@@ -60,13 +61,19 @@ class Failures:
         if retry is FIRST and _waits_already(received, uow):
             return "repeated"
         attempts = retry.attempts + 1
-        log.error("failed", topic=received.delivery.wire.topic, id=received.id, attempt=attempts, error=describe(error))
         OURS.failed(f"{received.delivery.wire.topic} {received.id}: {describe(error)}")
-        if attempts < self._attempts:
+        is_last = attempts >= self._attempts
+        if is_last:
+            self._bury(received, error, uow, attempts)
+        else:
             self._keep(received, error, uow, retry, attempts)
-            return "failed"
-        self._bury(received, error, uow, attempts)
-        return "dead"
+        self._log("dead letter" if is_last else "failed", "error", received, error, uow, attempt=attempts)
+        return "dead" if is_last else "failed"
+
+    @staticmethod
+    def _log(event: str, level: Level, received: Received, error: Exception, uow: UnitOfWork, **about: Any) -> None:
+        topic = received.delivery.wire.topic
+        uow.log(event, level, topic=topic, message=received.id, error=describe(error), **about)
 
     def answer(self, message: AnyMessage, code: str, detail: str, uow: UnitOfWork) -> None:
         """Answer a command that failed."""
@@ -99,7 +106,7 @@ class Failures:
                 on_dead(message, uow, describe(error))
         except Exception:
             uow.drop()
-            log.exception("nobody could react to a dead letter", id=message.id)
+            log.exception("nobody could react to a dead letter", **ids_of(message))
 
 
 def _waits_already(received: Received, uow: UnitOfWork) -> bool:
@@ -135,5 +142,5 @@ def stored_delivery(row: Row) -> Delivery | None:
     try:
         return unpack_delivery(row["delivery"])
     except Exception as error:
-        log.error("a failure cannot be read", id=row["id"], error=describe(error))
+        log.error("a failure cannot be read", message=row["id"], error=describe(error))
         return None

@@ -9,14 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-import structlog
-
 from pulsaga.delivery.messages import AnyMessage, Message, refused_by
 from pulsaga.delivery.tables import latest
 from pulsaga.delivery.transaction.rows import Wanted
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, rfc3339
 
-log = structlog.get_logger()
 B = TypeVar("B")
 
 
@@ -64,12 +61,8 @@ def _is_in_time(message: AnyMessage, uow: UnitOfWork) -> bool:
         uow.put(latest, {"late": 0, **(newest or {}), "id": key, "accepted_at": accepted_at})
         return True
     is_command = message.contract.kind == "command"
-    log.info(
-        "late command" if is_command else "late event",
-        type=message.contract.name,
-        id=message.id,
-        subject=message.subject,
-    )
+    event = "late command" if is_command else "late event"
+    uow.log(event, type=message.contract.name, subject=message.subject)
     uow.put(latest, {**newest, "late": newest["late"] + 1})
     if is_command:
         detail = f"a command accepted at {rfc3339(newest['accepted_at'])} was handled already"

@@ -57,7 +57,7 @@ def report_held(
             locked.append(before)
             continue
         if row is None or row["claim"] != before["claim"]:
-            log.warning("claim lost, not reported", table=table.name, id=before["id"])
+            log.warning("claim lost, not reported", table=table.name, row=before["id"])
         else:
             report(uow, cast(R, {**row, "claim": None}))
     return locked
@@ -93,11 +93,11 @@ def report_apart(
         if verdict(error) != "locked":
             raise
         for row in report_on(locked):
-            log.warning("locked, not reported", table=table.name, id=row["id"])
+            log.warning("locked, not reported", table=table.name, row=row["id"])
 
 
 def _put_off(table: Rows[R], row: R, error: Exception, rest_s: float, uow: UnitOfWork) -> None:
-    log.error("not reported", table=table.name, id=row["id"], error=describe(error))
+    log.error("not reported", table=table.name, row=row["id"], error=describe(error))
     open_incident_about(uow, "unreported", row["id"], error)
     ours = (table.c.id == row["id"]) & (table.c.claim == row["claim"])
     uow.values(update(table).where(ours).values(due_at=uow.now + rest_s, claim=None).returning(table.c.id))

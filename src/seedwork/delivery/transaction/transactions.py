@@ -50,7 +50,9 @@ class Transactions:
         for (metric, labels), number in uow.counted.items():
             metric.labels(*labels).inc(number)
         OURS.progress()
+        self.outbox.begin(uow.sending)
         faults.reach("committed", uow.touched())
+        uow.tell()
         return result, uow.outgoing
 
     def run(self, work: Callable[[UnitOfWork], T]) -> T:

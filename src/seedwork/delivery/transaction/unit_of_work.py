@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -17,7 +18,7 @@ from prometheus_client import Counter as Counted
 from sqlalchemy import Connection, Double, Table, text
 
 from pulsaga.broker import Wire, check_size
-from pulsaga.delivery import database
+from pulsaga.delivery import database, spans
 from pulsaga.delivery.avro import Codec
 from pulsaga.delivery.messages import (
     MEMORY_S,
@@ -46,6 +47,9 @@ from pulsaga.delivery.transaction.rows import (
     change,
 )
 from pulsaga.errors import SettingError, Stale
+from pulsaga.telemetry import traces
+from pulsaga.telemetry.logs import Level, Note, is_logged
+from pulsaga.telemetry.traces import Span, trace_id
 
 
 def _no_keys(name: str) -> tuple[bytes, ...]:
@@ -81,6 +85,16 @@ class UnitOfWork(LockedRows):
         """What is to be published after the commit."""
         self.counted: Counter[tuple[Counted, tuple[str, ...]]] = Counter()
         """What is counted after the commit: a metric and its labels."""
+        self.sending: dict[str, Span] = {}
+        """By the id of a message: the span that ends when it is published."""
+        self.notes: list[Note] = []
+        """What is logged after the commit."""
+        self._ending: list[tuple[Span, str]] = []
+
+    @property
+    def service(self) -> str:
+        """Name of the service whose database this is."""
+        return self._speaker.service
 
     # --- loading
 
@@ -186,6 +200,16 @@ class UnitOfWork(LockedRows):
         self._buffer.inbox[identifier] = Seen(digest, None)
         self.append(inbox, {"consumer": self._speaker.service, "id": identifier, "hash": digest, "at": self.now})
 
+    def log(self, event: str, level: Level = "info", *, context: Context | None = None, **about: Any) -> None:
+        """Have a line logged once this is committed; it names the saga and the trace, and the message in hand."""
+        if is_logged(level):
+            named = {**ids_of(self.message, context), **about}
+            self._buffer.notes.append(Note(level, event, {name: value for name, value in named.items() if value}))
+
+    def end_span(self, span: Span, error: str = "") -> None:
+        """Have a span ended once this is committed; not undone by `drop`."""
+        self._ending.append((span, error))
+
     def _message(
         self, body: Any, subject: str, context: Context | None, identifier: str | None = None, **rest: Any
     ) -> AnyMessage:
@@ -196,6 +220,9 @@ class UnitOfWork(LockedRows):
         return Message(body, identifier or new_id(), source, subject, self.time, context, **rest)
 
     def _post(self, message: AnyMessage) -> Wire:
+        if traces.recorder and (span := spans.sending(message)):
+            message = message.under(span.traceparent)
+            self._buffer.sending[message.id] = span
         body = self._speaker.codec.encode(message.body)
         wire = Wire(message.contract.name, message.saga_id, properties_of(message), body)
         check_size(wire)
@@ -223,6 +250,8 @@ class UnitOfWork(LockedRows):
         self.outgoing += self._buffer.outgoing
         for one in self._buffer.counted:
             self.counted[one] += 1
+        self.sending |= self._buffer.sending
+        self.notes += self._buffer.notes
         super().keep()
 
     def drop(self) -> None:
@@ -250,11 +279,29 @@ class UnitOfWork(LockedRows):
         if waiting:
             change(self.tx, waiting)
 
+    def tell(self) -> None:
+        """Log and trace what is committed by now: a reader of the log that went away takes nothing of it back."""
+        with suppress(OSError, ValueError):
+            for note in self.notes:
+                note.write()
+        for span, error in self._ending:
+            span.end(error)
+
     def touched(self) -> Iterator[Wire | Row]:
         """Yield what this transaction says and which rows it changes, for the seams."""
         yield from self.outgoing
         for table, rows in self._changed.items():
             yield from (about(table, row) for row in rows.values())
+
+
+def ids_of(message: AnyMessage | None, context: Context | None = None) -> dict[str, Any]:
+    """Return the ids by which lines of the log are found, of a message or, without one, of a context."""
+    known = context or (message.context if message else None)
+    ids = {"saga": known.saga_id, "trace": trace_id(known.traceparent)} if known else {}
+    if message:
+        is_command = message.contract.kind == "command"
+        ids |= {"command": message.id if is_command else message.command_id, "message": message.id}
+    return ids
 
 
 def about(table: Table, row: Mapping[str, Any]) -> Row:
@@ -271,6 +318,8 @@ class _Buffer:
         self.inbox: dict[str, Seen] = {}
         self.outgoing: list[Wire] = []
         self.counted: list[tuple[Counted, tuple[str, ...]]] = []
+        self.sending: dict[str, Span] = {}
+        self.notes: list[Note] = []
 
 
 def _check_declared(command: AnyMessage, body: Any) -> None:

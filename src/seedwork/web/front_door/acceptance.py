@@ -165,6 +165,7 @@ def _append(uow: UnitOfWork, request: Request) -> Row:
         uow.append(webhook, _webhook_row(identifier, request, uow.now))
     context = Context(identifier, actor=request.actor, traceparent=request.traceparent, accepted_at=uow.time)
     uow.send(request.command, request.subject, command_id=identifier, context=context)
+    uow.log("command accepted", "debug", context=context, command=identifier, workflow=request.workflow)
     return row
 
 
@@ -176,7 +177,7 @@ def _webhook_row(identifier: str, request: Request, now: float) -> Row:
     """Describe a call that is owed once the command has ended."""
     assert request.callback is not None
     named = {"id": identifier, "revision": 1, "actor": request.actor, "url": request.callback, "status": "waiting"}
-    named |= {"receiver": receiver_of(request.callback)}
+    named |= {"receiver": receiver_of(request.callback), "traceparent": request.traceparent}
     return {**named, "attempts": 0, "claim": None, "due_at": now, "created_at": now, "ended_at": None, "error": ""}
 
 

@@ -244,7 +244,7 @@ def _ended(door: FrontDoor, identifier: str) -> Resource | None:
     try:
         found = queries.find_command(http.read_engine(), door.views, identifier)
     except SQLAlchemyError as down:  # it is accepted all the same: the caller must hear 202, not 503
-        log.warning("cannot look", id=identifier, error=str(down).partition("\n")[0])
+        log.warning("cannot look", command=identifier, error=str(down).partition("\n")[0])
         return None
     return found if found and found["status"] in queries.ENDED else None
 

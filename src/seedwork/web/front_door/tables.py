@@ -76,6 +76,7 @@ webhook = Rows[Row](
     Column("created_at", Double, nullable=False),
     Column("ended_at", Double),
     Column("error", Text, nullable=False),
+    Column("traceparent", String, comment="of the request that asked for the call"),
     partial_index("webhook_due", "due_at"),
 )
 

@@ -11,19 +11,18 @@ import base64
 import hmac
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from queue import SimpleQueue
 
 import orjson
-import structlog
 from sqlalchemy import Engine, RowMapping
 
 from pulsaga.delivery.database import open_database
 from pulsaga.delivery.incidents import open_incident
 from pulsaga.delivery.loop import LOOK_S, Due, Duty
-from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.messages import Context, new_id
 from pulsaga.delivery.transaction.claims import report_apart
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
@@ -31,6 +30,8 @@ from pulsaga.errors import SettingError
 from pulsaga.running.runtime import Runtime
 from pulsaga.service import DutyMaker
 from pulsaga.settings import Settings
+from pulsaga.telemetry.logs import Level
+from pulsaga.telemetry.traces import calling_out
 from pulsaga.text import DETAIL_CHARACTERS, printable
 from pulsaga.web.formats import invalid
 from pulsaga.web.front_door.callbacks import outward
@@ -40,7 +41,6 @@ from pulsaga.web.front_door.commands.queries import command_resource, find_ended
 from pulsaga.web.front_door.door import Entrance, FrontDoor, Views
 from pulsaga.web.front_door.tables import webhook
 
-log = structlog.get_logger()
 PAGE = 32
 """Rows that are looked at in one transaction."""
 CLAIM_S = 60.0
@@ -177,10 +177,19 @@ class Webhooks:
         body = orjson.dumps(command_resource(self._views, ended))
         secret = secret_of(self._settings, row["actor"])
         headers = {"Content-Type": "application/json", **signed(row["id"], int(time.time()), body, secret)}
-        status = outward.call(row["url"], headers, body, private=self._settings.webhook_private)
-        if 200 <= status < 300:
-            return Taken()
-        return NotTaken(f"answered {status}", for_good=status == HTTPStatus.GONE)
+        return self._called(row, headers, body)
+
+    def _called(self, row: Row, headers: Mapping[str, str], body: bytes) -> Outcome:
+        """Make the call, in its trace."""
+        about = {"http.request.method": "POST", "server.address": row["receiver"]}
+        with calling_out("POST", row["traceparent"], about) as call:
+            headers = {**headers, "traceparent": call.traceparent} if call.traceparent else headers
+            status = outward.call(row["url"], headers, body, private=self._settings.webhook_private)
+            call.more["http.response.status_code"] = status
+            if 200 <= status < 300:
+                return Taken()
+            call.error = f"answered {status}"
+        return NotTaken(call.error, for_good=status == HTTPStatus.GONE)
 
     def _collect(self) -> None:
         """Note what came of calls. One whose thread is late failed; it keeps its place until the thread ends."""
@@ -223,14 +232,22 @@ def report(uow: UnitOfWork, row: Row, outcome: Outcome | None, settings: Setting
             row |= {"due_at": uow.now + min(wait_s, LOOKED_AT_LONGEST_S)}
         case Taken():
             row |= {"status": "delivered", "attempts": attempts, "due_at": None, "ended_at": uow.now, "error": ""}
+            _log(uow, row, "webhook taken", "info")
         case NotTaken(detail=detail, for_good=for_good) if for_good or attempts >= settings.webhook_attempts:
             row |= {"status": "dead", "attempts": attempts, "due_at": None, "ended_at": uow.now, "error": detail}
             open_incident(uow, "webhook", row["id"], "not-taken", detail)
+            _log(uow, row, "webhook given up", "error")
         case NotTaken(detail=detail):
             delay_s = min(FIRST_DELAY_S * 2.0 ** min(row["attempts"], DOUBLINGS), LONGEST_DELAY_S)
             row |= {"attempts": attempts, "due_at": uow.now + delay_s, "error": detail}
-            log.warning("webhook not taken", command=row["id"], attempt=attempts, again_in_s=delay_s, error=detail)
+            _log(uow, row, "webhook not taken", "warning", again_in_s=delay_s)
     uow.put(webhook, row)
+
+
+def _log(uow: UnitOfWork, row: Row, event: str, level: Level, **about: float) -> None:
+    context = Context(row["id"], traceparent=row["traceparent"])
+    about = {"command": row["id"], "attempt": row["attempts"], "error": row["error"], **about}
+    uow.log(event, level, context=context, **about)
 
 
 def calling(entrances: Sequence[Entrance] = ()) -> DutyMaker:

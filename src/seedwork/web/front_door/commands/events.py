@@ -136,7 +136,7 @@ class _Stream:
         try:
             return list(queries.moves_behind(self.read, self.views, self.identifier, self.last))
         except SQLAlchemyError as down:  # told when it is back: at the next heartbeat at the latest
-            log.warning("cannot look", id=self.identifier, error=str(down).partition("\n")[0])
+            log.warning("cannot look", command=self.identifier, error=str(down).partition("\n")[0])
             return []
 
 
