@@ -26,7 +26,6 @@ from pulsaga.delivery.loop import Due, Duty, Hear, Lookout, keep_trying
 from pulsaga.delivery.projection import LONGEST_DELAY_S, Projector
 from pulsaga.delivery.tables import failure
 from pulsaga.errors import ProtoolsError, SettingError
-from pulsaga.metrics import REGISTRY
 from pulsaga.running.gauges import gauges, watch_gauges
 from pulsaga.running.heartbeat import Heartbeat
 from pulsaga.running.loops import add_background, add_duties, housekeeping, report
@@ -39,6 +38,7 @@ from pulsaga.running.watch import Watch
 from pulsaga.service import AddLoops, Service
 from pulsaga.settings import Settings
 from pulsaga.system import System
+from pulsaga.telemetry.metrics import REGISTRY
 from pulsaga_program.preflight import check_values
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ from pulsaga.running.telling import incident_secret, tell_incidents
 from pulsaga.saga.silence import Answers, SilenceWatch
 from pulsaga.saga.tables import saga, target
 from pulsaga.settings import Settings
-from pulsaga.vitals import OURS
+from pulsaga.telemetry.vitals import OURS
 from pulsaga.web.front_door.callbacks.webhooks import signed
 
 

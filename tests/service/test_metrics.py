@@ -24,13 +24,13 @@ from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import Message
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
-from pulsaga.metrics import CODES, REGISTRY
 from pulsaga.operate.status.targets import targets
 from pulsaga.running.gauges import Asked, gauges, watch_gauges
 from pulsaga.running.operators_port import Listener
 from pulsaga.running.runtime import Runtime
 from pulsaga.running.watch import Register, Watch
 from pulsaga.settings import Settings
+from pulsaga.telemetry.metrics import CODES, REGISTRY
 
 SAGAS = 10_000
 BATCH = 500

@@ -11,7 +11,7 @@ import pytest
 from pulsaga.running.heartbeat import ALIVE_S, Beat, read_beat
 from pulsaga.running.watch import FORGOTTEN_AFTER_S, Count, Register
 from pulsaga.saga.silence import SHORTEST_S, Usual
-from pulsaga.vitals import Vitals
+from pulsaga.telemetry.vitals import Vitals
 
 OWN = Beat(id="own", service="saga", kind="worker", replica="a:1", version="1", started_at=0.0)
 STOCK = Beat(id="s1", service="stock", kind="worker", replica="b:2", version="1", started_at=0.0, beat_at=50.0)

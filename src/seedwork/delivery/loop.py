@@ -16,9 +16,9 @@ from pulsaga.delivery import database, spans
 from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.dispatch.reader import Received
 from pulsaga.errors import SettingError, Unavailable
-from pulsaga.metrics import BATCH
+from pulsaga.telemetry.metrics import BATCH
+from pulsaga.telemetry.vitals import OURS
 from pulsaga.text import describe, printable
-from pulsaga.vitals import OURS
 
 log = structlog.get_logger()
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from pulsaga.delivery.tables import outbox, unpack
 from pulsaga.delivery.transaction.rows import Delete, change
 from pulsaga.delivery.transaction.unit_of_work import Speaker
 from pulsaga.errors import NotConfirmed
-from pulsaga.metrics import PUBLISH, PUBLISHED, UNCONFIRMED
+from pulsaga.telemetry.metrics import PUBLISH, PUBLISHED, UNCONFIRMED
 from pulsaga.telemetry.traces import Span
 from pulsaga.text import DETAIL_CHARACTERS, printable
 

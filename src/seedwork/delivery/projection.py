@@ -26,8 +26,8 @@ from pulsaga.delivery.loop import keep_trying, receive_until
 from pulsaga.delivery.messages import AnyMessage, Message, made_at
 from pulsaga.delivery.tables import failure
 from pulsaga.delivery.transaction.rows import Delete, Insert, Row, change
-from pulsaga.metrics import LAG
 from pulsaga.telemetry import traces
+from pulsaga.telemetry.metrics import LAG
 from pulsaga.text import describe
 
 log = structlog.get_logger()

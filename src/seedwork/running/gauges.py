@@ -23,7 +23,7 @@ from pulsaga.running.runtime import Runtime
 from pulsaga.running.watch import Watch
 from pulsaga.saga.silence import silences
 from pulsaga.saga.tables import saga
-from pulsaga.vitals import OURS
+from pulsaga.telemetry.vitals import OURS
 
 log = structlog.get_logger()
 

@@ -25,8 +25,8 @@ from pulsaga.delivery.tables import heartbeat
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.delivery.waiting import FAILURES, backlogs, problems, unpublished
 from pulsaga.running.runtime import Runtime
+from pulsaga.telemetry.vitals import OURS
 from pulsaga.text import describe
-from pulsaga.vitals import OURS
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from pulsaga.errors import SettingError
 from pulsaga.settings import Settings
-from pulsaga.vitals import OURS
+from pulsaga.telemetry.vitals import OURS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -15,7 +15,6 @@ from pulsaga.delivery.messages import Context, contract_of, made_at, new_id
 from pulsaga.delivery.tables import pack_context, unpack_context
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
-from pulsaga.metrics import SAGAS_REACHED
 from pulsaga.records import plain
 from pulsaga.saga.declarations import Declarations
 from pulsaga.saga.engine.by_hand import is_cancellable
@@ -31,6 +30,7 @@ from pulsaga.saga.tables import saga, saga_branch, saga_child
 from pulsaga.saga.tokens import FIELD, TOKEN_KEY, digest_of, token_of
 from pulsaga.sealing import seal_text
 from pulsaga.telemetry.logs import Level
+from pulsaga.telemetry.metrics import SAGAS_REACHED
 
 LOGGED: Mapping[str, tuple[str, Level]] = {
     "started": ("saga began", "info"),

@@ -14,8 +14,8 @@ from pulsaga.delivery.incidents import settle_incidents
 from pulsaga.delivery.loop import Duty
 from pulsaga.delivery.messages import UUID7, made_at
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
-from pulsaga.metrics import ANSWERED
 from pulsaga.saga.tables import saga, saga_branch, target
+from pulsaga.telemetry.metrics import ANSWERED
 
 if TYPE_CHECKING:
     from pulsaga.running.runtime import Runtime

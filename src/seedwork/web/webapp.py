@@ -26,7 +26,7 @@ from pulsaga.delivery.transaction.unit_of_work import rfc3339
 from pulsaga.running.gauges import web_gauges
 from pulsaga.running.runtime import Runtime
 from pulsaga.telemetry.traces import trace_id
-from pulsaga.vitals import OURS
+from pulsaga.telemetry.vitals import OURS
 from pulsaga.web import conventions, formats, http
 from pulsaga.web.access.gatekeeper import FindKey, Gatekeeper
 from pulsaga.web.access.rights import OVERSEEING, PUBLIC, allow

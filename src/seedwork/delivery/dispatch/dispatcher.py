@@ -35,8 +35,8 @@ from pulsaga.delivery.tables import LETTERS
 from pulsaga.delivery.transaction.rows import Wanted
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, ids_of, rfc3339
 from pulsaga.errors import DomainError, Unavailable, Undecodable
-from pulsaga.metrics import HANDLED, REFUSED, bounded_code
 from pulsaga.telemetry import traces
+from pulsaga.telemetry.metrics import HANDLED, REFUSED, bounded_code
 from pulsaga.text import describe
 
 

@@ -19,8 +19,8 @@ from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork, ids_of
 from pulsaga.errors import Unavailable
 from pulsaga.telemetry.logs import Level
+from pulsaga.telemetry.vitals import OURS
 from pulsaga.text import describe
-from pulsaga.vitals import OURS
 
 log = structlog.get_logger()
 

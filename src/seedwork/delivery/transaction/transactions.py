@@ -14,8 +14,8 @@ from pulsaga.delivery.blame import verdict
 from pulsaga.delivery.outbox import Outbox
 from pulsaga.delivery.tables import outbox
 from pulsaga.delivery.transaction.unit_of_work import Speaker, UnitOfWork
-from pulsaga.metrics import TRANSACTION
-from pulsaga.vitals import OURS
+from pulsaga.telemetry.metrics import TRANSACTION
+from pulsaga.telemetry.vitals import OURS
 
 T = TypeVar("T")
 
