@@ -46,6 +46,8 @@ def _check_incident_webhook(settings: Settings) -> None:
         read_url(settings.incident_webhook or "")
     except ValueError as error:
         raise SettingError("INCIDENT_WEBHOOK", str(error)) from None
+    if not settings.embedded and settings.given_key("WEBHOOK_SECRET") is None:
+        raise SettingError("WEBHOOK_SECRET", "is missing: it signs what INCIDENT_WEBHOOK is told")
 
 
 def keys_of(system: System) -> tuple[str, ...]:

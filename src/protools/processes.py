@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,10 @@ from pulsaga.delivery.loop import Due, Duty, Hear, Lookout, keep_trying
 from pulsaga.delivery.projection import LONGEST_DELAY_S, Projector
 from pulsaga.delivery.tables import failure
 from pulsaga.errors import ProtoolsError, SettingError
-from pulsaga.running.gauges import gauges, watch_gauges
+from pulsaga.running.gauges import database_gauges, process_gauges, watch_gauges
 from pulsaga.running.heartbeat import Heartbeat
 from pulsaga.running.loops import add_background, add_duties, housekeeping, report
-from pulsaga.running.operators_port import Listener, OperatorsPort
+from pulsaga.running.operators_port import SETTINGS, SURVEY, Listener, OperatorsPort
 from pulsaga.running.process import Process, collect_seldom
 from pulsaga.running.runtime import Runtime, open_runtime
 from pulsaga.running.telemetry import start_telemetry, stop_telemetry
@@ -38,7 +39,7 @@ from pulsaga.running.watch import Watch
 from pulsaga.service import AddLoops, Service
 from pulsaga.settings import Settings
 from pulsaga.system import System
-from pulsaga.telemetry.metrics import REGISTRY
+from pulsaga.telemetry.metrics import REFUSED_LOOKS, REGISTRY
 from pulsaga_program.preflight import check_values
 
 if TYPE_CHECKING:
@@ -63,15 +64,15 @@ def run(system: System, name: str, kind: str, settings: Settings, *, alone: bool
     collect_seldom()
     listener = Listener(settings)
     runtime = open_runtime(system, settings, name)
+    process = Process(alone=alone)
+    add_operators_port(process, runtime, kind, listener, add_heartbeat(process, runtime, kind, listener.address))
+    process.begin()  # whoever waits below can be seen to
     keep_trying(threading.Event(), lambda: runtime.write.connect().close())  # refuses what cannot keep our promises
     if check := system[name].check:
         keep_trying(threading.Event(), lambda: check(runtime))
-    process = Process(alone=alone)
-    views: Views = {"/operate/survey": partial(_own_part, runtime), "/operate/settings": partial(_settings_of, runtime)}
-    views |= add_heartbeat(process, runtime, kind, listener.address)
     adds: Mapping[str, AddLoops] = {"worker": add_worker, "web": add_web, **system[name].processes}
     closing = adds[kind](process, runtime)
-    add_operators_port(process, runtime, kind, listener, views)
+    add_gauges(process, runtime)
     intact = process.run()
     for close in [*closing, runtime.broker.close, stop_telemetry]:
         close()
@@ -82,26 +83,40 @@ Views = dict[str, Callable[[], bytes]]
 """What operators may see of a process, as JSON by path."""
 
 
-def _own_part(runtime: Runtime) -> bytes:
-    from pulsaga.operate.status.remote import own_part
-
-    return own_part(runtime.system, runtime.settings, runtime.service)
-
-
-def _settings_of(runtime: Runtime) -> bytes:
-    return json.dumps(runtime.system.shown(runtime.settings)).encode()
-
-
 def add_operators_port(process: Process, runtime: Runtime, kind: str, listener: Listener, views: Views) -> None:
-    """Let a process answer operators."""
-    own = CollectorRegistry()
-    own.register(gauges(runtime, kind, {"write": runtime.write, **process.engines}))
-    app = OperatorsPort(process.needs, [REGISTRY, own, *process.registries], may_look(runtime.settings), views)
+    """Let a process answer operators, before it has all that it needs."""
+    process.engines["write"] = runtime.write
+    known = CollectorRegistry()
+    known.register(process_gauges(runtime, kind, process.engines))
+    process.registries += [REGISTRY, known]
+    app = OperatorsPort(process.needs, process.registries, may_look(runtime), {**own_views(runtime), **views})
     process.add("operators", *listener.serve(app))
 
 
-def may_look(settings: Settings) -> Callable[[str], bool]:
-    """Return what tells by a bearer whether somebody may see everything; nobody may where no tokens can be verified."""
+def add_gauges(process: Process, runtime: Runtime) -> None:
+    """Let a process show what its databases know."""
+    asked = CollectorRegistry()
+    asked.register(database_gauges(runtime, process.engines))
+    process.registries.append(asked)
+
+
+def own_views(runtime: Runtime) -> Views:
+    """Return what every process shows operators of its own service."""
+
+    def survey() -> bytes:
+        from pulsaga.operate.status.remote import own_part
+
+        return own_part(runtime.system, runtime.settings, runtime.service)
+
+    return {SURVEY: survey, SETTINGS: lambda: json.dumps(runtime.system.shown(runtime.settings)).encode()}
+
+
+def may_look(runtime: Runtime) -> Callable[[str, str], bool]:
+    """Return what tells by path and bearer whether somebody may look; nobody may where no tokens can be verified.
+
+    The coordinator may, for operators who ask it: by a token for just this service and path.
+    """
+    settings = runtime.settings
 
     @cache
     def tokens() -> Tokens:
@@ -109,13 +124,20 @@ def may_look(settings: Settings) -> Callable[[str], bool]:
 
         return authentication(settings)
 
-    def look(bearer: str) -> bool:
+    def look(path: str, bearer: str) -> bool:
         from pulsaga.web.access.rights import OVERSEEING
+        from pulsaga.web.access.tokens import Refused, check_service_token
 
+        if settings.auth == "none":
+            return True
+        with suppress(Refused, SettingError):
+            check_service_token(settings.key("INTERNAL_TOKEN"), bearer, f"{runtime.service} GET {path}")
+            return True
         try:
-            return settings.auth == "none" or tokens().verify(bearer).caller.has(OVERSEEING)
+            return tokens().verify(bearer).caller.has(OVERSEEING)
         except ProtoolsError as error:
-            log.warning("a look at the metrics was refused", error=str(error))
+            log.debug("a look was refused", path=path, error=str(error))
+            REFUSED_LOOKS.inc()
             return False
 
     return look
@@ -128,14 +150,29 @@ def add_heartbeat(process: Process, runtime: Runtime, kind: str, address: str) -
     process.add("heartbeat-row", heartbeat.write, heartbeat.stop)
     if runtime.service != runtime.system.name:
         return {}
-    watch = Watch(runtime, heartbeat.id)
+    watch = Watch(runtime, kind, heartbeat.id)
     heartbeat.hears = watch.hears
     process.add("hearing", watch.listen, watch.stop)
     process.add("watch", watch.look, watch.stop)
     heard = CollectorRegistry()
     heard.register(watch_gauges(watch))
     process.registries.append(heard)
-    return {"/operate/processes": watch.shown}
+    return watch_views(runtime, watch)
+
+
+def watch_views(runtime: Runtime, watch: Watch) -> Views:
+    """Return what a coordinator shows operators of the whole system."""
+
+    def relayed(path: str) -> bytes:
+        from pulsaga.operate.status.remote import relay
+
+        return relay(runtime, json.loads(watch.shown()), path)
+
+    return {
+        "/operate/processes": watch.shown,
+        "/operate/system": lambda: relayed(SURVEY),
+        "/operate/system/settings": lambda: relayed(SETTINGS),
+    }
 
 
 def allow_faults(service: str, settings: Settings) -> None:

@@ -88,7 +88,7 @@ class Settings:
     """After which a silent stream of events says that it is alive."""
     webhook_private: bool = setting("WEBHOOK_PRIVATE", values.allowed)
     """`allow`: callbacks may go to private networks and to this machine."""
-    incident_webhook: str | None = setting("INCIDENT_WEBHOOK", values.optional_url("http", "https"))
+    incident_webhook: str | None = setting("INCIDENT_WEBHOOK", values.optional_url("http", "https"), secret=True)
     """Told when an incident opens and when it ends, signed as callbacks are: https, or http to this machine."""
     webhook_attempts: int = setting("WEBHOOK_ATTEMPTS", values.count, "20")
     batch_limit: int = setting("BATCH_LIMIT", values.count, "500")

@@ -166,6 +166,13 @@ class System:
         """Every message that a service owns."""
         return tuple(cls for service in self.all for cls in service.messages)
 
+    def told_once(self, service: str) -> frozenset[str] | None:
+        """Return the topics of what a coordinator tells once; None for a service that sends nothing again."""
+        if service != self.name:
+            return None
+        own = map(contract_of, self.coordinator.messages)
+        return frozenset(contract.name for contract in own if contract.kind == "event")
+
     @cached_property
     def processes(self) -> tuple[tuple[str, str], ...]:
         """Every kind of process, as service and kind, in the order in which they start."""

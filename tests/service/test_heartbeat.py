@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,21 @@ from sqlalchemy import insert, select, update
 from tests.patience import PATIENCE_S
 from tests.receiver import receiving, reply
 from tests.service.desk import KEYS, Desk, deliver, make_desk
+from tests.service.passwords import SYSTEM
 from tests.service.stage import BOTH, settings_on, start_sagas
 
 from generador.messages import PasswordGenerated
 from pulsaga.broker import Delivery, Subscription
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.incidents import close_incidents, open_incident
+from pulsaga.delivery.incidents import close_incidents, incident_row, open_incident
 from pulsaga.delivery.messages import new_id
 from pulsaga.delivery.tables import failure, heartbeat, incident, outbox
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.delivery.waiting import unpublished
-from pulsaga.errors import Unavailable
+from pulsaga.errors import SettingError, Unavailable
 from pulsaga.operate.status.findings import findings
 from pulsaga.operate.status.survey import survey
-from pulsaga.running.gauges import gauges
+from pulsaga.running.gauges import database_gauges, process_gauges
 from pulsaga.running.heartbeat import KEPT_S, TOPIC, Beat, Heartbeat, read_beat
 from pulsaga.running.operators_port import Listener, OperatorsPort
 from pulsaga.running.runtime import Runtime
@@ -42,6 +44,8 @@ from pulsaga.saga.tables import saga, target
 from pulsaga.settings import Settings
 from pulsaga.telemetry.vitals import OURS
 from pulsaga.web.front_door.callbacks.webhooks import signed
+from pulsaga_program.local.process import wait_until
+from pulsaga_program.preflight import check_values
 
 
 @pytest.fixture(params=BOTH)
@@ -171,9 +175,12 @@ def test_a_command_that_is_sent_again_makes_no_old_outbox(settings: Settings) ->
     old = "01000000-0000-7000-8000-00000000000"
     with desk.runtime.write.begin() as tx:
         tx.execute(insert(outbox).values(id=f"{old}1", topic="generador.generate-password", wire=b"", due_at=9e9))
-        assert unpublished(tx, time.time(), told_by="protools_saga")[:3] == ("unpublished", 1, 0.0)
+        told = desk.runtime.system.told_once("protools_saga")
+        assert unpublished(tx, told=told)[:3] == ("unpublished", 1, 0.0)
+        tx.execute(insert(outbox).values(id=f"{old}3", topic="protools_saga.issue-password", wire=b"", due_at=9e9))
+        assert unpublished(tx, told=told)[:3] == ("unpublished", 2, 0.0)
         tx.execute(insert(outbox).values(id=f"{old}2", topic="protools_saga.saga-moved", wire=b"", due_at=9e9))
-        assert unpublished(tx, time.time(), told_by="protools_saga").oldest_s > 1000
+        assert unpublished(tx, told=told).oldest_s > 1000
     desk.runtime.write.dispose()
 
 
@@ -221,6 +228,82 @@ def test_a_webhook_is_told_of_incidents_by_fingerprint_and_of_their_end(settings
         assert (closed["type"], closed["data"]["subjects"]) == ("incident.closed", ["stock"])
 
 
+def told_of(desk: Desk, settings: Settings) -> Callable[[], list[tuple[str, str]]]:
+    """Return what tells a webhook, and says what was told: type and kind."""
+    runtime = replace(desk.runtime, settings=Settings.read({**KEYS, "PROTOOLS_HOME": str(settings.home)}))
+
+    def tell() -> list[tuple[str, str]]:
+        with receiving() as receiver:
+            tell_incidents(runtime, receiver.url).work()
+            told = [json.loads(body) for _, body in receiver.taken]
+        return [(one["type"], one["data"]["kind"]) for one in told]
+
+    return tell
+
+
+def test_the_end_of_an_incident_is_told_whenever_it_comes(settings: Settings, desk: Desk) -> None:
+    """Else a pager stays red: it may end while its opening is being told, or after days."""
+    tell = told_of(desk, settings)
+    desk.runtime.transactions.run(lambda uow: open_incident(uow, "silent", "stock", "unanswered", "12 commands"))
+    with receiving() as receiver:
+
+        def close_meanwhile(handler: BaseHTTPRequestHandler) -> None:
+            desk.runtime.transactions.run(lambda uow: close_incidents(uow, "silent", "stock"))
+            reply(handler, 204)
+
+        receiver.answer = close_meanwhile
+        runtime = replace(desk.runtime, settings=Settings.read({**KEYS, "PROTOOLS_HOME": str(settings.home)}))
+        tell_incidents(runtime, receiver.url).work()
+    assert tell() == [("incident.closed", "silent")]
+    assert tell() == []
+    desk.runtime.transactions.run(lambda uow: open_incident(uow, "silent", "cash", "unanswered", "1 command"))
+    assert tell() == [("incident.opened", "silent")]
+    with desk.runtime.write.begin() as tx:
+        days_ago = time.time() - 3 * 86400
+        tx.execute(update(incident).where(incident.c.subject == "cash").values(at=days_ago, told_at=days_ago))
+    desk.runtime.transactions.run(lambda uow: close_incidents(uow, "silent", "cash"))
+    assert tell() == [("incident.closed", "silent")]
+
+
+def test_incidents_that_came_and_went_unseen_keep_no_other_from_being_told(settings: Settings, desk: Desk) -> None:
+    """A thousand letters that were discarded while the receiver was away are no news."""
+    gone = [
+        incident_row("dead-letter", f"m{n}", "KeyError", "x", time.time() - 60) | {"closed_at": 1.0}
+        for n in range(1100)
+    ]
+    with desk.runtime.write.begin() as tx:
+        tx.execute(insert(incident), gone)
+    desk.runtime.transactions.run(lambda uow: open_incident(uow, "silent", "stock", "unanswered", "12 commands"))
+    assert told_of(desk, settings)() == [("incident.opened", "silent")]
+
+
+def test_what_its_receiver_refuses_keeps_no_other_fingerprint_from_being_told(settings: Settings, desk: Desk) -> None:
+    """One odd text must not mute the pager."""
+    runtime = replace(desk.runtime, settings=Settings.read({**KEYS, "PROTOOLS_HOME": str(settings.home)}))
+
+    def open_two(uow: UnitOfWork) -> None:
+        open_incident(uow, "conflict", "m1", "odd", "refuse me")
+        open_incident(uow, "silent", "stock", "unanswered", "12 commands")
+
+    desk.runtime.transactions.run(open_two)
+    with receiving() as receiver:
+        receiver.answer = lambda handler: reply(handler, 400 if b"refuse me" in receiver.taken[-1][1] else 204)
+        with pytest.raises(Unavailable, match="answered 400"):
+            tell_incidents(runtime, receiver.url).work()
+        assert len(receiver.taken) == 2
+    assert [one["told_at"] is not None for one in sorted(rows(desk, incident), key=lambda row: row["kind"])] == [
+        False,
+        True,
+    ]
+
+
+def test_a_webhook_needs_what_signs_its_calls() -> None:
+    """Without it the first incident would end the worker that was to tell of it."""
+    given = {"BROKER_URL": "pulsar://127.0.0.1:1", "INCIDENT_WEBHOOK": "https://a.test/hook"}
+    with pytest.raises(SettingError, match="WEBHOOK_SECRET"):
+        check_values(SYSTEM, Settings.read(given))
+
+
 # --- the port of operators
 
 
@@ -236,9 +319,11 @@ class Port:
 def answering(runtime: Runtime) -> Iterator[Port]:
     """Answer operators while the block runs."""
     own = CollectorRegistry()
-    own.register(gauges(runtime, "worker", {"write": runtime.write}))
+    engines = {"write": runtime.write}
+    own.register(process_gauges(runtime, "worker", engines))
+    own.register(database_gauges(runtime, engines))
     needs: dict[str, Callable[[], bool]] = {"yes": lambda: True}
-    app = OperatorsPort(needs, [own], lambda bearer: bearer == "reader")
+    app = OperatorsPort(needs, [own], lambda _path, bearer: bearer == "reader")
     listener = Listener(Settings.read({"OPERATORS_PORT": "0"}))
     run, stop = listener.serve(app)
     thread = threading.Thread(target=run, daemon=True)
@@ -274,7 +359,7 @@ def test_metrics_are_for_whoever_may_see_everything(port: Port) -> None:
 
 def test_metrics_leave_out_what_is_down_and_show_the_rest(settings: Settings, desk: Desk) -> None:
     """A database that is away must not take the metrics of its process along."""
-    with answering(without_database(settings, desk)) as port:
+    with answering(replace(without_database(settings, desk), service="correo")) as port:
         shown = get(port, "/metrics", "reader")
     assert shown.status == 200
     assert b"protools_outbox_messages" not in shown.data
@@ -297,8 +382,8 @@ def test_readiness_tries_what_the_process_needs(port: Port) -> None:
         raise OSError("no")
 
     port.needs["database"] = broken
-    answer = get(port, "/readyz")
-    assert (answer.status, json.loads(answer.data)["checks"]) == (503, {"yes": "ok", "database": "failed"})
+    assert wait_until(lambda: get(port, "/readyz").status == 503, PATIENCE_S)
+    assert json.loads(get(port, "/readyz").data)["checks"] == {"yes": "ok", "database": "failed"}
 
 
 def test_anything_else_is_refused_in_words(port: Port) -> None:

@@ -25,7 +25,7 @@ from pulsaga.delivery.messages import Message
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError, Unavailable
 from pulsaga.operate.status.targets import targets
-from pulsaga.running.gauges import Asked, gauges, watch_gauges
+from pulsaga.running.gauges import Asked, database_gauges, process_gauges, watch_gauges
 from pulsaga.running.operators_port import Listener
 from pulsaga.running.runtime import Runtime
 from pulsaga.running.watch import Register, Watch
@@ -61,9 +61,11 @@ def own(runtime: Runtime, *, with_watch: bool = False) -> CollectorRegistry:
     """Return what a process shows beside what the framework counts in it."""
     read = open_database(runtime.settings, runtime.service, "read", "reader")
     shown = CollectorRegistry()
-    shown.register(gauges(runtime, "worker", {"write": runtime.write, "read": read}))
+    engines = {"write": runtime.write, "read": read}
+    shown.register(process_gauges(runtime, "worker", engines))
+    shown.register(database_gauges(runtime, engines))
     if with_watch:
-        shown.register(watch_gauges(Watch(runtime, "own")))
+        shown.register(watch_gauges(Watch(runtime, "worker", "own")))
     return shown
 
 
@@ -184,7 +186,7 @@ def test_what_does_not_answer_takes_nothing_else_along() -> None:
 def test_while_the_broker_is_silent_nobody_is_missed(coordinator: Desk) -> None:
     """An alert for each process would hide the one that counts."""
     heard = CollectorRegistry()
-    watch = Watch(coordinator.runtime, "own")
+    watch = Watch(coordinator.runtime, "worker", "own")
     heard.register(watch_gauges(watch))
     watch._register = Register("own", since=float("-inf"))
     watch._wanted = {("stock", "worker"): 2}

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from pulsaga.running.heartbeat import ALIVE_S, Beat, read_beat
-from pulsaga.running.watch import FORGOTTEN_AFTER_S, Count, Register
+from pulsaga.running.watch import FORGOTTEN_AFTER_S, RESTARTS, Count, Register
 from pulsaga.saga.silence import SHORTEST_S, Usual
 from pulsaga.telemetry.vitals import Vitals
 
@@ -87,10 +87,34 @@ def test_what_does_not_run_is_counted_at_once_and_missed_after_a_while() -> None
     assert [*register.counts({("stock", "worker"): 2}, later)] == [Count("stock", "worker", 2, 1, 1)]
 
 
-def test_whoever_does_not_hear_itself_blames_the_broker_and_nobody_else() -> None:
+def test_whoever_does_not_hear_itself_is_deaf() -> None:
     """With the broker down nobody is heard: incidents about processes that run would hide the one that counts."""
     register = heard(STOCK)
-    assert [*found(register, LATER + ALIVE_S + 1)] == [("broker-silent", "broker")]
+    assert not register.is_deaf(LATER)
+    assert register.is_deaf(LATER + ALIVE_S + 1)
+
+
+def test_a_process_that_dies_again_and_again_is_named_though_it_is_heard() -> None:
+    """A bad deployment beats once and dies: there is always one that was heard a moment ago."""
+    register, now = heard(STOCK), LATER
+    for number in range(RESTARTS + 2):
+        now = keep_beating(register, now, 6)
+        register.hear(replace(STOCK, id=f"again-{number}", ended_at=now), now)
+        register.hear(replace(STOCK, id="now"), now)
+    assert found(register, now)["process-restarts", "stock worker"] == (
+        "again-and-again",
+        "7 have ended within 10 minutes",
+    )
+    assert ("process-missing", "stock worker") not in found(register, now)
+
+
+def test_a_deployment_of_all_is_no_crash_loop() -> None:
+    """Two within ten minutes are a deployment that was taken back."""
+    register = heard()
+    for number in range(4):
+        register.hear(replace(STOCK, id=f"old-{number}", ended_at=50.0), LATER)
+        register.hear(replace(STOCK, id=f"new-{number}"), LATER)
+    assert dict(register.problems({("stock", "worker"): 2}, LATER)) == {}
 
 
 def test_when_the_broker_is_back_the_others_have_their_time_to_be_heard() -> None:
@@ -121,6 +145,8 @@ def test_who_is_gone_for_long_is_forgotten() -> None:
 def test_a_beat_is_read_as_it_was_written() -> None:
     """The coordinator may be of another release than who beats; what is no beat is refused, whatever it holds."""
     assert read_beat(json.dumps(asdict(STOCK)).encode()) == STOCK
+    more = {**asdict(STOCK), "what a later release says": [1]}
+    assert read_beat(json.dumps(more).encode()) == STOCK
     for nonsense in (b"{", b"[]", b'{"id": 1}', json.dumps({**asdict(STOCK), "beat_at": "now"}).encode()):
         with pytest.raises(ValueError, match="."):
             read_beat(nonsense)

@@ -129,6 +129,9 @@ class PulsarBroker:
     def broadcast(self, topic: str, body: bytes) -> None:
         """Send on a non-persistent topic, unconfirmed."""
         producer = self._producer(topic, LIVE)
+        if not producer.is_connected():  # what it is given now is lost without a word
+            self._forget_disconnected()
+            producer = self._producer(topic, LIVE)
         _guarded(lambda: producer.send_async(body, {}.setdefault))
 
     def listen(self, topic: str) -> _Consumer:

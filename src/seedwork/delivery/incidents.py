@@ -35,16 +35,16 @@ Found = Mapping[tuple[str, str], tuple[str, str]]
 """What is wrong now: code and detail by kind and subject of an incident."""
 
 
-def settle_incidents(uow: UnitOfWork, kinds: Collection[str], found: Found) -> None:
-    """Open an incident for what is wrong now and close those of these kinds whose cause is over."""
-    known = select(incident.c.kind, incident.c.subject).where(
-        incident.c.closed_at.is_(None), incident.c.kind.in_(kinds)
-    )
+def settle_incidents(uow: UnitOfWork, kinds: Collection[str], found: Found, *, of: str | None = None) -> None:
+    """Open an incident for what is wrong now and close those of these kinds whose cause is over; `of` one subject."""
+    known = select(incident.c.kind, incident.c.subject).where(incident.c.closed_at.is_(None))
+    known = known.where(incident.c.kind.in_(kinds))
+    known = known if of is None else known.where(incident.c.subject == printable(of))
     is_open = {(kind, subject) for kind, subject in uow.tx.execute(known)}
     shown = {(kind, printable(subject)): told for (kind, subject), told in found.items()}
-    for kind, subject in is_open - shown.keys():
+    for kind, subject in sorted(is_open - shown.keys()):
         close_incidents(uow, kind, subject)
-    for kind, subject in shown.keys() - is_open:
+    for kind, subject in sorted(shown.keys() - is_open):
         open_incident(uow, kind, subject, *shown[kind, subject])
 
 

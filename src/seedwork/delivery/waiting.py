@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, func, select
 
-from pulsaga.delivery.messages import id_time
+from pulsaga.delivery.messages import made_at
 from pulsaga.delivery.tables import failure, outbox
 from pulsaga.text import printable
 
@@ -87,16 +88,16 @@ def _backlog(tx: Connection, one: Waiting, now: float) -> Backlog:
     )
 
 
-def unpublished(tx: Connection, now: float, *, told_by: str | None = None) -> Backlog:
+def unpublished(tx: Connection, *, told: Collection[str] | None = None) -> Backlog:
     """Count the committed messages that the broker has not confirmed.
 
-    Their age is that of the oldest. Of a coordinator, `told_by` its name, only what it tells has an age: it sends
-    commands again under the ids that they had, and each such move is told, too.
+    Their age is that of the oldest, by the clock of machines, which ids have. Where a service sends commands again
+    under the ids that they had, `told` are the topics of what it tells once, which alone has an age.
     """
     count = tx.execute(select(func.count()).select_from(outbox)).scalar_one()
     aged = select(outbox.c.id).order_by(outbox.c.id).limit(1)
-    first = tx.execute(aged.where(outbox.c.topic.startswith(f"{told_by}.")) if told_by else aged).scalar()
-    return Backlog("unpublished", count, max(0.0, now - id_time(first).timestamp()) if first else 0.0)
+    first = tx.execute(aged if told is None else aged.where(outbox.c.topic.in_(told))).scalar()
+    return Backlog("unpublished", count, max(0.0, time.time() - made_at(first)) if first else 0.0)
 
 
 def problems(found: Sequence[Backlog], outbox_backlog: Backlog) -> Iterator[tuple[str, str, str, str]]:

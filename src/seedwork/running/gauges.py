@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from pulsaga.delivery import database
-from pulsaga.delivery.database import oldest_transaction_s
+from pulsaga.delivery.database import oldest_transaction_s, open_database
 from pulsaga.delivery.tables import dead_letter, incident, latest
 from pulsaga.delivery.waiting import FAILURES, Waiting, backlogs, unpublished
 from pulsaga.errors import ProtoolsError
@@ -37,6 +37,21 @@ INBOX_ROWS = {
     "sqlite": "SELECT coalesce(max(rowid) - min(rowid) + 1, 0) FROM inbox",
 }
 """About how many rows the inbox has: nobody counts them."""
+
+
+class Known(Collector):
+    """Metrics that a process knows of itself: they are shown whatever hangs."""
+
+    def __init__(self, *asks: Ask) -> None:
+        self._asks = asks
+
+    def collect(self) -> Iterator[Metric]:
+        for ask in self._asks:
+            yield from ask()
+
+    def describe(self) -> Iterator[Metric]:
+        """Name nothing: registering asks nobody."""
+        yield from ()
 
 
 class Asked(Collector):
@@ -75,13 +90,22 @@ class Asked(Collector):
         yield from ()
 
 
-def gauges(runtime: Runtime, kind: str, engines: Mapping[str, Engine]) -> Collector:
-    """Return the gauges of a process: of itself, of its service's databases, and of sagas in the coordinator's."""
-    asked: list[Ask] = [lambda: _process(runtime, kind), lambda: _pools(engines), lambda: _service(runtime)]
+def process_gauges(runtime: Runtime, kind: str, engines: Mapping[str, Engine]) -> Collector:
+    """Return what a process knows of itself."""
+    return Known(lambda: _process(runtime, kind), lambda: _pools(engines))
+
+
+def database_gauges(runtime: Runtime, engines: Mapping[str, Engine]) -> Collector:
+    """Return what the databases of a service know, and of sagas what the coordinator's does.
+
+    The write database is asked as a reader: on SQLite its owner would hold up who writes.
+    """
+    reader = open_database(runtime.settings, runtime.service, "write", "reader")
+    asked: list[Ask] = [lambda: _service(runtime, reader)]
     if "read" in engines and runtime.system[runtime.service].projections:
         asked.append(lambda: _unprojected(engines["read"]))
     if runtime.service == runtime.system.name:
-        asked.append(lambda: _sagas(runtime))
+        asked.append(lambda: _sagas(runtime, reader))
     return Asked(*asked)
 
 
@@ -139,10 +163,10 @@ def _pools(engines: Mapping[str, Engine]) -> Families:
     yield _gauge("pool_size", "Connections that a pool keeps.", ("side",), [((side,), p.size()) for side, p in pools])
 
 
-def _service(runtime: Runtime) -> Families:
-    with runtime.write.connect() as tx:
+def _service(runtime: Runtime, write: Engine) -> Families:
+    with write.connect() as tx:
         now = database.now(tx, runtime.settings.clock_offset)
-        yield from _outbox(tx, now, runtime.service if runtime.service == runtime.system.name else None)
+        yield from _outbox(tx, runtime)
         yield from _waiting(tx, [FAILURES, *runtime.system[runtime.service].waiting], now)
         letters = tx.execute(select(func.count()).where(dead_letter.c.outcome.is_(None))).scalar_one()
         yield _gauge("dead_letters_open", "Dead letters that nobody has dealt with.", (), [((), letters)])
@@ -155,8 +179,8 @@ def _service(runtime: Runtime) -> Families:
         yield _gauge("inbox_rows", "Messages that the inbox knows, about.", (), [((), float(about))])
 
 
-def _outbox(tx: Connection, now: float, told_by: str | None) -> Families:
-    found = unpublished(tx, now, told_by=told_by)
+def _outbox(tx: Connection, runtime: Runtime) -> Families:
+    found = unpublished(tx, told=runtime.system.told_once(runtime.service))
     yield _gauge("outbox_messages", "Committed messages that the broker has not confirmed.", (), [((), found.waiting)])
     yield _gauge("outbox_oldest_seconds", "Age of the oldest of those messages.", (), [((), found.oldest_s)])
 
@@ -200,8 +224,8 @@ def _unprojected(read: Engine) -> Families:
     yield _gauge("unprojected_seconds", "For how long the oldest such event has waited.", (), [((), found.failing_s)])
 
 
-def _sagas(runtime: Runtime) -> Families:
-    with runtime.write.connect() as tx:
+def _sagas(runtime: Runtime, write: Engine) -> Families:
+    with write.connect() as tx:
         now = database.now(tx, runtime.settings.clock_offset)
         rows = [((workflow, status), count, now - at) for workflow, status, count, at in live_sagas(tx)]
         labels = ("workflow", "status")
@@ -210,7 +234,7 @@ def _sagas(runtime: Runtime) -> Families:
         )
         oldest = [(values, age) for values, _, age in rows]
         yield _gauge("saga_unmoved_seconds", "For how long a saga has not moved, at most.", labels, oldest)
-        found = silences(tx, runtime.system.name, now)
+        found = silences(tx, runtime.system.name)
         yield _gauge(
             "unanswered_commands",
             "Commands without an answer.",

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 
 import orjson
@@ -37,7 +37,7 @@ ALIVE_S = 15.0
 """Seconds after its last beat for which a process counts as running."""
 WAITS_S = 10.0
 """Seconds for which a process may wait for something before operators hear of it."""
-KEPT_S = 24 * 3600.0
+KEPT_S = 3600.0
 """Seconds for which the row of a process that has ended is kept."""
 STANDING = ("work-fails", "unpublished")
 """Kinds of incident that a process opens about its own service, and closes when their cause is over."""
@@ -62,12 +62,16 @@ class Beat:
     waits_for: str | None = None
 
 
+NAMES = frozenset(one.name for one in fields(Beat))
 TEXTS = ("id", "service", "kind", "replica", "version")
 
 
 def read_beat(body: bytes) -> Beat:
     """Read what was broadcast; raise ValueError for what no process of ours says."""
     given = orjson.loads(body)
+    if not isinstance(given, dict):
+        raise ValueError("no object")
+    given = {name: value for name, value in given.items() if name in NAMES}  # a newer release may say more
     try:
         beat = Beat(**given)
     except TypeError as error:
@@ -107,7 +111,7 @@ class Heartbeat:
             started_at=OURS.started_at,
         )
         self._waiting = [FAILURES, *runtime.system[runtime.service].waiting]
-        self._told_by = runtime.service if runtime.service == runtime.system.name else None
+        self._told = runtime.system.told_once(runtime.service)
         self._stopping = threading.Event()
         self.hears: Callable[[], Hears | None] = lambda: None
 
@@ -170,7 +174,7 @@ class Heartbeat:
 
     def _settle(self, uow: UnitOfWork) -> None:
         """Open an incident for work of this service that fails for long, and close it when that is over."""
-        found = problems(backlogs(uow.tx, self._waiting, uow.now), unpublished(uow.tx, uow.now, told_by=self._told_by))
+        found = problems(backlogs(uow.tx, self._waiting, uow.now), unpublished(uow.tx, told=self._told))
         settle_incidents(uow, STANDING, {(kind, subject): (code, detail) for kind, subject, code, detail in found})
 
 

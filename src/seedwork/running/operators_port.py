@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from socketserver import ThreadingMixIn
 from types import MappingProxyType
@@ -28,6 +29,12 @@ EVERYWHERE = ("0.0.0.0", "::")
 SLOW_S = 30.0
 """Seconds that a client may take to send or read something."""
 REALM = ("WWW-Authenticate", 'Bearer realm="protools"')
+SURVEY, SETTINGS = "/operate/survey", "/operate/settings"
+"""What every process shows of its own service."""
+AT_ONCE = 16
+"""Requests that are answered at the same time; who comes then is hung up on."""
+CHECKED_S = 1.0
+"""Seconds for which readiness is not tried again: whoever asks, the databases are not asked more often."""
 Needs = Mapping[str, Callable[[], bool]]
 """What a process needs for its work, by name: whether that answers now."""
 Answer = tuple[str, str, bytes]
@@ -35,19 +42,20 @@ Answer = tuple[str, str, bytes]
 
 
 class OperatorsPort:
-    """Answers `/livez` and `/readyz` of a process, and to whom `may_look` lets in, by a bearer, metrics and `views`.
+    """Answers `/livez` and `/readyz` of a process, and with a token metrics and `views`, which are JSON by path.
 
-    Views are JSON by path.
+    `may_look` tells by path and bearer who is let in.
     """
 
     def __init__(
         self,
         needs: Needs,
-        registries: Iterable[CollectorRegistry],
-        may_look: Callable[[str], bool],
+        registries: Sequence[CollectorRegistry],
+        may_look: Callable[[str, str], bool],
         views: Mapping[str, Callable[[], bytes]] = MappingProxyType({}),
     ) -> None:
-        self._needs, self._registries, self._may_look = needs, list(registries), may_look
+        self._needs, self._registries, self._may_look = needs, registries, may_look
+        self._checking, self._checks, self._checked_until = threading.Lock(), dict[str, str](), 0.0
         self._public = {"/livez": self._live, "/readyz": self._ready}
         shown = {path: partial(_shown, view) for path, view in views.items()}
         self._routes: dict[str, Callable[[], Answer]] = {**self._public, "/metrics": self._metrics, **shown}
@@ -70,7 +78,7 @@ class OperatorsPort:
         if path not in self._routes:
             return _as_json("404 Not Found", {"detail": f"there are {', '.join(self._routes)}"})
         bearer = environ.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer ")
-        if path not in self._public and not self._may_look(bearer):
+        if path not in self._public and not self._may_look(path, bearer):
             return _as_json("401 Unauthorized", {"detail": "a token of a reader, an operator or an admin is needed"})
         return self._routes[path]()
 
@@ -82,7 +90,11 @@ class OperatorsPort:
         )
 
     def _ready(self) -> Answer:
-        checks = {name: "ok" if _passes(name, check) else "failed" for name, check in self._needs.items()}
+        with self._checking:
+            if time.monotonic() >= self._checked_until:
+                self._checks = {name: "ok" if _passes(name, one) else "failed" for name, one in self._needs.items()}
+                self._checked_until = time.monotonic() + CHECKED_S
+        checks = self._checks
         is_ready = "failed" not in checks.values()
         status = "200 OK" if is_ready else "503 Service Unavailable"
         return _as_json(status, {"status": "ready" if is_ready else "not-ready", "checks": checks})
@@ -109,6 +121,28 @@ def _as_json(status: str, document: Mapping[str, Any]) -> Answer:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, *arguments: Any) -> None:
+        self._room = threading.BoundedSemaphore(AT_ONCE)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, while there is room."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of whoever hangs up, or sends what is no request."""
 
     def server_bind(self) -> None:
         """Bind without asking who this machine is: a resolver that is away would hold that up."""

@@ -42,12 +42,20 @@ class Process:
         self.engines: dict[str, Engine] = {}
         """Of databases beside the write database, by side."""
         self._loops: list[Loop] = []
+        self._threads: list[threading.Thread] = []
         self._end = threading.Event()
         self._broken = False
 
     def add(self, name: str, run: Callable[[], object], stop: Callable[[], object]) -> None:
         """Add a loop; loops are stopped in the order in which they were added."""
         self._loops.append(Loop(name, run, stop))
+
+    def begin(self) -> None:
+        """Start the loops that were added so far; `run` starts the others."""
+        for loop in self._loops[len(self._threads) :]:
+            thread = threading.Thread(target=self._guard, args=(loop,), name=loop.name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def end(self) -> None:
         """Ask the process to end."""
@@ -58,14 +66,10 @@ class Process:
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.end())
-        threads = [
-            threading.Thread(target=self._guard, args=(loop,), name=loop.name, daemon=True) for loop in self._loops
-        ]
-        for thread in threads:
-            thread.start()
+        self.begin()
         announce("ready")
         self._end.wait()
-        self._stop(threads)
+        self._stop()
         return not self._broken
 
     def _guard(self, loop: Loop) -> None:
@@ -76,11 +80,11 @@ class Process:
             self._broken = True
             self.end()
 
-    def _stop(self, threads: list[threading.Thread]) -> None:
+    def _stop(self) -> None:
         deadline = time.monotonic() + LEAVE_WITHIN_S
         for loop in self._loops:
             loop.stop()
-        for thread in threads:
+        for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 log.warning("left without waiting", loop=thread.name)

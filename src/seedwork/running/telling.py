@@ -10,6 +10,7 @@ import hmac
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Literal
 
 import orjson
@@ -40,13 +41,24 @@ Fingerprint = tuple[Happening, str, str, str]
 
 
 def tell_incidents(runtime: Runtime, url: str) -> Duty:
-    """Tell a webhook of the incidents of a service, in its worker."""
+    """Tell a webhook of the incidents of a service, in its worker. Raise SettingError where nothing can be signed."""
+    incident_secret(runtime.settings)
 
     def work() -> None:
-        for fingerprint, rows in untold(runtime).items():
-            _tell(runtime, url, fingerprint, rows)
+        failed = [error for news in untold(runtime).items() if (error := _failure_of(runtime, url, *news))]
+        if failed:
+            raise failed[0]
 
     return Duty("incidents", work, every_s=LOOK_S)
+
+
+def _failure_of(runtime: Runtime, url: str, fingerprint: Fingerprint, rows: Sequence[Row]) -> Unavailable | None:
+    """Tell of one fingerprint; what its receiver refuses keeps no other from being told."""
+    try:
+        _tell(runtime, url, fingerprint, rows)
+    except Unavailable as error:
+        return error
+    return None
 
 
 def incident_secret(settings: Settings) -> bytes:
@@ -55,16 +67,16 @@ def incident_secret(settings: Settings) -> bytes:
 
 
 def untold(runtime: Runtime) -> Mapping[Fingerprint, Sequence[Row]]:
-    """Return the incidents whose opening or end was not told, by fingerprint."""
+    """Return the incidents whose opening or end was not told, by fingerprint; what came and went unseen is no news."""
     found: defaultdict[Fingerprint, list[Row]] = defaultdict(list)
     with runtime.write.connect() as tx:
         since = database.now(tx, runtime.settings.clock_offset) - OLDEST_S
-        news = incident.c.told_at.is_(None) | (incident.c.closed_at > incident.c.told_at)
-        query = select(incident).where(news, incident.c.at > since).order_by(incident.c.at).limit(PAGE)
+        opened = incident.c.told_at.is_(None) & incident.c.closed_at.is_(None) & (incident.c.at > since)
+        ended = incident.c.closed_at > incident.c.told_at
+        query = select(incident).where(opened | ended).order_by(incident.c.at).limit(PAGE)
         for row in tx.execute(query).mappings():
             happened: Happening = "incident.opened" if row["closed_at"] is None else "incident.closed"
-            if row["told_at"] is not None or row["closed_at"] is None:  # what came and went unseen is no news
-                found[happened, row["kind"], row["topic"] or "", row["code"]].append(dict(row))
+            found[happened, row["kind"], row["topic"] or "", row["code"]].append(dict(row))
     return found
 
 
@@ -91,7 +103,8 @@ def _tell(runtime: Runtime, url: str, fingerprint: Fingerprint, rows: Sequence[R
     from pulsaga.web.front_door.callbacks.webhooks import signed
 
     body = orjson.dumps(body_of(runtime.service, fingerprint, rows))
-    identifier = f"{rows[0]['id']}.{fingerprint[0]}"
+    told = sha256("".join(str(row["id"]) for row in rows).encode()).hexdigest()[:32]
+    identifier = f"{told}.{fingerprint[0]}"
     headers = signed(identifier, int(time.time()), body, incident_secret(runtime.settings))
     try:
         status = outward.call(url, {"Content-Type": "application/json", **headers}, body, private=True)
@@ -99,6 +112,7 @@ def _tell(runtime: Runtime, url: str, fingerprint: Fingerprint, rows: Sequence[R
         raise Unavailable(f"INCIDENT_WEBHOOK: {describe(error)}") from error
     if not 200 <= status < 300:
         raise Unavailable(f"INCIDENT_WEBHOOK answered {status}")
-    with runtime.write.begin() as tx:
-        now = database.now(tx, runtime.settings.clock_offset)
-        tx.execute(update(incident).where(incident.c.id.in_([row["id"] for row in rows])).values(told_at=now))
+    with runtime.write.begin() as tx:  # as of what was read: it may have ended meanwhile
+        for row in rows:
+            this = update(incident).where(incident.c.id == row["id"])
+            tx.execute(this.values(told_at=row["closed_at"] or row["at"]))

@@ -31,8 +31,12 @@ log = structlog.get_logger()
 RECEIVE_S = 1.0
 FORGOTTEN_AFTER_S = 600.0
 """Seconds after which a process that was heard no more is forgotten."""
-WATCHED = ("process-missing", "process-waits", "broker-silent")
+RESTARTS = 5
+"""Processes of a kind beyond twice as many as are to run that may end within FORGOTTEN_AFTER_S: a deployment or two."""
+PROCESSES = ("process-missing", "process-restarts", "process-waits")
+WATCHED = (*PROCESSES, "broker-silent")
 """Kinds of incident that a watch opens and closes."""
+NOT_HEARD = ("not-heard", "what this process broadcasts does not come back to it")
 Problem = tuple[tuple[str, str], tuple[str, str]]
 """Kind and subject of an incident, code and detail."""
 
@@ -86,12 +90,13 @@ class Register:
 
     def problems(self, wanted: Mapping[tuple[str, str], int], now: float) -> Iterator[Problem]:
         """Yield what is wrong, given how many processes are to run by service and kind."""
-        if self.is_deaf(now):
-            yield ("broker-silent", "broker"), ("not-heard", "what this process broadcasts does not come back to it")
-            return
         for one in (one for one in self.counts(wanted, now) if one.missing):
             detail = f"{one.running} of {one.expected} run; {self._last(one.service, one.kind)}"
             yield ("process-missing", f"{one.service} {one.kind}"), ("too-few", detail)
+        for (service, kind), count in wanted.items():
+            if (ended := len(self._gone(service, kind, now))) >= RESTARTS + 2 * count:
+                detail = f"{ended} have ended within {FORGOTTEN_AFTER_S / 60:.0f} minutes"
+                yield ("process-restarts", f"{service} {kind}"), ("again-and-again", detail)
         yield from self._waits(now)
 
     def counts(self, wanted: Mapping[tuple[str, str], int], now: float) -> Iterator[Count]:
@@ -114,8 +119,12 @@ class Register:
 
     def _is_missed(self, service: str, kind: str, now: float) -> bool:
         """Tell whether one went so long ago that another would have come."""
-        gone = [one.at for one in self._of(service, kind) if one.beat.ended_at is not None or one.at < now - ALIVE_S]
-        return max([self.since, *gone]) < now - ALIVE_S
+        return max([self.since, *self._gone(service, kind, now)]) < now - ALIVE_S
+
+    def _gone(self, service: str, kind: str, now: float) -> list[float]:
+        """Return when those were heard last that run no more."""
+        known = self._of(service, kind)
+        return [one.at for one in known if one.beat.ended_at is not None or one.at < now - ALIVE_S]
 
     def _last(self, service: str, kind: str) -> str:
         last = max(self._of(service, kind), key=lambda one: one.at, default=None)
@@ -128,9 +137,10 @@ class Register:
 class Watch:
     """Listen to the heartbeats of all processes, and settle the incidents about them."""
 
-    def __init__(self, runtime: Runtime, own_id: str) -> None:
+    def __init__(self, runtime: Runtime, kind: str, own_id: str) -> None:
         self._runtime = runtime
         self._register = Register(own_id, time.monotonic())
+        self._silent = ("broker-silent", f"the broker, to {runtime.service} {kind}")
         self._wanted: Mapping[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -144,9 +154,11 @@ class Watch:
             return {f"{service} {kind}": len(found) for (service, kind), found in self._register.running(now).items()}
 
     def shown(self) -> bytes:
-        """Return the last beat of every process that runs, as JSON."""
+        """Return the last beat of every process that runs, as JSON; while nothing is heard, of those before."""
+        now = time.monotonic()
         with self._lock:
-            running = self._register.running(time.monotonic())
+            own = self._register.heard.get(self._register.own_id)
+            running = self._register.running(own.at if own and self._register.is_deaf(now) else now)
             return orjson.dumps([one.beat for found in running.values() for one in found])
 
     def stop(self) -> None:
@@ -207,5 +219,7 @@ class Watch:
         if self._register.since > now - ALIVE_S:  # who beats may not have been heard yet
             return
         with self._lock:
-            found = dict(self._register.problems(self._wanted, now))
-        settle_incidents(uow, WATCHED, found)
+            deaf, found = self._register.is_deaf(now), dict(self._register.problems(self._wanted, now))
+        settle_incidents(uow, ("broker-silent",), {self._silent: NOT_HEARD} if deaf else {}, of=self._silent[1])
+        if not deaf:  # else nothing is known of the others
+            settle_incidents(uow, PROCESSES, found)

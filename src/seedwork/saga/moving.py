@@ -111,7 +111,10 @@ class Moving(Declarations):
                 uow.put(saga, {**before, "wake_at": wake_at})
             return
         subject = self.subject_of(progress)
-        uow.put(saga, {**self._row(progress, subject, context), "wake_at": wake_at})
+        row = self._row(progress, subject, context)
+        if row["target"] and before and before["target"] is None:  # what was paused or suspended asks anew
+            row["asked_at"] = max(row["asked_at"], progress.moved_at)
+        uow.put(saga, {**row, "wake_at": wake_at})
         for path in progress.branches.changed:
             uow.put(saga_branch, row_of_branch(progress, path, *self._silence(progress, path)))
         if progress.paused:

@@ -74,13 +74,16 @@ class Silence(NamedTuple):
         return f"{self.unanswered} commands are unanswered, the oldest for {self.oldest_s:.0f} s ({usually})"
 
 
-def silences(tx: Connection, coordinator: str, now: float) -> list[Silence]:
-    """Return what each service owes. Children of sagas take what time they take, and are left out."""
+def silences(tx: Connection, coordinator: str) -> list[Silence]:
+    """Return what each service owes, by the clock of machines, which ids of commands have.
+
+    Children of sagas take what time they take, and are left out.
+    """
     asked = union_all(*(_asked(table) for table in (saga, saga_branch))).subquery()
     owed = select(asked.c.target, func.count(), func.min(asked.c.at)).group_by(asked.c.target)
     known = usual_of(tx)
     return [
-        Silence(name, count, max(0.0, now - at), known.get(name, Usual()))
+        Silence(name, count, max(0.0, time.time() - at), known.get(name, Usual()))
         for name, count, at in tx.execute(owed.where(asked.c.target != coordinator).order_by(asked.c.target))
     ]
 
@@ -141,7 +144,7 @@ class SilenceWatch:
     def settle(self, uow: UnitOfWork) -> None:
         """Write down what is usual, and open and close incidents."""
         self.answers.write(uow)
-        found = [one for one in silences(uow.tx, self._runtime.system.name, uow.now) if one.is_unusual]
+        found = [one for one in silences(uow.tx, self._runtime.system.name) if one.is_unusual]
         settle_incidents(uow, (KIND,), {(KIND, one.target): ("unanswered", one.said) for one in found})
 
 

@@ -42,6 +42,7 @@ ANSWERED = Histogram(
 SAGAS_REACHED = Counter(
     "protools_sagas_reached", "Sagas that ended or were suspended.", ("workflow", "status"), registry=REGISTRY
 )
+REFUSED_LOOKS = Counter("protools_refused_looks", "Requests of operators refused for their token.", registry=REGISTRY)
 _codes: dict[str, set[str]] = {}
 
 

@@ -22,15 +22,20 @@ class Wait(NamedTuple):
     what: str
 
 
+def _here() -> tuple[str, int]:
+    """Name this thread: several may have one name."""
+    return threading.current_thread().name, threading.get_ident()
+
+
 class Vitals:
-    """What is told by the threads of a process, by their names. Times are Unix seconds of this machine. Thread-safe."""
+    """What is told by the threads of a process. Times are Unix seconds of this machine. Thread-safe."""
 
     def __init__(self) -> None:
         self.started_at = time.time()
         self.last_batch_at: float | None = None
         self.last_error: str | None = None
-        self._waits: dict[str, Wait] = {}
-        self._at_work: dict[str, float] = {}
+        self._waits: dict[tuple[str, int], Wait] = {}
+        self._at_work: dict[tuple[str, int], float] = {}
 
     def finished_batch(self) -> None:
         """Note that a batch was committed."""
@@ -42,14 +47,14 @@ class Vitals:
 
     def waits(self, what: str) -> None:
         """Note what this thread waits for: something is down."""
-        name = threading.current_thread().name
+        name = _here()
         known = self._waits.get(name)
         self._waits[name] = Wait(known.since if known else time.time(), what)
         self.progress()
 
     def goes_on(self) -> None:
         """Note that this thread waits no more."""
-        self._waits.pop(threading.current_thread().name, None)
+        self._waits.pop(_here(), None)
 
     def longest_wait(self) -> Wait | None:
         """Return what a thread has waited for longest."""
@@ -58,7 +63,7 @@ class Vitals:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Expect signs of progress of this thread while the block runs."""
-        name = threading.current_thread().name
+        name = _here()
         self._at_work[name] = time.monotonic()
         try:
             yield
@@ -67,14 +72,14 @@ class Vitals:
 
     def progress(self) -> None:
         """Note that this thread moves, if it is at work: a commit, an answer, or a pause that it takes."""
-        name = threading.current_thread().name
+        name = _here()
         if name in self._at_work:
             self._at_work[name] = time.monotonic()
 
     def hanging(self, after_s: float = HANGS_AFTER_S) -> list[str]:
         """Return the names of threads that are at work and have shown no progress for so long."""
         before = time.monotonic() - after_s
-        return sorted(name for name, at in self._at_work.copy().items() if at < before)
+        return sorted(name for (name, _), at in self._at_work.copy().items() if at < before)
 
 
 OURS = Vitals()

@@ -10,8 +10,8 @@ from pulsaga.delivery.dispatch.pausing import EVERYTHING
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.waiting import UNPUBLISHED_AFTER_S
 from pulsaga.operate.status.survey import Picture, Write, is_alive
-from pulsaga.running.heartbeat import ALIVE_S, STANDING, WAITS_S
-from pulsaga.running.watch import WATCHED
+from pulsaga.running.heartbeat import ALIVE_S, BEAT_S, STANDING, WAITS_S
+from pulsaga.running.watch import FORGOTTEN_AFTER_S, RESTARTS, WATCHED
 from pulsaga.saga import silence
 
 DOCTOR, SAGAS = "protools doctor", "protools sagas list"
@@ -86,7 +86,21 @@ def _processes(picture: Picture) -> Iterator[Finding]:
         if (runs := running(picture, service, kind)) < count and (away_s := _away_s(write, kind, since)) > ALIVE_S:
             detail = f"{runs} of {count} run, for {away_s:.0f} s"
             yield Finding(kind="process-missing", service=service, subject=f"{service} {kind}", detail=detail)
+        if (ended := _ended(write, kind)) >= RESTARTS + 2 * count:
+            detail = f"{ended} have ended within {FORGOTTEN_AFTER_S / 60:.0f} minutes"
+            yield Finding(kind="process-restarts", service=service, subject=f"{service} {kind}", detail=detail)
     yield from _waiting(picture)
+
+
+def _ended(write: Write, kind: str) -> int:
+    """Count the processes of a kind that ended, or were killed, lately."""
+    return sum(write.now - FORGOTTEN_AFTER_S < at < write.now - BEAT_S for at in _gone(write, kind))
+
+
+def _gone(write: Write, kind: str) -> list[float]:
+    """Return when those were last seen that run no more."""
+    here = {beat["id"] for beat in alive(write.beats, kind, write.now)}
+    return [b["ended_at"] or b["beat_at"] for b in write.beats if b["kind"] == kind and b["id"] not in here]
 
 
 def _waiting(picture: Picture) -> Iterator[Finding]:
@@ -106,9 +120,7 @@ def _waiting(picture: Picture) -> Iterator[Finding]:
 
 def _away_s(write: Write, kind: str, since: float) -> float:
     """Return for how long too few have run: since the last of those that are gone, or since they are expected."""
-    here = {beat["id"] for beat in alive(write.beats, kind, write.now)}
-    gone = [b["ended_at"] or b["beat_at"] for b in write.beats if b["kind"] == kind and b["id"] not in here]
-    return float(write.now - max([since, *gone]))
+    return float(write.now - max([since, *_gone(write, kind)]))
 
 
 def pauses(picture: Picture, service: str, topic: str | None = None) -> list[Row]:

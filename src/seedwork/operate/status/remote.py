@@ -1,6 +1,6 @@
 """Survey a system without a password of its databases: each service answers for its own data on its operators' ports.
 
-Begin with the address of one process of the coordinator: it hears all others, and says where they answer.
+Operators ask one process of the coordinator, which hears where all others answer, and asks them.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ from pulsaga.operate.status.survey import (
     is_alive,
     questions,
 )
+from pulsaga.running.operators_port import SETTINGS
+from pulsaga.running.runtime import Runtime, open_runtime
 from pulsaga.saga.silence import Silence, Usual
 from pulsaga.settings import Settings
 from pulsaga.system import System
+from pulsaga.web.access.tokens import service_token
 
 CALL_S = 4.0
 """Seconds for one call; several processes of a service may be tried."""
@@ -60,19 +63,36 @@ def _plain(one: Asked) -> dict[str, Any]:
     return plain
 
 
-# --- what operators put together
+# --- what the coordinator asks of the others
+
+
+def relay(runtime: Runtime, beats: Sequence[Mapping[str, Any]], path: str) -> bytes:
+    """Ask every process that beats for a path; return by its name what it said, and why it did not, as JSON.
+
+    Each is shown a token for this very service and path: whoever pretends to be another can do nothing else with it.
+    """
+    key = runtime.settings.key("INTERNAL_TOKEN")
+    asked = {
+        f"{one['service']} {one['kind']} {one['replica']}": partial(
+            _get,
+            f"http://{one['address']}{path}",
+            service_token(key, runtime.service, f"{one['service']} GET {path}"),
+        )
+        for one in beats
+        if one["address"]
+    }
+    said, down = at_once(asked, ANSWER_WITHIN_S + CALL_S)
+    return json.dumps({"said": {name: json.loads(part) for name, part in said.items()}, "down": down}).encode()
+
+
+# --- what operators see of that
 
 
 def survey(system: System, url: str, token: str) -> Picture:
-    """Ask every service over HTTP, all at once; one that no process answers for is down."""
-    get = partial(_get, token=token)
-    places = json.loads(get(f"{url}/operate/processes"))
-    addresses = {
-        name: [f"http://{one['address']}" for one in places if one["service"] == name and one["address"]]
-        for name in system.names
-    }
-    asked = {name: partial(_first, get, f"{name}", found) for name, found in addresses.items()}
-    parts, unreached = at_once(asked, 2 * ANSWER_WITHIN_S)
+    """Ask the coordinator how all services are; one that no process answered for is down."""
+    found = json.loads(_get(f"{url}/operate/system", token))
+    parts = {name: part for name in system.names if (part := _part_of(name, found["said"]))}
+    unreached = {name: _why(name, found["down"]) for name in system.names if name not in parts}
 
     def of(cls: type[Any], service: str, key: str) -> Any:
         if service in unreached:
@@ -91,6 +111,17 @@ def survey(system: System, url: str, token: str) -> Picture:
     )
 
 
+def _part_of(service: str, said: Mapping[str, Any]) -> Any:
+    """Return what the first process of a service said; one that spoke of another's data is not believed."""
+    parts = (part for name, part in said.items() if name.partition(" ")[0] == service)
+    return next((part for part in parts if f"write/{service}" in {*part["said"], *part["down"]}), None)
+
+
+def _why(service: str, down: Mapping[str, str]) -> str:
+    reasons = (why for name, why in down.items() if name.partition(" ")[0] == service)
+    return next(reasons, f"no process of {service} is heard")
+
+
 def processes(system: System, settings: Settings) -> list[dict[str, Any]]:
     """Return the heartbeat of every process that runs and answers operators, with its service.
 
@@ -100,6 +131,8 @@ def processes(system: System, settings: Settings) -> list[dict[str, Any]]:
         beats = json.loads(_get(f"{settings.operators_url}/operate/processes", settings.token or ""))
     else:
         beats = list(_running(databases.survey(system, settings)))
+    if not beats:
+        raise Unavailable("no process is running")
     return [one for one in beats if one["address"]]
 
 
@@ -112,30 +145,19 @@ def _running(picture: Picture) -> Iterator[dict[str, Any]]:
 
 def settings_in_force(system: System, settings: Settings) -> dict[str, dict[str, str]]:
     """Return the settings that each running process uses, secrets hidden, by its name; raise Unavailable for none."""
-    places = {f"{one['service']} {one['kind']} {one['replica']}": one["address"] for one in processes(system, settings)}
-    asked = {name: partial(_settings_at, address, settings.token or "") for name, address in places.items()}
-    said, down = at_once(asked, ANSWER_WITHIN_S)
-    if down or not said:
-        raise Unavailable("; ".join(f"{name}: {why}" for name, why in down.items()) or "no process is running")
-    return said
-
-
-def _settings_at(address: str, token: str) -> dict[str, str]:
-    found: dict[str, str] = json.loads(_get(f"http://{address}/operate/settings", token))
-    return found
-
-
-def _first(get: Any, service: str, urls: Sequence[str]) -> Mapping[str, Any]:
-    """Return what the first process of a service that answers says."""
-    failed = Unavailable(f"no process of {service} is heard")
-    for url in urls:
+    if settings.operators_url:
+        found = json.loads(_get(f"{settings.operators_url}/operate/system/settings", settings.token or ""))
+    else:
+        runtime = open_runtime(system, settings, system.name)
         try:
-            part: Mapping[str, Any] = json.loads(get(f"{url}/operate/survey"))
-        except Unavailable as error:
-            failed = error
-        else:
-            return part
-    raise failed
+            found = json.loads(relay(runtime, processes(system, settings), SETTINGS))
+        finally:
+            runtime.broker.close()
+    if found["down"] or not found["said"]:
+        why = "; ".join(f"{name}: {one}" for name, one in found["down"].items())
+        raise Unavailable(why or "no process is running")
+    said: dict[str, dict[str, str]] = found["said"]
+    return said
 
 
 def _get(url: str, token: str) -> bytes:

@@ -177,7 +177,6 @@ def _asking(settings: Settings, service: str, side: Side, ask: Callable[[Connect
 
 
 def _write(system: System, settings: Settings, service: Service) -> Asked:
-    told_by = service.name if service.name == system.name else None
 
     def ask(tx: Connection) -> Asked:
         now = database.now(tx, settings.clock_offset)
@@ -185,7 +184,7 @@ def _write(system: System, settings: Settings, service: Service) -> Asked:
         return Write(
             now=now,
             beats=_rows(tx, select(heartbeat).order_by(heartbeat.c.kind, heartbeat.c.started_at)),
-            outbox=unpublished(tx, now, told_by=told_by),
+            outbox=unpublished(tx, told=system.told_once(service.name)),
             waiting=backlogs(tx, [FAILURES, *service.waiting], now),
             letters=_letters(tx, now),
             pauses=_rows(tx, select(pause).order_by(pause.c.at)),
@@ -204,13 +203,25 @@ MOST = 1000
 
 
 def _letters(tx: Connection, now: float) -> list[Letters]:
-    reason = func.substr(dead_letter.c.error, 1, 120)
-    found = select(dead_letter.c.topic, reason, func.count(), func.min(dead_letter.c.at))
-    grouped = found.where(dead_letter.c.outcome.is_(None)).group_by(dead_letter.c.topic, reason)
-    return [
-        Letters(topic=topic, reason=why.partition(":")[0], count=count, oldest_s=now - at)
-        for topic, why, count, at in tx.execute(grouped.order_by(func.count().desc()))
+    """Count open letters by message type and class of their error, the largest group first."""
+    kind = func.substr(dead_letter.c.error, 1, KIND_CHARACTERS)
+    found = select(dead_letter.c.topic, kind, func.count(), func.min(dead_letter.c.at))
+    counts: dict[tuple[str, str], tuple[int, float]] = {}
+    for topic, why, count, at in tx.execute(
+        found.where(dead_letter.c.outcome.is_(None)).group_by(dead_letter.c.topic, kind)
+    ):
+        key = topic, why.partition(":")[0]
+        known, oldest = counts.get(key, (0, at))
+        counts[key] = known + count, min(oldest, at)
+    groups = [
+        Letters(topic=topic, reason=reason, count=count, oldest_s=now - at)
+        for (topic, reason), (count, at) in counts.items()
     ]
+    return sorted(groups, key=lambda group: -group.count)
+
+
+KIND_CHARACTERS = 40
+"""Of an error: its class stands at its beginning."""
 
 
 def _read(settings: Settings, service: Service) -> Asked:
@@ -226,7 +237,7 @@ def _sagas(system: System, settings: Settings) -> Asked:
         now = database.now(tx, settings.clock_offset)
         rows = tx.execute(select(expected.c.service, expected.c.kind, expected.c.count, expected.c.at))
         counts = {(service, kind): (count, at) for service, kind, count, at in rows}
-        owed = silences(tx, system.name, now)
+        owed = silences(tx, system.name)
         return Sagas(now=now, live=live_sagas(tx), silences=owed, expected=counts, hears=_heard(tx, now))
 
     return _asking(settings, system.name, "write", ask)
