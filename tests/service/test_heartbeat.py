@@ -412,3 +412,15 @@ def test_what_is_usual_is_written_down_beside_the_probe(settings: Settings) -> N
     (row,) = rows(desk, target)
     assert row["usual_s"] == pytest.approx(0.2)
     desk.runtime.write.dispose()
+
+
+def test_the_usual_port_is_given_up_where_another_process_has_it_and_an_asked_one_is_not() -> None:
+    """Two processes of one machine need no setting; whoever set a port wants to know that it is taken."""
+    first = Listener(Settings.read({"OPERATORS_PORT": "0"}))
+    taken = first.address.rpartition(":")[2]
+    with pytest.raises(SettingError, match=f"OPERATORS_PORT: port {taken} of 127.0.0.1 cannot be had"):
+        Listener(Settings.read({"OPERATORS_PORT": taken}))
+    second = Listener(replace(Settings.read({}), operators_port=int(taken)))
+    assert second.address != first.address
+    for one in (first, second):
+        one.close()

@@ -103,7 +103,7 @@ def test_a_process_that_dies_again_and_again_is_named_though_it_is_heard() -> No
         register.hear(replace(STOCK, id="now"), now)
     assert found(register, now)["process-restarts", "stock worker"] == (
         "again-and-again",
-        "7 have ended within 10 minutes",
+        "8 have ended within 10 minutes",
     )
     assert ("process-missing", "stock worker") not in found(register, now)
 

@@ -133,6 +133,8 @@ def _watched(watch: Watch) -> Families:
     yield _gauge("processes_running", "Processes that were heard in the last 15 s.", about, running)
     missing = [((one.service, one.kind), one.missing) for one in heard]
     yield _gauge("processes_missing", "Processes that have been missed for 15 s.", about, missing)
+    again = [((one.service, one.kind), one.restarting) for one in heard]
+    yield _gauge("processes_restarting", "Processes that have ended in 10 minutes, if these are many.", about, again)
 
 
 def _gauge(

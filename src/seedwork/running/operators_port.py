@@ -16,6 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from pulsaga import values
 from pulsaga.errors import SettingError
 from pulsaga.settings import Settings
 from pulsaga.telemetry.vitals import OURS
@@ -164,16 +165,23 @@ class _Silent(WSGIRequestHandler):
         """Log nothing: a scrape each few seconds is no news."""
 
 
+def _server(settings: Settings, host: str) -> _Server:
+    """Listen; where no port was asked for and the usual one is taken, on any that is free."""
+    kind, asked = (_Server6 if ":" in host else _Server), settings.given("OPERATORS_PORT", values.port_or_any)
+    for port in (asked,) if asked is not None else (settings.operators_port, 0):
+        try:
+            return kind((host, port), _Silent)
+        except OSError as error:
+            refused = error
+    raise SettingError("OPERATORS_PORT", f"port {port} of {host} cannot be had: {refused.strerror}")
+
+
 class Listener:
     """The listening port, open from the start. Raises SettingError when it cannot be had."""
 
     def __init__(self, settings: Settings) -> None:
-        host, port = settings.operators_host, settings.operators_port
-        kind = _Server6 if ":" in host else _Server
-        try:
-            self._server = kind((host, port), _Silent)
-        except OSError as error:
-            raise SettingError("OPERATORS_PORT", f"port {port} of {host} cannot be had: {error.strerror}") from None
+        host = settings.operators_host
+        self._server = _server(settings, host)
         name = socket.gethostname() if host in EVERYWHERE else host
         self.address = f"{f'[{name}]' if ':' in name else name}:{self._server.server_port}"
 

@@ -50,13 +50,17 @@ class Heard:
 
 
 class Count(NamedTuple):
-    """How many processes of one kind are to run, how many do, and how many have been missed for a while."""
+    """How many processes of one kind are to run, how many do, and how many have been missed for a while.
+
+    `restarting` is how many have ended lately, if that is too often; else 0.
+    """
 
     service: str
     kind: str
     expected: int
     running: int
     missing: int
+    restarting: int = 0
 
 
 @dataclass
@@ -93,10 +97,9 @@ class Register:
         for one in (one for one in self.counts(wanted, now) if one.missing):
             detail = f"{one.running} of {one.expected} run; {self._last(one.service, one.kind)}"
             yield ("process-missing", f"{one.service} {one.kind}"), ("too-few", detail)
-        for (service, kind), count in wanted.items():
-            if (ended := len(self._gone(service, kind, now))) >= RESTARTS + 2 * count:
-                detail = f"{ended} have ended within {FORGOTTEN_AFTER_S / 60:.0f} minutes"
-                yield ("process-restarts", f"{service} {kind}"), ("again-and-again", detail)
+        for one in (one for one in self.counts(wanted, now) if one.restarting):
+            detail = f"{one.restarting} have ended within {FORGOTTEN_AFTER_S / 60:.0f} minutes"
+            yield ("process-restarts", f"{one.service} {one.kind}"), ("again-and-again", detail)
         yield from self._waits(now)
 
     def counts(self, wanted: Mapping[tuple[str, str], int], now: float) -> Iterator[Count]:
@@ -105,7 +108,9 @@ class Register:
         for (service, kind), count in wanted.items():
             runs = len(running.get((service, kind), ()))
             is_missed = runs < count and self._is_missed(service, kind, now)
-            yield Count(service, kind, count, runs, count - runs if is_missed else 0)
+            ended = len(self._gone(service, kind, now))
+            restarting = ended if ended >= RESTARTS + 2 * count else 0
+            yield Count(service, kind, count, runs, count - runs if is_missed else 0, restarting)
 
     def _waits(self, now: float) -> Iterator[Problem]:
         for one in (one for group in self.running(now).values() for one in group):
