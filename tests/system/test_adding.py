@@ -81,9 +81,9 @@ def test_the_guide_builds_a_system_that_works(shop: Shop) -> None:
         it_speaks_a_third_format(shop)
         shown = shop.do("protools sagas list --status all")
         assert re.findall(r"(COMPLETED|COMPENSATED)  place-order@1  (o-\d)", shown) == [
-            ("COMPLETED", "o-1"),
-            ("COMPENSATED", "o-2"),
             ("COMPLETED", "o-4"),
+            ("COMPENSATED", "o-2"),
+            ("COMPLETED", "o-1"),
         ]
         replay_what_a_fault_killed(shop, asks[0])
         assert "nothing lost, doubled or stuck; 4 sagas" in eventually(shop.is_clean)
