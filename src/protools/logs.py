@@ -20,6 +20,8 @@ Level = Literal["debug", "info", "warning", "error", "critical"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 CONSOLE = re.compile(r"(\d{4}-\d\d-\d\d[T ][\d:.]+Z?) \[(\w+)\s*\]")
 """How a line of a log begins for people: its time and its level."""
+MOST_LINES = 1000
+"""Of a record: what goes on beyond them is a further record of the same time."""
 
 
 class _File(RotatingFileHandler):
@@ -102,9 +104,8 @@ def last(folder: Path, wanted: Filter, number: int) -> list[Record]:
 def _older_first(path: Path) -> Iterator[str]:
     older = (path.with_name(f"{path.name}.{number}") for number in range(OLDER_FILES, 0, -1))
     for file in [*older, path]:
-        if file.exists():
-            with file.open(encoding="utf-8", errors="replace") as lines:
-                yield from (line.rstrip("\n") for line in lines)
+        with suppress(FileNotFoundError), file.open(encoding="utf-8", errors="replace") as lines:
+            yield from (line.rstrip("\n") for line in lines)
 
 
 def _wanted(lines: Iterable[str], path: Path, wanted: Filter) -> Iterator[Record]:
@@ -113,16 +114,16 @@ def _wanted(lines: Iterable[str], path: Path, wanted: Filter) -> Iterator[Record
 
 def records(lines: Iterable[str], process: str) -> Iterator[Record]:
     """Put the lines of one process together: one without a time goes on from the one before."""
-    current = Record("", process, "", ())
+    at, level, kept = "", "", list[str]()
     for line in lines:
-        if (begun := _beginning(line)) is None:
-            current = Record(current.at, process, current.level, (*current.lines, line))
-            continue
-        if current.lines:
-            yield current
-        current = Record(begun[0], process, begun[1], (line,))
-    if current.lines:
-        yield current
+        begun = _beginning(line)
+        if kept and (begun or len(kept) == MOST_LINES):
+            yield Record(at, process, level, tuple(kept))
+            kept = []
+        at, level = begun or (at, level)
+        kept.append(line)
+    if kept:
+        yield Record(at, process, level, tuple(kept))
 
 
 def _beginning(line: str) -> tuple[str, str] | None:
@@ -140,7 +141,7 @@ def _beginning(line: str) -> tuple[str, str] | None:
 
 def follow(folder: Path, wanted: Filter, pause: Callable[[], object]) -> Iterator[Record]:
     """Yield what is written from now on, for ever; `pause` is called between two looks."""
-    read = {path: path.stat().st_size for path in files_in(folder, wanted)}
+    read = {path: _size(path) for path in files_in(folder, wanted)}
     while True:
         for path in files_in(folder, wanted):
             lines, read[path] = _behind(path, read.get(path, 0))
@@ -148,9 +149,23 @@ def follow(folder: Path, wanted: Filter, pause: Callable[[], object]) -> Iterato
         pause()
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _behind(path: Path, offset: int) -> tuple[list[str], int]:
-    """Return the whole lines behind a place of a file, and the place behind them; a shorter file was begun anew."""
-    with path.open("rb") as file:
+    """Return the whole lines behind a place of a file, and the place behind them; a shorter file was begun anew.
+
+    A file that was rotated away is not there until its process says something.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return [], 0
+    with file:
         if file.seek(0, 2) < offset:
             offset = 0
         file.seek(offset)

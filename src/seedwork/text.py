@@ -22,7 +22,16 @@ def printable(text: str, limit: int | None = None) -> str:
 
 
 def describe(error: Exception) -> str:
-    """Name an error in one printable line with the place it came from."""
+    """Name an error in one printable line with the place it came from.
+
+    A database's error keeps its first line: those behind it tell the statement and, in PostgreSQL's DETAIL, what a row
+    holds.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
-    return printable(f"{type(error).__name__}: {error}{place}", LONGEST_ERROR)
+    return printable(f"{type(error).__name__}: {_said(error)}{place}", LONGEST_ERROR)
+
+
+def _said(error: Exception) -> str:
+    is_of_database = getattr(error, "orig", None) is not None or hasattr(error, "sqlstate")
+    return str(error).partition("\n")[0] if is_of_database else str(error)

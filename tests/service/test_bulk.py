@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 from tests.service.desk import deliver
 from tests.service.passwords import SYSTEM
 from tests.service.stage import BOTH, settings_on
@@ -21,8 +25,8 @@ from tests.service.test_operators import ADA, BOB, Company, hire, settings_in, u
 
 from generador.messages import GeneratePassword
 from generador.tables import password
-from pulsaga.delivery.tables import audit, dead_letter, dead_letter_archive, incident
-from pulsaga.errors import DomainError, Unavailable
+from pulsaga.delivery.tables import audit, dead_letter, dead_letter_archive, incident, pack_delivery, unpack_delivery
+from pulsaga.errors import DomainError, SchemaIncompatible, Stale, Unavailable
 from pulsaga.operate import letters, replaying
 from pulsaga.operate.acting import Runtimes
 from pulsaga.operate.bulk import Tally, one_by_one
@@ -71,7 +75,8 @@ def protools(company: Company, monkeypatch: pytest.MonkeyPatch) -> Type:
             yield company.needing(approvals)
 
         monkeypatch.setattr(letter_commands, "the_runtimes", the_runtimes)
-        return CliRunner().invoke(commands, ["dead-letters", *arguments])
+        with capture_logs():  # `the_runtimes` keeps them from what is printed
+            return CliRunner().invoke(commands, ["dead-letters", *arguments])
 
     return run
 
@@ -103,6 +108,26 @@ def test_one_that_is_refused_is_named_and_takes_no_neighbour_along(company: Comp
     assert (done.exit_code, done.stdout) == (1, "replay: 2 of 3 done, 1 refused\n")
     assert done.stderr.startswith(f"refused: {broken} in generador: unreadable: ")
     assert outcomes(company) == [None, "replayed", "replayed"]
+
+
+@pytest.mark.parametrize("how", ["expiry", "damaged", "schema"])
+def test_an_odd_one_takes_no_neighbour_along(company: Company, protools: Type, how: str) -> None:
+    """One letter that raises anything at all would hold up those behind it for ever."""
+    odd = bury(company, 3)[0]
+    with company["generador"].runtime.write.begin() as tx:
+        this = dead_letter.c.id == odd
+        delivery = unpack_delivery(tx.execute(select(dead_letter.c.delivery).where(this)).scalar_one())
+        properties = {**delivery.wire.properties, "ce_expirytime": "tomorrow"}
+        kept = {
+            "expiry": pack_delivery(delivery._replace(wire=delivery.wire._replace(properties=properties))),
+            "damaged": b"\x93junk",
+            "schema": pack_delivery(delivery._replace(schema="99")),
+        }
+        tx.execute(update(dead_letter).where(this).values(delivery=kept[how]))
+    deed = ("edit", "--set", "username=eve") if how == "schema" else ("replay",)
+    done = protools(*deed, "--all", *WHY)
+    assert (done.exit_code, done.stdout) == (1, f"{deed[0]}: 2 of 3 done, 1 refused\n")
+    assert done.stderr.startswith(f"refused: {odd} in generador: ")
 
 
 def test_a_dry_run_says_what_would_be_done_and_changes_nothing(company: Company, protools: Type) -> None:
@@ -151,6 +176,22 @@ def test_a_group_is_agreed_upon_as_it_was_and_what_joined_since_waits(company: C
     second = protools("replay", "--all", "--why", "so it is", "--as", "bob", approvals=2)
     assert (second.exit_code, outcomes(company)) == (3, [None] + ["replayed"] * 3)
     assert second.stdout.startswith("replay: 3 of 4 done\nnot done yet, recorded: 1,")
+
+
+def test_a_wish_about_one_death_does_not_count_for_the_next_one(company: Company) -> None:
+    """Whoever agreed knew one error; what it dies of next they have not seen."""
+    (identifier,) = bury(company, 1)
+    two = company.needing(2)
+    edited = {"username": "eve"}
+    assert not replaying.discard(two, identifier, None, ADA)
+    assert not replaying.edit(two, identifier, None, ADA, edited, whole=True)
+    assert replaying.replay(company.runtimes, identifier, None, BOB)
+    company.broken.add(GeneratePassword)
+    company["generador"].retry_until_buried()
+    assert not replaying.replay(two, identifier, None, ADA)
+    assert not replaying.discard(two, identifier, None, BOB)
+    assert not replaying.edit(two, identifier, None, BOB, edited, whole=True)
+    assert replaying.discard(two, identifier, None, ADA)
 
 
 def test_a_letter_that_was_edited_since_is_not_covered(company: Company, protools: Type) -> None:
@@ -280,6 +321,14 @@ def test_a_group_is_what_died_of_the_same_and_its_id_stays() -> None:
     assert [len(group) for group in grouped(answers).values()] == [2, 1]
 
 
+@pytest.mark.parametrize("form", ["HTTP {}: no", "said status={}", "({}, b'no')", "answered {}."])
+def test_a_status_stands_in_its_group_however_it_is_written(form: str) -> None:
+    """What is gone for good and what is too busy are no one reason: who replays one does not mean the other."""
+    one, other = (GivenUp("s", "x", "host:443", f"E: {form.format(status)}", 0.0) for status in (450, 550))
+    assert one.group != other.group
+    assert GivenUp("s", "x", "t", "E: row=27, no", 0.0).reason == "E: … no"
+
+
 def test_conditions_of_one_name_are_choices_and_of_several_names_all_hold() -> None:
     """As people say it: of this topic or that one, and since then."""
     one = GivenUp("stock", "1", "a", "E: x", 100.0, {"topic": "a"})
@@ -298,3 +347,19 @@ def test_a_letter_that_is_gone_meanwhile_is_refused_by_itself() -> None:
 
     *_, tally = one_by_one([GivenUp("s", "1", "t", "E: x", 0.0)], act, lambda: False)
     assert [why for _, why in tally.refused] == ["there is no dead letter"]
+
+
+LOCKED = OperationalError("SELECT", {}, psycopg.errors.LockNotAvailable("could not obtain lock"))
+
+
+@pytest.mark.parametrize("error", [LOCKED, SchemaIncompatible("field x"), Stale("changed"), RuntimeError("what?")])
+def test_what_is_nobodys_being_down_is_one_refusal(error: Exception) -> None:
+    """The next one may succeed, and this one again later."""
+
+    def act(one: GivenUp) -> bool:
+        if one.id == "1":
+            raise error
+        return True
+
+    *_, tally = one_by_one([GivenUp("s", n, "t", "E: x", 0.0) for n in "12"], act, lambda: False)
+    assert (tally.done, len(tally.refused)) == (1, 1)

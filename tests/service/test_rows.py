@@ -25,11 +25,16 @@ from sqlalchemy import (
     Numeric,
     String,
     Table,
+    insert,
 )
+from sqlalchemy.exc import IntegrityError
 from tests.service.stage import BOTH, settings_on
 
 from pulsaga.delivery.database import open_database
+from pulsaga.delivery.messages import new_id
+from pulsaga.delivery.tables import incident
 from pulsaga.delivery.transaction.rows import Insert, change, lock_rows
+from pulsaga.text import describe
 from pulsaga_program.databases import prepare_databases
 from system import SYSTEM
 
@@ -77,3 +82,11 @@ def test_a_value_of_any_type_is_read_as_it_was_written(write: Engine) -> None:
     with write.begin() as tx:
         found = lock_rows(tx, table, ["full", "empty"])
     assert found == {"full": full, "empty": {**dict.fromkeys(VALUES), "id": "empty"}}
+
+
+def test_an_error_does_not_show_what_a_row_holds(write: Engine) -> None:
+    """Errors get into logs, heartbeats, traces and webhooks: nobody can be erased from there."""
+    with pytest.raises(IntegrityError) as refused, write.begin() as tx:
+        tx.execute(insert(incident).values(id=new_id(), subject="ada@example.test"))
+    assert "ada@" not in describe(refused.value)
+    assert refused.value.hide_parameters

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,8 +14,10 @@ from tests.service.rooms import Room
 from tests.service.web import Serving
 
 from pulsaga.delivery.messages import UUID7
+from pulsaga.errors import Unavailable
 from pulsaga.web.front_door.tables import acceptance, command
 from pulsaga_program.cli import commands
+from pulsaga_program.commands.starting import Client
 
 Start = Callable[..., Result]
 
@@ -95,6 +99,33 @@ def test_a_front_door_that_does_not_run_is_told(start: Start) -> None:
     """Nothing was accepted, and nobody has to look for it."""
     done = start("issue-password", "username=ada", PUBLIC_URL="http://127.0.0.1:1")
     assert "no front door answers at http://127.0.0.1:1" in str(done.exception)
+
+
+@pytest.fixture
+def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let so many requests come to the front door whose answers do not come back."""
+    ask, left = Client.ask, list[int]()
+
+    def lossy(client: Client, *arguments: Any, **options: Any) -> tuple[int, dict[str, Any]]:
+        answer = ask(client, *arguments, **options)
+        if left:
+            left.pop()
+            raise Unavailable("no answer")
+        return answer
+
+    monkeypatch.setattr(Client, "ask", lossy)
+    return lambda number: left.extend(range(number))
+
+
+def test_an_answer_that_is_lost_starts_nothing_twice(bff: Room, start: Start, lose: Callable[[int], None]) -> None:
+    """Whoever heard nothing would start it again, under another key; so it asks itself, and then says the key."""
+    given = ("issue-password", "username=ada", "email=ada@example.test")
+    lose(1)
+    assert start(*given).stdout.strip() == bff.rows(acceptance)[0]["id"]
+    lose(2)
+    (key,) = re.findall(r"--key (\S+)", str(start(*given).exception))
+    assert start(*given, "--key", key).exit_code == 0
+    assert len(bff.rows(acceptance)) == 2
 
 
 def test_a_closed_workflow_is_said_to_be_closed(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:

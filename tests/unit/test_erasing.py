@@ -11,7 +11,7 @@ from correo.tables import mail, mail_view
 from pulsaga.broker import Delivery, Wire
 from pulsaga.delivery.avro import Codec, CommittedSchemas
 from pulsaga.delivery.messages import Context, Message, contract_of, new_id, properties_of
-from pulsaga.delivery.tables import dead_letter, event, pack, pack_delivery, unpack, unpack_delivery
+from pulsaga.delivery.tables import dead_letter, event, heartbeat, pack, pack_delivery, unpack, unpack_delivery
 from pulsaga.operate.erasing import ERASED, Eraser, Person, _changes, _text
 from usuarios.messages import UserChanged
 
@@ -122,6 +122,19 @@ def test_what_belongs_to_a_saga_about_the_person_is_theirs(eraser: Eraser) -> No
     assert _changes(incidents, incident, eraser) == {}
     _changes(event, {"aggregate": "x", "version": 1, "wire": pack(wire(sent(), saga_id=saga_id))}, eraser)
     assert ERASED.sub("#", _changes(incidents, incident, eraser)["detail"]) == "# already has a password"
+
+
+def test_what_a_process_says_of_itself_is_emptied_where_it_names_the_person(eraser: Eraser) -> None:
+    """A heartbeat is about nobody; its last error may be about anybody."""
+    row = {
+        "id": new_id(),
+        "kind": "worker",
+        "replica": "ada",
+        "last_error": "ValueError: ada, again",
+        "waits_for": None,
+    }
+    assert _changes(heartbeat, row, eraser) == {"last_error": ""}
+    assert _changes(heartbeat, {**row, "last_error": "ValueError: adam"}, eraser) == {}
 
 
 def test_a_dead_letter_that_cannot_be_read_is_blanked(eraser: Eraser) -> None:

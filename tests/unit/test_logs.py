@@ -95,6 +95,32 @@ def test_what_comes_is_followed_also_into_a_file_that_was_begun_anew(folder: Pat
     assert heard == ["more", "anew"]
 
 
+def test_a_file_that_is_away_for_a_moment_ends_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rotation renames it before the next line makes it anew."""
+    file, deeds = folder / "stock.worker.log", iter((0, 1, 2))
+    monkeypatch.setattr(logs, "files_in", lambda *_: [file, folder / "never.log"])
+
+    def pause() -> None:
+        match next(deeds):
+            case 0:
+                file.rename(folder / "stock.worker.log.1")
+            case 1:
+                file.write_text(CONSOLE.format(5, "info", "anew") + "\n")
+            case 2:
+                pytest.fail("nothing was heard")
+
+    assert next(follow(folder, Filter(), pause)).lines[0].endswith("anew")
+    assert len(last(folder, Filter(), 100)) == 3, "the older file is read, and what is not there is none"
+
+
+def test_a_record_has_so_many_lines_at_most() -> None:
+    """Some programs print no times: a file of them must not be one record, nor take its lines' square to read."""
+    started = CONSOLE.format(1, "info", "ready")
+    found = list(records([started, *["no time"] * 2499, started], "stock.worker"))
+    assert [len(record.lines) for record in found] == [1000, 1000, 500, 1]
+    assert {record.at for record in found} == {"2026-01-31T12:00:01.000000Z"}
+
+
 def test_lines_before_the_first_time_are_shown_too() -> None:
     """A process may die before its log is set up."""
     (record,) = records(["ModuleNotFoundError: x"], "stock.worker")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
+from sqlalchemy.exc import IntegrityError
 
-from pulsaga.text import printable
+from pulsaga.text import describe, printable
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,13 @@ def test_the_limit_holds_for_the_escapes_too() -> None:
     """A column or a line has room for so many characters, whatever stood there."""
     assert printable("\x00" * 10, 10) == r"\x00\x00\x"
     assert printable("x" * 10, 4) == "xxxx"
+
+
+def test_an_error_of_a_database_does_not_tell_what_a_row_holds() -> None:
+    """It is kept and shown in many places, from which nobody can be erased."""
+    violation = psycopg.errors.UniqueViolation("duplicate key\nDETAIL:  Key (email)=(ada@example.test) already exists.")
+    violation_of_row = IntegrityError("INSERT INTO usuario", {"email": "ada@example.test"}, violation)
+    for error in (violation, violation_of_row):
+        assert "duplicate key" in describe(error)
+        assert "ada@" not in describe(error)
+    assert describe(ValueError("one\ntwo")) == r"ValueError: one\ntwo"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -137,8 +139,19 @@ def _start(client: Client, entrance: Entrance, given: Mapping[str, Any], key: st
         raise click.UsageError(f"{', '.join(missing)}: missing")
     path = IN_PATH.sub(lambda found: quote(str(given[found[1]]), safe=""), entrance.path)
     body = {name: value for name, value in given.items() if name not in in_path} if entrance.takes else None
-    status, document = client.ask(entrance.method, path, body, {"Idempotency-Key": key})
-    return _checked(status, document)
+    return _checked(*_asked_twice(client, entrance.method, path, body, key))
+
+
+def _asked_twice(client: Client, method: str, path: str, body: Any, key: str) -> tuple[int, dict[str, Any]]:
+    """Ask once more under the same key where no answer comes: the first request may have been accepted all the same."""
+    headers = {"Idempotency-Key": key}
+    with suppress(Unavailable):
+        return client.ask(method, path, body, headers)
+    try:
+        return client.ask(method, path, body, headers)
+    except Unavailable as error:
+        again = f"it may have started all the same; with --key {shlex.quote(key)} it does not start twice"
+        raise Unavailable(f"{error}; {again}") from None
 
 
 def _checked(status: int, document: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,8 @@ SQLITE_CLOCK = "((julianday('now') - 2440587.5) * 86400.0)"
 def open_database(settings: Settings, service: str, side: Side, role: Role, *, create: bool = False) -> Engine:
     """Return an engine for one side of a service's databases, acting as `role` (a reader cannot write).
 
+    Its errors do not show what rows hold: they get into logs, traces and incidents.
+
     A SQLite file that is missing is made with `create` alone; else to connect raises Unavailable.
     """
     url = settings.database_url(service, side)
@@ -51,7 +53,7 @@ def open_database(settings: Settings, service: str, side: Side, role: Role, *, c
     }
     arguments = " ".join(f"-c {name}={value}" for name, value in options.items())
     asked = {"options": arguments, "connect_timeout": 5, "application_name": f"{service} {os.getpid()}"}
-    engine = create_engine(url, connect_args=asked, pool_pre_ping=False)
+    engine = create_engine(url, connect_args=asked, pool_pre_ping=False, hide_parameters=True)
     event.listen(engine, "connect", _adapt)
     event.listen(engine, "connect", partial(_check_session, options))
     event.listen(engine, "handle_error", _let_go)
@@ -176,7 +178,7 @@ def _sqlite(url: str, *, read_only: bool, create: bool) -> Engine:
     path = Path(make_url(url).database or ":memory:")
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False})
+    engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False}, hide_parameters=True)
     pragmas = ["journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"]
     pragmas += ["query_only=ON"] if read_only else []
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 import click
 
-from pulsaga.errors import DomainError
+from pulsaga.delivery.blame import verdict
+from pulsaga.errors import DomainError, SchemaIncompatible, Stale
 from pulsaga.operate.choosing import GivenUp
+from pulsaga.text import describe
 
 ASKED_BEFORE = "same-operator"
 """Code by which an operator's second wish of the same thing is refused."""
@@ -59,5 +61,15 @@ def _act(one: GivenUp, act: Callable[[GivenUp], bool], tally: Tally) -> None:
     except click.UsageError as wrong:
         tally.refused.append((one, wrong.message))
         return
+    except Exception as error:
+        if not _is_of_this_one(error):
+            raise
+        tally.refused.append((one, describe(error)))
+        return
     tally.done += agreed
     tally.recorded += not agreed
+
+
+def _is_of_this_one(error: Exception) -> bool:
+    """Tell whether the next one may succeed: nothing is down, and it is this one that is odd, or in other hands."""
+    return isinstance(error, SchemaIncompatible | Stale) or verdict(error) in ("item", "locked")

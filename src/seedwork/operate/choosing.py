@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +55,9 @@ class GivenUp:
 
 
 def _without_number(word: str) -> str:
-    return "…" if re.search(r"\d", word) and not STATUS.fullmatch(word) else word
+    """Return a word, or a mark in the place of one with a number that is no status, as `404:` and `status=404` are."""
+    value = word.rpartition("=")[2].strip(string.punctuation)
+    return "…" if re.search(r"\d", word) and not STATUS.fullmatch(value) else word
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,18 @@ from pulsaga.broker import Wire
 from pulsaga.delivery import database
 from pulsaga.delivery.avro import CommittedSchemas, rewritten
 from pulsaga.delivery.database import open_database
-from pulsaga.delivery.tables import DELIVERY, Id, audit, event, inbox, pack, pack_delivery, unpack, unpack_delivery
+from pulsaga.delivery.tables import (
+    DELIVERY,
+    Id,
+    audit,
+    event,
+    failure,
+    inbox,
+    pack,
+    pack_delivery,
+    unpack,
+    unpack_delivery,
+)
 from pulsaga.delivery.transaction.rows import Row
 from pulsaga.delivery.transaction.unit_of_work import UnitOfWork
 from pulsaga.errors import DomainError
@@ -47,6 +58,8 @@ NAMED = frozenset({"subject", "ce_subject", "aggregate"})
 """What holds a name in every system."""
 TOLD = frozenset({"detail", "error", "reason_detail"})
 """What is told to people, where a name may stand among other words."""
+OF_PROCESSES = frozenset({"last_error", "waits_for"})
+"""What a process says of itself, in a record about nobody: empty where it names the person, until it says it anew."""
 ERASED = re.compile("erased-[0-9a-f]{16}")
 Hide = Callable[[str], str]
 """A name → what stands in its place."""
@@ -97,11 +110,13 @@ class Eraser:
 
     def is_named(self, place: str, value: str) -> bool:
         """Tell whether a text in a place names the person."""
+        if place in OF_PROCESSES:
+            return bool(self._all and self._all.search(value))
         return (place in self.named and value in self.person.usernames) or value in self.person.addresses
 
     def erased(self, place: str, value: str) -> str:
         """Return a text of a record about them, as it may stay in this place."""
-        if place in self.blanked:
+        if place in self.blanked | OF_PROCESSES:
             return ""
         if place in self.named and value in self.person.usernames:
             return self.hide(value)
@@ -239,14 +254,18 @@ class _Place:
 def _places(runtimes: Runtimes, stack: ExitStack) -> Iterator[_Place]:
     for service in runtimes.system.all:
         for side, role in SIDES:
-            kept = [*DELIVERY.sorted_tables, *service.tables.sorted_tables]
-            tables = [
-                table for table in (kept if side == "write" else service.views.sorted_tables) if table is not inbox
-            ]
-            if tables:
+            if tables := _tables(service, side):
                 engine = open_database(runtimes.settings, service.name, side, role)
                 stack.callback(engine.dispose)
                 yield from (_Place(service, engine, table) for table in tables)
+
+
+def _tables(service: Service, side: Side) -> list[Table]:
+    """Return the tables that hold data: a read database keeps the events that its projector could not project, too."""
+    if side == "write":
+        return [table for table in (*DELIVERY.sorted_tables, *service.tables.sorted_tables) if table is not inbox]
+    views = service.views.sorted_tables
+    return [failure, *views] if views else []
 
 
 def _reclaim(engine: Engine) -> None:

@@ -40,7 +40,7 @@ def discard(runtimes: Runtimes, identifier: str, service: str | None, by: Signat
 
     def work(uow: UnitOfWork) -> bool:
         row = _still_open(uow.tx, letter)
-        done = _carry_out(runtimes, uow.tx, Act(by, "discard", letter.id, _body_hash(row)), "discarded")
+        done = _carry_out(runtimes, uow.tx, Act(by, "discard", letter.id, _this_death(row)), "discarded")
         if done and (command := _unanswered(runtimes, uow.tx, letter)):
             _refuse(runtimes, uow, letter, command)
         if done:
@@ -89,7 +89,7 @@ def replay(runtimes: Runtimes, identifier: str, service: str | None, by: Signatu
         now = database.now(tx, runtimes.settings.clock_offset)
         _refuse_expired(message, now)
         _refuse_superseded(runtimes, tx, letter, message, progress)
-        done = _carry_out(runtimes, tx, Act(by, "replay", letter.id, _body_hash(row)), "replayed")
+        done = _carry_out(runtimes, tx, Act(by, "replay", letter.id, _this_death(row)), "replayed")
         if done:
             _put_back(tx, letter, now)
     return done
@@ -114,7 +114,11 @@ def _held(runtimes: Runtimes, letter: Letter, saga_id: str) -> Iterator[tuple[Co
 
 
 def _refuse_expired(message: AnyMessage, now: float) -> None:
-    if message.expires_at and unix_seconds(message.expires_at) < now:
+    try:
+        is_over = unix_seconds(message.expires_at) < now if message.expires_at else False
+    except ValueError:
+        raise DomainError("unreadable", f"it expires at {message.expires_at!r}, which is no time") from None
+    if is_over:
         raise DomainError("expired", f"it expired at {message.expires_at}: its receiver would refuse it")
 
 
@@ -190,8 +194,9 @@ def edit(
     edited = _with_body(letter, schema, after)
     _readable(runtimes, Letter(letter.service, {**letter.row, "delivery": pack_delivery(edited)}))
     with runtimes.runtime(letter.service).write.begin() as tx:
-        _still_open(tx, letter)
-        done = _carry_out(runtimes, tx, Act(by, "edit", letter.id, {"body": after}), None, before=before)
+        row = _still_open(tx, letter)
+        act = Act(by, "edit", letter.id, {"at": row["at"], "body": after})
+        done = _carry_out(runtimes, tx, act, None, before=before)
         if done:
             this = (dead_letter.c.id == letter.id) & dead_letter.c.outcome.is_(None)
             tx.execute(update(dead_letter).where(this).values(delivery=pack_delivery(edited)))
@@ -270,9 +275,9 @@ def _still_open(tx: Connection, letter: Letter) -> Row:
     return row
 
 
-def _body_hash(row: Row) -> dict[str, Any]:
-    """Tell which body it was, so that nobody seconds another one than was looked at."""
-    return {"delivery": hashlib.sha256(row["delivery"]).hexdigest()}
+def _this_death(row: Row) -> dict[str, Any]:
+    """Tell which body it was and when it died, so that nobody seconds another death than was looked at."""
+    return {"at": row["at"], "delivery": hashlib.sha256(row["delivery"]).hexdigest()}
 
 
 def _carry_out(runtimes: Runtimes, tx: Connection, act: Act, outcome: str | None, **changed: Any) -> bool:

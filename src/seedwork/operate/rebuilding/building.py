@@ -25,6 +25,8 @@ from pulsaga.operate.rebuilding.shadow import LATE, Difference, Shadow
 from pulsaga.text import describe
 
 LOCK_ATTEMPTS = 5
+PASSES = 3
+"""Times that what came meanwhile is read before the lock is taken: each reads every key there is."""
 LAG_S, LOOK_S = 10.0, 0.2
 """Seconds that a projector has to show what it has in hand, before it counts as not shown; how often is looked."""
 NAMED = 5
@@ -64,11 +66,13 @@ class Building:
     _marks: dict[str, Mark] = field(default_factory=dict)
 
     def build(self) -> None:
-        """Read every event there is, then what came meanwhile, until that is little."""
+        """Read every event there is, then what came meanwhile, while that becomes less; the lock covers the rest."""
         self.shadow.create()
-        self._catch_up()
-        while self._catch_up() > PAGE:
-            continue
+        came = self._catch_up()
+        for _ in range(PASSES):
+            before, came = came, self._catch_up()
+            if came <= PAGE or came >= before:
+                break
         self.shadow.analyze()
         self.kept = self.shadow.unfilled()
         self.shadow.leave_out(self.kept)
@@ -86,10 +90,11 @@ class Building:
         return Outcome([difference for _, difference in found], self.kept)
 
     def swapped(self, shown: int) -> Outcome:
-        """Compare and swap, in one transaction."""
+        """Compare and swap, in one transaction, which is checked at its end once more: to compare takes a while."""
         with self._locked() as tx:
             differences = [table.difference(tx, shown) for table in self.shadow.tables.values()]
             self.shadow.swap()
+            self.check()
         return Outcome(differences, self.kept)
 
     def _wait_for_projector(self) -> None:

@@ -66,10 +66,11 @@ class Events:
             yield from self._pages_of(table)
 
     def _pages_of(self, table: Table) -> Iterator[list[Received]]:
-        last = ("", -1)
-        while page := self._page(table, last):
+        """Yield pages until one is not full: what is told meanwhile is behind the mark that was taken before."""
+        page = self._page(table, ("", -1))
+        while page:
             yield [self._read(row.wire) for row in page]
-            last = (page[-1].aggregate, page[-1].version)
+            page = self._page(table, (page[-1].aggregate, page[-1].version)) if len(page) == PAGE else ()
 
     def _page(self, table: Table, last: tuple[str, int]) -> Sequence[Any]:
         key = tuple_(table.c.aggregate, table.c.version)
