@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
+import structlog
 
 from pulsaga.errors import ProtoolsError, SettingError
 from pulsaga.operate.listing import Listing, lists
@@ -131,6 +132,7 @@ a wrong value; 3 recorded, another operator has to do the same; 130 stopped by C
 @click.version_option(package_name="pulsaga", message="%(prog)s %(version)s")
 def commands() -> None:
     """Run sagas over Apache Pulsar."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what is printed may be piped on
 
 
 def main() -> None:

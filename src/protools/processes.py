@@ -67,12 +67,16 @@ def run(system: System, name: str, kind: str, settings: Settings, *, alone: bool
     process = Process(alone=alone)
     add_operators_port(process, runtime, kind, listener, add_heartbeat(process, runtime, kind, listener.address))
     process.begin()  # whoever waits below can be seen to
-    keep_trying(threading.Event(), lambda: runtime.write.connect().close())  # refuses what cannot keep our promises
-    if check := system[name].check:
-        keep_trying(threading.Event(), lambda: check(runtime))
-    adds: Mapping[str, AddLoops] = {"worker": add_worker, "web": add_web, **system[name].processes}
-    closing = adds[kind](process, runtime)
-    add_gauges(process, runtime)
+    try:
+        keep_trying(threading.Event(), lambda: runtime.write.connect().close())  # refuses what cannot keep our promises
+        if check := system[name].check:
+            keep_trying(threading.Event(), lambda: check(runtime))
+        adds: Mapping[str, AddLoops] = {"worker": add_worker, "web": add_web, **system[name].processes}
+        closing = adds[kind](process, runtime)
+        add_gauges(process, runtime)
+    except BaseException:
+        process.leave()
+        raise
     intact = process.run()
     for close in [*closing, runtime.broker.close, stop_telemetry]:
         close()

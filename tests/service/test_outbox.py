@@ -155,8 +155,8 @@ def test_a_dead_letter_holds_what_an_operator_needs(settings: Settings) -> None:
     assert (letter["saga_id"], letter["attempts"]) == (saga_id, settings.failure_attempts)
     assert letter["error"].startswith("RuntimeError: poison (test_outbox.py:")
     (call,) = desk.rows(incident)
-    assert (call["kind"], call["subject"], call["code"]) == ("dead-letter", letter["id"], "dead-letter")
-    assert call["detail"] == f"{letter['topic']}: {letter['error']}"
+    assert (call["kind"], call["subject"], call["code"]) == ("dead-letter", letter["id"], "RuntimeError")
+    assert (call["topic"], call["detail"]) == (letter["topic"], letter["error"])
     desk.runtime.write.dispose()
 
 
@@ -179,7 +179,7 @@ def test_another_body_under_the_id_of_a_dead_letter_is_refused_with_an_incident(
     desk.worker.settle([deliver(GeneratePassword("ada"), identifier=identifier)])
     desk.retry_until_buried()
     desk.worker.settle([deliver(GeneratePassword("eve"), identifier=identifier)])
-    assert sorted(row["code"] for row in desk.rows(incident)) == ["dead-letter", "same-id-other-body"]
+    assert sorted(row["code"] for row in desk.rows(incident)) == ["RuntimeError", "same-id-other-body"]
     assert desk.count(dead_letter) == 1
     desk.runtime.write.dispose()
 

@@ -168,7 +168,7 @@ def test_it_is_paused_listed_and_resumed_on_the_command_line(small: Desk, monkey
 
     def run(*arguments: str) -> tuple[int, str]:
         done = CliRunner().invoke(commands, arguments)
-        return done.exit_code, done.output
+        return done.exit_code, done.stdout
 
     assert run("pause", "generador", "generate-password", "--why", "full") == (0, "pause generador generate-password\n")
     assert "full\n1 pauses\n" in run("pauses", "--service", "generador")[1]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.patience import PATIENCE_S
 from tests.service.desk import CODEC, Desk, deliver, exchange, make_desk
 from tests.service.stage import BOTH, Gate, settings_on
@@ -21,7 +22,6 @@ from protools_saga.messages import IssuePassword
 from pulsaga.broker import Delivery
 from pulsaga.delivery.avro import CommittedSchemas
 from pulsaga.delivery.database import now, open_database
-from pulsaga.delivery.dispatch import handlers
 from pulsaga.delivery.dispatch.handlers import Handler
 from pulsaga.delivery.messages import (
     AnyMessage,
@@ -283,15 +283,9 @@ def test_an_aggregate_is_named_by_a_field_or_the_program_does_not_start(declare:
 
 
 @pytest.mark.parametrize(("tell", "line"), [(told, "late event"), (do, "late command")], ids=["event", "command"])
-def test_what_is_late_is_logged(desk: Desk, monkeypatch: pytest.MonkeyPatch, tell: Any, line: str) -> None:
+def test_what_is_late_is_logged(desk: Desk, tell: Any, line: str) -> None:
     """Somebody may look for the very one."""
-    lines: list[tuple[str, str]] = []
-
-    class Log:
-        def info(self, line: str, **named: Any) -> None:
-            lines.append((line, named["id"]))
-
-    monkeypatch.setattr(handlers, "log", Log())
     older = tell(LONG_AGO)
-    desk.worker.settle([tell(LONG_AGO + 1), older])
-    assert lines == [(line, id_of(older))]
+    with capture_logs() as lines:
+        desk.worker.settle([tell(LONG_AGO + 1), older])
+    assert [(one["event"], one["message"]) for one in lines if one["event"] == line] == [(line, id_of(older))]

@@ -116,7 +116,7 @@ def test_the_same_id_with_another_body_is_refused_with_an_incident(generador: De
     assert [row["username"] for row in generador.rows(password)] == ["ada"]
     (told,) = generador.rows(incident)
     assert (told["kind"], told["subject"], told["code"]) == ("conflict", identifier, "same-id-other-body")
-    assert told["detail"] == "generador.generate-password: refused, nothing changed"
+    assert (told["topic"], told["detail"]) == ("generador.generate-password", "refused, nothing changed")
 
 
 def test_the_id_of_a_refused_command_is_spent_too(generador: Desk) -> None:

@@ -518,6 +518,6 @@ def test_the_example_of_the_document_is_taken(shop: Room) -> None:
         body = said if isinstance(said, str) else orjson.dumps({**said, "callback": "http://127.0.0.1:1/x"})
         if isinstance(said, str):
             body = said.replace("https://caller.example/hooks", "http://127.0.0.1:1/x")
-        made = open_shop(shop.runtime.settings.home / media_type[-4:], WEBHOOK_PRIVATE="allow")
+        made = open_shop(shop.runtime.settings.home / media_type.rpartition("/")[2], WEBHOOK_PRIVATE="allow")
         assert made.http.post(PATH, data=body, headers={"Content-Type": media_type}).status_code == 202
         made.close()

@@ -6,7 +6,6 @@ import sys
 from dataclasses import asdict
 
 import click
-import structlog
 
 from pulsaga.located import the_system
 from pulsaga.settings import Settings
@@ -19,7 +18,6 @@ def command(as_json: bool) -> None:
     """Look whether everything is there and set up rightly, and say what to do; exit 1 where it is not. Reads only."""
     from pulsaga_program.doctor import examine
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     found = examine(the_system(), Settings.read())
     if as_json:
         tell_json([asdict(one) | {"is_well": one.is_well} for one in found])

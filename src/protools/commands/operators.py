@@ -14,7 +14,6 @@ from functools import cache
 from typing import Any, TypeVar
 
 import click
-import structlog
 from sqlalchemy.exc import DBAPIError
 
 from pulsaga.errors import SettingError, Unavailable
@@ -37,7 +36,6 @@ BARE = ("at", "kind", "who", "action")
 @contextmanager
 def the_runtimes() -> Iterator[Runtimes]:
     """Reach every service of the system, each when it is first asked for."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     system, settings, opened = the_system(), Settings.read(), list[Runtime]()
 
     @cache

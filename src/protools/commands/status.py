@@ -6,7 +6,6 @@ import sys
 import time
 
 import click
-import structlog
 
 from pulsaga.located import the_system
 from pulsaga.settings import Settings
@@ -25,7 +24,6 @@ from pulsaga_program.terminal import example, tell, tell_json
 )
 def command(as_json: bool, watch: float | None) -> None:
     """Show how the system is, and what somebody should look at; exit 1 when there is something. Reads only."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if watch is None:
         sys.exit(1 if _show(as_json) else 0)
     while True:

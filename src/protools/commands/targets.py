@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
-import structlog
 
 from pulsaga.located import the_system
 from pulsaga.operate.status.targets import targets
@@ -19,5 +16,4 @@ def command() -> None:
 
     While a database is down nothing is printed and the exit code is 1: keep the file of before.
     """
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     tell_json(targets(the_system(), Settings.read()))

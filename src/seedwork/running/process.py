@@ -69,7 +69,7 @@ class Process:
         self.begin()
         announce("ready")
         self._end.wait()
-        self._stop()
+        self.leave()
         return not self._broken
 
     def _guard(self, loop: Loop) -> None:
@@ -80,7 +80,8 @@ class Process:
             self._broken = True
             self.end()
 
-    def _stop(self) -> None:
+    def leave(self) -> None:
+        """Stop the loops that were begun, and wait for them as long as a process may take to leave."""
         deadline = time.monotonic() + LEAVE_WITHIN_S
         for loop in self._loops:
             loop.stop()
