@@ -11,6 +11,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 from tests.service.desk import KEYS, Acks, Desk, deliver, make_desk
 from tests.service.passwords import SYSTEM
 from tests.service.stage import BOTH, settings_on
@@ -167,7 +168,8 @@ def test_it_is_paused_listed_and_resumed_on_the_command_line(small: Desk, monkey
     monkeypatch.setenv("PROTOOLS_HOME", str(small.runtime.settings.home))
 
     def run(*arguments: str) -> tuple[int, str]:
-        done = CliRunner().invoke(commands, arguments)
+        with capture_logs():  # which go to standard error, unless another test has had them elsewhere
+            done = CliRunner().invoke(commands, arguments)
         return done.exit_code, done.stdout
 
     assert run("pause", "generador", "generate-password", "--why", "full") == (0, "pause generador generate-password\n")

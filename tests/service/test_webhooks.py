@@ -17,6 +17,7 @@ import pytest
 import standardwebhooks
 from click.testing import CliRunner, Result
 from sqlalchemy import update
+from structlog.testing import capture_logs
 from tests.receiver import Receiver, receiving, reply
 from tests.service.certificates import Certificate
 from tests.service.desk import KEYS
@@ -385,7 +386,8 @@ def protools(bff: Room) -> Callable[..., Result]:
     environment = {"PROTOOLS_HOME": str(bff.runtime.settings.home), "PROTOOLS_SYSTEM": "system:SYSTEM", **KEYS}
 
     def run(*arguments: str, **changes: str) -> Result:
-        return CliRunner().invoke(commands, ["webhooks", *arguments], env=environment | changes)
+        with capture_logs():  # which go to standard error, unless another test has had them elsewhere
+            return CliRunner().invoke(commands, ["webhooks", *arguments], env=environment | changes)
 
     return run
 
