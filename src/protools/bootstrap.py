@@ -87,10 +87,8 @@ def prepare_broker(
         admin.create_topic(topic)
         admin.register_schema(topic, text)
     for service in services:
-        for topic in service.consumes:
-            admin.create_subscription(topic, service.name)
-        for topic in service.projects:
-            admin.create_subscription(topic, service.projector)
+        for topic, name in service.subscriptions:
+            admin.create_subscription(topic, name)
 
 
 def grant_rights(admin: BrokerAdmin, system: System, services: Sequence[Service], prefix: str) -> None:

@@ -200,8 +200,6 @@ def _schemas(admin: BrokerAdmin, topic: str, committed: Sequence[str]) -> Iterat
 def _subscriptions(services: Sequence[Service]) -> Mapping[str, set[str]]:
     found: dict[str, set[str]] = {}
     for service in services:
-        for topic in service.consumes:
-            found.setdefault(topic, set()).add(service.name)
-        for topic in service.projects:
-            found.setdefault(topic, set()).add(service.projector)
+        for topic, name in service.subscriptions:
+            found.setdefault(topic, set()).add(name)
     return found

@@ -185,6 +185,12 @@ class Service:
         return [contract_of(cls).name for cls in self.projecting]
 
     @property
+    def subscriptions(self) -> list[tuple[str, str]]:
+        """Its durable subscriptions, each as topic and name."""
+        handled = [(topic, self.name) for topic in self.consumes]
+        return handled + [(topic, self.projector) for topic in self.projects]
+
+    @property
     def own_settings(self) -> tuple[type, ...]:
         """The classes of its own settings."""
         return (self.settings,) if isinstance(self.settings, type) else tuple(self.settings or ())

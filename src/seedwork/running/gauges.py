@@ -117,7 +117,7 @@ def web_gauges(runtime: Runtime, read: Engine) -> Collector:
 
 def watch_gauges(watch: Watch) -> Collector:
     """Return the gauges of what a coordinator hears of all processes."""
-    return Asked(lambda: _watched(watch))
+    return Known(lambda: _watched(watch))
 
 
 def _watched(watch: Watch) -> Families:

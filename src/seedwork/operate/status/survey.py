@@ -177,7 +177,6 @@ def _asking(settings: Settings, service: str, side: Side, ask: Callable[[Connect
 
 
 def _write(system: System, settings: Settings, service: Service) -> Asked:
-
     def ask(tx: Connection) -> Asked:
         now = database.now(tx, settings.clock_offset)
         recent = incident.c.closed_at.is_(None) | (incident.c.closed_at > now - RECENT_S)
